@@ -1,0 +1,1 @@
+"""Slurper moves whole buckets between object stores, byte-exact and crash-safe."""

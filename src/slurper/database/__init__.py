@@ -1,0 +1,1 @@
+"""Persistence: schema, migrations and one store, grouped by transaction."""

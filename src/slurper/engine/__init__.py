@@ -1,0 +1,1 @@
+"""Puts tasks onto workers and brings their reports back."""

@@ -1,0 +1,35 @@
+"""The engine protocol: it puts tasks onto workers and brings their reports back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from slurper.transfer.task import RangeReport, RangeTask
+
+
+class Engine(Protocol):
+    """Runs tasks somewhere else. An engine keeps no state that a restart would miss."""
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at the same time; more than that wait inside the engine."""
+        ...
+
+    async def start(self) -> None:
+        """Bring the workers up. Returns when tasks can be submitted."""
+        ...
+
+    async def run(self, task: RangeTask) -> RangeReport:
+        """Run one task to its report.
+
+        Cancelling the call cancels the task at its worker.
+
+        Raises:
+            WorkerLost: the worker died before it reported; nothing of the task is committed, so the
+                caller may submit it again.
+        """
+        ...
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let tasks under way end within `grace_seconds`, then end the workers."""
+        ...

@@ -1,0 +1,212 @@
+"""Every exception Slurper raises, as one tree.
+
+    SlurperError
+    ├── ConfigurationError      a setting or argument that cannot work
+    ├── InvalidField            a field of a request is wrong; `pointer` names it
+    ├── JobNotFound             no such job in this account
+    ├── JobConflict             the job's status does not allow the command
+    │   └── JobLimitReached     one active job too many for the account
+    ├── PrecheckFailed          a side of a new job cannot be reached with what was given
+    ├── WorkerLost              the process that ran a task died; the task may be run again
+    ├── StoreError              the object store answered, and the answer is an error
+    │   ├── NotFound            the key (or upload) does not exist
+    │   ├── NoSuchBucket        the bucket does not exist
+    │   ├── AccessDenied        signed correctly, not allowed
+    │   ├── CredentialsRejected wrong, expired or skewed credentials: every request would fail
+    │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
+    │   ├── RequiresRetrieval   archived; must be restored before it can be read
+    │   ├── Throttled           503 SlowDown or 429
+    │   └── UnavailableStore    5xx and time-outs the provider reports itself
+    ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
+    │   └── EndpointRefused     the endpoint policy forbids the address
+    ├── IntegrityError          bytes or checksum differ from what was announced
+    └── ListingError            a listing that cannot be trusted or cannot go on
+
+Two questions are answered by the error itself, so that no caller has to know status codes:
+
+`retryable`    may the same request succeed if it is simply sent again?
+`blocks_job`   would every other object of the job fail for the same cause? Then the job is paused
+               instead of failing its objects one by one (design rule 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class SlurperError(Exception):
+    """Base of all errors raised on purpose."""
+
+    retryable: ClassVar[bool] = False
+    blocks_job: ClassVar[bool] = False
+
+
+class ConfigurationError(SlurperError):
+    """A setting or command-line argument cannot work; the message names it and the fix."""
+
+
+class InvalidField(SlurperError):
+    """A field of a request is wrong.
+
+    `pointer` is a JSON pointer (RFC 6901) into the request body, or `/query/<name>`.
+    """
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = pointer
+        self.message = message
+
+
+class JobNotFound(SlurperError):
+    """No job with this id in this account."""
+
+
+class JobConflict(SlurperError):
+    """The job's status does not allow the command."""
+
+
+class JobLimitReached(JobConflict):
+    """The account already has as many active jobs as the settings allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrecheckProblem:
+    """Why one side of a job cannot be used. `pointer` names the request field to change."""
+
+    pointer: str
+    message: str
+
+
+class PrecheckFailed(SlurperError):
+    """One or both sides of a job cannot be reached with what was given."""
+
+    def __init__(self, problems: tuple[PrecheckProblem, ...]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+class WorkerLost(SlurperError):
+    """The worker process that ran a task is gone; nothing of the task was committed."""
+
+    retryable = True
+
+
+class StoreError(SlurperError):
+    """An object store answered with an error.
+
+    `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
+    message. `retry_after_seconds` repeats a Retry-After header. `retries` counts how often the
+    request had been sent before this answer.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        *,
+        status: int,
+        code: str = "",
+        detail: str = "",
+        bucket: str = "",
+        key: str | None = None,
+        request_id: str = "",
+        retry_after_seconds: float | None = None,
+        retries: int = 0,
+    ) -> None:
+        self.operation = operation
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.bucket = bucket
+        self.key = key
+        self.request_id = request_id
+        self.retry_after_seconds = retry_after_seconds
+        self.retries = retries
+        super().__init__(operation, status, code, detail)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The keyword-only constructor cannot be replayed from `args` by pickle.
+        return (_rebuild_store_error, (type(self), self.operation, self.__dict__))
+
+    def __str__(self) -> str:
+        text = f"{self.operation} answered HTTP {self.status}"
+        if self.code:
+            text += f" {self.code}"
+        if self.detail:
+            text += f": {self.detail}"
+        if self.request_id:
+            text += f" (request {self.request_id})"
+        return text
+
+
+def _rebuild_store_error(
+    kind: type[StoreError], operation: str, fields: dict[str, object]
+) -> StoreError:
+    error = kind(operation, status=0)
+    error.__dict__.update(fields)
+    return error
+
+
+class NotFound(StoreError):
+    """The key, upload or version does not exist."""
+
+
+class NoSuchBucket(StoreError):
+    """The bucket does not exist, or not under this endpoint."""
+
+    blocks_job = True
+
+
+class AccessDenied(StoreError):
+    """The credentials are genuine but may not do this."""
+
+
+class CredentialsRejected(StoreError):
+    """The credentials are wrong, expired, or the clocks are too far apart."""
+
+    blocks_job = True
+
+
+class PreconditionFailed(StoreError):
+    """If-Match or If-None-Match did not hold."""
+
+
+class RequiresRetrieval(StoreError):
+    """The object is archived and must be restored before it can be read."""
+
+
+class Throttled(StoreError):
+    """The provider asked to slow down."""
+
+    retryable = True
+
+
+class UnavailableStore(StoreError):
+    """The provider failed in a way that may pass: 5xx or a time-out it reported itself."""
+
+    retryable = True
+
+
+class TransportError(SlurperError):
+    """No complete HTTP response arrived."""
+
+    retryable = True
+
+
+class EndpointRefused(TransportError):
+    """The endpoint policy forbids this address (design rule 12)."""
+
+    retryable = False
+    blocks_job = True
+
+
+class IntegrityError(SlurperError):
+    """Bytes, length or checksum differ from what was announced. Never counted as a copy."""
+
+    retryable = True
+
+
+class ListingError(SlurperError):
+    """The listing broke its own rules (order, paging, XML) and cannot be continued safely."""
+
+    blocks_job = True

@@ -1,0 +1,156 @@
+"""The domain's values: what a job is, how far it is, and what it has to say.
+
+Frozen and free of behaviour beyond their own invariants, so that every layer may use them. Wire
+names (camelCase) live in `api.schemas` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """The four statuses of the Super Slurper API; typed clients know no other."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+
+
+class Vendor(StrEnum):
+    """Which family of store a side of a job is."""
+
+    S3 = "s3"
+    GCS = "gcs"
+    R2 = "r2"
+
+
+class Jurisdiction(StrEnum):
+    """Where an R2 bucket's data is bound to; each has a host name of its own."""
+
+    DEFAULT = "default"
+    EU = "eu"
+    US = "us"
+    FEDRAMP = "fedramp"
+
+
+class LogType(StrEnum):
+    """The 15 log types of the Super Slurper API: `migration*` for jobs, `import*` for objects."""
+
+    MIGRATION_START = "migrationStart"
+    MIGRATION_COMPLETE = "migrationComplete"
+    MIGRATION_ABORT = "migrationAbort"
+    MIGRATION_ERROR = "migrationError"
+    MIGRATION_PAUSE = "migrationPause"
+    MIGRATION_RESUME = "migrationResume"
+    MIGRATION_ERROR_FAILED_CONTINUATION = "migrationErrorFailedContinuation"
+    IMPORT_ERROR_RETRY_EXHAUSTION = "importErrorRetryExhaustion"
+    IMPORT_SKIPPED_STORAGE_CLASS = "importSkippedStorageClass"
+    IMPORT_SKIPPED_OVERSIZED = "importSkippedOversized"
+    IMPORT_SKIPPED_EMPTY_OBJECT = "importSkippedEmptyObject"
+    IMPORT_SKIPPED_UNSUPPORTED_CONTENT_TYPE = "importSkippedUnsupportedContentType"
+    IMPORT_SKIPPED_EXCLUDED_CONTENT_TYPE = "importSkippedExcludedContentType"
+    IMPORT_SKIPPED_INVALID_MEDIA = "importSkippedInvalidMedia"
+    IMPORT_SKIPPED_REQUIRES_RETRIEVAL = "importSkippedRequiresRetrieval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """One side of a job, as the user described it: which bucket, of whom, where."""
+
+    vendor: Vendor
+    bucket: str
+    endpoint: str | None = None
+    """`https://host[:port]` of an S3-compatible store; None means the vendor's own."""
+    region: str | None = None
+    jurisdiction: Jurisdiction | None = None
+    """R2 only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """The extension member `options` of a create request; the defaults are upstream's behaviour."""
+
+    skip_empty: bool = False
+    """Skip zero-byte objects as `importSkippedEmptyObject` instead of copying them."""
+    include_content_types: tuple[str, ...] = ()
+    """When given, only these content types (`type/subtype` or `type/*`) are copied."""
+    exclude_content_types: tuple[str, ...] = ()
+    """Content types that are never copied."""
+    validate_media: bool = False
+    """Skip image, audio and video objects whose first bytes contradict their content type."""
+    strip_prefix: bool = False
+    """Remove the source prefix from the keys written to the target."""
+    max_object_bytes: int | None = None
+    """Skip larger objects as `importSkippedOversized`; None leaves the target's own limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a job was asked to do; immutable for the job's whole life."""
+
+    source: Location
+    target: Location
+    prefix: str = ""
+    keys: tuple[str, ...] | None = None
+    """Explicit keys, unique and in UTF-8 byte order; None means everything under `prefix`."""
+    overwrite: bool = True
+    options: JobOptions = field(default_factory=JobOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job and where it stands in its lifecycle."""
+
+    id: str
+    """64 hexadecimal characters."""
+    account_id: str
+    spec: JobSpec
+    status: JobStatus
+    created_at: datetime
+    """Aware, UTC, as are all times in here."""
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many objects ended how; `objects = transferred + skipped + failed` in every commit."""
+
+    objects: int = 0
+    transferred: int = 0
+    skipped: int = 0
+    failed: int = 0
+    transferred_bytes: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            objects=self.objects + other.objects,
+            transferred=self.transferred + other.transferred,
+            skipped=self.skipped + other.skipped,
+            failed=self.failed + other.failed,
+            transferred_bytes=self.transferred_bytes + other.transferred_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One read of a job's counters."""
+
+    job_id: str
+    created_at: datetime
+    finished_at: datetime | None
+    status: JobStatus
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One line of a job's log. `object_key` is None exactly for the `migration*` types."""
+
+    log_type: LogType
+    created_at: datetime
+    message: str | None = None
+    object_key: str | None = None

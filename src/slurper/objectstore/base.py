@@ -1,0 +1,207 @@
+"""The object store protocol: pages and parts, nothing a resumable copy does not need.
+
+An implementation guarantees, for every method:
+
+- keys go over the wire byte for byte; no path or URL normaliser ever sees them;
+- bodies arrive as stored, never decompressed, and complete: a body shorter, longer or with another
+  checksum than the response announces raises `IntegrityError`;
+- what can be repeated safely has been repeated inside (request *retry*); an error that comes out
+  is final for that request. Object *attempts* are the caller's business;
+- errors are those of `slurper.errors`, and no error text holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from slurper.objectstore import checksums
+from slurper.objectstore.dialects import Dialect
+from slurper.secrets import Credentials
+
+
+class ObjectMeta(NamedTuple):
+    """One line of a listing. A tuple, because listings build one per object."""
+
+    key: str
+    size: int
+    """Bytes."""
+    etag: str
+    """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
+    last_modified: datetime | None
+    storage_class: str
+    """Empty when the store names none."""
+
+
+@dataclass(slots=True)
+class ObjectHeaders:
+    """What a store keeps beside the bytes, apart from size and identity."""
+
+    content: dict[str, str] = field(default_factory=dict)
+    """Of `CONTENT_HEADERS`, those that are set. Values are header text, one character per byte."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """User metadata: lower-case name without the provider's prefix, to value."""
+
+
+CONTENT_HEADERS = frozenset(
+    {
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "expires",
+    }
+)
+"""The headers that travel with an object (design rule 2)."""
+
+
+class Body:
+    """Bytes in memory, as the chunks they arrived in, with each checksum computed at most once."""
+
+    __slots__ = ("_checksums", "chunks", "length")
+
+    def __init__(self, chunks: Sequence[bytes]) -> None:
+        self.chunks = chunks
+        self.length = sum(map(len, chunks))
+        self._checksums: dict[checksums.Algorithm, str] = {}
+
+    def checksum(self, algorithm: checksums.Algorithm) -> str:
+        """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers."""
+        value = self._checksums.get(algorithm)
+        if value is None:
+            value = self._checksums[algorithm] = checksums.encode(algorithm, self.chunks)
+        return value
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes `start <= i < end` of an object."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(slots=True)
+class ListingPage:
+    """One LIST response, strictly increasing in key, all of them after the asked `start_after`."""
+
+    objects: list[ObjectMeta]
+    finished: bool
+    """No key of the prefix comes after the last of this page."""
+
+
+@dataclass(slots=True)
+class StoredObject:
+    """An object's description, from HEAD or GET."""
+
+    meta: ObjectMeta
+    headers: ObjectHeaders
+
+
+@dataclass(slots=True)
+class Download:
+    """A GET's answer. With a byte range `body` is that range; `stored.meta.size` is the whole."""
+
+    stored: StoredObject
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished part of a multipart upload."""
+
+    number: int
+    """From 1."""
+    size: int
+    etag: str
+    checksum: str = ""
+    """Base64, of the dialect's algorithm; empty when the dialect has none for parts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAddress:
+    """Everything a worker needs to open a store; travels inside tasks."""
+
+    origin: str
+    """`scheme://host[:port]`, no path."""
+    bucket: str
+    region: str
+    dialect: Dialect
+    credentials: Credentials
+    trusted: bool = False
+    """The operator chose this address, so the endpoint policy does not apply to it."""
+
+
+class ObjectStore(Protocol):
+    """One bucket of one store, opened with one set of credentials."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Limits and quirks of this store."""
+        ...
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        """List the keys of `prefix` that come after `start_after`.
+
+        Raises:
+            ListingError: keys out of order or not after `start_after`; XML that is no listing.
+        """
+        ...
+
+    async def head(self, key: str) -> StoredObject:
+        """Describe an object. Raises NotFound."""
+        ...
+
+    async def get(
+        self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None
+    ) -> Download:
+        """Read an object, or a range of it, into memory.
+
+        Raises:
+            NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval.
+        """
+        ...
+
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        """Write an object in one request, with the dialect's checksum; return its ETag.
+
+        Raises:
+            PreconditionFailed: `if_absent`, and the key exists. `retries` above 0 says that an
+                earlier send of this very request may be what created it.
+        """
+        ...
+
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+        """Begin a multipart upload; return its id."""
+        ...
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        """Write part `number` (from 1) with the dialect's checksum."""
+        ...
+
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, if_absent: bool = False
+    ) -> str:
+        """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
+        ...
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts. An upload that is already gone is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...

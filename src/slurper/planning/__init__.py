@@ -1,0 +1,1 @@
+"""Pure decisions: which slice, which object, how big a part."""

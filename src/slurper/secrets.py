@@ -1,0 +1,111 @@
+"""Credentials that mask themselves, and their sealing at rest (design rule 11)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from slurper import errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Credentials:
+    """Key pair of an S3-compatible store; `session_token` for temporary credentials."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcsCredentials:
+    """Service account of Google Cloud Storage; `private_key` is PEM."""
+
+    client_email: str
+    private_key: str = field(repr=False)
+
+
+Credentials = S3Credentials | GcsCredentials
+
+_KINDS: dict[str, type[S3Credentials | GcsCredentials]] = {
+    "s3": S3Credentials,
+    "gcs": GcsCredentials,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSecrets:
+    """What a job needs to sign for both of its sides."""
+
+    source: Credentials
+    target: Credentials
+
+
+class Sealer:
+    """Seals job secrets with authenticated encryption (Fernet: AES-128-CBC + HMAC-SHA256).
+
+    The first key seals; all keys open, so that keys can be rotated by prepending a new one.
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        """Take url-safe base64 Fernet keys.
+
+        Raises:
+            ConfigurationError: no key, or one that is not 32 bytes of url-safe base64.
+        """
+        if not keys:
+            raise errors.ConfigurationError("SLURPER_SECRET_KEY holds no key")
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError as error:
+            raise errors.ConfigurationError(
+                "SLURPER_SECRET_KEY must be one or more comma-separated Fernet keys "
+                "(32 bytes, url-safe base64)"
+            ) from error
+
+    @classmethod
+    def from_file(cls, path: Path) -> Sealer:
+        """Open the key file at `path`, creating it with mode 0600 when absent."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return cls(tuple(path.read_text().split()))
+        with os.fdopen(descriptor, "w") as file:
+            file.write(Fernet.generate_key().decode() + "\n")
+        return cls(tuple(path.read_text().split()))
+
+    def seal(self, secrets: JobSecrets) -> bytes:
+        """Return the sealed form of both sides' credentials."""
+        plain = {"source": _to_json(secrets.source), "target": _to_json(secrets.target)}
+        return self._fernet.encrypt(json.dumps(plain).encode())
+
+    def open(self, sealed: bytes) -> JobSecrets:
+        """Return what was sealed.
+
+        Raises:
+            ConfigurationError: none of the keys sealed this value.
+        """
+        try:
+            plain = json.loads(self._fernet.decrypt(sealed))
+        except InvalidToken as error:
+            raise errors.ConfigurationError(
+                "the stored credentials were sealed with another key; "
+                "restore the key file or SLURPER_SECRET_KEY that was in use"
+            ) from error
+        return JobSecrets(source=_from_json(plain["source"]), target=_from_json(plain["target"]))
+
+
+def _to_json(credentials: Credentials) -> dict[str, str | None]:
+    kind = "s3" if isinstance(credentials, S3Credentials) else "gcs"
+    fields = {name: getattr(credentials, name) for name in type(credentials).__slots__}
+    return {"kind": kind, **fields}
+
+
+def _from_json(plain: Mapping[str, str]) -> Credentials:
+    fields = {name: value for name, value in plain.items() if name != "kind"}
+    return _KINDS[plain["kind"]](**fields)

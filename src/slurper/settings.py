@@ -1,0 +1,106 @@
+"""One frozen Settings, read once from `SLURPER_*` environment variables or a TOML file.
+
+Memory of a worker process is bounded by
+
+    in_flight_bytes + one object or part larger than that + in_flight_requests * 64 KiB + 60 MiB
+
+because a unit (an object up to `multipart_threshold_bytes`, else a part) is read as a whole before
+it is written, and is admitted only when its bytes fit into what is left of `in_flight_bytes`, or
+when nothing else is under way.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import TomlConfigSettingsSource as TomlSource
+
+MIB = 1 << 20
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Every knob, with its default. Environment beats file; command-line options beat both."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLURPER_", frozen=True, extra="ignore", validate_default=True
+    )
+
+    # The service
+    api_token: SecretStr | None = None
+    """A static token for every account, beside those made by `slurper token create`."""
+    data_dir: Path = Path.home() / ".local" / "share" / "slurper"
+    """Database and sealing key; created with mode 0700."""
+    database_url: str | None = None
+    """SQLAlchemy URL; default is SQLite in `data_dir`."""
+    secret_key: SecretStr | None = None
+    """Comma-separated Fernet keys that seal credentials, newest first; default: a key file."""
+    secret_retention_seconds: Annotated[float, Field(ge=0)] = 86_400.0
+    """How long an ended job keeps its sealed credentials."""
+    max_concurrent_jobs: Count = 10
+    """Active (running or paused) jobs per account."""
+
+    # Where stores are, and which may be reached
+    r2_endpoint: str | None = None
+    """Replaces `https://{account_id}.r2.cloudflarestorage.com` and its jurisdiction forms."""
+    gcs_endpoint: str | None = None
+    gcs_token_uri: str | None = None
+    allow_http: bool = False
+    """Accept `http://` endpoints from users."""
+    allow_private_endpoints: bool = False
+    """Accept user endpoints that resolve to loopback, private, link-local or metadata addresses."""
+    ca_file: Path | None = None
+    """PEM certificates to trust beside the system's."""
+
+    # The engine
+    engine: str = "local"
+    workers: Count = os.cpu_count() or 1
+    """Worker processes of the local engine."""
+    stop_grace_seconds: Seconds = 30.0
+    """How long a stopping server waits for tasks under way."""
+
+    # The data plane, per worker process
+    in_flight_requests: Count = 64
+    """Objects or parts copied at the same time."""
+    in_flight_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
+    multipart_threshold_bytes: Annotated[int, Field(ge=5 * MIB)] = 64 * MIB
+    """Larger objects are written as multipart uploads."""
+    part_bytes: Annotated[int, Field(ge=5 * MIB)] = 16 * MIB
+    """Smallest part of a multipart upload; grows with the object to keep within the part limit."""
+    task_seconds: Seconds = 8.0
+    """A task begins no object after this, and then reports."""
+    object_attempts: Count = 3
+    """How often an object is begun before it is given up."""
+    connect_timeout_seconds: Seconds = 10.0
+    idle_timeout_seconds: Seconds = 60.0
+    """A connection on which nothing moves for this long is given up."""
+    request_retries: Annotated[int, Field(ge=0)] = 5
+    """How often one HTTP request is sent again."""
+    retry_deadline_seconds: Seconds = 120.0
+    """No retry of a request is begun after this."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the TOML file named by `SLURPER_CONFIG`."""
+        config = os.environ.get("SLURPER_CONFIG")
+        if config is None:
+            return (init_settings, env_settings)
+        return (init_settings, env_settings, TomlSource(settings_cls, Path(config)))
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'slurper.db'}"

@@ -1,0 +1,1 @@
+"""The data plane: runs one task, copies one object."""
