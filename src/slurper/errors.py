@@ -27,6 +27,8 @@ Two questions are answered by the error itself, so that no caller has to know st
 `retryable`    may the same request succeed if it is simply sent again?
 `blocks_job`   would every other object of the job fail for the same cause? Then the job is paused
                instead of failing its objects one by one (design rule 7).
+
+`advice` is what the user can do about it, for log entries and command-line output.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class SlurperError(Exception):
 
     retryable: ClassVar[bool] = False
     blocks_job: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
 
 
 class ConfigurationError(SlurperError):
@@ -150,20 +153,26 @@ def _rebuild_store_error(
 class NotFound(StoreError):
     """The key, upload or version does not exist."""
 
+    advice = "it was removed after it was listed; nothing to do unless it should exist"
+
 
 class NoSuchBucket(StoreError):
     """The bucket does not exist, or not under this endpoint."""
 
+    advice = "check the bucket name, endpoint and jurisdiction"
     blocks_job = True
 
 
 class AccessDenied(StoreError):
     """The credentials are genuine but may not do this."""
 
+    advice = "grant these credentials the permission, or restore access to the object"
+
 
 class CredentialsRejected(StoreError):
     """The credentials are wrong, expired, or the clocks are too far apart."""
 
+    advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
 
 
@@ -174,28 +183,34 @@ class PreconditionFailed(StoreError):
 class RequiresRetrieval(StoreError):
     """The object is archived and must be restored before it can be read."""
 
+    advice = "restore the object at its provider, then copy it by key"
+
 
 class Throttled(StoreError):
     """The provider asked to slow down."""
 
+    advice = "lower SLURPER_IN_FLIGHT_REQUESTS, or ask the provider for a higher limit"
     retryable = True
 
 
 class UnavailableStore(StoreError):
     """The provider failed in a way that may pass: 5xx or a time-out it reported itself."""
 
+    advice = "try again later"
     retryable = True
 
 
 class TransportError(SlurperError):
     """No complete HTTP response arrived."""
 
+    advice = "check endpoint, network and proxy"
     retryable = True
 
 
 class EndpointRefused(TransportError):
     """The endpoint policy forbids this address (design rule 12)."""
 
+    advice = "set SLURPER_ALLOW_PRIVATE_ENDPOINTS if the address is meant"
     retryable = False
     blocks_job = True
 
@@ -203,10 +218,12 @@ class EndpointRefused(TransportError):
 class IntegrityError(SlurperError):
     """Bytes, length or checksum differ from what was announced. Never counted as a copy."""
 
+    advice = "the object is damaged at its source or on the way; try it again by key"
     retryable = True
 
 
 class ListingError(SlurperError):
     """The listing broke its own rules (order, paging, XML) and cannot be continued safely."""
 
+    advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True

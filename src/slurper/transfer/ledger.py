@@ -1,0 +1,111 @@
+"""Which keys of a slice are settled, and up to where without a gap.
+
+Objects finish out of order; only the low-water mark, the last key below which everything is
+settled, may become the cursor. Counts and events are taken in as the mark passes a key, so a report
+never counts an object that its cursor does not cover: that object is simply done again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from slurper.jobs.models import Counts, LogType
+from slurper.transfer.task import ObjectEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The object is at the target, verified."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The object was left out on purpose. Without a log type it was at the target already."""
+
+    log_type: LogType | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The object was given up after all attempts."""
+
+    message: str
+
+
+Outcome = Transferred | Skipped | Failed
+
+
+@dataclass(slots=True)
+class Entry:
+    """One key of the slice, open until it has an outcome."""
+
+    key: str
+    outcome: Outcome | None = None
+
+
+class Ledger:
+    """Keys opened in order, settled in any order, counted in order."""
+
+    def __init__(self, started_after: str | None) -> None:
+        """Begin after `started_after`, the cursor of the task."""
+        self.cursor = started_after
+        self.events: list[ObjectEvent] = []
+        self._open: deque[Entry] = deque()
+        self._transferred = 0
+        self._skipped = 0
+        self._failed = 0
+        self._bytes = 0
+
+    def open(self, key: str) -> Entry:
+        """Note the next key of the slice; keys come in order."""
+        entry = Entry(key)
+        self._open.append(entry)
+        return entry
+
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Note how a key ended, and move the low-water mark as far as it goes."""
+        entry.outcome = outcome
+        entries = self._open
+        while entries and (settled := entries[0].outcome) is not None:
+            self.cursor = entries.popleft().key
+            self._count(self.cursor, settled)
+
+    @property
+    def all_settled(self) -> bool:
+        """No opened key is without an outcome."""
+        return not self._open
+
+    @property
+    def counts(self) -> Counts:
+        """What lies at or below the cursor."""
+        return Counts(
+            objects=self._transferred + self._skipped + self._failed,
+            transferred=self._transferred,
+            skipped=self._skipped,
+            failed=self._failed,
+            transferred_bytes=self._bytes,
+        )
+
+    def _count(self, key: str, outcome: Outcome) -> None:
+        if isinstance(outcome, Transferred):
+            self._transferred += 1
+            self._bytes += outcome.size
+        elif isinstance(outcome, Skipped):
+            self._skipped += 1
+            if outcome.log_type is not None:
+                self.events.append(
+                    ObjectEvent(key=key, log_type=outcome.log_type, message=outcome.message)
+                )
+        else:
+            self._failed += 1
+            self.events.append(
+                ObjectEvent(
+                    key=key,
+                    log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION,
+                    message=outcome.message,
+                )
+            )

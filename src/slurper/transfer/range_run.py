@@ -1,0 +1,187 @@
+"""One range task under way: list, select, copy, report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+from slurper import errors
+from slurper.jobs.models import LogType
+from slurper.objectstore.base import ObjectMeta, ObjectStore
+from slurper.planning import selection
+from slurper.settings import Settings
+from slurper.transfer import listing
+from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
+from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.task import Halt, RangeReport, RangeTask
+
+
+class RangeRun:
+    """Runs one `RangeTask`.
+
+    Lanes take planned objects in key order and copy them side by side. Any of them may find that
+    the job cannot go on; then none takes another object, and those under way end by themselves.
+    """
+
+    def __init__(
+        self,
+        task: RangeTask,
+        source: ObjectStore,
+        target: ObjectStore,
+        settings: Settings,
+        budget: ByteBudget,
+    ) -> None:
+        self._task = task
+        self._source = source
+        self._target = target
+        self._lanes = settings.in_flight_requests
+        self._rules = selection.Rules(
+            source=source.dialect,
+            target=target.dialect,
+            overwrite=task.overwrite,
+            options=task.options,
+            replayed_since=task.replayed_since,
+        )
+        self._copier = Copier(
+            source, target, self._rules, prefix=task.prefix, settings=settings, budget=budget
+        )
+        self._ledger = Ledger(task.slice.start_after)
+        self._pages = self._open_source()
+        self._existing = self._open_target()
+        self._exhausted = False
+        self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
+        self._planning = asyncio.Lock()
+        self._halt: Halt | None = None
+        self._deadline = 0.0
+
+    async def report(self) -> RangeReport:
+        """Work until the slice or the budget is used up, or the job cannot go on."""
+        self._deadline = time.monotonic() + self._task.budget_seconds
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._lanes):
+                    group.create_task(self._lane())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            await self._pages.aclose()
+        ledger = self._ledger
+        return RangeReport(
+            job_id=self._task.job_id,
+            range_id=self._task.range_id,
+            started_after=self._task.slice.start_after,
+            cursor=ledger.cursor,
+            finished=self._exhausted and ledger.all_settled,
+            counts=ledger.counts,
+            events=tuple(ledger.events),
+            halt=self._halt,
+            attempts=self._copier.attempts,
+        )
+
+    @property
+    def _over(self) -> bool:
+        return self._halt is not None or time.monotonic() >= self._deadline
+
+    async def _lane(self) -> None:
+        planned = self._planned
+        while not self._over:
+            if planned:
+                entry, meta = planned.popleft()
+                await self._copy(entry, meta)
+            elif not await self._plan():
+                return
+
+    async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
+        try:
+            outcome = await self._copier.copy(meta)
+        except errors.SlurperError as error:
+            cause = error if error.blocks_job else await self._outage()
+            if cause is not None:
+                self._stop(LogType.MIGRATION_ERROR, cause)
+                return
+            outcome = Failed(failure_text(error, self._copier.max_attempts))
+        self._ledger.settle(entry, outcome)
+
+    async def _outage(self) -> errors.SlurperError | None:
+        """Why no object at all can be copied now; None when both stores answer.
+
+        An object that outlasted all its attempts is either broken itself or a sign that a store is
+        down. Only in the first case may it be counted as failed (design rule 7).
+        """
+        try:
+            await self._source.list_page(max_keys=1)
+            await self._target.list_page(max_keys=1)
+        except errors.SlurperError as error:
+            return error
+        return None
+
+    def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
+        if self._halt is None:
+            self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
+
+    # Planning: one lane at a time turns a page into planned objects; the others wait for it.
+
+    async def _plan(self) -> bool:
+        """Plan pages until an object is to be copied; False when there will be none."""
+        async with self._planning:
+            while not (self._planned or self._exhausted or self._over):
+                await self._plan_page()
+        return bool(self._planned)
+
+    async def _plan_page(self) -> None:
+        try:
+            page = await anext(self._pages, None)
+        except errors.SlurperError as error:
+            self._stop(LogType.MIGRATION_ERROR_FAILED_CONTINUATION, error)
+            return
+        if page is None:
+            self._exhausted = True
+            return
+        target_keys = [self._copier.target_key(key) for key, _ in page]
+        try:
+            existing = await self._existing.among(target_keys) if page else {}
+        except errors.SlurperError as error:
+            self._stop(LogType.MIGRATION_ERROR, error)
+            return
+        for (key, found), target_key in zip(page, target_keys, strict=True):
+            self._select(self._ledger.open(key), found, target_key, existing.get(target_key))
+
+    def _select(
+        self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None
+    ) -> None:
+        if not isinstance(found, ObjectMeta):
+            self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            return
+        if not target_key:
+            self._ledger.settle(entry, Failed("without its prefix the key is empty"))
+            return
+        decision = selection.from_listing(found, existing, self._rules)
+        if isinstance(decision, selection.Transfer):
+            self._planned.append((entry, found))
+        elif isinstance(decision, selection.Done):
+            self._ledger.settle(entry, Transferred(found.size))
+        else:
+            self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
+
+    def _open_source(self) -> listing.Pages:
+        task = self._task
+        if task.keys is None:
+            pages = listing.listed_pages(self._source, task.prefix, task.slice)
+        else:
+            pages = listing.named_pages(self._source, task.keys, task.slice)
+        return listing.read_ahead(pages)
+
+    def _open_target(self) -> listing.Existing:
+        task = self._task
+        if task.overwrite:
+            return listing.NothingExists()
+        if task.keys is not None:
+            return listing.NamedTarget(self._target)
+        start_after = task.slice.start_after
+        return listing.ListedTarget(
+            self._target,
+            prefix=self._copier.target_key(task.prefix),
+            start_after=start_after and self._copier.target_key(start_after),
+        )

@@ -1,0 +1,70 @@
+"""The data plane of one process. It has no state but its open connections."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from slurper.http.client import TransportOptions
+from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.factory import open_store
+from slurper.settings import Settings
+from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.range_run import RangeRun
+from slurper.transfer.task import RangeReport, RangeTask
+
+STORE_IDLE_SECONDS = 300.0
+"""A store that no task has used for this long is closed, with its connections."""
+
+
+class Worker:
+    """Runs tasks over stores that stay open between them; all tasks share one byte budget."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._options = TransportOptions.from_settings(settings)
+        self._budget = ByteBudget(settings.in_flight_bytes)
+        self._stores: dict[StoreAddress, _OpenStore] = {}
+
+    async def run(self, task: RangeTask) -> RangeReport:
+        """Work on a slice until it, or the task's time, is used up. Several may run at once."""
+        await self._close_idle()
+        source, target = self._use(task.source), self._use(task.target)
+        try:
+            run = RangeRun(task, source.store, target.store, self._settings, self._budget)
+            return await run.report()
+        finally:
+            for opened in (source, target):
+                opened.users -= 1
+                opened.last_used = time.monotonic()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        stores = [opened.store for opened in self._stores.values()]
+        self._stores.clear()
+        await asyncio.gather(*(store.close() for store in stores))
+
+    def _use(self, address: StoreAddress) -> _OpenStore:
+        opened = self._stores.get(address)
+        if opened is None:
+            opened = self._stores[address] = _OpenStore(open_store(address, self._options))
+        opened.users += 1
+        return opened
+
+    async def _close_idle(self) -> None:
+        before = time.monotonic() - STORE_IDLE_SECONDS
+        for address, opened in list(self._stores.items()):
+            if opened.users == 0 and opened.last_used < before:
+                del self._stores[address]
+                await opened.store.close()
+
+
+class _OpenStore:
+    """A store and who uses it."""
+
+    __slots__ = ("last_used", "store", "users")
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.users = 0
+        self.last_used = time.monotonic()
