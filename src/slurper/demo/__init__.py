@@ -1,0 +1,1 @@
+"""A self-contained demonstration: real stores, the real service, a real copy."""

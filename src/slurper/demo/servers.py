@@ -1,0 +1,294 @@
+"""Real S3 servers on free loopback ports, for the demonstration and the tests.
+
+Each is a child process in a session of its own, writes only below the directory it is given, and
+is stopped by its process id: asked first, killed after a grace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+
+from slurper import errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+HOST = "127.0.0.1"
+READY_SECONDS = 60.0
+STOP_SECONDS = 5.0
+LAUNCH_ATTEMPTS = 4
+
+# Below the range from which the kernel takes ports of outgoing connections, so that none of those
+# can get between choosing a port and listening on it. SeaweedFS's gRPC ports lie 10,000 higher.
+_PORTS = range(20_000, 22_700)
+_GRPC_OFFSET = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files of a server certificate; clients trust `ca`."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """Where a server listens and the key pair that may do everything there."""
+
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    region: str = "us-east-1"
+    ca_file: Path | None = None
+
+    def client(self) -> S3Client:
+        """An independent client (boto3): path-style, no retries, no checksums of its own."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            verify=str(self.ca_file) if self.ca_file else None,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 1},
+                max_pool_connections=32,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+
+@contextmanager
+def ministack(directory: Path) -> Iterator[S3Server]:
+    """Run ministack, in memory, with signatures checked. Its log is `directory/server.log`."""
+    with _served(lambda: _plan_ministack(directory)) as server:
+        yield server
+
+
+@contextmanager
+def seaweedfs(directory: Path, *, tls: TlsFiles | None = None) -> Iterator[S3Server]:
+    """Run SeaweedFS with its data in `directory`, over https when `tls` is given."""
+    with _served(lambda: _plan_seaweedfs(directory, tls)) as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How to start a server, on ports chosen for this attempt."""
+
+    server: S3Server
+    command: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str]
+
+
+def _plan_ministack(directory: Path) -> _Plan:
+    (port,) = _free_ports(1)
+    return _Plan(
+        server=S3Server(
+            endpoint=f"http://{HOST}:{port}",
+            access_key_id="test",
+            secret_access_key="test",  # noqa: S106 - ministack's own bootstrap pair
+        ),
+        command=[_binary("ministack")],
+        directory=directory,
+        environment={
+            "AUTH": "true",
+            "BIND_HOST": HOST,
+            "GATEWAY_PORT": str(port),
+            "LOG_LEVEL": "WARNING",
+            "MINISTACK_HOST": HOST,
+            "S3_DATA_DIR": str(directory / "data"),
+            "TMPDIR": str(directory),
+        },
+    )
+
+
+def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
+    master, volume, filer, http, https, admin = _free_ports(6)
+    key, secret = "AKIASEAWEEDFS", secrets.token_hex(20)
+    _write_identities(directory / "identities.json", key, secret)
+    ports = {"master": master, "volume": volume, "filer": filer, "s3": http, "admin": admin}
+    options: dict[str, object] = dict(_SEAWEEDFS_OPTIONS)
+    for name, port in ports.items():
+        options |= {f"{name}.port": port, f"{name}.port.grpc": port + _GRPC_OFFSET}
+    if tls is not None:
+        files = {"s3.cert.file": tls.certificate, "s3.key.file": tls.key}
+        options |= files | {"s3.port.https": https}
+    return _Plan(
+        server=S3Server(
+            endpoint=f"https://{HOST}:{https}" if tls else f"http://{HOST}:{http}",
+            access_key_id=key,
+            secret_access_key=secret,
+            ca_file=tls.ca if tls else None,
+        ),
+        command=[_binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
+        directory=directory,
+        environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+    )
+
+
+_SEAWEEDFS_OPTIONS: Mapping[str, object] = {
+    "admin.ui": "false",
+    "dir": ".",
+    "filer.localSocket": "filer.sock",
+    "ip": HOST,
+    "ip.bind": HOST,
+    "master.telemetry": "false",
+    "s3.config": "identities.json",
+    "s3.iam": "false",
+    "s3.localSocket": "s3.sock",
+    "s3.port.iceberg": 0,
+    "s3.port.lance": 0,
+    "volume.max": 10_000,  # every bucket takes a volume of its own
+    "webdav": "false",
+}
+
+
+def _write_identities(path: Path, access_key_id: str, secret_access_key: str) -> None:
+    pair = {"accessKey": access_key_id, "secretKey": secret_access_key}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    owner = {"name": "owner", "credentials": [pair], "actions": actions}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"identities": [owner]}))
+
+
+def _binary(name: str) -> str:
+    """Find a program that was installed beside the interpreter, which need not be on PATH."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        raise errors.ConfigurationError(
+            f"{name} is not installed beside {sys.executable}; install slurper[demo]"
+        )
+    return str(path)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Choose ports that are free now, and 10,000 above as well."""
+    chosen: list[int] = []
+    with ExitStack() as held:
+        while len(chosen) < count:
+            port = _PORTS[secrets.randbelow(len(_PORTS))]
+            if all(_hold(held, number) for number in (port, port + _GRPC_OFFSET)):
+                chosen.append(port)
+    return chosen
+
+
+def _hold(held: ExitStack, port: int) -> bool:
+    listener = held.enter_context(socket.socket())
+    try:
+        listener.bind((HOST, port))
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _served(plan: Callable[[], _Plan]) -> Iterator[S3Server]:
+    server, process = _launch(plan)
+    try:
+        yield server
+    finally:
+        _stop(process)
+
+
+def _launch(plan: Callable[[], _Plan]) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    """Start a server; when another process took one of its ports meanwhile, choose again."""
+    for attempt in range(1, LAUNCH_ATTEMPTS + 1):
+        planned = plan()
+        process = _start(planned)
+        try:
+            if _becomes_ready(planned.server, process):
+                return planned.server, process
+        except BaseException:
+            _stop(process)
+            raise
+        _stop(process)
+        if attempt == LAUNCH_ATTEMPTS:
+            raise errors.ConfigurationError(_why_not(planned))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _start(plan: _Plan) -> subprocess.Popen[bytes]:
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    private = ("AWS_", "SLURPER_", "CLOUDFLARE_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+    with _log(plan.directory).open("wb") as log:
+        return _spawn(plan, inherited | dict(plan.environment), log)
+
+
+def _spawn(plan: _Plan, environment: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - fixed programs, our own arguments
+        plan.command,
+        cwd=plan.directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _becomes_ready(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until an object can be written and removed. False: the process ended, or never did."""
+    client = server.client()
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if _answers(client):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _answers(client: S3Client) -> bool:
+    bucket, key = f"ready-{secrets.token_hex(8)}", "ready"
+    try:
+        client.create_bucket(Bucket=bucket)
+        client.put_object(Bucket=bucket, Key=key, Body=b"ready")
+        client.delete_object(Bucket=bucket, Key=key)
+        client.delete_bucket(Bucket=bucket)
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+        return False
+    return True
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process and what it started; its session has the process's id."""
+    for order in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, order)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _log(directory: Path) -> Path:
+    return directory / "server.log"
+
+
+def _why_not(plan: _Plan) -> str:
+    tail = _log(plan.directory).read_text(errors="replace")[-2000:]
+    return f"{Path(plan.command[0]).name} did not start; its log ends with:\n{tail}"

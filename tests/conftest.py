@@ -1,0 +1,109 @@
+"""Real S3 servers for the whole session, and an environment free of the developer's settings."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from slurper.demo import servers
+from slurper.demo.servers import S3Server, TlsFiles
+from tests.tls_forwarder import TlsForwarder
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_PRIVATE = ("AWS_", "CLOUDFLARE_", "SLURPER_", "GOOGLE_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scrubbed_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in tuple(os.environ):
+            if name.startswith(_PRIVATE):
+                patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A server certificate for 127.0.0.1 and localhost, issued by a CA nobody else trusts."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    files = TlsFiles(
+        certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
+    )
+    authority.cert_pem.write_to_path(files.ca)
+    issued.private_key_pem.write_to_path(files.key)
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(files.certificate, append=True)
+    return files
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Closest to S3 of the servers; in memory; checks signatures."""
+    with servers.ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Disk-backed; checks signatures, checksums and clocks; not faithful to hostile keys."""
+    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ministack_tls(ministack: S3Server, tls_files: TlsFiles) -> Iterator[S3Server]:
+    """The same ministack behind a TLS front that passes bytes through unchanged.
+
+    Not ministack's own TLS, which would listen on port 443 of this machine as well.
+    """
+    with TlsForwarder(ministack.endpoint, tls_files) as front:
+        yield replace(ministack, endpoint=front.endpoint, ca_file=tls_files.ca)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_tls(
+    tmp_path_factory: pytest.TempPathFactory, tls_files: TlsFiles
+) -> Iterator[S3Server]:
+    """A SeaweedFS of its own that speaks TLS itself."""
+    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs-tls"), tls=tls_files) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def boto() -> Iterator[Callable[[S3Server], S3Client]]:
+    """`boto(server)` is an independent client, the same one each time for a server."""
+    clients: dict[S3Server, S3Client] = {}
+
+    def client(server: S3Server) -> S3Client:
+        if server not in clients:
+            clients[server] = server.client()
+        return clients[server]
+
+    yield client
+    for opened in clients.values():
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def make_bucket(boto: Callable[[S3Server], S3Client]) -> Callable[[S3Server], str]:
+    """`make_bucket(server)` creates a bucket that no other test has and returns its name."""
+
+    def make(server: S3Server) -> str:
+        name = f"test-{secrets.token_hex(8)}"
+        boto(server).create_bucket(Bucket=name)
+        return name
+
+    return make
