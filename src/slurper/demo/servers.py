@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 READY_SECONDS = 60.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 LAUNCH_ATTEMPTS = 4
 
 # Below the range from which the kernel takes ports of outgoing connections, so that none of those
@@ -93,14 +93,22 @@ def seaweedfs(directory: Path, *, tls: TlsFiles | None = None) -> Iterator[S3Ser
         yield server
 
 
+def _as_planned(server: S3Server) -> S3Server:
+    return server
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """How to start a server, on ports chosen for this attempt."""
 
     server: S3Server
+    admit: Callable[[S3Server], S3Server] = _as_planned
+    """Obtains, from the running server, the key pair that clients shall use."""
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str]
+    leftovers: tuple[Path, ...] = ()
+    """Files outside the directory that the server may leave behind."""
 
 
 def _plan_ministack(directory: Path) -> _Plan:
@@ -111,6 +119,7 @@ def _plan_ministack(directory: Path) -> _Plan:
             access_key_id="test",
             secret_access_key="test",  # noqa: S106 - ministack's own bootstrap pair
         ),
+        admit=_create_iam_user,
         command=[_binary("ministack")],
         directory=directory,
         environment={
@@ -122,6 +131,28 @@ def _plan_ministack(directory: Path) -> _Plan:
             "S3_DATA_DIR": str(directory / "data"),
             "TMPDIR": str(directory),
         },
+    )
+
+
+def _create_iam_user(server: S3Server) -> S3Server:
+    """Ministack's bootstrap pair is accepted with any signature; only a user's own is checked."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=server.endpoint,
+        region_name=server.region,
+        aws_access_key_id=server.access_key_id,
+        aws_secret_access_key=server.secret_access_key,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    user = f"owner-{secrets.token_hex(4)}"
+    allow = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    with closing(iam):
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="s3", PolicyDocument=policy)
+        pair = iam.create_access_key(UserName=user)["AccessKey"]
+    return replace(
+        server, access_key_id=pair["AccessKeyId"], secret_access_key=pair["SecretAccessKey"]
     )
 
 
@@ -146,6 +177,10 @@ def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
         command=[_binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
         directory=directory,
         environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+        leftovers=tuple(
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock")  # noqa: S108 - fixed by it
+            for name, port in ports.items()
+        ),
     )
 
 
@@ -206,28 +241,27 @@ def _hold(held: ExitStack, port: int) -> bool:
 
 @contextmanager
 def _served(plan: Callable[[], _Plan]) -> Iterator[S3Server]:
-    server, process = _launch(plan)
-    try:
-        yield server
-    finally:
-        _stop(process)
-
-
-def _launch(plan: Callable[[], _Plan]) -> tuple[S3Server, subprocess.Popen[bytes]]:
     """Start a server; when another process took one of its ports meanwhile, choose again."""
     for attempt in range(1, LAUNCH_ATTEMPTS + 1):
         planned = plan()
-        process = _start(planned)
-        try:
-            if _becomes_ready(planned.server, process):
-                return planned.server, process
-        except BaseException:
-            _stop(process)
-            raise
+        with _running(planned) as process:
+            server = _when_ready(planned, process)
+            if server is not None:
+                yield server
+                return
+            if attempt == LAUNCH_ATTEMPTS:
+                raise errors.ConfigurationError(_why_not(planned))
+
+
+@contextmanager
+def _running(plan: _Plan) -> Iterator[subprocess.Popen[bytes]]:
+    process = _start(plan)
+    try:
+        yield process
+    finally:
         _stop(process)
-        if attempt == LAUNCH_ATTEMPTS:
-            raise errors.ConfigurationError(_why_not(planned))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+        for path in plan.leftovers:
+            path.unlink(missing_ok=True)
 
 
 def _start(plan: _Plan) -> subprocess.Popen[bytes]:
@@ -250,27 +284,27 @@ def _spawn(plan: _Plan, environment: dict[str, str], log: BinaryIO) -> subproces
     )
 
 
-def _becomes_ready(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until an object can be written and removed. False: the process ended, or never did."""
-    client = server.client()
+def _when_ready(plan: _Plan, process: subprocess.Popen[bytes]) -> S3Server | None:
+    """Wait until an object can be written and removed. None: the process ended, or never did."""
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(client):
-            return True
-        time.sleep(0.05)
-    return False
+        try:
+            server = plan.admit(plan.server)
+            _write_and_remove(server)
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            time.sleep(0.05)
+        else:
+            return server
+    return None
 
 
-def _answers(client: S3Client) -> bool:
+def _write_and_remove(server: S3Server) -> None:
     bucket, key = f"ready-{secrets.token_hex(8)}", "ready"
-    try:
+    with closing(server.client()) as client:
         client.create_bucket(Bucket=bucket)
         client.put_object(Bucket=bucket, Key=key, Body=b"ready")
         client.delete_object(Bucket=bucket, Key=key)
         client.delete_bucket(Bucket=bucket)
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
-        return False
-    return True
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
