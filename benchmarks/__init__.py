@@ -1,0 +1,1 @@
+"""Slurper beside its rivals, measured as whole processes in one interleaved run."""
