@@ -51,18 +51,23 @@ http {{
     }}
     location = /__upload {{
       internal; default_type application/xml;
-      return 200 '<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>';
+      return 200 '{upload}';
     }}
     location /__list/ {{
       internal; alias {root}/pages/; default_type application/xml; error_page 404 =200 /__empty.xml;
     }}
     location = /__empty.xml {{
       internal; default_type application/xml;
-      return 200 '<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>';
+      return 200 '{empty_page}';
     }}
   }}
 }}
 """
+
+_UPLOAD = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+_EMPTY_PAGE = (
+    "<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,11 @@ def nginx(root: Path) -> Iterator[Endpoint]:
     port = _free_port()
     user = "user root;\n" if os.geteuid() == 0 else ""
     config = root / "nginx.conf"
-    config.write_text(_CONFIGURATION.format(root=root, host=HOST, port=port, user=user))
+    config.write_text(
+        _CONFIGURATION.format(
+            root=root, host=HOST, port=port, user=user, upload=_UPLOAD, empty_page=_EMPTY_PAGE
+        )
+    )
     process = subprocess.Popen(
         [NGINX, "-e", str(root / "error.log"), "-p", str(root), "-c", str(config)],
         stdin=subprocess.DEVNULL,
