@@ -8,6 +8,7 @@
     │   └── JobLimitReached     one active job too many for the account
     ├── PrecheckFailed          a side of a new job cannot be reached with what was given
     ├── WorkerLost              the process that ran a task died; the task may be run again
+    ├── DatabaseUnavailable     the database is locked, full, read-only or away
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
@@ -91,6 +92,14 @@ class PrecheckFailed(SlurperError):
 
 class WorkerLost(SlurperError):
     """The worker process that ran a task is gone; nothing of the task was committed."""
+
+    retryable = True
+
+
+class DatabaseUnavailable(SlurperError):
+    """The database is locked, full, read-only or away. Nothing is left half-done."""
+
+    advice = "free disk space, make the data folder writable, or bring the database back"
 
     retryable = True
 
