@@ -1,0 +1,113 @@
+"""A job's row, locked for the rest of a transaction: the one place that changes a job.
+
+Every change of a job (a command, a report) locks its row first. Commands and commits of one job
+therefore come one after the other, on SQLite because there is one writer, on PostgreSQL by
+`SELECT ... FOR UPDATE`. What changes is collected here and written by `save` as one UPDATE and one
+bulk INSERT of log entries.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, exists, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slurper import errors
+from slurper.database import rows
+from slurper.database.schema import jobs, logs, ranges
+from slurper.jobs import lifecycle
+from slurper.jobs.models import JobStatus, LogEntry
+from slurper.transfer.task import Halt, RangeReport
+
+_COLUMNS = (jobs.c.number, jobs.c.id, jobs.c.status, jobs.c.log_entries)
+
+
+class LockedJob:
+    """One job, locked. Made by `lock` and `lock_active`."""
+
+    def __init__(self, connection: AsyncConnection, row: Row[*tuple[Any, ...]]) -> None:
+        self.number: int = row.number
+        self.id: str = row.id
+        self.status = JobStatus(row.status)
+        self._connection = connection
+        self._log_entries: int = row.log_entries
+        self._changes: dict[str, object] = {}
+        self._entries: list[LogEntry] = []
+
+    def count(self, report: RangeReport) -> None:
+        """Add a report's counts to the job's."""
+        added = {
+            "objects": report.counts.objects,
+            "transferred": report.counts.transferred,
+            "skipped": report.counts.skipped,
+            "failed": report.counts.failed,
+            "transferred_bytes": report.counts.transferred_bytes,
+            "retries": report.retries,
+            "attempts": report.attempts,
+            "throttled": report.throttled,
+        }
+        self._changes |= {name: jobs.c[name] + more for name, more in added.items() if more}
+
+    def log(self, *entries: LogEntry) -> None:
+        """Append to the job's log."""
+        self._entries.extend(entries)
+
+    def move(self, command: lifecycle.Command, at: datetime, *, halt: Halt | None = None) -> None:
+        """Give the job a command and log it; a halt brings its own log type and message.
+
+        Raises:
+            JobConflict: the job's status does not allow it.
+        """
+        transition = lifecycle.decide(self.status, command)
+        self.status = transition.status
+        self._changes["status"] = transition.status.value
+        if transition.status not in lifecycle.ACTIVE:
+            self._changes["finished_at"] = at
+        if halt is None:
+            self.log(LogEntry(log_type=transition.log_type, created_at=at))
+        else:
+            self.log(LogEntry(log_type=halt.log_type, created_at=at, message=halt.message))
+
+    async def complete_if_done(self, at: datetime) -> None:
+        """Complete the job when it is running and none of its ranges is open."""
+        if self.status is JobStatus.RUNNING and not await self._has_open_ranges():
+            self.move(lifecycle.Command.COMPLETE, at)
+
+    async def save(self) -> None:
+        """Write what has been collected."""
+        if self._entries:
+            values = rows.log_values(self.number, self._log_entries, self._entries)
+            await self._connection.execute(insert(logs), values)
+            self._log_entries += len(values)
+            self._changes["log_entries"] = self._log_entries
+            self._entries = []
+        if self._changes:
+            row = jobs.c.number == self.number
+            await self._connection.execute(update(jobs).where(row).values(self._changes))
+            self._changes = {}
+
+    async def _has_open_ranges(self) -> bool:
+        is_open = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
+        return bool(await self._connection.scalar(select(exists().where(is_open))))
+
+
+async def lock(connection: AsyncConnection, *where: ColumnElement[bool]) -> LockedJob:
+    """Lock one job for the rest of the transaction.
+
+    Raises:
+        JobNotFound: no job matches.
+    """
+    found = await connection.execute(select(*_COLUMNS).where(*where).with_for_update())
+    row = found.one_or_none()
+    if row is None:
+        raise errors.JobNotFound("no job with this id in this account")
+    return LockedJob(connection, row)
+
+
+async def lock_active(connection: AsyncConnection, account_id: str) -> list[LockedJob]:
+    """Lock the account's active jobs, oldest first."""
+    active = select(*_COLUMNS).where(jobs.c.account_id == account_id, jobs.c.finished_at.is_(None))
+    found = await connection.execute(active.order_by(jobs.c.number).with_for_update())
+    return [LockedJob(connection, row) for row in found]

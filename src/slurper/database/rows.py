@@ -1,0 +1,161 @@
+"""Between rows and values: what a job looks like in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slurper.database.schema import job_keys, jobs
+from slurper.jobs.models import (
+    Counts,
+    Job,
+    JobOptions,
+    JobSpec,
+    JobStatus,
+    Jurisdiction,
+    Location,
+    LogEntry,
+    LogType,
+    Progress,
+    Vendor,
+)
+
+JOB_COLUMNS = (
+    jobs.c.number,
+    jobs.c.id,
+    jobs.c.account_id,
+    jobs.c.status,
+    jobs.c.created_at,
+    jobs.c.finished_at,
+    jobs.c.overwrite,
+    jobs.c.has_keys,
+    jobs.c.prefix,
+    jobs.c.source,
+    jobs.c.target,
+    jobs.c.options,
+)
+"""What makes a `Job`: no secrets, and of explicit keys only whether there are any."""
+
+PROGRESS_COLUMNS = (
+    jobs.c.id,
+    jobs.c.created_at,
+    jobs.c.finished_at,
+    jobs.c.status,
+    jobs.c.objects,
+    jobs.c.transferred,
+    jobs.c.skipped,
+    jobs.c.failed,
+    jobs.c.transferred_bytes,
+)
+
+
+def job_values(job: Job, sealed: bytes) -> dict[str, object]:
+    """Return the columns of a new job's row."""
+    spec = job.spec
+    return {
+        "id": job.id,
+        "account_id": job.account_id,
+        "status": job.status.value,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+        "overwrite": spec.overwrite,
+        "has_keys": spec.keys is not None,
+        "prefix": spec.prefix,
+        "source": asdict(spec.source),
+        "target": asdict(spec.target),
+        "options": asdict(spec.options),
+        "sealed": sealed,
+    }
+
+
+def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
+    """Build a job from `JOB_COLUMNS` and, when it has explicit keys, those."""
+    spec = JobSpec(
+        source=_to_location(row.source),
+        target=_to_location(row.target),
+        prefix=row.prefix,
+        keys=tuple(keys) if row.has_keys else None,
+        overwrite=row.overwrite,
+        options=_to_options(row.options),
+    )
+    return Job(
+        id=row.id,
+        account_id=row.account_id,
+        spec=spec,
+        status=JobStatus(row.status),
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def to_progress(row: Row[*tuple[Any, ...]]) -> Progress:
+    """Build a progress from `PROGRESS_COLUMNS`."""
+    return Progress(
+        job_id=row.id,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        status=JobStatus(row.status),
+        counts=Counts(
+            objects=row.objects,
+            transferred=row.transferred,
+            skipped=row.skipped,
+            failed=row.failed,
+            transferred_bytes=row.transferred_bytes,
+        ),
+    )
+
+
+def to_log_entry(row: Row[*tuple[Any, ...]]) -> LogEntry:
+    """Build a log entry from a row of `logs`."""
+    return LogEntry(
+        log_type=LogType(row.log_type),
+        created_at=row.created_at,
+        message=row.message,
+        object_key=row.object_key,
+    )
+
+
+def log_values(number: int, position: int, entries: Iterable[LogEntry]) -> list[dict[str, object]]:
+    """Return rows of `logs` for job `number`, the first of them at `position`."""
+    return [
+        {
+            "job_number": number,
+            "position": place,
+            "log_type": entry.log_type.value,
+            "created_at": entry.created_at,
+            "object_key": entry.object_key,
+            "message": entry.message,
+        }
+        for place, entry in enumerate(entries, position)
+    ]
+
+
+async def read_keys(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """Read the explicit keys of the numbered jobs, each job's in byte order."""
+    keys: dict[int, list[str]] = {number: [] for number in numbers}
+    for number in numbers:
+        query = select(job_keys.c.key).where(job_keys.c.job_number == number)
+        keys[number].extend(await connection.scalars(query.order_by(job_keys.c.key)))
+    return keys
+
+
+def _to_location(plain: Mapping[str, Any]) -> Location:
+    jurisdiction = plain["jurisdiction"]
+    return Location(
+        vendor=Vendor(plain["vendor"]),
+        bucket=plain["bucket"],
+        endpoint=plain["endpoint"],
+        region=plain["region"],
+        jurisdiction=None if jurisdiction is None else Jurisdiction(jurisdiction),
+    )
+
+
+def _to_options(plain: Mapping[str, Any]) -> JobOptions:
+    fields: dict[str, Any] = dict(plain)
+    for name in ("include_content_types", "exclude_content_types"):
+        fields[name] = tuple(fields[name])
+    return JobOptions(**fields)

@@ -1,0 +1,217 @@
+"""The tables, with the invariants stated where no code path can forget them.
+
+Keys are bytes in here: that is what they are (design rule 1), and it makes the database compare
+them in the order object stores list them, on SQLite and on PostgreSQL alike. A change of this
+module needs a migration beside it; a test compares the two. `docs/data-model.md` tells the story.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BigNumber = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite numbers rows by itself only in a column spelled INTEGER."""
+
+
+def encode_key(key: str) -> bytes:
+    """A key's own bytes."""
+    return key.encode("utf-8", "surrogateescape")
+
+
+class Key(TypeDecorator[str]):
+    """An object key or prefix: `str` in Python, its exact bytes in the database."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> bytes | None:
+        """Encode to the key's own bytes."""
+        return None if value is None else encode_key(value)
+
+    def process_result_value(self, value: bytes | None, _dialect: Dialect) -> str | None:
+        """Decode the key's own bytes."""
+        return None if value is None else bytes(value).decode("utf-8", "surrogateescape")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite drops the offset, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Refuse a naive time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times in the database are aware")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Make the time aware."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class PrintableText(TypeDecorator[str]):
+    """Text from anywhere, such as a provider's error: what no database stores is escaped."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Escape NUL and lone surrogates."""
+        if value is None:
+            return None
+        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _counter(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _owner(*, primary_key: bool = False) -> Column[int]:
+    return Column(
+        "job_number",
+        ForeignKey("jobs.number", ondelete="CASCADE"),
+        nullable=False,
+        primary_key=primary_key,
+    )
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # What progress and listing read comes first; what may be long comes last, so that SQLite
+    # need not follow a row's overflow pages for it.
+    Column("number", BigNumber, primary_key=True),
+    Column("id", String(64), nullable=False),
+    Column("account_id", String(255), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    _counter("objects"),
+    _counter("transferred"),
+    _counter("skipped"),
+    _counter("failed"),
+    _counter("transferred_bytes"),
+    _counter("retries"),
+    _counter("attempts"),
+    _counter("throttled"),
+    _counter("log_entries"),
+    Column("overwrite", Boolean, nullable=False),
+    Column("has_keys", Boolean, nullable=False),
+    Column("prefix", Key, nullable=False),
+    Column("source", JSON, nullable=False),
+    Column("target", JSON, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("sealed", LargeBinary),
+    UniqueConstraint("id"),
+    CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
+    CheckConstraint(
+        "transferred >= 0 AND skipped >= 0 AND failed >= 0 AND transferred_bytes >= 0"
+        " AND retries >= 0 AND attempts >= 0 AND throttled >= 0 AND log_entries >= 0",
+        "counts_not_negative",
+    ),
+    CheckConstraint(
+        "(status IN ('running', 'paused') AND finished_at IS NULL)"
+        " OR (status IN ('aborted', 'completed') AND finished_at IS NOT NULL)",
+        "finished_when_final",
+    ),
+    CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
+    Index("ix_jobs_account_id_number", "account_id", "number"),
+    Index(
+        "ix_jobs_active",
+        "account_id",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+job_keys = Table(
+    "job_keys",
+    metadata,
+    _owner(primary_key=True),
+    Column("key", Key, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+ranges = Table(
+    "ranges",
+    metadata,
+    Column("id", BigNumber, primary_key=True),
+    _owner(),
+    Column("start_after", Key),
+    Column("end_at", Key),
+    Column("cursor", Key),
+    Column("committed_at", UtcDateTime, nullable=False),
+    Column("done", Boolean, nullable=False, server_default=false()),
+    CheckConstraint(
+        "start_after IS NULL OR end_at IS NULL OR start_after < end_at", "holds_something"
+    ),
+    CheckConstraint(
+        "cursor IS NULL OR ((start_after IS NULL OR start_after <= cursor)"
+        " AND (end_at IS NULL OR cursor <= end_at))",
+        "cursor_inside",
+    ),
+    Index("ix_ranges_job_number_done", "job_number", "done"),
+    sqlite_autoincrement=True,
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    _owner(primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("log_type", String(48), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("object_key", Key),
+    Column("message", PrintableText),
+    CheckConstraint(
+        "(object_key IS NULL) = (substr(log_type, 1, 9) = 'migration')", "key_with_imports_only"
+    ),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("account_id", String(255)),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("sha256"),
+)

@@ -1,0 +1,112 @@
+"""API tokens: shown once, kept as hashes.
+
+A token is 256 random bits, so a plain SHA-256 of it is as hard to invert as the token is to guess;
+slow password hashes are for secrets that people choose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, exc, insert, select
+
+from slurper import errors
+from slurper.database.connection import Database, uninterrupted
+from slurper.database.schema import tokens
+
+_PREFIX = "slurper_"
+"""Lets secret scanners, and people, tell what they have found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """A token as it can be shown: everything but the token."""
+
+    name: str
+    account_id: str | None
+    """None: the token is good for every account."""
+    created_at: datetime
+
+
+class TokenStore:
+    """The tokens that open the API, beside the static one of the settings."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    async def open(cls, database_url: str) -> TokenStore:
+        """Open the database for a process that needs nothing but tokens.
+
+        Raises:
+            ConfigurationError: the database cannot be used; the message names it and the fix.
+        """
+        return cls(await Database.open(database_url))
+
+    async def close(self) -> None:
+        """Close the database. Only for a store made by `open`; others share theirs."""
+        await self._database.close()
+
+    @uninterrupted
+    async def create(self, name: str, account_id: str | None = None) -> str:
+        """Make a token for one account (None: for every account); return it, this one time.
+
+        Raises:
+            ConfigurationError: the name is empty or in use.
+        """
+        if not name:
+            raise errors.ConfigurationError("a token needs a name to be listed and revoked by")
+        token = _PREFIX + secrets.token_urlsafe(32)
+        values = {
+            "name": name,
+            "account_id": account_id,
+            "sha256": _hash(token),
+            "created_at": datetime.now(UTC),
+        }
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(insert(tokens), [values])
+        except exc.IntegrityError as error:
+            raise errors.ConfigurationError(
+                f"a token named {name!r} exists; choose another name or revoke that one first"
+            ) from error
+        return token
+
+    @uninterrupted
+    async def verify(self, token: str, account_id: str) -> bool:
+        """Whether `token` may act for the account."""
+        digest = _hash(token)
+        query = select(tokens.c.sha256, tokens.c.account_id).where(tokens.c.sha256 == digest)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        # The index may leak how much of a *hash* matched, which helps nobody to make a token; the
+        # verdict itself takes the same time for every hash.
+        if row is None or not hmac.compare_digest(bytes(row.sha256), digest):
+            return False
+        return row.account_id is None or row.account_id == account_id
+
+    @uninterrupted
+    async def list(self) -> tuple[TokenInfo, ...]:
+        """Return all tokens by name."""
+        query = select(tokens).order_by(tokens.c.name)
+        async with self._database.read() as connection:
+            found = await connection.execute(query)
+            return tuple(
+                TokenInfo(name=row.name, account_id=row.account_id, created_at=row.created_at)
+                for row in found
+            )
+
+    @uninterrupted
+    async def revoke(self, name: str) -> bool:
+        """Make a token void at once; False when there is none of this name."""
+        async with self._database.write() as connection:
+            gone = await connection.execute(delete(tokens).where(tokens.c.name == name))
+            return gone.rowcount == 1
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,86 @@
+"""The lifecycle of a job: a pure function from (status, command) to a transition.
+
+    status     pause              resume             abort              complete           halt
+    ---------  -----------------  -----------------  -----------------  -----------------  -----------------
+    running    paused             -                  aborted            completed          paused
+               migrationPause                        migrationAbort     migrationComplete  migrationError
+    paused     -                  running            aborted            -                  -
+                                  migrationResume    migrationAbort
+    aborted    -                  -                  -                  -                  -
+    completed  -                  -                  -                  -                  -
+
+A dash is a `JobConflict`. Users give pause, resume and abort; the driver's commit gives complete
+(the last open range is done) and halt (a cause that would fail every object, design rule 7).
+Nothing leads out of aborted and completed; those two can be deleted, the other two cannot.
+"""  # noqa: E501 - the table is the specification and reads best whole
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from slurper import errors
+from slurper.jobs.models import JobStatus, LogType
+
+
+class Command(StrEnum):
+    """What can happen to a job."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    COMPLETE = "complete"
+    HALT = "halt"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The status a command leads to, and how the job's log calls it."""
+
+    status: JobStatus
+    log_type: LogType
+
+
+ACTIVE = frozenset({JobStatus.RUNNING, JobStatus.PAUSED})
+"""Statuses that count towards the account's limit; the others are final."""
+
+_TRANSITIONS = {
+    (JobStatus.RUNNING, Command.PAUSE): Transition(JobStatus.PAUSED, LogType.MIGRATION_PAUSE),
+    (JobStatus.RUNNING, Command.ABORT): Transition(JobStatus.ABORTED, LogType.MIGRATION_ABORT),
+    (JobStatus.RUNNING, Command.COMPLETE): Transition(
+        JobStatus.COMPLETED, LogType.MIGRATION_COMPLETE
+    ),
+    (JobStatus.RUNNING, Command.HALT): Transition(JobStatus.PAUSED, LogType.MIGRATION_ERROR),
+    (JobStatus.PAUSED, Command.RESUME): Transition(JobStatus.RUNNING, LogType.MIGRATION_RESUME),
+    (JobStatus.PAUSED, Command.ABORT): Transition(JobStatus.ABORTED, LogType.MIGRATION_ABORT),
+}
+
+
+def decide(status: JobStatus, command: Command) -> Transition:
+    """Return what `command` does to a job in `status`.
+
+    Raises:
+        JobConflict: the status does not allow the command; the text is meant for the user.
+    """
+    transition = _TRANSITIONS.get((status, command))
+    if transition is None:
+        raise errors.JobConflict(_conflict(status, command))
+    return transition
+
+
+def check_delete(status: JobStatus) -> None:
+    """Pass when a job in `status` may be deleted.
+
+    Raises:
+        JobConflict: the job is still active.
+    """
+    if status in ACTIVE:
+        raise errors.JobConflict(f"Job is still active ({status}); abort it before deleting it")
+
+
+def _conflict(status: JobStatus, command: Command) -> str:
+    if status not in ACTIVE:
+        return f"Job is already {status}; it cannot {command} any more"
+    if command is Command.RESUME:
+        return f"Job is not paused, it is {status}"
+    return f"Job is not running, it is {status}"

@@ -1,0 +1,83 @@
+"""One store suite, on SQLite and, where its server and driver are installed, on PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from slurper.database.store import JobStore
+
+_numbers = count()
+
+
+def _postgres_binaries() -> Path | None:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    found = str(installed[-1]) if installed else shutil.which("pg_ctl")
+    return Path(found).parent if found else None
+
+
+_HAS_POSTGRES = bool(_postgres_binaries() and importlib.util.find_spec("asyncpg"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own, on a socket in its own folder; gives that folder."""
+    binaries = _postgres_binaries()
+    assert binaries is not None
+    # Socket paths are short, and the server refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="slurper-pg-"))
+    user = "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(binaries / program), *arguments]
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+
+    try:
+        run("initdb", "-D", f"{folder}/data", "-U", "slurper", "-A", "trust", "-E", "UTF8")
+        run("pg_ctl", "start", "-w", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options)
+        try:
+            yield str(folder)
+        finally:
+            run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", f"{folder}/data")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if _HAS_POSTGRES else ["sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'slurper.db'}"
+    socket = request.getfixturevalue("postgres")
+    binaries = _postgres_binaries()
+    assert binaries is not None
+    name = f"slurper{next(_numbers)}"
+    command = [str(binaries / "createdb"), "-h", socket, "-U", "slurper", name]
+    subprocess.run(command, check=True)
+    return f"postgresql://slurper@/{name}?host={socket}"
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[JobStore]:
+    opened = await JobStore.open(database_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[JobStore]:
+    """For what only a file can show."""
+    opened = await JobStore.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    yield opened
+    await opened.close()

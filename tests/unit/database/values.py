@@ -1,0 +1,119 @@
+"""Jobs and reports to fill a database with."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any
+
+from slurper.database.store import JobStore, RangeWork
+from slurper.jobs.models import (
+    Counts,
+    Job,
+    JobOptions,
+    JobSpec,
+    JobStatus,
+    Jurisdiction,
+    Location,
+    LogEntry,
+    LogType,
+    Vendor,
+)
+from slurper.transfer.task import Halt, ObjectEvent, RangeReport
+
+ACCOUNT = "a" * 32
+SEALED = b"sealed-credentials"
+_MILLISECONDS = itertools.count()
+
+
+def now() -> datetime:
+    """A time of its own for each call."""
+    return datetime(2026, 3, 19, 15, 46, 20, 1000 * (next(_MILLISECONDS) % 1000), UTC)
+
+
+SPEC = JobSpec(
+    source=Location(
+        vendor=Vendor.S3, bucket="from", endpoint="https://s3.example", region="us-east-1"
+    ),
+    target=Location(vendor=Vendor.R2, bucket="to", jurisdiction=Jurisdiction.EU),
+)
+
+
+def job(account_id: str = ACCOUNT, **changes: Any) -> Job:  # noqa: ANN401 - fields of JobSpec
+    return Job(
+        id=token_hex(32),
+        account_id=account_id,
+        spec=replace(SPEC, **changes),
+        status=JobStatus.RUNNING,
+        created_at=now(),
+    )
+
+
+def started(job: Job) -> LogEntry:
+    return LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at)
+
+
+async def create(store: JobStore, job: Job, *, max_active: int = 1000) -> RangeWork:
+    """Store a job and return its one range."""
+    await store.create_job(job, SEALED, max_active=max_active, entry=started(job))
+    return (await open_ranges(store, job))[0]
+
+
+async def open_ranges(store: JobStore, job: Job) -> tuple[RangeWork, ...]:
+    for work in await store.running_jobs():
+        if work.job.id == job.id:
+            return work.ranges
+    return ()
+
+
+def report(
+    job: Job,
+    work: RangeWork,
+    cursor: str | None,
+    *,
+    transferred: int = 0,
+    skipped: int = 0,
+    failed: tuple[str, ...] = (),
+    finished: bool = False,
+    halt: Halt | None = None,
+) -> RangeReport:
+    """Report of a task that began at `work` and settled everything up to `cursor`."""
+    return RangeReport(
+        job_id=job.id,
+        range_id=work.range_id,
+        started_after=work.slice.start_after,
+        cursor=cursor,
+        finished=finished,
+        counts=Counts(
+            objects=transferred + skipped + len(failed),
+            transferred=transferred,
+            skipped=skipped,
+            failed=len(failed),
+            transferred_bytes=transferred * 1000,
+        ),
+        events=tuple(map(failure, failed)),
+        halt=halt,
+        retries=1,
+        attempts=2,
+        throttled=3,
+    )
+
+
+def failure(key: str) -> ObjectEvent:
+    return ObjectEvent(
+        key=key,
+        log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION,
+        message=f"GET answered HTTP 500 InternalError for {key}",
+    )
+
+
+ALL_OPTIONS = JobOptions(
+    skip_empty=True,
+    include_content_types=("image/*", "text/plain"),
+    exclude_content_types=("image/gif",),
+    validate_media=True,
+    strip_prefix=True,
+    max_object_bytes=5 * 2**40,
+)
