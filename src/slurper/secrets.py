@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,14 +72,27 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: Path) -> Sealer:
-        """Open the key file at `path`, creating it with mode 0600 when absent."""
+        """Open the key file at `path`, creating it with mode 0600 when absent.
+
+        Raises:
+            ConfigurationError: it cannot be read or made, or holds no usable key.
+        """
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls(tuple(path.read_text().split()))
-        with os.fdopen(descriptor, "w") as file:
-            file.write(Fernet.generate_key().decode() + "\n")
-        return cls(tuple(path.read_text().split()))
+            if not path.exists():
+                _create_key_file(path)
+            keys = tuple(path.read_text().split())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise errors.ConfigurationError(
+                f"cannot use the key file {path}: {reason}; check the space and permissions of its "
+                "folder, or set SLURPER_SECRET_KEY"
+            ) from error
+        if not keys:
+            raise errors.ConfigurationError(
+                f"the key file {path} is empty; restore it, or remove it to begin with a new key "
+                "(credentials sealed with the old one are then lost)"
+            )
+        return cls(keys)
 
     def seal(self, secrets: JobSecrets) -> bytes:
         """Return the sealed form of both sides' credentials."""
@@ -98,6 +113,16 @@ class Sealer:
                 "restore the key file or SLURPER_SECRET_KEY that was in use"
             ) from error
         return JobSecrets(source=_from_json(plain["source"]), target=_from_json(plain["target"]))
+
+
+def _create_key_file(path: Path) -> None:
+    """Make the file whole or not at all, and only once however many processes try."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:
+        file.write(Fernet.generate_key().decode() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first; its key counts
+            os.link(file.name, path)
 
 
 def _to_json(credentials: Credentials) -> dict[str, str | None]:

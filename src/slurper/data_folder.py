@@ -1,0 +1,40 @@
+"""The data folder: where the database and the sealing key are unless the settings say otherwise."""
+
+from __future__ import annotations
+
+from slurper import errors
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+
+KEY_FILE = "secret.key"
+
+
+def prepare(settings: Settings) -> Sealer:
+    """Make the data folder when it is needed, and return what seals credentials.
+
+    The folder is made with mode 0700, the key file in it with 0600. Neither is touched when both
+    `database_url` and `secret_key` are set.
+
+    Raises:
+        ConfigurationError: the folder or key cannot be used; the message names the path and fix.
+    """
+    if settings.database_url is None or settings.secret_key is None:
+        _make_folder(settings)
+    if settings.secret_key is None:
+        return Sealer.from_file(settings.data_dir / KEY_FILE)
+    return Sealer(tuple(key.strip() for key in _plain(settings).split(",") if key.strip()))
+
+
+def _plain(settings: Settings) -> str:
+    return settings.secret_key.get_secret_value() if settings.secret_key else ""
+
+
+def _make_folder(settings: Settings) -> None:
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"cannot make the data folder {folder}: {error.strerror}; "
+            "set SLURPER_DATA_DIR to a folder this user may write to"
+        ) from error
