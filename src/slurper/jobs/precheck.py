@@ -1,0 +1,232 @@
+"""Checks one side of a job before it is made: can what was given do what the job needs?
+
+The source must list (or, with explicit keys, let one be described), the target must list and begin
+an upload. Nothing is left behind at either. A check has few retries and ends within
+`CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so that creating a job, which checks both sides at the same
+time, answers long before its client gives up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+
+from slurper import errors
+from slurper.errors import PrecheckProblem
+from slurper.http.client import TransportOptions
+from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.objectstore import factory
+from slurper.objectstore.base import ObjectHeaders, ObjectStore, StoreAddress
+from slurper.secrets import Credentials
+from slurper.settings import Settings
+
+CHECK_SECONDS = 7.5
+CLEAN_UP_SECONDS = 2.0
+
+RESERVED_PREFIX = ".slurper-precheck-"
+"""Keys that the target check begins an upload for, and never completes."""
+
+_ANSWERS = (
+    errors.StoreError,
+    errors.TransportError,
+    errors.IntegrityError,
+    errors.ListingError,
+)
+_REGION_CODES = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "PermanentRedirect",
+        "TemporaryRedirect",
+    }
+)
+_BUCKET_CODES = frozenset({"InvalidBucketName", "AllAccessDisabled"})
+
+
+class Side(StrEnum):
+    """Which half of a job; the value is the member of the create request."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Precheck:
+    """Opens a side as a worker would, and asks it for what the job will ask."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def resolve(
+        self, side: Side, account_id: str, location: Location, credentials: Credentials
+    ) -> StoreAddress:
+        """Return the address of a side.
+
+        Raises:
+            InvalidField: the location cannot be one; the pointer names the side.
+            ConfigurationError: the server's settings are at fault.
+        """
+        try:
+            return factory.resolve(
+                location, credentials, account_id=account_id, settings=self._settings
+            )
+        except errors.InvalidField as error:
+            pointer = f"/{side}/{error.pointer.removeprefix(f'/{side}/').lstrip('/')}"
+            raise errors.InvalidField(pointer, error.message) from error
+
+    async def source(
+        self,
+        location: Location,
+        address: StoreAddress,
+        *,
+        prefix: str = "",
+        keys: Sequence[str] | None = None,
+    ) -> tuple[PrecheckProblem, ...]:
+        """Return why the source cannot be read; nothing when it can."""
+
+        async def check(store: ObjectStore) -> None:
+            if keys:
+                await _check_key(store, keys[0])
+            else:
+                await store.list_page(prefix=prefix, max_keys=1)
+
+        return await self._run(Side.SOURCE, location, address, check)
+
+    async def target(
+        self, location: Location, address: StoreAddress
+    ) -> tuple[PrecheckProblem, ...]:
+        """Return why the target cannot be listed and written to; nothing when it can."""
+        return await self._run(Side.TARGET, location, address, _check_target)
+
+    async def _run(
+        self,
+        side: Side,
+        location: Location,
+        address: StoreAddress,
+        check: Callable[[ObjectStore], Awaitable[None]],
+    ) -> tuple[PrecheckProblem, ...]:
+        store = factory.open_store(address, _impatient(self._settings))
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check(store)
+        except TimeoutError:
+            text = f"gave no answer within {CHECK_SECONDS:g} seconds; try again, or check it"
+            pointer = _address_field(location)
+            return (PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}"),)
+        except _ANSWERS as error:
+            return (explain(side, location, error),)
+        finally:
+            await store.close()
+        return ()
+
+
+def explain(side: Side, location: Location, error: errors.SlurperError) -> PrecheckProblem:
+    """Say which field of the request an error points at, what was seen and what to do."""
+    field, fix = _diagnose(side, location, error)
+    sentence = f"The {side} bucket {location.bucket} cannot be used: {error}; {fix}"
+    return PrecheckProblem(f"/{side}/{field}", sentence)
+
+
+def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tuple[str, str]:
+    """Return the field to change, and how."""
+    match error:
+        case errors.CredentialsRejected():
+            return "secret", "check the access key id and secret, and that they have not expired"
+        case errors.StoreError() if error.code in _REGION_CODES or 300 <= error.status < 400:
+            return _region_fix(location)
+        case errors.AccessDenied():
+            return "secret", f"give these credentials permission to {_NEEDS[side]}"
+        case errors.NoSuchBucket() | errors.NotFound():
+            return "bucket", _bucket_fix(location)
+        case errors.StoreError() if error.code in _BUCKET_CODES:
+            return "bucket", _bucket_fix(location)
+        case errors.Throttled() | errors.UnavailableStore():
+            return _address_field(location), "try again in a moment"
+        case errors.StoreError() | errors.ListingError() | errors.IntegrityError():
+            return _address_field(location), "check that this is an S3-compatible endpoint"
+        case _:
+            return _address_field(location), error.advice or "check the address and the network"
+
+
+_NEEDS = {
+    Side.SOURCE: "list the bucket and read its objects",
+    Side.TARGET: "list the bucket and write objects, multipart uploads included",
+}
+
+
+def _address_field(location: Location) -> str:
+    """Return the request field that decided where the requests went."""
+    if location.vendor is Vendor.R2:
+        return "bucket" if location.jurisdiction in {None, Jurisdiction.DEFAULT} else "jurisdiction"
+    if location.endpoint is None and location.region is not None:
+        return "region"
+    return "endpoint"
+
+
+def _region_fix(location: Location) -> tuple[str, str]:
+    if location.vendor is Vendor.R2:
+        return "jurisdiction", "give the jurisdiction the bucket was made in"
+    given = f"it is not in {location.region}" if location.region else "none was given"
+    return "region", f"give the region the bucket is in ({given})"
+
+
+def _bucket_fix(location: Location) -> str:
+    if location.vendor is Vendor.R2:
+        jurisdiction = location.jurisdiction or Jurisdiction.DEFAULT
+        return f"check its name, account and jurisdiction (looked in: {jurisdiction})"
+    return "check its name, and that it is at this endpoint and in this region"
+
+
+async def _check_key(store: ObjectStore, key: str) -> None:
+    """Describe one explicit key; a missing key is fine, a missing bucket is not.
+
+    An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
+    signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
+    """
+    try:
+        await store.head(key)
+    except errors.StoreError as seen:
+        if not 400 <= seen.status < 500:
+            raise
+        try:
+            await store.list_page(prefix=key, max_keys=1)
+        except errors.AccessDenied:
+            if not isinstance(seen, errors.NotFound):
+                raise
+            return
+        if not isinstance(seen, errors.NotFound):
+            raise
+
+
+async def _check_target(store: ObjectStore) -> None:
+    await store.list_page(max_keys=1)
+    key = RESERVED_PREFIX + secrets.token_hex(16)
+    upload_id = await store.create_upload(key, ObjectHeaders())
+    # Shielded, so that the upload is dropped although the check runs out of time just now.
+    clean_up = asyncio.ensure_future(_abort(store, key, upload_id))
+    try:
+        await asyncio.shield(clean_up)
+    except asyncio.CancelledError:
+        with contextlib.suppress(errors.SlurperError, TimeoutError):
+            await clean_up
+        raise
+
+
+async def _abort(store: ObjectStore, key: str, upload_id: str) -> None:
+    async with asyncio.timeout(CLEAN_UP_SECONDS):
+        await store.abort_upload(key, upload_id)
+
+
+def _impatient(settings: Settings) -> TransportOptions:
+    """Return the transport of the settings with one retry and short waits."""
+    patient = TransportOptions.from_settings(settings)
+    return dataclasses.replace(
+        patient,
+        connect_timeout_seconds=min(patient.connect_timeout_seconds, 3.0),
+        idle_timeout_seconds=min(patient.idle_timeout_seconds, 5.0),
+        request_retries=min(patient.request_retries, 1),
+        retry_deadline_seconds=min(patient.retry_deadline_seconds, 4.0),
+    )
