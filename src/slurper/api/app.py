@@ -1,0 +1,200 @@
+"""The application: both base paths, every error in the envelope, health, metrics, OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from importlib import metadata
+from typing import Any, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from slurper import errors, telemetry
+from slurper.api import problems, routes
+from slurper.api.backend import Backend
+from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
+from slurper.settings import Settings
+
+BASE_PATHS = ("/client/v4", "")
+"""The Cloudflare SDKs keep the path of their `base_url`, so both forms of it must work."""
+
+PRECONNECTIVITY_FAILED = "Preconnectivity failed, please verify tokens and try again"
+"""What the real service says, word for word; clients look for it."""
+
+_DESCRIPTION = (
+    "Copies whole buckets between object stores. This is the API of Cloudflare's R2 Super Slurper, "
+    "so the official Cloudflare SDKs drive it when their `base_url` points here."
+)
+_SECURITY_SCHEMES = {
+    "api_token": {"type": "http", "scheme": "bearer"},
+    "api_email": {"type": "apiKey", "in": "header", "name": "X-Auth-Email"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-Auth-Key"},
+    "user_service_key": {"type": "apiKey", "in": "header", "name": "X-Auth-User-Service-Key"},
+}
+_SECURITY: list[dict[str, list[str]]] = [
+    {"api_token": []},
+    {"api_email": [], "api_key": []},
+    {"user_service_key": []},
+]
+
+_log = telemetry.get_logger(__name__)
+
+OpenBackend = Callable[[Settings], AbstractAsyncContextManager[Backend]]
+
+
+class SlurperApi(FastAPI):
+    """FastAPI, with the ways to authenticate written into its OpenAPI document.
+
+    Authentication is no FastAPI dependency, since those run after the body has been read.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        schema = super().openapi()
+        schema["components"]["securitySchemes"] = _SECURITY_SCHEMES
+        schema["security"] = _SECURITY
+        return schema
+
+
+def create_app(settings: Settings, *, open_backend: OpenBackend | None = None) -> FastAPI:
+    """Build the application. Its lifespan opens the backend, and closes it at the end.
+
+    Serve it with any ASGI server that runs the lifespan: `uvicorn.run(create_app(settings))`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_backend(settings) as backend:
+            app.state.backend = backend
+            yield
+
+    app = SlurperApi(
+        title="Slurper",
+        version=metadata.version("slurper"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # A redirect would lose the body of a POST in many clients; such paths do not exist.
+        redirect_slashes=False,
+        redoc_url=None,
+        servers=[{"url": base or "/"} for base in BASE_PATHS],
+    )
+    for base in BASE_PATHS:
+        app.include_router(routes.router, prefix=base, include_in_schema=base == "")
+    app.add_api_route("/healthz", healthz, include_in_schema=False)
+    app.add_api_route("/metrics", metrics, include_in_schema=False)
+    _handle_errors(app)
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """200 when the service can work, 503 otherwise; needs no token."""
+    try:
+        await routes.backend_of(request).check_health()
+    except Exception:
+        # Whatever it is, the answer is "not healthy"; the reason is for the log alone.
+        _log.exception("health_check_failed")
+        return failure(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            [Problem(Code.UNAVAILABLE, "the service cannot work at present; its log says why")],
+        )
+    return JSONResponse({"success": True, "errors": [], "messages": [], "result": {"status": "ok"}})
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics in Prometheus' text format; needs no token."""
+    registry = routes.backend_of(request).registry
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(errors.InvalidField, _invalid_field)
+    app.add_exception_handler(errors.JobNotFound, _job_not_found)
+    app.add_exception_handler(errors.JobConflict, _job_conflict)
+    app.add_exception_handler(errors.PrecheckFailed, _precheck_failed)
+    app.add_exception_handler(errors.DatabaseUnavailable, _database_unavailable)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+# Starlette hands each handler only the type it is registered for, but declares them for any.
+
+
+async def _refusal(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    refusal = cast("Refusal", error)
+    return failure(refusal.status, [refusal.problem], refusal.headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    found = cast("RequestValidationError", error).errors()
+    return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(found))
+
+
+async def _invalid_field(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    problem = problems.from_invalid_field(cast("errors.InvalidField", error))
+    return failure(HTTPStatus.BAD_REQUEST, [problem])
+
+
+async def _job_not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    return failure(HTTPStatus.NOT_FOUND, [Problem(Code.JOB_NOT_FOUND, f"Job not found: {error}")])
+
+
+async def _job_conflict(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    limit = isinstance(error, errors.JobLimitReached)
+    code = Code.JOB_LIMIT if limit else Code.JOB_CONFLICT
+    return failure(HTTPStatus.CONFLICT, [Problem(code, str(error))])
+
+
+async def _precheck_failed(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    causes = [
+        problems.named(Code.PRECHECK_FAILED, problem.pointer, problem.message)
+        for problem in cast("errors.PrecheckFailed", error).problems
+    ]
+    first = Problem(Code.PRECHECK_FAILED, PRECONNECTIVITY_FAILED)
+    return failure(HTTPStatus.FORBIDDEN, [first, *causes])
+
+
+async def _database_unavailable(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    """Nothing was committed, so the client may well try again; the SDKs do."""
+    _log.error("database_unavailable", error=str(error))
+    text = "the service cannot reach its database at present; try again later"
+    return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI refuse themselves: paths, methods, broken requests."""
+    refused = cast("HTTPException", error)
+    if refused.status_code == HTTPStatus.NOT_FOUND:
+        return failure(refused.status_code, [Problem(Code.NO_ROUTE, "No route for the URI")])
+    if refused.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        text = f"Method {request.method} not available for the URI"
+        headers = {"allow": ", ".join(_allowed_methods(request.url.path))}
+        problem = Problem(Code.METHOD_NOT_AVAILABLE, text)
+        return failure(refused.status_code, [problem], headers)
+    problem = malformed(str(refused.detail)).problem
+    return failure(refused.status_code, [problem], refused.headers)
+
+
+def _allowed_methods(path: str) -> list[str]:
+    """Return those of all routes with this path; Starlette names those of the first one only."""
+    paths = {path.removeprefix(base) for base in BASE_PATHS}
+    allowed: set[str] = set()
+    for route in routes.router.routes:
+        if isinstance(route, APIRoute) and any(map(route.path_regex.match, paths)):
+            allowed |= route.methods or set()
+    return sorted(allowed) or ["GET"]
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    """A fault of ours. Starlette raises it again after the answer, so the server logs it."""
+    # Sent again, a POST could make a second job.
+    headers = {"x-should-retry": "false"} if request.method == "POST" else {}
+    text = "Internal Server Error: a fault of this server, not of the request; its log says more"
+    return failure(HTTPStatus.INTERNAL_SERVER_ERROR, [Problem(Code.INTERNAL, text)], headers)

@@ -1,0 +1,79 @@
+"""From what validation finds to items of `errors`: code, a text that names the fix, and pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slurper.api import fields
+from slurper.api.envelope import Code, Problem
+from slurper.errors import InvalidField
+
+MAX_PROBLEMS = 20
+"""More would not help anyone to fix a request."""
+
+_VENDORS = frozenset({"s3", "gcs", "r2"})
+
+_CODES = {
+    "missing": Code.MISSING_FIELD,
+    "union_tag_not_found": Code.MISSING_FIELD,
+    fields.BUCKET_NAME: Code.INVALID_BUCKET_NAME,
+    fields.OBJECT_KEY: Code.INVALID_OBJECT_NAME,
+}
+
+_TEXTS = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false, without quotes",
+    "int_type": "must be a whole number, without quotes",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "enum": "must be one of {expected}",
+    "literal_error": "must be one of {expected}",
+    "too_long": "has more than {max_length} entries",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "union_tag_not_found": "is required: one of {expected_tags}",
+    "union_tag_invalid": "must be one of {expected_tags}",
+}
+_EXPECTED_VENDORS = {"expected_tags": "'s3', 'gcs', 'r2'"}
+
+
+def from_validation(found: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """Return at most `MAX_PROBLEMS` problems for the errors of a FastAPI validation."""
+    return [_problem(error) for error in found[:MAX_PROBLEMS]]
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    kind = error["type"]
+    place = _place(error["loc"])
+    context = {**_EXPECTED_VENDORS, **error.get("ctx", {})}
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        place = (*place, "vendor")
+    template = _TEXTS.get(kind)
+    text = error["msg"] if template is None else template.format_map(context)
+    return named(_CODES.get(kind, Code.INVALID_FIELD), _pointer(place), text)
+
+
+def _place(location: Sequence[str | int]) -> tuple[str, ...]:
+    """Drop what is not part of the request: `body`, and the tag of the union's branch."""
+    where, *rest = location
+    inside = tuple(str(step) for step in rest if step not in _VENDORS)
+    return inside if where == "body" else (str(where), *inside)
+
+
+def _pointer(place: Sequence[str]) -> str:
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in place)
+
+
+def from_invalid_field(error: InvalidField) -> Problem:
+    """Return the problem that the service or a translation found."""
+    return named(Code.INVALID_FIELD, error.pointer, error.message)
+
+
+def named(code: Code, pointer: str, text: str) -> Problem:
+    """Return a problem whose message begins with the field's name: `source.bucket: …`."""
+    name = pointer.lstrip("/").replace("/", ".")
+    return Problem(code, f"{name}: {text}" if name else text, pointer)

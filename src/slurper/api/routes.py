@@ -1,0 +1,301 @@
+"""The twelve operations: parse, one call of the service, envelope.
+
+`SlurperRoute` fixes the order in which a request is refused: an account id that cannot be one, then
+missing credentials, then a body that is too large or not JSON, and only then what is in the fields.
+So nobody without a token can make the server read or parse anything large.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from slurper import errors
+from slurper.api import auth, request_body, schemas, translate
+from slurper.api.backend import Backend
+from slurper.api.envelope import encodable
+from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
+
+PAGE_SIZE = 50
+"""Default and maximum: the SDKs read one page only, so a short one would hide jobs."""
+
+_JOB_ID = re.compile(r"[0-9a-f]{64}")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}")
+"""Fits into the 64 bits of a database's integer."""
+
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": schemas.Failure, "description": "The job's status, or a limit, forbids it"}
+}
+
+
+class SlurperRoute(APIRoute):
+    """A route that authorizes its caller before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler that keeps the order."""
+        handle = super().get_route_handler()
+        takes_body = self.body_field is not None
+
+        async def handle_in_order(request: Request) -> Response:
+            await _authorize(request)
+            return await handle(await request_body.read_json(request) if takes_body else request)
+
+        return handle_in_order
+
+
+def backend_of(request: Request) -> Backend:
+    """Return what the lifespan has opened."""
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+async def _authorize(request: Request) -> None:
+    backend = backend_of(request)
+    account_id = request.path_params["account_id"]
+    auth.check_account_id(account_id)
+    await auth.authorize(
+        request.headers,
+        account_id,
+        tokens=backend.tokens,
+        static_token=backend.settings.api_token,
+    )
+
+
+def _job_id(job_id: str) -> str:
+    """No job has an id of another form, so such an id is an absent job's like any other."""
+    if _JOB_ID.fullmatch(job_id) is None:
+        raise errors.JobNotFound("no job with this id in this account")
+    return job_id
+
+
+def _decimal(value: object) -> object:
+    """Refuse what Python takes for a number but no API should, such as `1_0`, ` 5` and `5.0`."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
+        raise PydanticCustomError("decimal", "must be a whole number of at most 18 digits")
+    return value
+
+
+OpenBackend = Annotated[Backend, Depends(backend_of)]
+JobId = Annotated[str, Depends(_job_id)]
+# The bounds come before the validator, or they would be missing from the schema.
+Limit = Annotated[
+    int, Query(ge=1, le=PAGE_SIZE, description="Entries in the page"), BeforeValidator(_decimal)
+]
+Offset = Annotated[
+    int, Query(ge=0, description="Entries before the page"), BeforeValidator(_decimal)
+]
+
+router = APIRouter(
+    prefix="/accounts/{account_id}/slurper",
+    tags=["R2 Super Slurper"],
+    route_class=SlurperRoute,
+    responses={"4XX": {"model": schemas.Failure, "description": "Any other client error"}},
+)
+
+
+@router.get(
+    "/jobs",
+    operation_id="slurper-list-jobs",
+    summary="List the account's migration jobs, newest first",
+    response_description="One page of jobs",
+)
+async def list_jobs(
+    backend: OpenBackend, account_id: str, limit: Limit = PAGE_SIZE, offset: Offset = 0
+) -> Success[list[schemas.JobView]]:
+    """Raise `offset` by the number of jobs received until a page comes empty."""
+    jobs = await backend.service.list(account_id, limit=limit, offset=offset)
+    return Success(result=[translate.job_view(job) for job in jobs])
+
+
+@router.post(
+    "/jobs",
+    operation_id="slurper-create-job",
+    summary="Create and immediately start a migration job",
+    status_code=HTTPStatus.CREATED,
+    response_description="Job created",
+    responses=CONFLICT,
+)
+async def create_job(
+    backend: OpenBackend, account_id: str, body: schemas.CreateJob
+) -> Success[schemas.JobIdView]:
+    """Both sides are checked first; when one cannot be used, no job is made (403)."""
+    spec = translate.job_spec(body, allow_http=backend.settings.allow_http)
+    job_id = await backend.service.create(account_id, spec, translate.job_secrets(body))
+    return Success(result=schemas.JobIdView(id=job_id))
+
+
+@router.put(
+    "/jobs/abortAll",
+    operation_id="slurper-abort-all-jobs",
+    summary="Abort every running or paused job",
+    response_description="All jobs aborted",
+)
+async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
+    """Transfers under way finish; no new ones start."""
+    await backend.service.abort_all(account_id)
+    return Success(result="All jobs aborted")
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="slurper-get-job",
+    summary="Read one job",
+    response_description="Job details",
+)
+async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[schemas.JobView]:
+    """A job stays readable after its end, until it is deleted."""
+    return Success(result=translate.job_view(await backend.service.get(account_id, job_id)))
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    operation_id="slurper-delete-job",
+    summary="Delete a finished job",
+    response_description="Job deleted",
+    responses=CONFLICT,
+)
+async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+    """Forget a completed or aborted job, its counters and its log."""
+    await backend.service.delete(account_id, job_id)
+    return Success(result="Job deleted")
+
+
+@router.put(
+    "/jobs/{job_id}/abort",
+    operation_id="slurper-abort-job",
+    summary="Abort one job",
+    response_description="Job aborted",
+    responses=CONFLICT,
+)
+async def abort_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+    """Transfers under way finish; no new ones start. An aborted job cannot be resumed."""
+    await backend.service.abort(account_id, job_id)
+    return Success(result="Job aborted")
+
+
+@router.put(
+    "/jobs/{job_id}/pause",
+    operation_id="slurper-pause-job",
+    summary="Pause a running job",
+    response_description="Job paused",
+    responses=CONFLICT,
+)
+async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+    """Transfers under way finish; no new ones start."""
+    await backend.service.pause(account_id, job_id)
+    return Success(result="Job paused")
+
+
+@router.put(
+    "/jobs/{job_id}/resume",
+    operation_id="slurper-resume-job",
+    summary="Resume a paused job",
+    response_description="Job resumed",
+    responses=CONFLICT,
+)
+async def resume_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+    """The job continues where it stopped."""
+    await backend.service.resume(account_id, job_id)
+    return Success(result="Job resumed")
+
+
+@router.get(
+    "/jobs/{job_id}/progress",
+    operation_id="slurper-get-job-progress",
+    summary="Read the counters of one job",
+    response_description="Job progress",
+)
+async def get_job_progress(
+    backend: OpenBackend, account_id: str, job_id: JobId
+) -> Success[schemas.JobProgressView]:
+    """Counters are exact: an object counts once, when it is settled."""
+    progress = await backend.service.progress(account_id, job_id)
+    return Success(result=translate.progress_view(progress))
+
+
+@router.get(
+    "/jobs/{job_id}/logs",
+    operation_id="slurper-get-job-logs",
+    summary="List log entries of one job, oldest first",
+    response_description="One page of log entries",
+)
+async def list_job_logs(
+    backend: OpenBackend,
+    account_id: str,
+    job_id: JobId,
+    limit: Limit = PAGE_SIZE,
+    offset: Offset = 0,
+) -> Success[list[schemas.JobLogView]]:
+    """Every object that was not copied has an entry that says why, except those already there."""
+    entries = await backend.service.logs(account_id, job_id, limit=limit, offset=offset)
+    return Success(result=[translate.log_view(job_id, entry) for entry in entries])
+
+
+@router.put(
+    "/source/connectivity-precheck",
+    operation_id="slurper-check-source-connectivity",
+    summary="Try the given source credentials",
+    response_description="Source checked",
+)
+async def check_source(
+    backend: OpenBackend, account_id: str, body: schemas.Source
+) -> Success[ConnectivityView]:
+    """List the source with what is given. The reasons of an error are in `messages`."""
+    location = translate.location(body, "", allow_http=backend.settings.allow_http)
+    keys = translate.selected_keys(body, "")
+    with _relative_to("/source"):
+        problems = await backend.service.precheck_source(
+            account_id,
+            location,
+            translate.credentials(body),
+            prefix=body.path_prefix or "",
+            keys=keys,
+        )
+    return _connectivity(problems, "/source")
+
+
+@router.put(
+    "/target/connectivity-precheck",
+    operation_id="slurper-check-target-connectivity",
+    summary="Try the given target credentials",
+    response_description="Target checked",
+)
+async def check_target(
+    backend: OpenBackend, account_id: str, body: schemas.Target
+) -> Success[ConnectivityView]:
+    """List the target and begin an upload. The reasons of an error are in `messages`."""
+    location = translate.location(body, "", allow_http=backend.settings.allow_http)
+    with _relative_to("/target"):
+        problems = await backend.service.precheck_target(
+            account_id, location, translate.credentials(body)
+        )
+    return _connectivity(problems, "/target")
+
+
+@contextmanager
+def _relative_to(side: str) -> Iterator[None]:
+    """The service points into a create request; the body of a precheck is the side itself."""
+    try:
+        yield
+    except errors.InvalidField as error:
+        pointer = error.pointer.removeprefix(side)
+        raise errors.InvalidField(pointer, error.message) from error
+
+
+def _connectivity(
+    problems: Sequence[errors.PrecheckProblem], side: str
+) -> Success[ConnectivityView]:
+    status = ConnectivityStatus.ERROR if problems else ConnectivityStatus.SUCCESS
+    reasons = [
+        encodable(f"{problem.pointer.removeprefix(side).lstrip('/')}: {problem.message}")
+        for problem in problems
+    ]
+    return Success(result=ConnectivityView(connectivity_status=status), messages=reasons)

@@ -1,0 +1,366 @@
+"""The wire models: camelCase names live here and nowhere else.
+
+Requests are strict (no `"true"` for true, no 1 for "1"), ignore members they do not know, and carry
+the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+from slurper.api import fields
+from slurper.jobs import models
+
+Payload = TypeVar("Payload")
+
+# Strict mode would ask for an instance of the enum, which JSON cannot hold; only the exact strings
+# pass either way.
+Jurisdiction = Annotated[models.Jurisdiction, Field(strict=False)]
+Key = Annotated[str, AfterValidator(fields.object_key)]
+# Fail fast: millions of wrong keys are one mistake, and must not become millions of errors.
+Keys = Annotated[
+    list[Key],
+    Field(max_length=fields.MAX_KEYS, fail_fast=True),
+    AfterValidator(fields.not_empty),
+]
+PathPrefix = Annotated[str, AfterValidator(fields.path_prefix)]
+R2Bucket = Annotated[str, AfterValidator(fields.r2_bucket)]
+S3Bucket = Annotated[str, AfterValidator(fields.s3_bucket)]
+GcsBucket = Annotated[str, AfterValidator(fields.gcs_bucket)]
+ContentType = Annotated[str, AfterValidator(fields.content_type)]
+Region = Annotated[str, AfterValidator(fields.region)]
+
+
+def _nothing_required(schema: dict[str, Any]) -> None:
+    """Publish what upstream publishes: it marks no member of CreateJob as required."""
+    schema.pop("required", None)
+
+
+class Request(BaseModel):
+    """Base of everything a client sends."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, alias_generator=to_camel)
+
+
+class S3Secret(Request):
+    """Key pair of an S3-compatible store."""
+
+    access_key_id: Annotated[str, AfterValidator(fields.access_key_id)]
+    secret_access_key: SecretStr
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _check_secret(cls, value: SecretStr) -> SecretStr:
+        fields.secret_access_key(value.get_secret_value())
+        return value
+
+
+class GcsSecret(Request):
+    """Service account of Google Cloud Storage, from its JSON key file."""
+
+    client_email: Annotated[str, AfterValidator(fields.client_email)]
+    private_key: SecretStr
+
+    @field_validator("private_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr) -> SecretStr:
+        fields.private_key(value.get_secret_value())
+        return value
+
+
+class S3Side(Request):
+    """A bucket of Amazon S3 (without `endpoint`) or of a compatible store."""
+
+    vendor: Literal["s3"]
+    bucket: S3Bucket
+    secret: S3Secret
+    endpoint: Annotated[
+        str | None,
+        Field(
+            description="Custom S3-compatible endpoint; only https:// is allowed",
+            json_schema_extra={"format": "uri"},
+        ),
+    ] = None
+    region: Region | None = None
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else fields.endpoint(value, info.data.get("bucket"))
+
+
+class GcsSide(Request):
+    """A bucket of Google Cloud Storage."""
+
+    vendor: Literal["gcs"]
+    bucket: GcsBucket
+    secret: GcsSecret
+
+
+class R2Side(Request):
+    """A bucket of the Cloudflare account that the path names."""
+
+    vendor: Literal["r2"]
+    bucket: R2Bucket
+    secret: S3Secret
+    jurisdiction: Jurisdiction = models.Jurisdiction.DEFAULT
+
+
+class Selected(Request):
+    """Which of the source's objects are meant; with both members, both apply."""
+
+    path_prefix: Annotated[
+        PathPrefix | None, Field(description="Plain string prefix of the keys to copy")
+    ] = None
+    keys: Annotated[
+        Keys | None,
+        Field(description="Exactly these keys, each 1 to 1,024 bytes long and within pathPrefix"),
+    ] = None
+
+
+class S3Source(Selected, S3Side):
+    """Copy from S3 or a compatible store."""
+
+
+class GcsSource(Selected, GcsSide):
+    """Copy from Google Cloud Storage."""
+
+
+class R2Source(Selected, R2Side):
+    """Copy from R2."""
+
+
+class S3Target(S3Side):
+    """Copy to S3 or a compatible store: an extension, upstream copies to R2 alone."""
+
+
+class GcsTarget(GcsSide):
+    """Copy to Google Cloud Storage: an extension, upstream copies to R2 alone."""
+
+
+class R2Target(R2Side):
+    """Copy to R2."""
+
+
+Source = Annotated[S3Source | GcsSource | R2Source, Field(discriminator="vendor")]
+Target = Annotated[S3Target | GcsTarget | R2Target, Field(discriminator="vendor")]
+
+
+class ContentTypes(Request):
+    """Filters by content type: `type/subtype` or `type/*`."""
+
+    include: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
+    exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
+
+
+class Options(Request):
+    """What upstream cannot do: an extension, and without effect when left out."""
+
+    skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
+    content_types: ContentTypes | None = None
+    validate_media: Annotated[
+        bool, Field(description="Skip media whose first bytes contradict the content type")
+    ] = False
+    strip_prefix: Annotated[
+        bool, Field(description="Write the keys without the source's pathPrefix")
+    ] = False
+    max_object_size: Annotated[
+        int | None, Field(ge=1, le=2**63 - 1, description="Skip larger objects; bytes")
+    ] = None
+
+
+class CreateJob(Request):
+    """A new job. Despite the schema, `source` and `target` are both needed."""
+
+    model_config = ConfigDict(json_schema_extra=_nothing_required)
+
+    overwrite: Annotated[
+        bool, Field(description="Write over objects that the target has already")
+    ] = True
+    source: Source
+    target: Target
+    options: Options | None = None
+
+
+class View(BaseModel):
+    """Base of everything a client is shown; built by attribute name, sent in camelCase."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class SelectedView(View):
+    """Which of the source's objects a job was asked to copy."""
+
+    path_prefix: str | None
+    keys: list[str] | None
+
+
+class S3SideView(View):
+    """An S3 bucket, without region and secret."""
+
+    vendor: Literal["s3"] = "s3"
+    bucket: str
+    endpoint: Annotated[str | None, Field(json_schema_extra={"format": "uri"})]
+
+
+class GcsSideView(View):
+    """A GCS bucket, without secret."""
+
+    vendor: Literal["gcs"] = "gcs"
+    bucket: str
+
+
+class R2SideView(View):
+    """An R2 bucket, without secret."""
+
+    vendor: Literal["r2"] = "r2"
+    bucket: str
+    jurisdiction: models.Jurisdiction
+
+
+class S3SourceView(SelectedView, S3SideView):
+    """Where a job copies from: S3."""
+
+
+class GcsSourceView(SelectedView, GcsSideView):
+    """Where a job copies from: GCS."""
+
+
+class R2SourceView(SelectedView, R2SideView):
+    """Where a job copies from: R2."""
+
+
+class S3TargetView(S3SideView):
+    """Where a job copies to: S3 (extension)."""
+
+
+class GcsTargetView(GcsSideView):
+    """Where a job copies to: GCS (extension)."""
+
+
+class R2TargetView(R2SideView):
+    """Where a job copies to: R2."""
+
+
+SourceView = S3SourceView | GcsSourceView | R2SourceView
+TargetView = S3TargetView | GcsTargetView | R2TargetView
+
+
+class ContentTypesView(View):
+    """The content-type filters in force."""
+
+    include: list[str]
+    exclude: list[str]
+
+
+class OptionsView(View):
+    """The `options` in force."""
+
+    skip_empty: bool
+    content_types: ContentTypesView
+    validate_media: bool
+    strip_prefix: bool
+    max_object_size: int | None
+
+
+class JobView(View):
+    """A job. `options` is an extension."""
+
+    id: str
+    created_at: Annotated[str, Field(description="UTC, as in 2026-03-19T15:46:20.000Z")]
+    finished_at: str | None
+    overwrite: bool
+    source: Annotated[SourceView, Field(discriminator="vendor")]
+    status: models.JobStatus
+    target: Annotated[TargetView, Field(discriminator="vendor")]
+    options: OptionsView
+
+
+class JobIdView(View):
+    """What create answers."""
+
+    id: str
+
+
+class JobProgressView(View):
+    """A job's counters. `finishedAt` and `transferredBytes` are extensions."""
+
+    id: str
+    created_at: str
+    finished_at: str | None
+    status: models.JobStatus
+    objects: Annotated[
+        int, Field(description="Settled so far: transferred + skipped + failed; in the end, all")
+    ]
+    transferred_objects: int
+    skipped_objects: int
+    failed_objects: int
+    transferred_bytes: int
+
+
+class JobLogView(View):
+    """One log entry."""
+
+    created_at: str
+    job: str
+    log_type: models.LogType
+    message: str | None
+    object_key: str | None
+
+
+class ConnectivityStatus(StrEnum):
+    """Whether one side can be used with what was given."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+
+
+class ConnectivityView(View):
+    """The outcome of a precheck; the reasons of an error are in the envelope's `messages`."""
+
+    connectivity_status: ConnectivityStatus
+
+
+class ErrorSource(TypedDict):
+    """Which part of the request an error is about."""
+
+    pointer: str
+
+
+class ErrorItem(TypedDict):
+    """One error. A dictionary, because `source` is left out when no field is meant, never null."""
+
+    code: Annotated[int, Field(ge=1000)]
+    message: str
+    source: NotRequired[ErrorSource]
+
+
+class Success(View, Generic[Payload]):
+    """The envelope of a request that succeeded."""
+
+    success: Literal[True] = True
+    errors: list[ErrorItem] = Field(default_factory=list)
+    messages: list[str] = Field(default_factory=list)
+    result: Payload
+
+
+class Failure(View):
+    """The envelope of a request that failed."""
+
+    success: Literal[False] = False
+    errors: list[ErrorItem]
+    messages: list[str]
+    result: None = None

@@ -1,0 +1,213 @@
+"""Between the wire models and the domain's values, both ways."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from slurper import errors, secrets
+from slurper.api import schemas
+from slurper.jobs import models
+
+Side = (
+    schemas.S3Source
+    | schemas.GcsSource
+    | schemas.R2Source
+    | schemas.S3Target
+    | schemas.GcsTarget
+    | schemas.R2Target
+)
+
+
+def job_spec(body: schemas.CreateJob, *, allow_http: bool) -> models.JobSpec:
+    """Return what the request asks for.
+
+    Raises:
+        InvalidField: an endpoint without TLS although it must have it, or a key outside the prefix.
+    """
+    return models.JobSpec(
+        source=location(body.source, "/source", allow_http=allow_http),
+        target=location(body.target, "/target", allow_http=allow_http),
+        prefix=body.source.path_prefix or "",
+        keys=selected_keys(body.source, "/source"),
+        overwrite=body.overwrite,
+        options=_options(body.options),
+    )
+
+
+def job_secrets(body: schemas.CreateJob) -> secrets.JobSecrets:
+    """Return the credentials of both sides."""
+    return secrets.JobSecrets(source=credentials(body.source), target=credentials(body.target))
+
+
+def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
+    """Return where `side` is; `pointer` is its place in the body, for errors.
+
+    Raises:
+        InvalidField: the endpoint has no TLS, and `allow_http` is off.
+    """
+    vendor = models.Vendor(side.vendor)
+    if isinstance(side, schemas.S3Side):
+        if side.endpoint is not None and side.endpoint.startswith("http://") and not allow_http:
+            raise errors.InvalidField(
+                f"{pointer}/endpoint",
+                "must start with https://; plain http is allowed only where the operator of this "
+                "server has set SLURPER_ALLOW_HTTP=true",
+            )
+        return models.Location(
+            vendor=vendor, bucket=side.bucket, endpoint=side.endpoint, region=side.region or None
+        )
+    if isinstance(side, schemas.R2Side):
+        return models.Location(vendor=vendor, bucket=side.bucket, jurisdiction=side.jurisdiction)
+    return models.Location(vendor=vendor, bucket=side.bucket)
+
+
+def credentials(side: Side) -> secrets.Credentials:
+    """Return what `side` signs with."""
+    if isinstance(side.secret, schemas.GcsSecret):
+        return secrets.GcsCredentials(
+            client_email=side.secret.client_email,
+            private_key=side.secret.private_key.get_secret_value(),
+        )
+    return secrets.S3Credentials(
+        access_key_id=side.secret.access_key_id,
+        secret_access_key=side.secret.secret_access_key.get_secret_value(),
+    )
+
+
+def selected_keys(source: schemas.Selected, pointer: str) -> tuple[str, ...] | None:
+    """Return the source's explicit keys, each once and in UTF-8 byte order, or None.
+
+    Raises:
+        InvalidField: a key does not start with the prefix.
+    """
+    if source.keys is None:
+        return None
+    prefix = source.path_prefix or ""
+    for index, key in enumerate(source.keys):
+        if not key.startswith(prefix):
+            raise errors.InvalidField(
+                f"{pointer}/keys/{index}",
+                "does not start with pathPrefix; keys and pathPrefix both apply, "
+                "so remove the key or the prefix",
+            )
+    # Code points sort like their UTF-8 bytes.
+    return tuple(sorted(set(source.keys)))
+
+
+def _options(options: schemas.Options | None) -> models.JobOptions:
+    if options is None:
+        return models.JobOptions()
+    types = options.content_types or schemas.ContentTypes()
+    return models.JobOptions(
+        skip_empty=options.skip_empty,
+        include_content_types=tuple(types.include or ()),
+        exclude_content_types=tuple(types.exclude or ()),
+        validate_media=options.validate_media,
+        strip_prefix=options.strip_prefix,
+        max_object_bytes=options.max_object_size,
+    )
+
+
+def job_view(job: models.Job) -> schemas.JobView:
+    """Return what a client sees of a job."""
+    return schemas.JobView(
+        id=job.id,
+        created_at=timestamp(job.created_at),
+        finished_at=_optional_timestamp(job.finished_at),
+        overwrite=job.spec.overwrite,
+        source=_source_view(job.spec),
+        status=job.status,
+        target=_target_view(job.spec.target),
+        options=_options_view(job.spec.options),
+    )
+
+
+def _source_view(spec: models.JobSpec) -> schemas.SourceView:
+    source = spec.source
+    prefix = spec.prefix or None
+    keys = None if spec.keys is None else list(spec.keys)
+    match source.vendor:
+        case models.Vendor.S3:
+            return schemas.S3SourceView(
+                bucket=source.bucket, endpoint=source.endpoint, path_prefix=prefix, keys=keys
+            )
+        case models.Vendor.GCS:
+            return schemas.GcsSourceView(bucket=source.bucket, path_prefix=prefix, keys=keys)
+        case models.Vendor.R2:
+            return schemas.R2SourceView(
+                bucket=source.bucket,
+                jurisdiction=_jurisdiction(source),
+                path_prefix=prefix,
+                keys=keys,
+            )
+
+
+def _target_view(target: models.Location) -> schemas.TargetView:
+    match target.vendor:
+        case models.Vendor.S3:
+            return schemas.S3TargetView(bucket=target.bucket, endpoint=target.endpoint)
+        case models.Vendor.GCS:
+            return schemas.GcsTargetView(bucket=target.bucket)
+        case models.Vendor.R2:
+            return schemas.R2TargetView(bucket=target.bucket, jurisdiction=_jurisdiction(target))
+
+
+def _jurisdiction(location: models.Location) -> models.Jurisdiction:
+    return location.jurisdiction or models.Jurisdiction.DEFAULT
+
+
+def _options_view(options: models.JobOptions) -> schemas.OptionsView:
+    return schemas.OptionsView(
+        skip_empty=options.skip_empty,
+        content_types=schemas.ContentTypesView(
+            include=list(options.include_content_types),
+            exclude=list(options.exclude_content_types),
+        ),
+        validate_media=options.validate_media,
+        strip_prefix=options.strip_prefix,
+        max_object_size=options.max_object_bytes,
+    )
+
+
+def progress_view(progress: models.Progress) -> schemas.JobProgressView:
+    """Return a job's counters as a client sees them."""
+    counts = progress.counts
+    return schemas.JobProgressView(
+        id=progress.job_id,
+        created_at=timestamp(progress.created_at),
+        finished_at=_optional_timestamp(progress.finished_at),
+        status=progress.status,
+        objects=counts.objects,
+        transferred_objects=counts.transferred,
+        skipped_objects=counts.skipped,
+        failed_objects=counts.failed,
+        transferred_bytes=counts.transferred_bytes,
+    )
+
+
+def log_view(job_id: str, entry: models.LogEntry) -> schemas.JobLogView:
+    """Return one log entry as a client sees it."""
+    return schemas.JobLogView(
+        created_at=timestamp(entry.created_at),
+        job=job_id,
+        log_type=entry.log_type,
+        message=_readable(entry.message),
+        object_key=_readable(entry.object_key),
+    )
+
+
+def _readable(text: str | None) -> str | None:
+    """Return text that JSON can carry: bytes of a key that are not UTF-8 show as U+FFFD."""
+    if text is None:
+        return None
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def timestamp(moment: datetime) -> str:
+    """Return an aware time in the form of the API: `2026-03-19T15:46:20.000Z`."""
+    utc = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return utc.removesuffix("+00:00") + "Z"
+
+
+def _optional_timestamp(moment: datetime | None) -> str | None:
+    return None if moment is None else timestamp(moment)

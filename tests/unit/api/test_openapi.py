@@ -1,0 +1,143 @@
+"""Our OpenAPI document agrees with the published one of Super Slurper, extensions aside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slurper.api.app import create_app
+from slurper.settings import Settings
+from tests.unit.api.openapi_shapes import (
+    Document,
+    Schema,
+    request_differences,
+    response_differences,
+)
+
+REFERENCE = Path(__file__).parent / "data" / "slurper-openapi.json"
+
+REQUEST_EXTENSIONS = {
+    "body.options is new",
+    "body.target<s3> is new",
+    "body.target<gcs> is new",
+    "body<s3> is new",
+    "body<gcs> is new",
+}
+RESPONSE_EXTENSIONS = {
+    "200.result.options is new",
+    "200.result.target<s3> is new",
+    "200.result.target<gcs> is new",
+    "200.result[].options is new",
+    "200.result[].target<s3> is new",
+    "200.result[].target<gcs> is new",
+    "200.result.finishedAt is new",
+    "200.result.transferredBytes is new",
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Document:
+    return Document(json.loads(REFERENCE.read_text()))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Document:
+    return Document(create_app(Settings()).openapi())
+
+
+def operation_ids() -> list[str]:
+    operations = Document(json.loads(REFERENCE.read_text())).operations().values()
+    return [operation["operationId"] for operation in operations]
+
+
+def by_id(document: Document, operation_id: str) -> Schema:
+    (found,) = (
+        operation
+        for operation in document.operations().values()
+        if operation["operationId"] == operation_id
+    )
+    return found
+
+
+def test_the_operations_are_the_same_ones(theirs: Document, ours: Document) -> None:
+    def identify(document: Document) -> dict[tuple[str, str], str]:
+        return {place: one["operationId"] for place, one in document.operations().items()}
+
+    assert identify(ours) == identify(theirs)
+    assert len(identify(ours)) == 12
+
+
+@pytest.mark.parametrize("operation_id", operation_ids())
+def test_the_parameters_are_the_same(operation_id: str, theirs: Document, ours: Document) -> None:
+    expected = theirs.parameters(by_id(theirs, operation_id))
+    found = ours.parameters(by_id(ours, operation_id))
+    assert found.keys() == expected.keys()
+    for name, (required, shape) in expected.items():
+        assert found[name][0] is required
+        assert list(request_differences(shape, found[name][1], name[1])) == []
+
+
+@pytest.mark.parametrize("operation_id", operation_ids())
+def test_the_request_bodies_are_the_same(
+    operation_id: str, theirs: Document, ours: Document
+) -> None:
+    expected = theirs.body(by_id(theirs, operation_id))
+    found = ours.body(by_id(ours, operation_id))
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert set(request_differences(expected, found, "body")) <= REQUEST_EXTENSIONS
+
+
+@pytest.mark.parametrize("operation_id", operation_ids())
+def test_the_responses_are_the_same(operation_id: str, theirs: Document, ours: Document) -> None:
+    expected = theirs.responses(by_id(theirs, operation_id))
+    found = ours.responses(by_id(ours, operation_id))
+    assert found.keys() - expected.keys() <= {"409"}
+    for status, shape in expected.items():
+        differences = set(response_differences(shape, found[status], status))
+        if status == "4XX" or status == "409":
+            # Theirs allows a link to documentation that ours never sends.
+            differences -= {f"{status}.errors[].documentation_url is missing"}
+        else:
+            # A success has no errors, so their shape does not matter there either.
+            differences = {one for one in differences if not one.startswith(f"{status}.errors[]")}
+        assert differences <= RESPONSE_EXTENSIONS
+
+
+def test_the_comparison_sees_differences(theirs: Document) -> None:
+    create = by_id(theirs, "slurper-create-job")
+    changed = json.loads(json.dumps(theirs.root))
+    s3 = changed["components"]["schemas"]["S3Source"]
+    s3["required"].remove("bucket")
+    s3["properties"]["keys"]["maxItems"] = 9
+    s3["properties"]["region"]["nullable"] = False
+    del s3["properties"]["endpoint"]
+    changed["components"]["schemas"]["Jurisdiction"]["enum"].remove("us")
+    shape = theirs.body(create)
+    other = Document(changed).body(create)
+    assert shape is not None
+    assert other is not None
+    three = "('default', 'eu', 'fedramp')"
+    four = "('default', 'eu', 'fedramp', 'us')"
+    assert sorted(request_differences(shape, other, "body")) == [
+        f"body.source.r2.jurisdiction enum: {three}, not {four}",
+        "body.source.s3 requires ['secret', 'vendor'], not ['bucket', 'secret', 'vendor']",
+        "body.source.s3.endpoint is missing",
+        "body.source.s3.keys max_items: 9, not 10000",
+        "body.source.s3.region nullable: False, not True",
+        f"body.target.jurisdiction enum: {three}, not {four}",
+    ]
+    added = list(request_differences(other, shape, "body"))
+    assert "body.source.s3.endpoint is new" in added
+
+
+def test_the_ways_to_authenticate_are_the_same(theirs: Document, ours: Document) -> None:
+    for document in (ours, theirs):
+        assert len(document.root["security"]) == 3
+    assert ours.root["security"] == theirs.root["security"]
+    schemes = ours.root["components"]["securitySchemes"]
+    assert schemes == theirs.root["components"]["securitySchemes"]
