@@ -250,6 +250,20 @@ class JobStore:
             return CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
 
     @uninterrupted
+    async def renew_secrets(self, account_id: str, job_id: str, sealed: bytes) -> None:
+        """Replace the credentials of a job that has not ended.
+
+        Raises:
+            JobNotFound: no such job in this account.
+            JobConflict: the job has ended, and credentials would do nothing but lie there.
+        """
+        async with self.database.write() as connection:
+            job = await locked.lock(connection, *_is(account_id, job_id))
+            if job.status not in lifecycle.ACTIVE:
+                raise errors.JobConflict("Job has ended; it takes no new credentials")
+            row = jobs.c.number == job.number
+            await connection.execute(update(jobs).where(row).values(sealed=sealed))
+
     async def erase_secrets(self, finished_before: datetime) -> int:
         """Erase the credentials of jobs that ended before then; return of how many jobs."""
         due = (jobs.c.finished_at < finished_before, jobs.c.sealed.is_not(None))

@@ -94,6 +94,21 @@ class JobService:
         """Go on where the job stopped. Raises JobNotFound, JobConflict."""
         return await self._command(account_id, job_id, Command.RESUME)
 
+    async def renew_secrets(self, account_id: str, job_id: str, secrets: JobSecrets) -> None:
+        """Give an unfinished job other credentials, checked as those of a new job are.
+
+        Tasks under way go on with the old ones; every later task uses the new ones.
+
+        Raises:
+            JobNotFound, JobConflict: no such job, or it has ended.
+            PrecheckFailed: with the problems of both sides; the job keeps what it had.
+        """
+        job = await self._store.get_job(account_id, job_id)
+        problems = await self._check_both(account_id, job.spec, secrets)
+        if problems:
+            raise errors.PrecheckFailed(problems)
+        await self._store.renew_secrets(account_id, job_id, self._sealer.seal(secrets))
+
     async def abort(self, account_id: str, job_id: str) -> Job:
         """End the job for good; what is under way ends. Raises JobNotFound, JobConflict."""
         return await self._command(account_id, job_id, Command.ABORT)
