@@ -1,8 +1,7 @@
-"""What stands behind the routes, opened and closed as one."""
+"""What stands behind the routes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -14,11 +13,9 @@ from slurper.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """Everything a request may need."""
+    """Everything a request may need; the application's `state.backend`."""
 
     service: JobService
     tokens: TokenStore
     settings: Settings
     registry: CollectorRegistry
-    check_health: Callable[[], Awaitable[None]]
-    """Returns when the service can work; raises what is in its way."""

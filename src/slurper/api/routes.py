@@ -52,7 +52,7 @@ class SlurperRoute(APIRoute):
 
 
 def backend_of(request: Request) -> Backend:
-    """Return what the lifespan has opened."""
+    """Return what the application was built around."""
     backend: Backend = request.app.state.backend
     return backend
 

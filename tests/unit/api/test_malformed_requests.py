@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from slurper.api import fields
 from slurper.api.envelope import Code
 from tests.unit.api import bodies
 from tests.unit.api.bodies import ABSENT, Json
-from tests.unit.api.conftest import ACCOUNT, JOBS, Api
+from tests.unit.api.conftest import ACCOUNT, JOBS, Api, running, settings_in
 
 LONG = "k" * 1_025
 MULTIBYTE = "ü" * 513  # 1,026 bytes in 513 characters
@@ -44,6 +46,16 @@ def endpoint(url: object) -> Json:
 
 def keys(*names: object, **changes: object) -> Json:
     return bodies.from_s3(keys=list(names), **changes)
+
+
+# One application for the whole table: a refused request leaves nothing behind, as each case checks.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    async with running(settings_in(tmp_path_factory.mktemp("api"))) as api:
+        yield api
 
 
 MISSING = Code.MISSING_FIELD
@@ -377,6 +389,6 @@ async def test_millions_of_wrong_keys_are_one_error(api: Api) -> None:
     assert [item["source"]["pointer"] for item in answer.json()["errors"]] == ["/source/keys/0"]
 
 
-def test_the_table_is_large_enough() -> None:
+async def test_the_table_is_large_enough() -> None:
     assert len(CREATE) + len(PRECHECKS) + len(BROKEN) + len(PAGES) >= 60
     assert fields.MAX_KEYS == 10_000

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurper.api.app import create_app
-from slurper.settings import Settings
+from tests.unit.api.conftest import Api
 from tests.unit.api.openapi_shapes import (
     Document,
     Schema,
@@ -42,9 +41,9 @@ def theirs() -> Document:
     return Document(json.loads(REFERENCE.read_text()))
 
 
-@pytest.fixture(scope="module")
-def ours() -> Document:
-    return Document(create_app(Settings()).openapi())
+@pytest.fixture
+def ours(api: Api) -> Document:
+    return Document(api.app.openapi())
 
 
 def operation_ids() -> list[str]:
