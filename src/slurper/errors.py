@@ -19,7 +19,8 @@
     │   ├── Throttled           503 SlowDown or 429
     │   └── UnavailableStore    5xx and time-outs the provider reports itself
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
-    │   └── EndpointRefused     the endpoint policy forbids the address
+    │   ├── EndpointRefused     the endpoint policy forbids the address
+    │   └── TlsRefused          the server's certificate or TLS cannot be accepted
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
 
@@ -220,6 +221,13 @@ class EndpointRefused(TransportError):
     """The endpoint policy forbids this address (design rule 12)."""
 
     advice = "set SLURPER_ALLOW_PRIVATE_ENDPOINTS if the address is meant"
+    retryable = False
+    blocks_job = True
+
+
+class TlsRefused(TransportError):
+    """The server's certificate is not trusted, or there is no TLS both sides accept."""
+
     retryable = False
     blocks_job = True
 

@@ -1,0 +1,301 @@
+"""HTTP requests to one origin: signed for every send, retried where that is safe, never redirected.
+
+Which outcomes are retried (request *retry*, design rule 8):
+
+    outcome                                     idempotent      not idempotent
+    no connection came about                    yes             yes
+    no complete response                        yes             no
+    408, 429, 503; what `should_retry` says     yes             yes
+    500, 502, 504                               yes             no, the request may have worked
+    kept connection found dead                  once, at once, uncounted; not idempotent requests
+                                                only go over new connections
+    EndpointRefused, TlsRefused                 no              no
+    body over `max_body_bytes`                  no              no
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slurper import errors
+from slurper.http import messages
+from slurper.http.connection import JOINED_BYTES, StaleConnection
+from slurper.http.dialer import Dialer, NotSent, Origin, tls_context
+from slurper.http.messages import Request, Response
+from slurper.http.pool import Pool
+from slurper.settings import Settings
+
+__all__ = [
+    "ClientStatistics",
+    "HttpClient",
+    "Request",
+    "Response",
+    "TransportOptions",
+    "backoff_seconds",
+    "retry_after_seconds",
+]
+
+BACKOFF_BASE_SECONDS = 0.2
+BACKOFF_CAP_SECONDS = 20.0
+RETRY_AFTER_CAP_SECONDS = 60.0
+
+_THROTTLED = frozenset({429, 503})
+_NOT_DONE = frozenset({408, 429, 503})
+"""Answers by which a server says that it has not acted on the request."""
+_PASSING = frozenset({500, 502, 504}) | _NOT_DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportOptions:
+    """How a client connects, waits and retries."""
+
+    connect_timeout_seconds: float = 10.0
+    """Name resolution, TCP and TLS together."""
+    idle_timeout_seconds: float = 60.0
+    """A request during which nothing moves in either direction for this long is given up."""
+    request_retries: int = 5
+    retry_deadline_seconds: float = 120.0
+    """No retry begins later than this after the request began."""
+    max_connections: int = 64
+    ca_file: Path | None = None
+    """PEM certificates to trust beside the system's."""
+    allow_private_endpoints: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> TransportOptions:
+        """The settings of a worker; one connection for each object or part in flight."""
+        return cls(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            idle_timeout_seconds=settings.idle_timeout_seconds,
+            request_retries=settings.request_retries,
+            retry_deadline_seconds=settings.retry_deadline_seconds,
+            max_connections=settings.in_flight_requests,
+            ca_file=settings.ca_file,
+            allow_private_endpoints=settings.allow_private_endpoints,
+        )
+
+
+@dataclass(slots=True)
+class ClientStatistics:
+    """What a client has done so far."""
+
+    requests: int = 0
+    """Calls of `send`."""
+    retries: int = 0
+    """Requests sent again; a dead kept connection that was replaced does not count."""
+    throttled: int = 0
+    """Answers 429 and 503."""
+
+
+def backoff_seconds(retry: int, fraction: float) -> float:
+    """How long to wait before retry number `retry` (from 1): exponential, with full jitter.
+
+    `fraction` (0 <= fraction < 1) is the throw of the dice. The bound doubles with every retry up
+    to BACKOFF_CAP_SECONDS.
+    """
+    bound = BACKOFF_BASE_SECONDS * 2.0 ** min(retry - 1, 32)
+    return fraction * min(BACKOFF_CAP_SECONDS, bound)
+
+
+def retry_after_seconds(headers: dict[str, str]) -> float | None:
+    """Read Retry-After, a number of seconds or an HTTP date; None when absent or unreadable.
+
+    A date is compared with the server's own Date header where there is one, because the clocks may
+    differ. The answer lies between 0 and RETRY_AFTER_CAP_SECONDS.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal() and value.isascii():
+        seconds = float(value[:9])
+    else:
+        until = _http_date(value)
+        if until is None:
+            return None
+        now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+        seconds = (until - now).total_seconds()
+    return min(max(seconds, 0.0), RETRY_AFTER_CAP_SECONDS)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class HttpClient:
+    """Sends requests to one origin over kept connections.
+
+    `sign(request)` returns the complete headers for one send, and is called for each. Host and
+    content-length are added where it leaves them out. `should_retry(response)` adds a dialect's own
+    passing failures to the usual statuses. `trusted` lifts the endpoint policy for an origin that
+    the operator has chosen.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        options: TransportOptions,
+        *,
+        sign: Callable[[Request], dict[str, str]],
+        trusted: bool = False,
+        should_retry: Callable[[Response], bool] | None = None,
+    ) -> None:
+        parsed = Origin.parse(origin)
+        dialer = Dialer(
+            parsed,
+            tls=tls_context(options.ca_file) if parsed.scheme == "https" else None,
+            connect_timeout_seconds=options.connect_timeout_seconds,
+            any_address=trusted or options.allow_private_endpoints,
+        )
+        self._pool = Pool(
+            dialer,
+            max_connections=options.max_connections,
+            idle_timeout_seconds=options.idle_timeout_seconds,
+        )
+        self._origin = parsed
+        self._host = parsed.authority
+        self._options = options
+        self._sign = sign
+        self._should_retry = should_retry
+        self.statistics = ClientStatistics()
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        max_body_bytes: int | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Response:
+        """Send a request until there is an answer worth returning, whatever its status.
+
+        Raises:
+            TransportError: no complete response, also after the retries, or none before the
+                deadline. EndpointRefused and TlsRefused are kinds of it.
+            IntegrityError: the response's body exceeds `max_body_bytes`.
+            ConfigurationError: the request cannot be written as HTTP; nothing was sent.
+        """
+        if deadline_seconds is not None:
+            return await self._send_within(deadline_seconds, request, max_body_bytes)
+        self.statistics.requests += 1
+        began = time.monotonic()
+        outcome: Response | errors.TransportError
+        try:
+            outcome = await self._exchange(request, max_body_bytes)
+            if not self._passing_answer(outcome, request):
+                return outcome
+        except errors.TransportError as error:
+            outcome = error
+        return await self._send_again(request, max_body_bytes, outcome, began)
+
+    async def close(self) -> None:
+        """Close every connection. Requests under way fail."""
+        await self._pool.close()
+
+    async def _send_within(
+        self, deadline_seconds: float, request: Request, max_body_bytes: int | None
+    ) -> Response:
+        try:
+            async with asyncio.timeout(deadline_seconds) as scope:
+                return await self.send(request, max_body_bytes=max_body_bytes)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise errors.TransportError(
+                f"{self._origin.peer}: no answer within {deadline_seconds:g} s"
+            ) from error
+
+    async def _exchange(
+        self, request: Request, limit: int | None, *, fresh: bool = False
+    ) -> Response:
+        """Send once, over a kept connection if the request may meet a dead one."""
+        pool = self._pool
+        connection = pool.take() if request.idempotent and not fresh else None
+        if connection is None:
+            connection = await pool.acquire(fresh=fresh or not request.idempotent)
+        try:
+            body = request.body
+            body_bytes = sum(map(len, body)) if body else 0
+            headers = self._sign(request)
+            if "host" not in headers:
+                headers = {"host": self._host, **headers}
+            head = messages.encode_head(request.method, request.target, headers, body_bytes)
+            answer = connection.begin(request.method, limit)
+            if body_bytes <= JOINED_BYTES:
+                connection.write(b"".join((head, *body)) if body_bytes else head)
+            else:
+                await connection.upload(head, body)
+            response = await answer
+        except BaseException:
+            # An error, or a cancellation, in whose wake the connection may be anywhere.
+            pool.discard(connection)
+            raise
+        pool.release(connection)
+        if response.status in _THROTTLED:
+            self.statistics.throttled += 1
+        return response
+
+    # Retries
+
+    def _passing(self, outcome: Response | errors.TransportError, request: Request) -> bool:
+        """Whether sending the request again is safe and may help."""
+        if isinstance(outcome, Response):
+            return self._passing_answer(outcome, request)
+        return outcome.retryable and (request.idempotent or isinstance(outcome, NotSent))
+
+    def _passing_answer(self, response: Response, request: Request) -> bool:
+        if response.status in (_PASSING if request.idempotent else _NOT_DONE):
+            return True
+        return self._should_retry is not None and self._should_retry(response)
+
+    async def _send_again(
+        self,
+        request: Request,
+        limit: int | None,
+        outcome: Response | errors.TransportError,
+        began: float,
+    ) -> Response:
+        if isinstance(outcome, StaleConnection) and request.idempotent:
+            outcome = await self._attempt(request, limit, fresh=True)
+        retries = 0
+        while retries < self._options.request_retries and self._passing(outcome, request):
+            pause = _pause_seconds(retries + 1, outcome)
+            if time.monotonic() + pause > began + self._options.retry_deadline_seconds:
+                break
+            await asyncio.sleep(pause)
+            retries += 1
+            self.statistics.retries += 1
+            outcome = await self._attempt(request, limit)
+        return _final(outcome, retries=retries)
+
+    async def _attempt(
+        self, request: Request, limit: int | None, *, fresh: bool = False
+    ) -> Response | errors.TransportError:
+        try:
+            return await self._exchange(request, limit, fresh=fresh)
+        except errors.TransportError as error:
+            return error
+
+
+def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:
+    """Backoff, on top of what the server asks for: all who were told "in 2 s" must not meet."""
+    pause = backoff_seconds(retry, random.random())  # noqa: S311 - jitter is no secret
+    if isinstance(outcome, Response):
+        pause += retry_after_seconds(outcome.headers) or 0.0
+    return pause
+
+
+def _final(outcome: Response | errors.TransportError, *, retries: int) -> Response:
+    if isinstance(outcome, Response):
+        outcome.retries = retries
+        return outcome
+    if not retries or not outcome.retryable:
+        raise outcome
+    raise errors.TransportError(f"{outcome}; gave up after {retries} retries") from outcome

@@ -1,0 +1,104 @@
+"""Requests and responses as values, and the bytes of a request's head.
+
+Nothing here normalises: a target goes on the wire exactly as given. What could end a line early
+and so smuggle a header or a second request is refused instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slurper import errors
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset(
+    {"connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Headers by which a request would change how its own connection works; never a caller's."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request, as often as it has to be sent."""
+
+    method: str
+    target: str
+    """Encoded path, "?" and query: exactly what goes on the wire, printable ASCII."""
+    headers: dict[str, str]
+    """Lower-case names; values one character per byte (latin-1)."""
+    body: Sequence[bytes] = ()
+    idempotent: bool = True
+    """Sending it twice does no harm, so it may be sent again when its fate is unknown."""
+
+
+@dataclass(slots=True)
+class Response:
+    """One HTTP response, complete."""
+
+    status: int
+    headers: dict[str, str]
+    """Lower-case names; values one character per byte; repeated fields joined with ", "."""
+    body: list[bytes]
+    """The chunks as they came in, never decompressed."""
+    length: int
+    """Bytes of `body`."""
+    retries: int = 0
+    """How often the request was sent again before this answer."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(method: str, names: tuple[str, ...], counted: bool) -> str:
+    """Check method and header names once per combination; the rest is string formatting."""
+    for token in (method, *names):
+        if _TOKEN.fullmatch(token) is None:
+            raise errors.ConfigurationError(f"{token!r} cannot be a method or header name")
+    if refused := _FRAMING.intersection(name.lower() for name in names):
+        raise errors.ConfigurationError(f"header {min(refused)} is not a caller's to set")
+    lines = [f"{method} %s HTTP/1.1", *(name.replace("%", "%%") + ": %s" for name in names)]
+    if counted:
+        lines.append("content-length: %d")
+    return "\r\n".join((*lines, "", ""))
+
+
+def encode_head(method: str, target: str, headers: Mapping[str, str], body_bytes: int) -> bytes:
+    """Build request line and header block; add `content-length` where the method wants one.
+
+    Raises:
+        ConfigurationError: a line break or NUL in a value, a target that is not printable ASCII
+            without spaces, a name that is no token, or a `content-length` other than
+            `body_bytes`. No text of these errors holds a value.
+    """
+    counted = body_bytes > 0 or method in ("PUT", "POST", "PATCH")
+    if "content-length" in headers:
+        if headers["content-length"] != str(body_bytes):
+            raise errors.ConfigurationError(f"content-length is not the body's {body_bytes} bytes")
+        counted = False
+    layout = _layout(method, tuple(headers), counted)
+    values = (target, *headers.values(), body_bytes) if counted else (target, *headers.values())
+    text = layout % values
+    lines = len(headers) + counted + 2
+    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
+        raise errors.ConfigurationError(_first_broken(target, headers))
+    if not (target.isascii() and target.isprintable() and " " not in target and target):
+        raise errors.ConfigurationError("request target is not printable ASCII without spaces")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise errors.ConfigurationError(_first_wide(headers)) from None
+
+
+def _first_broken(target: str, headers: Mapping[str, str]) -> str:
+    for name, value in {"request target": target, **headers}.items():
+        if not {"\r", "\n", "\0"}.isdisjoint(value):
+            return f"{name} holds a line break or NUL"
+    return "the request head holds a line break or NUL"
+
+
+def _first_wide(headers: Mapping[str, str]) -> str:
+    for name, value in headers.items():
+        if any(character > "\xff" for character in value):
+            return f"header {name} holds characters beyond one byte"
+    return "a header holds characters beyond one byte"

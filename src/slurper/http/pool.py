@@ -1,0 +1,194 @@
+"""The kept connections of one origin: last in, first out, with a fair queue at the limit.
+
+A connection is either *idle* here or *lent* to exactly one caller. Every connection, and every
+connection being opened, holds one of `max_connections` slots. While anybody waits for a slot no
+connection is idle, so whoever came first is served first.
+
+One timer sweeps all connections about once a second. It stands for a timer per request, and costs
+nothing on the way of an object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from slurper import errors
+from slurper.http.connection import Connection
+from slurper.http.dialer import Dialer, NotSent
+
+SWEEP_SECONDS = 1.0
+KEEP_SECONDS = 45.0
+"""A connection unused for longer is closed: many servers and routers forget theirs soon after."""
+_CLOSE_SECONDS = 2.0
+
+
+class PoolClosed(errors.TransportError):
+    """The client was closed before, or while, a request was under way."""
+
+    retryable = False
+
+
+class Pool:
+    """Lends connections to one origin. Belongs to the event loop that first uses it."""
+
+    def __init__(
+        self, dialer: Dialer, *, max_connections: int, idle_timeout_seconds: float
+    ) -> None:
+        self._dialer = dialer
+        self._free_slots = max_connections
+        self._idle_timeout = idle_timeout_seconds
+        self._interval = min(SWEEP_SECONDS, idle_timeout_seconds / 4)
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._open: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._all_lost: asyncio.Future[None] | None = None
+
+    def take(self) -> Connection | None:
+        """Borrow the idle connection used last, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+            self.discard(connection)
+        return None
+
+    async def acquire(self, *, fresh: bool = False) -> Connection:
+        """Borrow a connection, opened now if need be; `fresh` demands one never used before.
+
+        Raises:
+            NotSent, EndpointRefused, TlsRefused: as `Dialer.dial`.
+            PoolClosed: `close` was called.
+        """
+        if self._closed:
+            raise self._closed_error()
+        held = await self._slot(fresh=fresh)
+        if held is not None:
+            if held.reusable and not fresh:
+                return held
+            held.abort()
+        return await self._dial()
+
+    def release(self, connection: Connection) -> None:
+        """Give back a connection after a complete response."""
+        if not connection.reusable or self._closed:
+            self.discard(connection)
+        elif self._waiting:
+            self._pass_on(connection)
+        else:
+            self._idle.append(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Give back a connection that must not be used again."""
+        connection.abort()
+        self._pass_on(None)
+
+    async def close(self) -> None:
+        """Close every connection; requests under way fail. Returns when all sockets are gone."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(self._closed_error())
+        for connection in tuple(self._open):
+            if connection.busy:
+                connection.fail(self._closed_error())
+            else:
+                connection.close()
+        if self._open:
+            self._all_lost = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._all_lost,), timeout=_CLOSE_SECONDS)
+            for connection in tuple(self._open):
+                connection.abort()
+            await self._all_lost
+
+    # Slots
+
+    async def _slot(self, *, fresh: bool) -> Connection | None:
+        """Take a slot, together with the idle connection that holds it if so."""
+        if not fresh:
+            connection = self.take()
+            if connection is not None:
+                return connection
+        if self._free_slots:
+            self._free_slots -= 1
+            return None
+        if self._idle:
+            return self._idle.pop(0)
+        return await self._wait()
+
+    async def _wait(self) -> Connection | None:
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._pass_on(waiter.result())  # came in the very turn of the cancellation
+            raise
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Hand a slot, and the connection in it, to whoever waits longest; else keep it."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if connection is None:
+            self._free_slots += 1
+        else:
+            self._idle.append(connection)
+
+    async def _dial(self) -> Connection:
+        try:
+            connection = await self._dialer.dial(self._lost)
+        except BaseException:
+            self._pass_on(None)
+            raise
+        if self._closed or not connection.reusable:
+            self.discard(connection)
+            if self._closed:
+                raise self._closed_error()
+            raise NotSent(f"{connection.peer}: closed by the server as soon as it was open")
+        self._open.add(connection)
+        if self._timer is None:
+            self._schedule_sweep()
+        return connection
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self._pass_on(None)
+        if self._all_lost is not None and not self._open and not self._all_lost.done():
+            self._all_lost.set_result(None)
+
+    def _closed_error(self) -> PoolClosed:
+        return PoolClosed(f"{self._dialer.origin.peer}: the client was closed")
+
+    # The sweep
+
+    def _schedule_sweep(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up connections on which nothing moves, and those nobody needs."""
+        self._timer = None
+        for connection in tuple(self._open):
+            quiet_seconds = connection.sweep() * self._interval
+            if connection.busy:
+                if quiet_seconds >= self._idle_timeout:
+                    connection.fail(self._stalled(connection))
+            elif quiet_seconds >= KEEP_SECONDS:
+                connection.close()
+        if self._open and not self._closed:
+            self._schedule_sweep()
+
+    def _stalled(self, connection: Connection) -> errors.TransportError:
+        return errors.TransportError(
+            f"{connection.peer}: nothing moved for {self._idle_timeout:g} s"
+            f" while {connection.phase}"
+        )
