@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import reduce
 
@@ -38,3 +38,17 @@ def encode(algorithm: Algorithm, chunks: Sequence[bytes]) -> str:
     update, width = _CRC[algorithm]
     value = reduce(lambda crc, chunk: update(chunk, crc), chunks, 0)
     return base64.b64encode(value.to_bytes(width, "big")).decode()
+
+
+def header_of(algorithm: Algorithm) -> str:
+    """Name of the request header that makes a store verify the checksum."""
+    return "content-md5" if algorithm is Algorithm.MD5 else f"x-amz-checksum-{algorithm}"
+
+
+def combine_crc64nvme(parts: Iterable[tuple[str, int]]) -> str:
+    """CRC64NVME of an object from those of its parts, in order: base64 value and size in bytes."""
+    whole = 0
+    for value, size in parts:
+        part = int.from_bytes(base64.b64decode(value), "big")
+        whole = crt.combine_crc64nvme(whole, part, size)
+    return base64.b64encode(whole.to_bytes(8, "big")).decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slurper.objectstore.checksums import Algorithm
 
@@ -20,6 +20,14 @@ class Dialect:
     min_part_bytes: int = 5 * MIB
     max_parts: int = 10_000
     max_key_bytes: int = 1024
+    hosts: tuple[str, ...] = ()
+    """Domains of the provider: an endpoint at or below one of them speaks this dialect."""
+    default_region: str = "us-east-1"
+    """Signs when the user names no region."""
+    regional_host: str = ""
+    """Host of a region, with `{region}`; empty where one host serves all regions of an account."""
+    global_host: str = ""
+    """A host that serves one region and redirects to `regional_host` for the others."""
     virtual_hosted: bool = False
     """Address as `bucket.host` where the bucket name allows it, else `host/bucket`."""
     encoding_type_url: bool = True
@@ -29,22 +37,41 @@ class Dialect:
     known to know them."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
+    verifies_upload_size: bool = False
+    """CompleteMultipartUpload takes the object's size in x-amz-mp-object-size and checks it."""
     conditional_put: bool = True
     """If-None-Match: * on PutObject and CompleteMultipartUpload."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
     """Classes whose objects must be restored before a GET succeeds."""
 
 
+_ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
 AWS = Dialect(
     name="aws",
+    hosts=("amazonaws.com",),
+    regional_host="s3.{region}.amazonaws.com",
+    global_host="s3.amazonaws.com",
     virtual_hosted=True,
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
-    unreadable_storage_classes=frozenset({"GLACIER", "DEEP_ARCHIVE"}),
+    verifies_upload_size=True,
+    unreadable_storage_classes=_ARCHIVE,
+)
+
+AWS_CHINA = replace(
+    AWS,
+    name="aws-cn",
+    hosts=("amazonaws.com.cn",),
+    default_region="cn-north-1",
+    regional_host="s3.{region}.amazonaws.com.cn",
+    global_host="",
 )
 
 R2 = Dialect(
     name="r2",
+    hosts=("r2.cloudflarestorage.com",),
+    default_region="auto",
     max_object_bytes=5 * TIB - 5 * GIB,
     max_put_bytes=5 * GIB - 5 * MIB,
     checksum=Algorithm.CRC64NVME,
@@ -53,5 +80,30 @@ R2 = Dialect(
 
 GENERIC = Dialect(
     name="generic",
-    unreadable_storage_classes=frozenset({"GLACIER", "DEEP_ARCHIVE"}),
+    unreadable_storage_classes=_ARCHIVE,
 )
+
+# Stores that are known to refuse, or not known to take, the newer checksum and condition headers
+# get the oldest form that all of them verify.
+_CAUTIOUS = Dialect(name="cautious", checksum=Algorithm.MD5, conditional_put=False)
+
+BACKBLAZE = replace(_CAUTIOUS, name="b2", hosts=("backblazeb2.com",))
+DIGITALOCEAN = replace(
+    _CAUTIOUS, name="digitalocean", hosts=("digitaloceanspaces.com",), encoding_type_url=False
+)
+GOOGLE = replace(
+    _CAUTIOUS, name="gcs-interoperable", hosts=("storage.googleapis.com",), default_region="auto"
+)
+WASABI = replace(_CAUTIOUS, name="wasabi", hosts=("wasabisys.com",))
+
+BY_PROVIDER = (AWS, AWS_CHINA, R2, BACKBLAZE, DIGITALOCEAN, GOOGLE, WASABI)
+"""The dialects that are chosen by an endpoint's host."""
+
+
+def of_host(host: str) -> Dialect:
+    """The dialect spoken at a host name without port; GENERIC when the provider is not known."""
+    name = host.lower().rstrip(".")
+    for dialect in BY_PROVIDER:
+        if any(name == domain or name.endswith(f".{domain}") for domain in dialect.hosts):
+            return dialect
+    return GENERIC

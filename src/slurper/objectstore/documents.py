@@ -1,0 +1,68 @@
+"""Reads the small documents of S3: errors and the answers of multipart uploads.
+
+They come gzipped, cut off, as HTML or not at all, so they are searched, not parsed.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from collections.abc import Iterable
+from xml.sax.saxutils import escape
+
+from slurper.http.messages import Response
+
+_MAX_TEXT_BYTES = 64 * 1024
+_MAX_PLAIN_CHARACTERS = 4096
+_MAX_WORDS_CHARACTERS = 300
+
+_ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
+_MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def text_of(response: Response) -> str:
+    """The first 64 KiB of a document as text, unzipped if need be. Never raises."""
+    body = b"".join(response.body)[:_MAX_TEXT_BYTES]
+    if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
+        try:
+            body = zlib.decompressobj(wbits=31).decompress(body, _MAX_TEXT_BYTES)
+        except zlib.error:
+            return ""
+    return body.decode("utf-8", "replace")
+
+
+def element(text: str, name: str) -> str:
+    """Text of the first element of this name, on one line; empty when there is none."""
+    found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
+    return _tidy(html.unescape(found[1])) if found else ""
+
+
+def words(text: str) -> str:
+    """The beginning of what a page says that is no S3 document."""
+    return _tidy(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]))[:_MAX_WORDS_CHARACTERS]
+
+
+def holds_error(response: Response) -> bool:
+    """Whether the document is an error. In a 200: the store failed after it began to answer."""
+    return _ERROR_ROOT.match(b"".join(response.body)[:_MAX_TEXT_BYTES]) is not None
+
+
+def _tidy(text: str) -> str:
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def complete_upload(parts: Iterable[tuple[int, str, str, str]]) -> bytes:
+    """Write a CompleteMultipartUpload document.
+
+    Args:
+        parts: Number, ETag, and name and value of the checksum element (empty: none), in order.
+    """
+    rows = []
+    for number, etag, name, value in parts:
+        checksum = f"<{name}>{escape(value)}</{name}>" if name else ""
+        rows.append(
+            f"<Part>{checksum}<ETag>{escape(etag)}</ETag><PartNumber>{number}</PartNumber></Part>"
+        )
+    head = '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    return f"{head}{''.join(rows)}</CompleteMultipartUpload>".encode()

@@ -1,0 +1,147 @@
+"""Turns what a user wrote about a bucket into an address, and an address into an open store."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.objectstore import dialects
+from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.s3 import S3ObjectStore
+from slurper.secrets import Credentials, S3Credentials
+from slurper.settings import Settings
+
+_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_REGION_IN_HOST = re.compile(r"(?:^|\.)s3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def resolve(
+    location: Location, credentials: Credentials, *, account_id: str, settings: Settings
+) -> StoreAddress:
+    """Find out where a bucket is and how to speak to it. Nothing is sent.
+
+    Args:
+        location: The bucket as the user described it.
+        credentials: What signs.
+        account_id: The Cloudflare account of the request; part of R2's host names.
+        settings: Overrides of provider addresses, and what endpoints users may name.
+
+    Raises:
+        InvalidField: a field of the location cannot work; the pointer is relative to the location.
+        ConfigurationError: the operator's own endpoint or the account id cannot work.
+    """
+    if location.vendor is Vendor.GCS:
+        raise errors.InvalidField(
+            "/vendor",
+            "Google Cloud Storage is not available in this version; with HMAC keys its buckets can "
+            'be read as vendor "s3" with endpoint https://storage.googleapis.com',
+        )
+    if not isinstance(credentials, S3Credentials):
+        raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
+    if location.region is not None and not _REGION.fullmatch(location.region):
+        raise errors.InvalidField("/region", "must be letters, digits, '-' and '_', at most 64")
+    origin, dialect, trusted = _origin(location, account_id, settings)
+    return StoreAddress(
+        origin=origin,
+        bucket=location.bucket,
+        region=location.region or _region_of(origin) or dialect.default_region,
+        dialect=dialect,
+        credentials=credentials,
+        trusted=trusted,
+    )
+
+
+def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
+    """Open the bucket at an address; connections are made when they are needed."""
+    return S3ObjectStore(address, options)
+
+
+def _origin(location: Location, account_id: str, settings: Settings) -> tuple[str, Dialect, bool]:
+    """Origin, dialect, and whether the operator vouches for the address."""
+    if location.endpoint is not None:
+        origin, dialect = _user_origin(location.endpoint, location.bucket, settings)
+        return origin, dialects.R2 if location.vendor is Vendor.R2 else dialect, False
+    if location.vendor is Vendor.R2:
+        return _r2_origin(location.jurisdiction, account_id, settings)
+    region = (location.region or dialects.AWS.default_region).lower()
+    dialect = dialects.AWS_CHINA if region.startswith("cn-") else dialects.AWS
+    return f"https://{dialect.regional_host.format(region=region)}", dialect, False
+
+
+def _r2_origin(
+    jurisdiction: Jurisdiction | None, account_id: str, settings: Settings
+) -> tuple[str, Dialect, bool]:
+    if settings.r2_endpoint is not None:
+        try:
+            parts = _split(settings.r2_endpoint)
+        except errors.InvalidField as error:
+            raise errors.ConfigurationError(f"SLURPER_R2_ENDPOINT {error.message}") from error
+        if parts.path not in ("", "/"):
+            raise errors.ConfigurationError("SLURPER_R2_ENDPOINT must not have a path")
+        return _normal(parts), dialects.R2, True
+    if not _ACCOUNT_ID.fullmatch(account_id):
+        raise errors.ConfigurationError(
+            f"account id {account_id!r} cannot be part of a host name; set SLURPER_R2_ENDPOINT"
+        )
+    elsewhere = jurisdiction not in (None, Jurisdiction.DEFAULT)
+    infix = f".{jurisdiction}" if elsewhere else ""
+    return f"https://{account_id}{infix}.{dialects.R2.hosts[0]}", dialects.R2, False
+
+
+def _user_origin(endpoint: str, bucket: str, settings: Settings) -> tuple[str, Dialect]:
+    parts = _split(endpoint)
+    if parts.scheme == "http" and not settings.allow_http:
+        raise errors.InvalidField(
+            "/endpoint", "must begin with https://; for http the operator sets SLURPER_ALLOW_HTTP"
+        )
+    # Providers' consoles show a bucket's address with its name, in front or behind.
+    if parts.path.strip("/") not in ("", bucket):
+        raise errors.InvalidField("/endpoint", "must be only scheme and host, without a path")
+    dialect = dialects.of_host(parts.hostname or "")
+    without = parts._replace(netloc=parts.netloc.lower().removeprefix(f"{bucket}."))
+    if dialect is not dialects.GENERIC and without.hostname not in dialect.hosts:
+        parts = without
+    return _normal(parts), dialect
+
+
+def _split(endpoint: str) -> SplitResult:
+    """Take an endpoint apart. Raises InvalidField."""
+    if not (endpoint.isascii() and endpoint.isprintable()) or " " in endpoint:
+        raise errors.InvalidField("/endpoint", "must be printable ASCII without spaces")
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port
+    except ValueError as error:
+        raise errors.InvalidField("/endpoint", f"is no URL: {error}") from error
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise errors.InvalidField("/endpoint", "must begin with https://, like https://s3.example")
+    if "@" in parts.netloc or "?" in endpoint or "#" in endpoint:
+        raise errors.InvalidField("/endpoint", "must not hold a user name, query or fragment")
+    if not _HOST.fullmatch(parts.hostname or ""):
+        raise errors.InvalidField("/endpoint", "must name a host")
+    return parts
+
+
+def _normal(parts: SplitResult) -> str:
+    """Scheme, lower-case host, and the port if it is not the scheme's own."""
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    own_port = parts.port in (None, _DEFAULT_PORTS[parts.scheme])
+    return f"{parts.scheme}://{host}" + ("" if own_port else f":{parts.port}")
+
+
+def _region_of(origin: str) -> str | None:
+    """The region that an AWS host names."""
+    host = urlsplit(origin).hostname or ""
+    if dialects.of_host(host) not in (dialects.AWS, dialects.AWS_CHINA):
+        return None
+    found = _REGION_IN_HOST.search(host)
+    return found[1] if found else None

@@ -1,0 +1,154 @@
+"""Tells what an error answer means: one function from (status, provider code) to `slurper.errors`.
+
+Error documents come gzipped, cut off, as HTML or not at all, so they are searched, not parsed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+
+from slurper import errors
+from slurper.http.client import retry_after_seconds
+from slurper.http.messages import Response
+from slurper.objectstore import documents
+
+_BY_CODE: dict[str, type[errors.StoreError]] = {
+    code: kind
+    for kind, codes in {
+        errors.NoSuchBucket: ("NoSuchBucket", "PermanentRedirect", "TemporaryRedirect"),
+        errors.NotFound: ("NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"),
+        errors.CredentialsRejected: (
+            "AuthorizationHeaderMalformed",
+            "ExpiredToken",
+            "InvalidAccessKeyId",
+            "InvalidSecurity",
+            "InvalidToken",
+            "NotSignedUp",
+            "RequestExpired",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "TokenRefreshRequired",
+            "Unauthorized",
+        ),
+        errors.AccessDenied: ("AccessDenied", "AccountProblem", "AllAccessDisabled"),
+        errors.PreconditionFailed: ("PreconditionFailed",),
+        errors.RequiresRetrieval: ("InvalidObjectState",),
+        errors.Throttled: (
+            "BandwidthLimitExceeded",
+            "RequestLimitExceeded",
+            "SlowDown",
+            "ThrottledException",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequests",
+        ),
+        errors.UnavailableStore: (
+            "ConditionalRequestConflict",
+            "IncompleteBody",
+            "InternalError",
+            "OperationAborted",
+            "RequestTimeout",
+            "ServiceUnavailable",
+        ),
+    }.items()
+    for code in codes
+}
+
+_BY_STATUS: dict[int, type[errors.StoreError]] = {
+    301: errors.NoSuchBucket,
+    307: errors.NoSuchBucket,
+    308: errors.NoSuchBucket,
+    401: errors.CredentialsRejected,
+    403: errors.AccessDenied,
+    404: errors.NotFound,
+    408: errors.UnavailableStore,
+    412: errors.PreconditionFailed,
+    429: errors.Throttled,
+    501: errors.StoreError,
+    503: errors.Throttled,
+}
+
+_DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"})
+"""The store says that what it got is not what the checksum was made of."""
+
+REPEATABLE = frozenset(
+    {"ConditionalRequestConflict", "IncompleteBody", "OperationAborted", "RequestTimeout"}
+)
+"""Codes that ask for the same request once more, whatever their status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an error document says."""
+
+    code: str = ""
+    message: str = ""
+    region: str = ""
+    """Where the bucket is, when the store says so."""
+    request_id: str = ""
+
+
+def read_failure(response: Response) -> Failure:
+    """Find what there is to find in an error answer. Never raises."""
+    headers, text = response.headers, documents.text_of(response)
+    return Failure(
+        code=documents.element(text, "Code"),
+        message=documents.element(text, "Message") or documents.words(text),
+        region=headers.get("x-amz-bucket-region") or documents.element(text, "Region"),
+        request_id=headers.get("x-amz-request-id") or documents.element(text, "RequestId"),
+    )
+
+
+def to_error(
+    response: Response, operation: str, *, bucket: str, key: str | None, hidden: Sequence[str] = ()
+) -> errors.SlurperError:
+    """Turn an error answer into the exception to raise.
+
+    Args:
+        response: An answer that is no success, or a 200 that holds an error document.
+        operation: Name of the S3 operation, for the text.
+        bucket: The bucket asked.
+        key: The key asked; None for operations on the bucket.
+        hidden: Secrets that must not show, should the store repeat them.
+    """
+    failure = read_failure(response)
+    detail = failure.message
+    for secret in hidden:
+        detail = detail.replace(secret, "***")
+    if failure.code in _DAMAGED:
+        return errors.IntegrityError(f"{operation}: the store refused the bytes: {detail}")
+    kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
+    if failure.region and kind in (errors.NoSuchBucket, errors.CredentialsRejected):
+        detail = f"{detail} The bucket is in region {failure.region}: set that region.".strip()
+    return kind(
+        operation,
+        status=response.status,
+        code=failure.code,
+        detail=detail,
+        bucket=bucket,
+        key=key,
+        request_id=failure.request_id,
+        retry_after_seconds=retry_after_seconds(response.headers),
+        retries=response.retries,
+    )
+
+
+def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
+    if status == 404 and key is None:
+        return errors.NoSuchBucket
+    kind = _BY_STATUS.get(status)
+    if kind is not None:
+        return kind
+    return errors.UnavailableStore if status >= 500 else errors.StoreError
+
+
+def skew_seconds(response: Response, now: float) -> float | None:
+    """By how much the store's clock is ahead of `now` (Unix time), when it says so at all."""
+    try:
+        moment = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now

@@ -1,0 +1,82 @@
+"""Translates between HTTP headers and what a store keeps beside an object's bytes."""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
+
+METADATA_PREFIX = "x-amz-meta-"
+_PREFIX_LENGTH = len(METADATA_PREFIX)
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+
+
+def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObject:
+    """Describe an object of `size` bytes by the headers of a GET or HEAD answer."""
+    content: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for name, value in headers.items():
+        if name in CONTENT_HEADERS:
+            content[name] = value
+        elif name.startswith(METADATA_PREFIX):
+            metadata[name[_PREFIX_LENGTH:]] = value
+    if "content-encoding" in content:
+        _strip_transfer_coding(content)
+    meta = ObjectMeta(
+        key,
+        size,
+        headers.get("etag", ""),
+        http_date(headers.get("last-modified", "")),
+        headers.get("x-amz-storage-class", ""),
+    )
+    return StoredObject(meta, ObjectHeaders(content, metadata))
+
+
+def to_request(headers: ObjectHeaders) -> dict[str, str]:
+    """The request headers that give a new object these headers and metadata, and no others."""
+    sent = dict(headers.content)
+    if "content-encoding" in sent:
+        _strip_transfer_coding(sent)
+    for name, value in headers.metadata.items():
+        sent[METADATA_PREFIX + name] = value
+    return sent
+
+
+def _strip_transfer_coding(content: dict[str, str]) -> None:
+    """Drop the token `aws-chunked`, which tells how bytes once travelled and not what they are.
+
+    Some stores keep it by mistake, and refuse it when it is sent to them.
+    """
+    value = content["content-encoding"]
+    if "aws-chunked" not in value.lower():
+        return
+    tokens = [token.strip() for token in value.split(",")]
+    kept = [token for token in tokens if token and token.lower() != "aws-chunked"]
+    if kept:
+        content["content-encoding"] = ", ".join(kept)
+    else:
+        del content["content-encoding"]
+
+
+def http_date(text: str) -> datetime | None:
+    """Read an HTTP date (RFC 9110 section 5.6.7); None when it is none."""
+    # "Wed, 21 Oct 2015 07:28:00 GMT", read by position: the general parser takes 10 times as long.
+    if len(text) == 29 and text.endswith(" GMT"):
+        try:
+            day, month, year = int(text[5:7]), _MONTHS[text[8:11]], int(text[12:16])
+            hour, minute, second = int(text[17:19]), int(text[20:22]), int(text[23:25])
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        except (KeyError, ValueError):
+            return None
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
