@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.unit.api.conftest import Api
+from tests.unit.api.conftest import running, settings_in
 from tests.unit.api.openapi_shapes import (
     Document,
     Schema,
@@ -41,9 +42,13 @@ def theirs() -> Document:
     return Document(json.loads(REFERENCE.read_text()))
 
 
-@pytest.fixture
-def ours(api: Api) -> Document:
-    return Document(api.app.openapi())
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    async def read() -> Document:
+        async with running(settings_in(tmp_path_factory.mktemp("openapi"))) as api:
+            return Document((await api.client.get("/openapi.json")).json())
+
+    return asyncio.run(read())
 
 
 def operation_ids() -> list[str]:
