@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -24,6 +26,13 @@ def _postgres_binaries() -> Path | None:
     return Path(found).parent if found else None
 
 
+def _wait_until_ready(binaries: Path, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    question = [str(binaries / "pg_isready"), "-q", "-h", str(folder)]
+    while subprocess.run(question, check=False).returncode != 0:
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.05)
+
+
 _HAS_POSTGRES = bool(_postgres_binaries() and importlib.util.find_spec("asyncpg"))
 
 
@@ -37,19 +46,19 @@ def postgres() -> Iterator[str]:
     user = "postgres" if os.geteuid() == 0 else None
     if user:
         shutil.chown(folder, user)
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(binaries / program), *arguments]
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-
+    server = binaries / "postgres"
+    options = ["-D", f"{folder}/data", "-k", str(folder), "-c", "listen_addresses=", "-F"]
     try:
-        run("initdb", "-D", f"{folder}/data", "-U", "slurper", "-A", "trust", "-E", "UTF8")
-        run("pg_ctl", "start", "-w", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options)
+        initdb = [str(binaries / "initdb"), "-D", f"{folder}/data", "-U", "slurper", "-E", "UTF8"]
+        subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen([server, *options], user=user, cwd=folder, stderr=log)
         try:
+            _wait_until_ready(binaries, folder, process)
             yield str(folder)
         finally:
-            run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", f"{folder}/data")
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
     finally:
         shutil.rmtree(folder)
 

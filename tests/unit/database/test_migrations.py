@@ -1,0 +1,99 @@
+"""The migrations lead to exactly what `schema.py` says, from anywhere, once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+from sqlalchemy.engine.interfaces import ReflectedIndex
+
+from slurper.database import migrations, schema
+from slurper.database.connection import Database
+from slurper.database.store import JobStore
+from tests.unit.database import values
+from tests.unit.database.values import ACCOUNT
+
+
+def _differences(connection: Connection) -> list[Any]:
+    options = {"compare_type": True, "compare_server_default": True}
+    context = MigrationContext.configure(connection, opts=options)
+    return list(compare_metadata(context, schema.metadata))
+
+
+def _shape(connection: Connection) -> dict[str, object]:
+    """What `compare_metadata` does not look at."""
+    inspector = inspect(connection)
+    return {
+        table.name: (
+            [column["name"] for column in inspector.get_columns(table.name)],
+            {
+                check["name"]: check["sqltext"]
+                for check in inspector.get_check_constraints(table.name)
+            },
+            inspector.get_pk_constraint(table.name),
+            inspector.get_foreign_keys(table.name),
+            sorted(map(_index, inspector.get_indexes(table.name))),
+            inspector.get_table_options(table.name),
+        )
+        for table in schema.metadata.sorted_tables
+    }
+
+
+def _index(index: ReflectedIndex) -> tuple[str | None, list[str | None], list[str]]:
+    conditions = index.get("dialect_options", {}).values()
+    return index["name"], index["column_names"], sorted(map(str, conditions))
+
+
+async def test_migrations_and_schema_agree(store: JobStore) -> None:
+    async with store.database.write() as connection:
+        assert await connection.run_sync(_differences) == []
+        migrated = await connection.run_sync(_shape)
+        await connection.run_sync(schema.metadata.drop_all)
+        await connection.run_sync(schema.metadata.create_all)
+        assert await connection.run_sync(_shape) == migrated
+    assert len(migrated) == 5
+
+
+async def test_a_migration_can_be_taken_back(store: JobStore) -> None:
+    def tables(connection: Connection) -> list[str]:
+        return sorted(inspect(connection).get_table_names())
+
+    async with store.database.write() as connection:
+        before = await connection.run_sync(tables)
+        await connection.run_sync(
+            lambda sync: command.downgrade(migrations.configure(sync), "base")
+        )
+        assert await connection.run_sync(tables) == ["alembic_version"]
+        await connection.run_sync(migrations.upgrade)
+        assert await connection.run_sync(tables) == before
+
+
+async def test_opening_again_keeps_everything(database_url: str) -> None:
+    job = values.job(keys=("a", "b"))
+    first = await JobStore.open(database_url)
+    await values.create(first, job)
+    await first.close()
+    second = await JobStore.open(database_url)
+    assert await second.get_job(ACCOUNT, job.id) == job
+    await second.close()
+
+
+async def test_several_processes_may_open_a_new_database_at_once(database_url: str) -> None:
+    databases = await asyncio.gather(*(Database.open(database_url) for _ in range(6)))
+    for database in databases:
+        async with database.read() as connection:
+            version = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            assert version.scalars().all() == [_head()]
+        await database.close()
+
+
+def _head() -> str:
+    folder = migrations.__path__[0]
+    head = ScriptDirectory(folder).get_current_head()
+    assert head is not None
+    return head
