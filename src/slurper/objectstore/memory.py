@@ -1,0 +1,419 @@
+"""Stores without a network: in memory, made up on demand, or swallowing all they are given.
+
+They keep the protocol's promises as S3 does and fail when told to, for tests, demonstrations and
+dry runs. A store belongs to one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice, takewhile
+
+from slurper import errors
+from slurper.objectstore import checksums
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    Download,
+    ListingPage,
+    ObjectHeaders,
+    ObjectMeta,
+    Part,
+    StoredObject,
+)
+from slurper.objectstore.dialects import GENERIC, Dialect
+
+
+@dataclass(slots=True)
+class _Fault:
+    error: errors.SlurperError
+    operation: str | None
+    waits_for: int
+    times: int
+    takes_effect: bool
+
+
+class Faults:
+    """What goes wrong with a store's requests, in the order they come."""
+
+    def __init__(self, *, latency_seconds: float = 0.0) -> None:
+        self.latency_seconds = latency_seconds
+        """Every request takes this long."""
+        self.requests: dict[str, int] = {}
+        """How often each operation of the protocol was asked for."""
+        self._planned: list[_Fault] = []
+
+    def fail(
+        self,
+        error: errors.SlurperError,
+        *,
+        operation: str | None = None,
+        nth: int = 1,
+        times: int = 1,
+        takes_effect: bool = False,
+    ) -> None:
+        """Raise `error` from the `nth` request on, counted from now, `times` times.
+
+        Args:
+            error: Raised as it is.
+            operation: Name of a method of the protocol; None means any.
+            nth: 1 is the next request.
+            times: How many requests in a row fail.
+            takes_effect: The request is carried out first: an answer that got lost.
+        """
+        self._planned.append(_Fault(error, operation, nth - 1, times, takes_effect))
+
+    async def begin(self, operation: str) -> errors.SlurperError | None:
+        """Count a request; raise its fault, or return the one to raise after it took effect."""
+        self.requests[operation] = self.requests.get(operation, 0) + 1
+        await asyncio.sleep(self.latency_seconds)
+        due: errors.SlurperError | None = None
+        for fault in tuple(self._planned):
+            if fault.operation not in (None, operation):
+                continue
+            if fault.waits_for > 0:
+                fault.waits_for -= 1
+                continue
+            if due is None:
+                due = self._use(fault)
+        return due
+
+    def _use(self, fault: _Fault) -> errors.SlurperError | None:
+        fault.times -= 1
+        if fault.times == 0:
+            self._planned.remove(fault)
+        if fault.takes_effect:
+            return fault.error
+        raise fault.error
+
+
+@dataclass(slots=True)
+class _Entry:
+    stored: StoredObject
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Upload:
+    key: str
+    headers: ObjectHeaders
+    parts: dict[int, tuple[Part, bytes]] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """An `ObjectStore` in a dictionary."""
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect = GENERIC,
+        bucket: str = "memory",
+        faults: Faults | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.faults = faults or Faults()
+        self._dialect = dialect
+        self._bucket = bucket
+        self._now = now
+        self._entries: dict[str, _Entry] = {}
+        self._sorted: list[str] = []
+        self._uploads: dict[str, _Upload] = {}
+
+    # Beside the protocol: what a test or demonstration looks at and prepares.
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Every key, in listing order."""
+        return tuple(self._sorted)
+
+    @property
+    def open_uploads(self) -> Sequence[str]:
+        """Keys of the uploads that are neither completed nor aborted."""
+        return tuple(upload.key for upload in self._uploads.values())
+
+    def add(
+        self,
+        key: str,
+        body: bytes = b"",
+        headers: ObjectHeaders | None = None,
+        *,
+        storage_class: str = "STANDARD",
+    ) -> ObjectMeta:
+        """Put an object there, at once and without faults."""
+        etag = f'"{_md5(body)}"'
+        return self._keep(key, body, headers or ObjectHeaders(), etag, storage_class)
+
+    def read(self, key: str) -> tuple[bytes, ObjectHeaders]:
+        """The object's bytes and headers, at once and without faults. Raises KeyError."""
+        entry = self._entries[key]
+        return entry.body, entry.stored.headers
+
+    def remove(self, key: str) -> None:
+        """Delete an object, at once and without faults. Raises KeyError."""
+        del self._entries[key]
+        self._sorted.remove(key)
+
+    # The protocol
+
+    @property
+    def dialect(self) -> Dialect:
+        """Limits and quirks of this store."""
+        return self._dialect
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        """List the keys of `prefix` that come after `start_after`."""
+        lost = await self.faults.begin("list_page")
+        keys = self._sorted
+        begin = bisect_left(keys, prefix)
+        if start_after is not None:
+            begin = max(begin, bisect_right(keys, start_after))
+        rest = takewhile(lambda key: key.startswith(prefix), islice(keys, begin, None))
+        found = list(islice(rest, max_keys + 1))
+        _raise_if(lost)
+        return ListingPage(
+            objects=[self._entries[key].stored.meta for key in found[:max_keys]],
+            finished=len(found) <= max_keys,
+        )
+
+    async def head(self, key: str) -> StoredObject:
+        """Describe an object. Raises NotFound."""
+        lost = await self.faults.begin("head")
+        entry = self._find("HeadObject", key)
+        _raise_if(lost)
+        return _copy(entry.stored)
+
+    async def get(
+        self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None
+    ) -> Download:
+        """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
+        lost = await self.faults.begin("get")
+        entry = self._find("GetObject", key)
+        meta = entry.stored.meta
+        if if_match and if_match != meta.etag:
+            raise self._refusal(errors.PreconditionFailed, "GetObject", 412, key)
+        if meta.storage_class in self._dialect.unreadable_storage_classes:
+            raise self._refusal(
+                errors.RequiresRetrieval, "GetObject", 403, key, code="InvalidObjectState"
+            )
+        body = entry.body
+        if byte_range is not None:
+            body = body[byte_range.start : byte_range.end]
+            if len(body) != len(byte_range):
+                raise self._refusal(errors.StoreError, "GetObject", 416, key, code="InvalidRange")
+        _raise_if(lost)
+        return Download(_copy(entry.stored), Body([body] if body else []))
+
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        """Write an object in one request; return its ETag."""
+        lost = await self.faults.begin("put")
+        self._admit("PutObject", key)
+        if body.length > self._dialect.max_put_bytes:
+            raise self._refusal(errors.StoreError, "PutObject", 400, key, code="EntityTooLarge")
+        if if_absent and self._dialect.conditional_put and key in self._entries:
+            raise self._refusal(errors.PreconditionFailed, "PutObject", 412, key)
+        etag = self.add(key, bytes(body), headers).etag
+        _raise_if(lost)
+        return etag
+
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+        """Begin a multipart upload; return its id."""
+        lost = await self.faults.begin("create_upload")
+        self._admit("CreateMultipartUpload", key)
+        upload_id = secrets.token_urlsafe(16)
+        self._uploads[upload_id] = _Upload(key, _copied_headers(headers))
+        _raise_if(lost)
+        return upload_id
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        """Write part `number` (from 1)."""
+        lost = await self.faults.begin("put_part")
+        upload = self._upload("UploadPart", key, upload_id)
+        if not 1 <= number <= self._dialect.max_parts:
+            raise self._refusal(errors.StoreError, "UploadPart", 400, key, code="InvalidArgument")
+        data = bytes(body)
+        algorithm = self._dialect.checksum
+        declared = algorithm is not None and algorithm is not checksums.Algorithm.MD5
+        checksum = body.checksum(algorithm) if algorithm is not None and declared else ""
+        part = Part(number, len(data), f'"{_md5(data)}"', checksum)
+        upload.parts[number] = part, data
+        _raise_if(lost)
+        return part
+
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, if_absent: bool = False
+    ) -> str:
+        """Join the parts into the object; return its ETag."""
+        lost = await self.faults.begin("complete_upload")
+        upload = self._upload("CompleteMultipartUpload", key, upload_id)
+        self._check_parts(key, upload, parts)
+        if if_absent and self._dialect.conditional_put and key in self._entries:
+            raise self._refusal(errors.PreconditionFailed, "CompleteMultipartUpload", 412, key)
+        del self._uploads[upload_id]
+        data = [upload.parts[part.number][1] for part in parts]
+        digests = b"".join(hashlib.md5(chunk, usedforsecurity=False).digest() for chunk in data)
+        etag = f'"{_md5(digests)}-{len(parts)}"'
+        self._keep(key, b"".join(data), upload.headers, etag, "STANDARD")
+        _raise_if(lost)
+        return etag
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:  # noqa: ARG002 - protocol
+        """Drop an upload and its parts. An upload that is already gone is no error."""
+        lost = await self.faults.begin("abort_upload")
+        self._uploads.pop(upload_id, None)
+        _raise_if(lost)
+
+    async def close(self) -> None:
+        """Nothing to close; the objects stay."""
+
+    # Rules of the store
+
+    def _keep(
+        self, key: str, body: bytes, headers: ObjectHeaders, etag: str, storage_class: str
+    ) -> ObjectMeta:
+        meta = ObjectMeta(key, len(body), etag, self._now(), storage_class)
+        if key not in self._entries:
+            insort(self._sorted, key)
+        self._entries[key] = _Entry(StoredObject(meta, _copied_headers(headers)), body)
+        return meta
+
+    def _find(self, operation: str, key: str) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchKey")
+        return entry
+
+    def _upload(self, operation: str, key: str, upload_id: str) -> _Upload:
+        upload = self._uploads.get(upload_id)
+        if upload is None or upload.key != key:
+            raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchUpload")
+        return upload
+
+    def _admit(self, operation: str, key: str) -> None:
+        """Raise if this key must not be written."""
+        if not key:
+            raise errors.ConfigurationError("an object's key cannot be empty")
+        if len(key.encode("utf-8", "surrogateescape")) > self._dialect.max_key_bytes:
+            raise self._refusal(errors.StoreError, operation, 400, key, code="KeyTooLongError")
+
+    def _check_parts(self, key: str, upload: _Upload, parts: Sequence[Part]) -> None:
+        operation = "CompleteMultipartUpload"
+        numbers = [part.number for part in parts]
+        if not parts or numbers != sorted(set(numbers)):
+            raise self._refusal(errors.StoreError, operation, 400, key, code="InvalidPartOrder")
+        for part in parts:
+            if part.number not in upload.parts or upload.parts[part.number][0] != part:
+                raise self._refusal(errors.StoreError, operation, 400, key, code="InvalidPart")
+        if any(part.size < self._dialect.min_part_bytes for part in parts[:-1]):
+            raise self._refusal(errors.StoreError, operation, 400, key, code="EntityTooSmall")
+
+    def _refusal(
+        self, kind: type[errors.StoreError], operation: str, status: int, key: str, code: str = ""
+    ) -> errors.StoreError:
+        name = code or kind.__name__
+        return kind(operation, status=status, code=name, bucket=self._bucket, key=key)
+
+
+class SyntheticStore(MemoryStore):
+    """A read-only store of any number of objects, none of which exists before it is asked for.
+
+    Keys are numbered with leading zeros, so listing them costs no memory whatever their count.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        object_bytes: int = 0,
+        prefix: str = "object-",
+        dialect: Dialect = GENERIC,
+        faults: Faults | None = None,
+    ) -> None:
+        super().__init__(dialect=dialect, bucket="synthetic", faults=faults)
+        self._count = count
+        self._size = object_bytes
+        self._prefix = prefix
+        self._width = len(str(count))
+        self._moment = self._now()
+
+    def key_at(self, index: int) -> str:
+        """The key of object `index`, from 0."""
+        return f"{self._prefix}{index:0{self._width}d}"
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        """List the keys of `prefix` that come after `start_after`."""
+        lost = await self.faults.begin("list_page")
+        everything = range(self._count)
+        begin = bisect_left(everything, prefix, key=self.key_at)
+        if start_after is not None:
+            begin = max(begin, bisect_right(everything, start_after, key=self.key_at))
+        keys = map(self.key_at, range(begin, min(begin + max_keys + 1, self._count)))
+        found = list(takewhile(lambda key: key.startswith(prefix), keys))
+        _raise_if(lost)
+        objects = [self._meta(key) for key in found[:max_keys]]
+        return ListingPage(objects=objects, finished=len(found) <= max_keys)
+
+    def _find(self, operation: str, key: str) -> _Entry:
+        digits = key.removeprefix(self._prefix)
+        if not (
+            digits.isdecimal() and int(digits) < self._count and key == self.key_at(int(digits))
+        ):
+            raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchKey")
+        pattern = key.encode()
+        body = (pattern * (self._size // len(pattern) + 1))[: self._size]
+        return _Entry(StoredObject(self._meta(key), ObjectHeaders()), body)
+
+    def _meta(self, key: str) -> ObjectMeta:
+        return ObjectMeta(key, self._size, f'"{key}"', self._moment, "STANDARD")
+
+    def _admit(self, operation: str, key: str) -> None:
+        raise self._refusal(errors.AccessDenied, operation, 403, key)
+
+
+class DiscardingStore(MemoryStore):
+    """A store that accepts every object, counts it, and keeps nothing."""
+
+    def __init__(self, *, dialect: Dialect = GENERIC, faults: Faults | None = None) -> None:
+        super().__init__(dialect=dialect, bucket="discarding", faults=faults)
+        self.objects = 0
+        self.bytes = 0
+
+    def _keep(
+        self,
+        key: str,
+        body: bytes,
+        headers: ObjectHeaders,  # noqa: ARG002 - as the overridden
+        etag: str,
+        storage_class: str,
+    ) -> ObjectMeta:
+        self.objects += 1
+        self.bytes += len(body)
+        return ObjectMeta(key, len(body), etag, self._now(), storage_class)
+
+
+def _raise_if(error: errors.SlurperError | None) -> None:
+    if error is not None:
+        raise error
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _copied_headers(headers: ObjectHeaders) -> ObjectHeaders:
+    return ObjectHeaders(dict(headers.content), dict(headers.metadata))
+
+
+def _copy(stored: StoredObject) -> StoredObject:
+    return StoredObject(stored.meta, _copied_headers(stored.headers))
