@@ -38,7 +38,6 @@ _ANSWERS = (
 )
 _REGION_CODES = frozenset(
     {
-        "AuthorizationHeaderMalformed",
         "IllegalLocationConstraintException",
         "PermanentRedirect",
         "TemporaryRedirect",
@@ -74,8 +73,7 @@ class Precheck:
                 location, credentials, account_id=account_id, settings=self._settings
             )
         except errors.InvalidField as error:
-            pointer = f"/{side}/{error.pointer.removeprefix(f'/{side}/').lstrip('/')}"
-            raise errors.InvalidField(pointer, error.message) from error
+            raise errors.InvalidField(f"/{side}{error.pointer}", error.message) from error
 
     async def source(
         self,
@@ -133,10 +131,10 @@ def explain(side: Side, location: Location, error: errors.SlurperError) -> Prech
 def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tuple[str, str]:
     """Return the field to change, and how."""
     match error:
+        case errors.StoreError() if _is_region_hint(error):
+            return _region_fix(location)
         case errors.CredentialsRejected():
             return "secret", "check the access key id and secret, and that they have not expired"
-        case errors.StoreError() if error.code in _REGION_CODES or 300 <= error.status < 400:
-            return _region_fix(location)
         case errors.AccessDenied():
             return "secret", f"give these credentials permission to {_NEEDS[side]}"
         case errors.NoSuchBucket() | errors.NotFound():
@@ -151,6 +149,12 @@ def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tup
             return _address_field(location), error.advice or "check the address and the network"
 
 
+def _is_region_hint(error: errors.StoreError) -> bool:
+    if error.code == "AuthorizationHeaderMalformed":  # also the answer to a mangled access key id
+        return "region" in error.detail.casefold()
+    return error.code in _REGION_CODES or 300 <= error.status < 400
+
+
 _NEEDS = {
     Side.SOURCE: "list the bucket and read its objects",
     Side.TARGET: "list the bucket and write objects, multipart uploads included",
@@ -159,11 +163,11 @@ _NEEDS = {
 
 def _address_field(location: Location) -> str:
     """Return the request field that decided where the requests went."""
+    if location.endpoint is not None:
+        return "endpoint"
     if location.vendor is Vendor.R2:
         return "bucket" if location.jurisdiction in {None, Jurisdiction.DEFAULT} else "jurisdiction"
-    if location.endpoint is None and location.region is not None:
-        return "region"
-    return "endpoint"
+    return "endpoint" if location.region is None else "region"
 
 
 def _region_fix(location: Location) -> tuple[str, str]:

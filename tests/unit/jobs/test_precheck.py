@@ -1,0 +1,237 @@
+"""What a precheck asks, leaves behind, and says about what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.jobs import precheck
+from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.jobs.precheck import Precheck, Side
+from slurper.objectstore import factory
+from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.secrets import GcsCredentials, S3Credentials
+from slurper.settings import Settings
+
+ACCOUNT = "a" * 32
+PAIR = S3Credentials(access_key_id="AKIDEXAMPLE", secret_access_key="hunter2")
+S3 = Location(vendor=Vendor.S3, bucket="photos", endpoint="https://s3.example")
+AWS = Location(vendor=Vendor.S3, bucket="photos", region="eu-west-1")
+R2 = Location(vendor=Vendor.R2, bucket="photos")
+R2_EU = replace(R2, jurisdiction=Jurisdiction.EU)
+
+
+def _answer(
+    kind: type[errors.StoreError], status: int, code: str, detail: str = ""
+) -> errors.StoreError:
+    return kind("ListObjectsV2", status=status, code=code, detail=detail, bucket="photos")
+
+
+REJECTED = _answer(errors.CredentialsRejected, 403, "SignatureDoesNotMatch")
+MALFORMED = _answer(errors.CredentialsRejected, 400, "AuthorizationHeaderMalformed")
+WRONG_REGION = _answer(
+    errors.CredentialsRejected,
+    400,
+    "AuthorizationHeaderMalformed",
+    "the region 'us-east-1' is wrong; expecting 'eu-west-1'",
+)
+REDIRECT = _answer(errors.NoSuchBucket, 301, "PermanentRedirect")
+DENIED = _answer(errors.AccessDenied, 403, "AccessDenied")
+NO_BUCKET = _answer(errors.NoSuchBucket, 404, "NoSuchBucket")
+BAD_NAME = _answer(errors.StoreError, 400, "InvalidBucketName")
+SLOW = _answer(errors.Throttled, 503, "SlowDown")
+TEAPOT = _answer(errors.StoreError, 418, "")
+UNREACHABLE = errors.TransportError("connect to s3.example:443: Connection refused")
+PRIVATE = errors.EndpointRefused("s3.example resolves to 10.0.0.1")
+NO_LISTING = errors.ListingError("the answer is no listing")
+
+
+@pytest.mark.parametrize(
+    ("location", "error", "field", "advice"),
+    [
+        (S3, REJECTED, "secret", "check the access key id and secret"),
+        (R2, REJECTED, "secret", "check the access key id and secret"),
+        (S3, MALFORMED, "secret", "check the access key id"),
+        (S3, DENIED, "secret", "permission to list the bucket"),
+        (S3, WRONG_REGION, "region", "give the region the bucket is in (none was given)"),
+        (AWS, REDIRECT, "region", "give the region the bucket is in (it is not in eu-west-1)"),
+        (R2, REDIRECT, "jurisdiction", "give the jurisdiction the bucket was made in"),
+        (S3, NO_BUCKET, "bucket", "check its name"),
+        (R2, NO_BUCKET, "bucket", "jurisdiction (looked in: default)"),
+        (R2_EU, NO_BUCKET, "bucket", "jurisdiction (looked in: eu)"),
+        (S3, BAD_NAME, "bucket", "check its name"),
+        (S3, SLOW, "endpoint", "try again in a moment"),
+        (S3, TEAPOT, "endpoint", "S3-compatible endpoint"),
+        (S3, NO_LISTING, "endpoint", "S3-compatible endpoint"),
+        (S3, UNREACHABLE, "endpoint", "check endpoint, network and proxy"),
+        (S3, PRIVATE, "endpoint", "SLURPER_ALLOW_PRIVATE_ENDPOINTS"),
+        (replace(S3, region="x"), UNREACHABLE, "endpoint", "check endpoint"),
+        (AWS, UNREACHABLE, "region", "check endpoint"),
+        (replace(AWS, region=None), UNREACHABLE, "endpoint", "check endpoint"),
+        (R2, UNREACHABLE, "bucket", "check endpoint"),
+        (R2_EU, UNREACHABLE, "jurisdiction", "check endpoint"),
+    ],
+)
+@pytest.mark.parametrize("side", list(Side))
+def test_an_error_points_at_the_field_to_change(
+    side: Side, location: Location, error: errors.SlurperError, field: str, advice: str
+) -> None:
+    problem = precheck.explain(side, location, error)
+    assert problem.pointer == f"/{side.value}/{field}"
+    assert str(error) in problem.message
+    assert f"{side.value} bucket photos" in problem.message
+    assert advice in problem.message
+
+
+def test_what_was_seen_is_quoted_with_status_and_code() -> None:
+    message = precheck.explain(Side.TARGET, R2, NO_BUCKET).message
+    assert "HTTP 404 NoSuchBucket" in message
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryStore]:
+    """What every address leads to."""
+    store = MemoryStore(bucket="photos", faults=Faults())
+    opened: list[TransportOptions] = []
+
+    def open_store(_address: StoreAddress, options: TransportOptions) -> MemoryStore:
+        opened.append(options)
+        return store
+
+    monkeypatch.setattr(factory, "open_store", open_store)
+    yield store
+    assert all(options.request_retries <= 1 for options in opened)
+    assert all(options.retry_deadline_seconds < precheck.CHECK_SECONDS for options in opened)
+
+
+async def _source(
+    prefix: str = "", keys: tuple[str, ...] | None = None
+) -> tuple[errors.PrecheckProblem, ...]:
+    check = Precheck(Settings())
+    address = check.resolve(Side.SOURCE, ACCOUNT, S3, PAIR)
+    return await check.source(S3, address, prefix=prefix, keys=keys)
+
+
+async def _target() -> tuple[errors.PrecheckProblem, ...]:
+    check = Precheck(Settings())
+    return await check.target(R2, check.resolve(Side.TARGET, ACCOUNT, R2, PAIR))
+
+
+async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
+    assert await _source(prefix="nothing/here/") == ()
+    assert bucket.faults.requests == {"list_page": 1}
+
+
+async def test_a_source_of_explicit_keys_is_asked_for_one_of_them(bucket: MemoryStore) -> None:
+    bucket.add("a")
+    assert await _source(keys=("a", "b")) == ()
+    assert bucket.faults.requests == {"head": 1}
+
+
+async def test_a_missing_explicit_key_is_fine_but_a_missing_bucket_is_not(
+    bucket: MemoryStore,
+) -> None:
+    assert await _source(keys=("a",)) == ()
+    bucket.faults.fail(NO_BUCKET, operation="list_page")
+    (problem,) = await _source(keys=("a",))
+    assert problem.pointer == "/source/bucket"
+
+
+async def test_explicit_keys_need_no_permission_to_list(bucket: MemoryStore) -> None:
+    bucket.faults.fail(DENIED, operation="list_page", times=9)
+    bucket.add("a")
+    assert await _source(keys=("a",)) == ()
+    assert await _source(keys=("missing",)) == ()
+
+
+@pytest.mark.parametrize(
+    ("listing", "field"), [(None, "secret"), (DENIED, "secret"), (NO_BUCKET, "bucket")]
+)
+async def test_a_403_without_a_body_is_explained_by_listing(
+    bucket: MemoryStore, listing: errors.SlurperError | None, field: str
+) -> None:
+    bucket.add("a")
+    bucket.faults.fail(errors.AccessDenied("HeadObject", status=403), operation="head")
+    if listing is not None:
+        bucket.faults.fail(listing, operation="list_page")
+    (problem,) = await _source(keys=("a",))
+    assert problem.pointer == f"/source/{field}"
+
+
+async def test_a_target_is_listed_and_an_upload_begun_and_dropped(bucket: MemoryStore) -> None:
+    assert await _target() == ()
+    assert bucket.faults.requests == {"list_page": 1, "create_upload": 1, "abort_upload": 1}
+    assert (bucket.keys, bucket.open_uploads) == ((), ())
+
+
+@pytest.mark.parametrize("operation", ["list_page", "create_upload", "abort_upload"])
+async def test_a_target_must_allow_each_of_these(bucket: MemoryStore, operation: str) -> None:
+    bucket.faults.fail(DENIED, operation=operation)
+    (problem,) = await _target()
+    assert problem.pointer == "/target/secret"
+    assert "write objects, multipart uploads included" in problem.message
+
+
+async def test_the_key_of_the_target_check_is_reserved_and_new_each_time(
+    bucket: MemoryStore,
+) -> None:
+    lost = errors.AccessDenied("AbortMultipartUpload", status=403)
+    bucket.faults.fail(lost, operation="abort_upload", times=2)
+    await _target()
+    await _target()
+    first, second = bucket.open_uploads
+    assert first != second
+    assert first.startswith(".slurper-precheck-")
+
+
+async def test_a_store_that_does_not_answer_ends_the_check(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.faults.latency_seconds = 60
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.05)
+        (problem,) = await _source()
+    assert problem.pointer == "/source/endpoint"
+    assert "no answer within 0.05 seconds" in problem.message
+
+
+async def test_a_check_that_is_cancelled_leaves_no_upload(bucket: MemoryStore) -> None:
+    bucket.faults.latency_seconds = 0.02
+    check = asyncio.create_task(_target())
+    while "abort_upload" not in bucket.faults.requests:  # noqa: ASYNC110 - the store tells nobody
+        await asyncio.sleep(0.001)
+    assert len(bucket.open_uploads) == 1
+    check.cancel()
+    await asyncio.wait([check])
+    assert check.cancelled()
+    assert bucket.open_uploads == ()
+
+
+@pytest.mark.parametrize(
+    ("location", "pointer"),
+    [
+        (Location(vendor=Vendor.GCS, bucket="photos"), "/source/vendor"),
+        (replace(S3, endpoint="https://s3.example/path"), "/source/endpoint"),
+        (replace(S3, endpoint="http://s3.example"), "/source/endpoint"),
+        (replace(S3, region="no/region"), "/source/region"),
+    ],
+)
+def test_a_location_that_cannot_be_one_is_refused_before_anything_is_sent(
+    location: Location, pointer: str
+) -> None:
+    with pytest.raises(errors.InvalidField) as caught:
+        Precheck(Settings()).resolve(Side.SOURCE, ACCOUNT, location, PAIR)
+    assert caught.value.pointer == pointer
+
+
+def test_credentials_of_another_vendor_are_refused() -> None:
+    account = GcsCredentials(client_email="a@b", private_key="pem")
+    with pytest.raises(errors.InvalidField) as caught:
+        Precheck(Settings()).resolve(Side.TARGET, ACCOUNT, R2, account)
+    assert caught.value.pointer == "/target/secret"

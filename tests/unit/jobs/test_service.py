@@ -1,0 +1,191 @@
+"""Jobs are made only when both sides answer, on a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from mypy_boto3_s3 import S3Client
+
+from slurper import errors
+from slurper.database.store import JobStore
+from slurper.demo.servers import S3Server
+from slurper.jobs.models import JobSpec, JobStatus, Location, LogType, Vendor
+from slurper.jobs.service import JobService
+from slurper.secrets import JobSecrets, S3Credentials, Sealer
+from slurper.settings import Settings
+
+ACCOUNT = "a" * 32
+
+
+@dataclass
+class Office:
+    """A service with what it stands on, and two buckets it can use."""
+
+    service: JobService
+    store: JobStore
+    sealer: Sealer
+    spec: JobSpec
+    secrets: JobSecrets
+    woken: list[None] = field(default_factory=list)
+
+    async def create(self, **changes: object) -> str:
+        return await self.service.create(
+            ACCOUNT,
+            replace(self.spec, **changes),  # type: ignore[arg-type]
+            self.secrets,
+        )
+
+
+@pytest.fixture
+async def office(
+    tmp_path: Path, ministack: S3Server, make_bucket: Callable[[S3Server], str]
+) -> AsyncIterator[Office]:
+    settings = Settings(
+        data_dir=tmp_path,
+        allow_http=True,
+        allow_private_endpoints=True,
+        max_concurrent_jobs=2,
+        r2_endpoint=ministack.endpoint,
+    )
+    pair = S3Credentials(
+        access_key_id=ministack.access_key_id, secret_access_key=ministack.secret_access_key
+    )
+    source = Location(
+        vendor=Vendor.S3,
+        bucket=make_bucket(ministack),
+        endpoint=ministack.endpoint,
+        region=ministack.region,
+    )
+    target = Location(vendor=Vendor.R2, bucket=make_bucket(ministack))
+    store = await JobStore.open(settings.resolved_database_url)
+    sealer = Sealer((Fernet.generate_key().decode(),))
+    woken: list[None] = []
+    service = JobService(store, sealer, settings, wake=lambda: woken.append(None))
+    yield Office(
+        service=service,
+        store=store,
+        sealer=sealer,
+        spec=JobSpec(source=source, target=target),
+        secrets=JobSecrets(source=pair, target=pair),
+        woken=woken,
+    )
+    await store.close()
+
+
+async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:
+    job_id = await office.create(prefix="a/", overwrite=False)
+    assert re.fullmatch("[0-9a-f]{64}", job_id)
+    job = await office.service.get(ACCOUNT, job_id)
+    assert (job.status, job.spec.prefix, job.spec.overwrite) == (JobStatus.RUNNING, "a/", False)
+    (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+    assert (entry.log_type, entry.created_at) == (LogType.MIGRATION_START, job.created_at)
+    (work,) = await office.store.running_jobs()
+    assert office.sealer.open(work.sealed) == office.secrets
+    assert len(office.woken) == 1
+
+
+async def test_nothing_is_left_at_either_side(
+    office: Office, ministack: S3Server, boto: Callable[[S3Server], S3Client]
+) -> None:
+    await office.create()
+    for location in (office.spec.source, office.spec.target):
+        assert boto(ministack).list_objects_v2(Bucket=location.bucket)["KeyCount"] == 0
+        uploads = boto(ministack).list_multipart_uploads(Bucket=location.bucket)
+        assert "Uploads" not in uploads
+
+
+async def test_explicit_keys_are_put_in_byte_order_once_each(office: Office) -> None:
+    given = ("p/ü", "p/z", "p/\U0001f600", "p/\uffff", "p/z", "p/u\u0308", "p/")
+    job_id = await office.create(prefix="p/", keys=given)
+    keys = (await office.service.get(ACCOUNT, job_id)).spec.keys
+    assert keys == tuple(sorted(set(given), key=str.encode))
+
+
+@pytest.mark.parametrize(
+    ("keys", "pointer"), [((), "/source/keys"), (("p/a", "q/a"), "/source/keys/1")]
+)
+async def test_keys_that_cannot_be_meant_are_refused(
+    office: Office, keys: tuple[str, ...], pointer: str
+) -> None:
+    with pytest.raises(errors.InvalidField) as caught:
+        await office.create(prefix="p/", keys=keys)
+    assert caught.value.pointer == pointer
+    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+
+
+async def test_the_problems_of_both_sides_come_together_and_no_job_is_made(
+    office: Office,
+) -> None:
+    missing = replace(office.spec.source, bucket="no-such-bucket-anywhere")
+    right = office.secrets.target
+    assert isinstance(right, S3Credentials)
+    wrong = replace(right, secret_access_key="mistyped")
+    secrets = replace(office.secrets, target=wrong)
+    with pytest.raises(errors.PrecheckFailed) as caught:
+        await office.service.create(ACCOUNT, replace(office.spec, source=missing), secrets)
+    bucket, secret = caught.value.problems
+    assert (bucket.pointer, secret.pointer) == ("/source/bucket", "/target/secret")
+    assert "HTTP 404 NoSuchBucket" in bucket.message
+    assert "HTTP 403 SignatureDoesNotMatch" in secret.message
+    assert "mistyped" not in secret.message
+    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+    assert office.woken == []
+
+
+async def test_an_unreachable_endpoint_is_named(office: Office) -> None:
+    nowhere = replace(office.spec.source, endpoint="http://127.0.0.1:9")
+    (problem,) = await office.service.precheck_source(ACCOUNT, nowhere, office.secrets.source)
+    assert problem.pointer == "/source/endpoint"
+    assert "127.0.0.1:9" in problem.message
+
+
+async def test_prechecks_pass_on_their_own(office: Office) -> None:
+    secrets, spec = office.secrets, office.spec
+    assert await office.service.precheck_source(ACCOUNT, spec.source, secrets.source) == ()
+    assert (
+        await office.service.precheck_source(
+            ACCOUNT, spec.source, secrets.source, prefix="a/", keys=("a/missing",)
+        )
+        == ()
+    )
+    assert await office.service.precheck_target(ACCOUNT, spec.target, secrets.target) == ()
+
+
+async def test_a_missing_bucket_is_seen_behind_explicit_keys_too(office: Office) -> None:
+    missing = replace(office.spec.source, bucket="no-such-bucket-anywhere")
+    (problem,) = await office.service.precheck_source(
+        ACCOUNT, missing, office.secrets.source, keys=("a",)
+    )
+    assert problem.pointer == "/source/bucket"
+
+
+async def test_creates_at_the_same_time_stop_at_the_limit(office: Office) -> None:
+    outcomes = await asyncio.gather(*(office.create() for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(one, errors.JobLimitReached) for one in outcomes) == 3
+    assert len(await office.service.list(ACCOUNT, limit=50, offset=0)) == 2
+
+
+async def test_commands_reach_the_job_and_wake_the_driver(office: Office) -> None:
+    service = office.service
+    first, second = await office.create(), await office.create()
+    assert (await service.pause(ACCOUNT, first)).status is JobStatus.PAUSED
+    assert (await service.resume(ACCOUNT, first)).status is JobStatus.RUNNING
+    assert (await service.abort(ACCOUNT, first)).status is JobStatus.ABORTED
+    with pytest.raises(errors.JobConflict):
+        await service.abort(ACCOUNT, first)
+    await service.pause(ACCOUNT, second)
+    before = len(office.woken)
+    assert await service.abort_all(ACCOUNT) == 1
+    assert await service.abort_all(ACCOUNT) == 0
+    assert len(office.woken) > before
+    assert (await service.progress(ACCOUNT, second)).status is JobStatus.ABORTED
+    await service.delete(ACCOUNT, second)
+    with pytest.raises(errors.JobNotFound):
+        await service.get(ACCOUNT, second)
+    assert [job.id for job in await service.list(ACCOUNT, limit=50, offset=0)] == [first]
