@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from importlib import metadata
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +43,8 @@ _SECURITY: list[dict[str, list[str]]] = [
     {"api_email": [], "api_key": []},
     {"user_service_key": []},
 ]
+
+Kind = TypeVar("Kind", bound=Exception)
 
 _log = telemetry.get_logger(__name__)
 
@@ -87,7 +90,7 @@ def create_app(
         app.include_router(routes.router, prefix=base, include_in_schema=base == "")
     app.add_api_route("/healthz", healthz, include_in_schema=False)
     app.add_api_route("/metrics", metrics, include_in_schema=False)
-    _handle_errors(app)
+    _answer_errors(app)
     return app
 
 
@@ -103,58 +106,61 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _handle_errors(app: FastAPI) -> None:
-    app.add_exception_handler(Refusal, _refusal)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(errors.InvalidField, _invalid_field)
-    app.add_exception_handler(errors.JobNotFound, _job_not_found)
-    app.add_exception_handler(errors.JobConflict, _job_conflict)
-    app.add_exception_handler(errors.PrecheckFailed, _precheck_failed)
-    app.add_exception_handler(errors.DatabaseUnavailable, _database_unavailable)
+def _answer_errors(app: FastAPI) -> None:
+    """Give every exception that may leave a route its status and problems."""
+
+    def answer(kind: type[Kind], build: Callable[[Kind], Response]) -> None:
+        async def handle(_request: Request, error: Exception) -> Response:
+            assert isinstance(error, kind)  # noqa: S101 - Starlette picks handlers by type
+            return build(error)
+
+        app.add_exception_handler(kind, handle)
+
+    answer(Refusal, _refusal)
+    answer(RequestValidationError, _validation)
+    answer(errors.InvalidField, _invalid_field)
+    answer(errors.JobNotFound, _job_not_found)
+    answer(errors.JobConflict, _job_conflict)
+    answer(errors.PrecheckFailed, _precheck_failed)
+    answer(errors.DatabaseUnavailable, _database_unavailable)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
 
 
-# Starlette hands each handler only the type it is registered for, but declares them for any.
+def _refusal(error: Refusal) -> Response:
+    return failure(error.status, [error.problem], error.headers)
 
 
-async def _refusal(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
-    refusal = cast("Refusal", error)
-    return failure(refusal.status, [refusal.problem], refusal.headers)
+def _validation(error: RequestValidationError) -> Response:
+    return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(error.errors()))
 
 
-async def _validation(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
-    found = cast("RequestValidationError", error).errors()
-    return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(found))
+def _invalid_field(error: errors.InvalidField) -> Response:
+    return failure(HTTPStatus.BAD_REQUEST, [problems.from_invalid_field(error)])
 
 
-async def _invalid_field(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
-    problem = problems.from_invalid_field(cast("errors.InvalidField", error))
-    return failure(HTTPStatus.BAD_REQUEST, [problem])
-
-
-async def _job_not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+def _job_not_found(error: errors.JobNotFound) -> Response:
     return failure(HTTPStatus.NOT_FOUND, [Problem(Code.JOB_NOT_FOUND, f"Job not found: {error}")])
 
 
-async def _job_conflict(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+def _job_conflict(error: errors.JobConflict) -> Response:
     limit = isinstance(error, errors.JobLimitReached)
     code = Code.JOB_LIMIT if limit else Code.JOB_CONFLICT
     return failure(HTTPStatus.CONFLICT, [Problem(code, str(error))])
 
 
-async def _precheck_failed(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+def _precheck_failed(error: errors.PrecheckFailed) -> Response:
     causes = [
         problems.named(Code.PRECHECK_FAILED, problem.pointer, problem.message)
-        for problem in cast("errors.PrecheckFailed", error).problems
+        for problem in error.problems
     ]
     first = Problem(Code.PRECHECK_FAILED, PRECONNECTIVITY_FAILED)
     return failure(HTTPStatus.FORBIDDEN, [first, *causes])
 
 
-async def _database_unavailable(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
     """Nothing was committed, so the client may well try again; the SDKs do."""
-    _log.error("database_unavailable", error=str(error))
+    _log.error("the database cannot be used", error=str(error))
     text = "the service cannot reach its database at present; try again later"
     return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
 
@@ -174,7 +180,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(path: str) -> list[str]:
-    """Return those of all routes with this path; Starlette names those of the first one only."""
+    """Of all routes with this path; Starlette names those of the first one only."""
     paths = {path.removeprefix(base) for base in BASE_PATHS}
     allowed: set[str] = set()
     for route in routes.router.routes:
@@ -183,7 +189,7 @@ def _allowed_methods(path: str) -> list[str]:
     return sorted(allowed) or ["GET"]
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+async def _unexpected(request: Request, _error: Exception) -> Response:
     """A fault of ours. Starlette raises it again after the answer, so the server logs it."""
     # Sent again, a POST could make a second job.
     headers = {"x-should-retry": "false"} if request.method == "POST" else {}

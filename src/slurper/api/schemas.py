@@ -205,7 +205,10 @@ class SelectedView(View):
     """Which of the source's objects a job was asked to copy."""
 
     path_prefix: str | None
-    keys: list[str] | None
+    keys: Annotated[
+        list[str] | None,
+        Field(description="Empty in a list of jobs: reading the job alone shows its keys"),
+    ]
 
 
 class S3SideView(View):
