@@ -29,6 +29,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from slurper import errors
 from slurper.database import migrations
@@ -170,7 +171,8 @@ def _parse(database_url: str) -> URL:
 def _create_engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         _create_file(url)
-        engine = create_async_engine(url)
+        # Named, because releases before SQLAlchemy 2.0.38 open a file anew for each transaction.
+        engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from slurper.database import migrations, schema
@@ -38,10 +38,18 @@ def _shape(connection: Connection) -> dict[str, object]:
             inspector.get_pk_constraint(table.name),
             inspector.get_foreign_keys(table.name),
             sorted(map(_index, inspector.get_indexes(table.name))),
-            inspector.get_table_options(table.name),
+            _storage(connection, table.name),
         )
         for table in schema.metadata.sorted_tables
     }
+
+
+def _storage(connection: Connection, table: str) -> list[bool]:
+    if connection.dialect.name != "sqlite":
+        return []
+    query = text("SELECT sql FROM sqlite_master WHERE name = :name")
+    sql: str = connection.execute(query, {"name": table}).scalar_one()
+    return ["WITHOUT ROWID" in sql, "AUTOINCREMENT" in sql]
 
 
 def _index(index: ReflectedIndex) -> tuple[str | None, list[str | None], list[str]]:
