@@ -1,0 +1,418 @@
+"""One range task over stores in memory: what is copied, counted, skipped, failed, or halted."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from slurper import errors
+from slurper.jobs.models import JobOptions, LogType
+from slurper.objectstore import dialects
+from slurper.objectstore.base import Download, ListingPage, ObjectHeaders, StoreAddress
+from slurper.objectstore.dialects import MIB
+from slurper.objectstore.memory import MemoryStore
+from slurper.planning.keyspace import KeyRange
+from slurper.secrets import S3Credentials
+from slurper.settings import Settings
+from slurper.transfer import copy as copying
+from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.range_run import RangeRun
+from slurper.transfer.task import RangeReport, RangeTask
+
+ADDRESS = StoreAddress(
+    origin="http://memory.invalid",
+    bucket="b",
+    region="r",
+    dialect=dialects.GENERIC,
+    credentials=S3Credentials(access_key_id="a", secret_access_key="s"),
+)
+TASK = RangeTask(job_id="j", range_id=1, source=ADDRESS, target=ADDRESS, slice=KeyRange())
+SETTINGS = Settings(in_flight_requests=4, object_attempts=3)
+
+RESET = errors.TransportError("reset")
+BUSY = errors.UnavailableStore("GetObject", status=500, code="InternalError")
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def source() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def target() -> MemoryStore:
+    return MemoryStore()
+
+
+async def run(
+    source: MemoryStore,
+    target: MemoryStore,
+    task: RangeTask = TASK,
+    settings: Settings = SETTINGS,
+) -> RangeReport:
+    budget = ByteBudget(settings.in_flight_bytes)
+    report = await RangeRun(task, source, target, settings, budget).report()
+    assert budget.used == 0
+    assert report.counts.objects == (
+        report.counts.transferred + report.counts.skipped + report.counts.failed
+    )
+    return report
+
+
+def logged(report: RangeReport) -> list[tuple[str, LogType]]:
+    return [(event.key, event.log_type) for event in report.events]
+
+
+async def test_everything_is_copied_with_its_headers(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    headers = ObjectHeaders({"content-type": "text/x", "expires": "never"}, {"owner": "\xc3\xa9"})
+    keys = ["/lead", "a//b", "a/../b", "dir", "dir/", "emoji-\U0001f600", "ü"]
+    for key in keys:
+        source.add(key, key.encode(), headers)
+    report = await run(source, target)
+    assert (report.finished, report.halt, report.cursor) == (True, None, max(keys))
+    assert report.counts.transferred == len(keys)
+    assert report.counts.transferred_bytes == sum(len(key.encode()) for key in keys)
+    assert target.keys == source.keys
+    assert all(target.read(key) == (key.encode(), headers) for key in keys)
+
+
+async def test_an_empty_slice_finishes_without_a_cursor(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    report = await run(source, target)
+    assert (report.finished, report.cursor, report.counts.objects) == (True, None, 0)
+
+
+async def test_only_the_slice_is_touched(source: MemoryStore, target: MemoryStore) -> None:
+    for key in ("a", "b", "c", "d", "e"):
+        source.add(key)
+    report = await run(source, target, replace(TASK, slice=KeyRange("a", "d")))
+    assert target.keys == ("b", "c", "d")
+    assert (report.finished, report.cursor) == (True, "d")
+
+
+async def test_a_spent_budget_leaves_the_rest_for_the_next_task(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for number in range(2_500):
+        source.add(f"k{number:04d}")
+    source.faults.latency_seconds = 0.001
+    cursor, tasks, settled = None, 0, 0
+    while tasks < 10_000:
+        task = replace(TASK, slice=KeyRange(cursor), budget_seconds=0.05)
+        report = await run(source, target, task)
+        cursor, tasks = report.cursor, tasks + 1
+        settled += report.counts.objects
+        if report.finished:
+            break
+    assert tasks > 1
+    assert settled == 2_500
+    assert target.keys == source.keys
+
+
+async def test_without_overwrite_existing_objects_stay(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for key in ("a", "b", "c"):
+        source.add(key, b"new")
+    target.add("b", b"old")
+    target.add("between", b"other")
+    report = await run(source, target, replace(TASK, overwrite=False))
+    assert target.read("b")[0] == b"old"
+    assert (report.counts.transferred, report.counts.skipped, logged(report)) == (2, 1, [])
+
+
+async def test_an_object_that_appears_after_the_listing_is_not_overwritten(
+    source: MemoryStore, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.add("a", b"ours")
+    listing = target.list_page
+
+    async def list_then_write(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        page = await listing(**arguments)
+        target.add("a", b"theirs")
+        return page
+
+    monkeypatch.setattr(target, "list_page", list_then_write)
+    report = await run(source, target, replace(TASK, overwrite=False))
+    assert target.read("a")[0] == b"theirs"
+    assert (report.counts.skipped, report.counts.transferred) == (1, 0)
+
+
+@pytest.mark.parametrize(("age_seconds", "transferred"), [(10, 1), (-10, 0)])
+async def test_a_replayed_slice_recognises_its_own_earlier_copies(
+    age_seconds: int, transferred: int
+) -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    source = MemoryStore()
+    target = MemoryStore(now=lambda: since + timedelta(seconds=age_seconds))
+    source.add("a", b"same")
+    target.add("a", b"same")
+    task = replace(TASK, overwrite=False, replayed_since=since)
+    report = await run(source, target, task)
+    assert report.counts.transferred == transferred
+    assert report.counts.skipped == 1 - transferred
+
+
+async def test_a_refusal_that_our_own_earlier_send_caused_counts_as_transferred(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a", b"data")
+    refusal = errors.PreconditionFailed("PutObject", status=412, retries=1)
+    target.faults.fail(refusal, operation="put", takes_effect=True)
+    report = await run(source, target, replace(TASK, overwrite=False))
+    assert (report.counts.transferred, report.counts.skipped) == (1, 0)
+
+
+async def test_skips_have_their_reasons(source: MemoryStore, target: MemoryStore) -> None:
+    source.add("archived", b"x", storage_class="GLACIER")
+    source.add("empty")
+    source.add("huge", b"x" * 100)
+    source.add("page", b"x", ObjectHeaders({"content-type": "text/html"}))
+    source.add("picture", b"x", ObjectHeaders({"content-type": "image/png"}))
+    options = JobOptions(
+        skip_empty=True,
+        max_object_bytes=50,
+        exclude_content_types=("text/html",),
+        validate_media=True,
+    )
+    report = await run(source, target, replace(TASK, options=options))
+    assert logged(report) == [
+        ("archived", LogType.IMPORT_SKIPPED_STORAGE_CLASS),
+        ("empty", LogType.IMPORT_SKIPPED_EMPTY_OBJECT),
+        ("huge", LogType.IMPORT_SKIPPED_OVERSIZED),
+        ("page", LogType.IMPORT_SKIPPED_EXCLUDED_CONTENT_TYPE),
+        ("picture", LogType.IMPORT_SKIPPED_INVALID_MEDIA),
+    ]
+    assert target.keys == ()
+
+
+async def test_an_object_archived_out_of_sight_is_skipped_with_its_reason(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a", b"x")
+    source.faults.fail(
+        errors.RequiresRetrieval("GetObject", status=403, code="InvalidObjectState"),
+        operation="get",
+    )
+    report = await run(source, target)
+    assert logged(report) == [("a", LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL)]
+    assert "InvalidObjectState" in report.events[0].message
+
+
+async def test_a_passing_failure_costs_an_attempt_and_nothing_else(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a", b"x")
+    source.faults.fail(RESET, operation="get", times=2)
+    report = await run(source, target)
+    assert (report.counts.transferred, report.attempts) == (1, 2)
+
+
+async def test_a_broken_object_fails_while_both_stores_answer(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a", b"x")
+    source.add("b", b"y")
+    source.faults.fail(errors.IntegrityError("damaged"), operation="get", times=3)
+    single = Settings(in_flight_requests=1, object_attempts=3)
+    report = await run(source, target, settings=single)
+    assert (report.counts.failed, report.counts.transferred, report.halt) == (1, 1, None)
+    assert logged(report) == [("a", LogType.IMPORT_ERROR_RETRY_EXHAUSTION)]
+    assert "after 3 attempts" in report.events[0].message
+
+
+async def test_an_outage_halts_instead_of_failing_objects(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for key in ("a", "b", "c"):
+        source.add(key, b"x")
+    single = Settings(in_flight_requests=1, object_attempts=2)
+    target.faults.fail(BUSY, operation="put", times=100)
+    target.faults.fail(BUSY, operation="list_page", times=100)
+    report = await run(source, target, settings=single)
+    assert report.halt is not None
+    assert report.halt.log_type is LogType.MIGRATION_ERROR
+    assert "HTTP 500" in report.halt.message
+    assert (report.counts.objects, report.cursor, report.finished) == (0, None, False)
+
+
+async def test_rejected_credentials_halt_at_once(source: MemoryStore, target: MemoryStore) -> None:
+    for key in ("a", "b", "c"):
+        source.add(key, b"x")
+    rejected = errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken")
+    target.faults.fail(rejected, operation="put", nth=2)
+    single = Settings(in_flight_requests=1)
+    report = await run(source, target, settings=single)
+    assert report.halt is not None
+    assert "ExpiredToken" in report.halt.message
+    assert "resume" in report.halt.message
+    assert (report.counts.transferred, report.cursor) == (1, "a")
+
+
+async def test_what_was_copied_beyond_an_unsettled_key_is_not_counted(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for key in ("a", "b", "c"):
+        source.add(key, b"x")
+    rejected = errors.CredentialsRejected("PutObject", status=403)
+    target.faults.fail(rejected, operation="put", nth=1)
+    report = await run(source, target, settings=Settings(in_flight_requests=3))
+    assert report.halt is not None
+    assert (report.cursor, report.counts.objects) == (None, 0)
+
+
+async def test_a_listing_that_cannot_go_on_halts_with_its_own_type(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for number in range(1_500):
+        source.add(f"k{number:04d}")
+    source.faults.fail(
+        errors.ListingError("keys out of order"), operation="list_page", nth=2, times=9
+    )
+    report = await run(source, target)
+    assert report.halt is not None
+    assert report.halt.log_type is LogType.MIGRATION_ERROR_FAILED_CONTINUATION
+    assert not report.finished
+
+
+async def test_a_vanished_object_fails_and_says_so(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a")
+    gone = errors.NotFound("GetObject", status=404, code="NoSuchKey")
+    source.faults.fail(gone, operation="get")
+    report = await run(source, target)
+    assert report.counts.failed == 1
+    assert "removed after it was listed" in report.events[0].message
+
+
+async def test_a_replaced_object_is_copied_in_its_new_version(
+    source: MemoryStore, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.add("a", b"old")
+    getting = source.get
+
+    async def replace_then_get(key: str, **arguments: Any) -> Download:  # noqa: ANN401 - as above
+        if source.faults.requests.get("get", 0) == 0:
+            source.add("a", b"newer")
+        return await getting(key, **arguments)
+
+    monkeypatch.setattr(source, "get", replace_then_get)
+    report = await run(source, target)
+    assert target.read("a")[0] == b"newer"
+    assert (report.counts.transferred_bytes, report.attempts) == (5, 1)
+
+
+LARGE = Settings(
+    in_flight_requests=2, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB, object_attempts=2
+)
+
+
+async def test_a_large_object_goes_in_equal_parts_with_its_headers(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    headers = ObjectHeaders({"content-type": "video/mp4"}, {"a": "b"})
+    body = bytes(range(256)) * (45 * 1024)
+    source.add("film", body, headers)
+    report = await run(source, target, settings=LARGE)
+    assert target.read("film") == (body, headers)
+    assert report.counts.transferred_bytes == len(body)
+    assert target.faults.requests["put_part"] == 3
+    assert target.open_uploads == ()
+
+
+async def test_a_failed_upload_leaves_no_parts_behind(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("film", bytes(11 * MIB))
+    target.faults.fail(errors.AccessDenied("UploadPart", status=403), operation="put_part", nth=2)
+    report = await run(source, target, settings=LARGE)
+    assert (report.counts.failed, target.open_uploads, target.keys) == (1, (), ())
+
+
+async def test_a_cancelled_task_aborts_its_uploads(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("film", bytes(11 * MIB))
+    source.faults.latency_seconds = 0.02
+    budget = ByteBudget(LARGE.in_flight_bytes)
+    task = asyncio.create_task(RangeRun(TASK, source, target, LARGE, budget).report())
+    while not target.open_uploads:  # noqa: ASYNC110 - the store has no event for it
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (target.open_uploads, target.keys, budget.used) == ((), (), 0)
+
+
+async def test_a_large_object_that_appears_meanwhile_is_kept(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("film", bytes(11 * MIB))
+    refusal = errors.PreconditionFailed("CompleteMultipartUpload", status=412)
+    target.faults.fail(refusal, operation="complete_upload")
+    report = await run(source, target, replace(TASK, overwrite=False), settings=LARGE)
+    assert (report.counts.skipped, target.open_uploads) == (1, ())
+
+
+async def test_explicit_keys_missing_ones_fail_with_a_reason(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for key in ("a", "b", "c", "z"):
+        source.add(key, key.encode())
+    target.add("c", b"there")
+    task = replace(TASK, keys=("a", "c", "missing", "z"), overwrite=False)
+    report = await run(source, target, task)
+    assert target.keys == ("a", "c", "z")
+    assert logged(report) == [("missing", LogType.IMPORT_ERROR_RETRY_EXHAUSTION)]
+    assert (report.counts.transferred, report.counts.skipped, report.counts.failed) == (2, 1, 1)
+
+
+async def test_the_prefix_can_be_left_behind(source: MemoryStore, target: MemoryStore) -> None:
+    for key in ("in/", "in/a", "in/b/c", "out"):
+        source.add(key, key.encode())
+    target.add("b/c", b"there")
+    task = replace(TASK, prefix="in/", overwrite=False, options=JobOptions(strip_prefix=True))
+    report = await run(source, target, task)
+    assert target.keys == ("a", "b/c")
+    assert target.read("b/c")[0] == b"there"
+    assert logged(report) == [("in/", LogType.IMPORT_ERROR_RETRY_EXHAUSTION)]
+
+
+names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=5), max_size=12)
+
+
+@hypothesis_settings(deadline=None, max_examples=40)
+@given(ours=names, theirs=names, overwrite=st.booleans())
+def test_the_merge_agrees_with_set_algebra(
+    ours: list[str], theirs: list[str], overwrite: bool
+) -> None:
+    async def scenario() -> None:
+        source, target = MemoryStore(), MemoryStore()
+        for key in ours:
+            source.add(key, b"ours")
+        for key in theirs:
+            target.add(key, b"theirs")
+        report = await run(source, target, replace(TASK, overwrite=overwrite))
+        both = set(ours) & set(theirs)
+        assert report.counts.skipped == (0 if overwrite else len(both))
+        assert set(target.keys) == set(ours) | set(theirs)
+        for key in target.keys:
+            kept = key not in set(ours) or (key in both and not overwrite)
+            assert target.read(key)[0] == (b"theirs" if kept else b"ours")
+
+    asyncio.run(scenario())
