@@ -16,7 +16,7 @@ from cloudflare.types.r2.super_slurper import JobCreateResponse
 from slurper.demo.servers import S3Server
 from tests.e2e import sdk_requests
 from tests.e2e.conftest import LARGE_COUNT, Service
-from tests.e2e.sdk_requests import r2_target, s3_source, wait_for_end
+from tests.e2e.sdk_requests import r2_target, s3_source, wait_for_end, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,6 +65,13 @@ def created(job: JobCreateResponse | None) -> str:
     assert job.id is not None
     assert JOB_ID.fullmatch(job.id)
     return job.id
+
+
+def settled(sdk: Cloudflare, account: str, job_id: str) -> int:
+    """How many objects are settled by now."""
+    progress = sdk.r2.super_slurper.jobs.progress(job_id, account_id=account)
+    assert progress is not None
+    return progress.objects or 0
 
 
 PAIRS = {
@@ -249,13 +256,18 @@ def test_pause_and_resume_lose_nothing(
     assert jobs.resume(job_id, account_id=account) == "Job resumed"
     with pytest.raises(cloudflare.ConflictError):
         jobs.resume(job_id, account_id=account)
+    wait_until(lambda: settled(sdk, account, job_id), lambda objects: objects > 0)
+    assert jobs.pause(job_id, account_id=account) == "Job paused"
+    assert 0 < settled(sdk, account, job_id) < LARGE_COUNT
+    assert jobs.resume(job_id, account_id=account) == "Job resumed"
     progress = wait_for_end(sdk, account, job_id)
 
     assert progress.status == "completed"
     assert progress.objects == progress.transferred_objects == LARGE_COUNT
     assert len(target.keys()) == LARGE_COUNT
     types = [entry.log_type for entry in jobs.logs.list(job_id, account_id=account)]
-    assert types == ["migrationStart", "migrationPause", "migrationResume", "migrationComplete"]
+    twice = ["migrationPause", "migrationResume"] * 2
+    assert types == ["migrationStart", *twice, "migrationComplete"]
 
 
 def test_an_aborted_job_stays_aborted(
