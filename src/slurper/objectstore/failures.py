@@ -15,6 +15,9 @@ from slurper.http.client import retry_after_seconds
 from slurper.http.messages import Response
 from slurper.objectstore import documents
 
+MAX_DETAIL_CHARACTERS = 300
+"""A store's message is cut to this length."""
+
 _BY_CODE: dict[str, type[errors.StoreError]] = {
     code: kind
     for kind, codes in {
@@ -118,6 +121,7 @@ def to_error(
     detail = failure.message
     for secret in hidden:
         detail = detail.replace(secret, "***")
+    detail = detail[:MAX_DETAIL_CHARACTERS]
     if failure.code in _DAMAGED:
         return errors.IntegrityError(f"{operation}: the store refused the bytes: {detail}")
     kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)

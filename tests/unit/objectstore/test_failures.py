@@ -1,0 +1,195 @@
+"""What error answers mean, however badly they are written."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurper import errors
+from slurper.http.messages import Response
+from slurper.objectstore import documents
+from slurper.objectstore.failures import read_failure, skew_seconds, to_error
+
+
+def answer(status: int, body: bytes = b"", retries: int = 0, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, named, [body], len(body), retries)
+
+
+def document(code: str, message: str = "Because.", *, more: str = "") -> bytes:
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
+        f"<Message>{message}</Message>{more}<RequestId>R1</RequestId></Error>"
+    ).encode()
+
+
+def error_of(
+    response: Response, *, key: str | None = "k", hidden: tuple[str, ...] = ()
+) -> errors.SlurperError:
+    return to_error(response, "GetObject", bucket="b", key=key, hidden=hidden)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "NoSuchKey", errors.NotFound),
+        (404, "NoSuchUpload", errors.NotFound),
+        (404, "", errors.NotFound),
+        (404, "NoSuchBucket", errors.NoSuchBucket),
+        (403, "AccessDenied", errors.AccessDenied),
+        (403, "", errors.AccessDenied),
+        (403, "InvalidAccessKeyId", errors.CredentialsRejected),
+        (403, "SignatureDoesNotMatch", errors.CredentialsRejected),
+        (403, "RequestTimeTooSkewed", errors.CredentialsRejected),
+        (400, "ExpiredToken", errors.CredentialsRejected),
+        (400, "InvalidToken", errors.CredentialsRejected),
+        (400, "AuthorizationHeaderMalformed", errors.CredentialsRejected),
+        (401, "Unauthorized", errors.CredentialsRejected),
+        (401, "", errors.CredentialsRejected),
+        (403, "InvalidObjectState", errors.RequiresRetrieval),
+        (412, "PreconditionFailed", errors.PreconditionFailed),
+        (412, "", errors.PreconditionFailed),
+        (409, "ConditionalRequestConflict", errors.UnavailableStore),
+        (503, "SlowDown", errors.Throttled),
+        (503, "", errors.Throttled),
+        (429, "", errors.Throttled),
+        (400, "Throttling", errors.Throttled),
+        (500, "InternalError", errors.UnavailableStore),
+        (502, "", errors.UnavailableStore),
+        (400, "RequestTimeout", errors.UnavailableStore),
+        (408, "", errors.UnavailableStore),
+        (200, "InternalError", errors.UnavailableStore),
+        (200, "SlowDown", errors.Throttled),
+        (301, "PermanentRedirect", errors.NoSuchBucket),
+        (307, "TemporaryRedirect", errors.NoSuchBucket),
+        (400, "BadDigest", errors.IntegrityError),
+        (400, "EntityTooLarge", errors.StoreError),
+        (501, "NotImplemented", errors.StoreError),
+        (418, "", errors.StoreError),
+    ],
+)
+def test_status_and_code_decide(status: int, code: str, kind: type[errors.SlurperError]) -> None:
+    error = error_of(answer(status, document(code) if code else b""))
+    assert type(error) is kind
+
+
+def test_a_404_that_concerns_no_key_concerns_the_bucket() -> None:
+    assert type(error_of(answer(404), key=None)) is errors.NoSuchBucket
+
+
+def test_the_error_tells_all_it_knows() -> None:
+    response = answer(503, document("SlowDown", "Reduce &lt;your&gt; rate."), 3, retry_after="7")
+    error = error_of(response)
+    assert isinstance(error, errors.Throttled)
+    assert (error.status, error.code, error.bucket, error.key) == (503, "SlowDown", "b", "k")
+    assert (error.request_id, error.retry_after_seconds, error.retries) == ("R1", 7.0, 3)
+    assert str(error) == ("GetObject answered HTTP 503 SlowDown: Reduce <your> rate. (request R1)")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        document("NoSuchKey"),
+        document("NoSuchKey")[:80],
+        b'<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Code>NoSuchKey</Code></Error>',
+        b"<s3:Error><s3:Code>\n NoSuchKey </s3:Code></s3:Error>",
+    ],
+)
+def test_codes_are_found_in_any_clothing(body: bytes) -> None:
+    assert read_failure(answer(404, body)).code == "NoSuchKey"
+
+
+def test_a_zipped_document_is_unzipped() -> None:
+    zipped = gzip.compress(document("AccessDenied", "Not you."))
+    failure = read_failure(answer(403, zipped, content_encoding="gzip"))
+    assert (failure.code, failure.message) == ("AccessDenied", "Not you.")
+    assert read_failure(answer(403, zipped[:40], content_encoding="gzip")).code in ("", "AccessD")
+    assert read_failure(answer(403, b"not zipped", content_encoding="gzip")).code == ""
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(documents.text_of(answer(500, bomb, content_encoding="gzip"))) <= 64 * 1024
+
+
+def test_a_web_page_is_quoted_in_words() -> None:
+    page = b"<html><style>b{}</style><body><h1>502</h1>\n<p>Bad <b>gateway</b></body></html>"
+    assert str(error_of(answer(502, page))) == "GetObject answered HTTP 502: 502 Bad gateway"
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(str(error_of(answer(500, document("InternalError", "x" * 10_000))))) < 400
+
+
+def test_secrets_do_not_come_back() -> None:
+    body = document("InvalidToken", "The token s3cr3t+/= is malformed.")
+    assert "s3cr3t" not in str(error_of(answer(400, body), hidden=("s3cr3t+/=",)))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(301, document("PermanentRedirect"), x_amz_bucket_region="eu-west-1"),
+        answer(301, x_amz_bucket_region="eu-west-1"),
+        answer(400, document("AuthorizationHeaderMalformed", more="<Region>eu-west-1</Region>")),
+    ],
+)
+def test_a_region_hint_becomes_advice(response: Response) -> None:
+    error = error_of(response)
+    assert error.blocks_job
+    assert "set that region" in str(error)
+    assert "eu-west-1" in str(error)
+
+
+@given(
+    st.integers(100, 599),
+    st.binary(max_size=300),
+    st.sampled_from(("", "gzip")),
+    st.text(max_size=20),
+)
+def test_nothing_a_store_sends_breaks_the_reader(
+    status: int, body: bytes, encoding: str, header: str
+) -> None:
+    response = answer(status, body, content_encoding=encoding, retry_after=header, date=header)
+    assert isinstance(error_of(response), errors.SlurperError)
+    skew = skew_seconds(response, 0.0)
+    assert skew is None or isinstance(skew, float)
+
+
+def test_the_difference_of_clocks_is_read_from_the_date() -> None:
+    now = 1_700_000_000.0
+    ahead = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now + 3600))
+    assert skew_seconds(answer(403, date=ahead), now) == 3600.0
+    assert skew_seconds(answer(403), now) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (document("InternalError"), True),
+        (b" \n\n  " + document("InternalError"), True),
+        (b"\n" * 5000 + b"<Error/>", False),
+        (b"\n" * 5000 + b"<Error><Code>x</Code></Error>", True),
+        (b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>", False),
+        (b"<Errors>", False),
+        (b"", False),
+    ],
+)
+def test_an_error_in_a_success_is_recognised(body: bytes, *, expected: bool) -> None:
+    assert documents.holds_error(answer(200, body)) is expected
+
+
+def test_the_document_that_joins_parts() -> None:
+    parts = [(1, '"a&b"', "ChecksumCRC32C", "x<y=="), (2, '"c"', "", "")]
+    assert documents.complete_upload(parts) == (
+        b'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        b'<Part><ChecksumCRC32C>x&lt;y==</ChecksumCRC32C><ETag>"a&amp;b"</ETag>'
+        b"<PartNumber>1</PartNumber></Part>"
+        b'<Part><ETag>"c"</ETag><PartNumber>2</PartNumber></Part></CompleteMultipartUpload>'
+    )

@@ -1,0 +1,95 @@
+"""Headers of an object: what travels, what does not, and how dates are read."""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.object_headers import from_response, http_date, to_request
+
+TRAVELLING = {
+    "cache-control": "max-age=60",
+    "content-disposition": 'attachment; filename="a  b"',
+    "content-encoding": "gzip",
+    "content-language": "de",
+    "content-type": "text/x; charset=utf-8",
+    "expires": "0",
+}
+
+
+def test_everything_a_store_keeps_is_read_and_written_again() -> None:
+    answered = {
+        **TRAVELLING,
+        "x-amz-meta-owner": "Ã¼",
+        "x-amz-meta-empty": "",
+        "content-length": "5",
+        "date": "Wed, 21 Oct 2015 07:28:00 GMT",
+        "etag": '"x"',
+        "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT",
+        "server": "s",
+        "x-amz-request-id": "r",
+        "x-amz-storage-class": "STANDARD_IA",
+    }
+    stored = from_response("k", 5, answered)
+    assert stored.headers == ObjectHeaders(TRAVELLING, {"owner": "Ã¼", "empty": ""})
+    assert stored.meta == (
+        "k",
+        5,
+        '"x"',
+        datetime(2015, 10, 21, 7, 28, tzinfo=UTC),
+        "STANDARD_IA",
+    )
+    assert to_request(stored.headers) == {
+        **TRAVELLING,
+        "x-amz-meta-owner": "Ã¼",
+        "x-amz-meta-empty": "",
+    }
+
+
+def test_an_object_without_a_content_type_gains_none() -> None:
+    assert to_request(from_response("k", 0, {}).headers) == {}
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ("aws-chunked", None),
+        ("AWS-Chunked", None),
+        ("gzip,aws-chunked", "gzip"),
+        ("aws-chunked, gzip", "gzip"),
+        ("gzip, aws-chunked, br", "gzip, br"),
+        ("gzip,br", "gzip,br"),
+        ("x-aws-chunked", "x-aws-chunked"),
+    ],
+)
+def test_only_the_token_of_the_transfer_is_dropped(stored: str, sent: str | None) -> None:
+    read = from_response("k", 0, {"content-encoding": stored}).headers
+    assert read.content.get("content-encoding") == sent
+    written = to_request(ObjectHeaders({"content-encoding": stored}))
+    assert written.get("content-encoding") == sent
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_dates_of_http_are_read(moment: datetime) -> None:
+    whole = moment.replace(microsecond=0)
+    assert http_date(email.utils.format_datetime(whole, usegmt=True)) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("soon", None),
+        ("Wed, 21 Okt 2015 07:28:00 GMT", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", datetime(2015, 10, 21, 7, 28, tzinfo=UTC)),
+        ("Wed, 21 Oct 2015 09:28:00 +0200", datetime(2015, 10, 21, 7, 28, tzinfo=UTC)),
+    ],
+)
+def test_other_dates_are_read_or_left(text: str, expected: datetime | None) -> None:
+    assert http_date(text) == expected
