@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
             self._complete()
 
-    def on_message_reset(self) -> None:
+    def on_message_begin(self) -> None:
         """Notice bytes nobody asked for."""
         if self._answer is None:
             self._unsolicited()
@@ -373,7 +373,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """End a body that only the end of the connection delimits; anything else is cut short.
 
-        Over TLS this is the peer's close_notify, so an attacker cannot shorten such a body.
+        Over TLS this is the peer's close_notify (uvloop does not report a bare end of TCP), so
+        whoever can cut the wire cannot shorten such a body.
         """
         self._keep = False
         if self._answer is not None and self._until_eof:
@@ -391,7 +392,7 @@ class Connection(asyncio.Protocol):
         self.reusable = False
         if self._answer is None:
             return
-        what = f"connection {_reason(error)} while {self.phase}"
+        what = f"connection {ending(error)} while {self.phase}"
         if self._reused and not self._received:
             self.fail(StaleConnection(f"{self.peer}: {what}"))
         else:
@@ -416,14 +417,13 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-def _reason(error: Exception | None) -> str:
-    if error is None:
+def ending(error: Exception | None) -> str:
+    """Say how a connection ended; None and a broken pipe are an ordinary end."""
+    if error is None or isinstance(error, BrokenPipeError):
         return "closed by the server"
     if isinstance(error, ConnectionResetError):
         return "reset by the server"
-    if isinstance(error, BrokenPipeError):
-        return "closed by the server"
-    return f"lost ({error})"
+    return f"lost ({str(error) or type(error).__name__})"
 
 
 def _slices(body: Sequence[bytes]) -> Iterator[list[bytes | memoryview]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 import ssl
@@ -19,7 +20,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from slurper import errors
-from slurper.http.connection import Connection
+from slurper.http.connection import Connection, ending
 
 T = TypeVar("T")
 
@@ -218,8 +219,9 @@ class Dialer:
             try:
                 async with asyncio.timeout(share):
                     return await _connected(address)
-            except OSError as error:  # TimeoutError is one
-                failures.append(f"{address.ip} {error.strerror or 'timed out'}")
+            except OSError as error:  # a TimeoutError has no number
+                reason = os.strerror(error.errno) if error.errno else "timed out"
+                failures.append(f"{address.ip} {reason}")
         raise NotSent(f"{self.origin.peer}: not connected (connect): {', '.join(failures)}")
 
     async def _wrap(self, sock: socket.socket, on_lost: Callable[[Connection], None]) -> Connection:
@@ -239,7 +241,7 @@ class Dialer:
             if isinstance(error, ssl.SSLError):
                 raise _tls_failure(peer, error) from error
             if isinstance(error, OSError):
-                raise NotSent(f"{peer}: connection lost in the handshake (tls): {error}") from error
+                raise NotSent(f"{peer}: {ending(error)} in the handshake (tls)") from error
             raise
         return connection
 

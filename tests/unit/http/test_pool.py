@@ -1,0 +1,282 @@
+"""Kept connections: reuse, replacement, fairness, cancellation, closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from slurper import errors
+from slurper.http import pool as http_pool
+from tests.unit.http.conftest import Connect, Serve, get, put
+from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - the pool tells nobody; tests alone want to know
+        await asyncio.sleep(0.001)
+
+
+async def test_connection_used_last_is_used_first(serve: Serve, connect: Connect) -> None:
+    """So that those not needed grow old and can be closed."""
+    seen: list[int] = []
+
+    def named(name: int) -> Script:
+        async def script(peer: Peer) -> None:
+            while True:
+                await peer.request()
+                seen.append(name)
+                await peer.send(answer())
+
+        return script
+
+    server = await serve(named(1), named(2))
+    client = connect(server)
+    await asyncio.gather(client.send(get()), client.send(get()))
+    last = seen[-1]
+    for _ in range(3):
+        await client.send(get())
+    assert server.connections == 2
+    assert len(set(seen[2:])) == 1
+    assert seen[-1] in (1, 2)
+    assert last in (1, 2)
+
+
+async def test_idle_connection_that_the_server_closed_is_not_used(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(once(answer(b"first")), answering(answer(b"second")))
+    client = connect(server)
+    await client.send(get())
+    await until(lambda: not client._pool._idle)
+    response = await client.send(put(b"x", idempotent=False))
+    assert b"".join(response.body) == b"second"
+    assert [received.line for received in server.requests] == [
+        b"GET /b/k HTTP/1.1",
+        b"PUT /b/k HTTP/1.1",
+    ]
+
+
+def dying(*, reset: bool) -> Script:
+    """Answer once, keep the connection, and end it on the next request without a word."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"first"))
+        await peer.head()
+        if reset:
+            peer.reset()
+
+    return script
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_kept_connection_found_dead_is_replaced_once_uncounted(
+    serve: Serve, connect: Connect, reset: bool
+) -> None:
+    server = await serve(dying(reset=reset), answering(answer(b"second")))
+    client = connect(server, request_retries=0)
+    await client.send(get())
+    response = await client.send(get())
+    assert (b"".join(response.body), response.retries) == (b"second", 0)
+    assert client.statistics.retries == 0
+    assert client.statistics.requests == 2
+
+
+async def test_replacement_that_fails_too_is_an_error(serve: Serve, connect: Connect) -> None:
+    server = await serve(dying(reset=True), once(b""))
+    client = connect(server)
+    await client.send(get())
+    with pytest.raises(errors.TransportError):
+        await client.send(get())
+    assert server.connections == 2
+
+
+async def test_replacement_does_not_use_another_kept_connection(
+    serve: Serve, connect: Connect
+) -> None:
+    """When one kept connection is dead the others very likely are as well."""
+    together = asyncio.Barrier(2)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await together.wait()
+        await peer.send(answer(b"first"))
+        await peer.head()
+        peer.reset()
+
+    server = await serve(script, script, answering(answer(b"second")))
+    client = connect(server, max_connections=2)
+    await asyncio.gather(client.send(get()), client.send(get()))
+    assert b"".join((await client.send(get())).body) == b"second"
+    assert server.connections == 3
+
+
+async def test_request_that_must_not_be_repeated_gets_a_new_connection(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(dying(reset=True), answering(answer(b"second")))
+    client = connect(server, max_connections=1)
+    await client.send(get())
+    response = await client.send(put(b"x", idempotent=False))
+    assert b"".join(response.body) == b"second"
+    assert len(server.requests) == 2
+
+
+async def test_limit_of_connections(serve: Serve, connect: Connect) -> None:
+    server = await serve(answering(answer()))
+    client = connect(server, max_connections=2)
+    targets = [f"/b/{number}" for number in range(20)]
+    await asyncio.gather(*[client.send(get(target)) for target in targets])
+    assert server.connections == 2
+    assert {received.line.split()[1].decode() for received in server.requests} == set(targets)
+
+
+async def test_new_callers_do_not_overtake_those_who_wait(serve: Serve, connect: Connect) -> None:
+    server = await serve(answering(answer()))
+    client = connect(server, max_connections=1)
+    finished: list[str] = []
+
+    async def caller(name: str) -> None:
+        for number in range(3):
+            await client.send(get(f"/{name}/{number}"))
+            finished.append(name)
+
+    await asyncio.gather(caller("a"), caller("b"), caller("c"))
+    assert finished == ["a", "b", "c"] * 3
+
+
+async def test_slot_is_passed_on_when_a_connection_ends(serve: Serve, connect: Connect) -> None:
+    server = await serve(once(answer(b"x", "Connection: close")))
+    client = connect(server, max_connections=1)
+    responses = await asyncio.gather(*[client.send(get()) for _ in range(5)])
+    assert [response.status for response in responses] == [200] * 5
+    assert server.connections == 5
+
+
+async def test_slot_is_passed_on_when_connecting_fails(connect: Connect) -> None:
+    client = connect("http://no-such-host.invalid", max_connections=1)
+    outcomes = await asyncio.gather(*[client.send(get()) for _ in range(3)], return_exceptions=True)
+    assert all(isinstance(outcome, errors.TransportError) for outcome in outcomes)
+
+
+async def test_cancelled_request_takes_its_connection_along(serve: Serve, connect: Connect) -> None:
+    reached = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        reached.set()
+        await peer.wait_for_end()
+        ended.set()
+
+    server = await serve(script, answering(answer(b"second")))
+    client = connect(server, max_connections=1)
+    task = asyncio.create_task(client.send(get()))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await ended.wait()
+    assert b"".join((await client.send(get())).body) == b"second"
+    assert server.connections == 2
+
+
+async def test_cancelled_upload_takes_its_connection_along(serve: Serve, connect: Connect) -> None:
+    reached = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        reached.set()
+        await asyncio.sleep(3600)
+
+    server = await serve(script, answering(answer(b"second")))
+    client = connect(server, max_connections=1)
+    task = asyncio.create_task(client.send(put(*[bytes(1 << 20)] * 32)))
+    await reached.wait()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert b"".join((await client.send(get())).body) == b"second"
+
+
+async def test_cancelled_while_connecting_gives_the_slot_back(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(answer()))
+    client = connect(server, max_connections=1)
+    for _ in range(3):
+        task = asyncio.create_task(client.send(get()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (await client.send(get())).status == 200
+
+
+async def test_cancelled_waiter_does_not_swallow_a_connection(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(answer()))
+    client = connect(server, max_connections=1)
+    first = asyncio.create_task(client.send(get("/first")))
+    second = asyncio.create_task(client.send(get("/second")))
+    third = asyncio.create_task(client.send(get("/third")))
+    # Cancelled in the very turn in which the first hands its connection over.
+    first.add_done_callback(lambda _: second.cancel())
+    assert (await first).status == 200
+    assert (await third).status == 200
+    assert second.cancelled() or (await second).status == 200
+    waiting = [asyncio.create_task(client.send(get(f"/{number}"))) for number in range(4)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 3
+
+
+async def test_close_ends_requests_under_way_and_those_that_wait(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(silent)
+    client = connect(server, max_connections=1, request_retries=5)
+    tasks = [asyncio.create_task(client.send(get())) for _ in range(3)]
+    await until(lambda: bool(client._pool._open))
+    await client.close()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all("the client was closed" in str(outcome) for outcome in outcomes)
+    with pytest.raises(errors.TransportError, match="the client was closed"):
+        await client.send(get())
+    await client.close()
+
+
+async def test_close_while_connecting(serve: Serve, connect: Connect) -> None:
+    client = connect(await serve(silent), request_retries=5)
+    task = asyncio.create_task(client.send(get()))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(errors.TransportError, match="the client was closed"):
+        await task
+
+
+async def test_connections_nobody_needs_are_closed(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_pool, "KEEP_SECONDS", 0.2)
+    ended = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.wait_for_end()
+        ended.set()
+
+    server = await serve(script, answering(answer(b"second")))
+    client = connect(server, idle_timeout_seconds=0.2)
+    await client.send(get())
+    await ended.wait()
+    await until(lambda: not client._pool._idle)
+    assert client._pool._timer is None or not client._pool._open
+    assert b"".join((await client.send(get())).body) == b"second"

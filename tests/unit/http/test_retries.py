@@ -1,0 +1,215 @@
+"""Which outcomes are tried again, how often, and after how long."""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurper import errors
+from slurper.http import client as http_client
+from slurper.http.client import (
+    BACKOFF_CAP_SECONDS,
+    RETRY_AFTER_CAP_SECONDS,
+    Request,
+    Response,
+    TransportOptions,
+    backoff_seconds,
+    retry_after_seconds,
+)
+from slurper.settings import Settings
+from tests.unit.http.conftest import Connect, Serve, get, put
+from tests.unit.http.scripted import answer, answering, once
+
+FRACTIONS = st.floats(0, 1, exclude_max=True)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_passing_statuses_are_tried_again(
+    serve: Serve, connect: Connect, status: int
+) -> None:
+    bad = answer(b"later", status=f"{status} Later")
+    server = await serve(answering(bad, bad, answer(b"done")))
+    client = connect(server, request_retries=5)
+    response = await client.send(put(b"body"))
+    assert (response.status, response.retries) == (200, 2)
+    assert [received.body for received in server.requests] == [b"body"] * 3
+    assert client.statistics.retries == 2
+    assert client.statistics.requests == 1
+    assert client.statistics.throttled == (2 if status in (429, 503) else 0)
+
+
+@pytest.mark.parametrize("status", [200, 206, 301, 307, 400, 403, 404, 409, 412, 416, 501])
+async def test_other_statuses_are_answers(serve: Serve, connect: Connect, status: int) -> None:
+    location = "Location: http://127.0.0.1:1/elsewhere"
+    server = await serve(answering(answer(b"x", location, status=f"{status} X")))
+    response = await connect(server, request_retries=5).send(get())
+    assert (response.status, response.retries) == (status, 0)
+    assert len(server.requests) == 1
+
+
+async def test_last_answer_is_returned_when_retries_are_used_up(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(answer(b"slow down", status="503 Slow Down")))
+    client = connect(server, request_retries=3)
+    response = await client.send(get())
+    assert (response.status, response.retries, b"".join(response.body)) == (503, 3, b"slow down")
+    assert len(server.requests) == 4
+    assert client.statistics.throttled == 4
+
+
+async def test_no_retry_begins_after_the_retry_deadline(serve: Serve, connect: Connect) -> None:
+    server = await serve(
+        answering(answer(b"", "Retry-After: 30", status="503 Slow Down"), answer())
+    )
+    response = await connect(server, request_retries=5, retry_deadline_seconds=10).send(get())
+    assert (response.status, response.retries) == (503, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "sends"), [(408, 2), (429, 2), (503, 2), (500, 1), (502, 1), (504, 1)]
+)
+async def test_request_that_must_not_be_repeated_is_only_when_it_was_not_acted_on(
+    serve: Serve, connect: Connect, status: int, sends: int
+) -> None:
+    server = await serve(answering(answer(status=f"{status} X")))
+    await connect(server, request_retries=1).send(put(b"x", idempotent=False))
+    assert len(server.requests) == sends
+
+
+async def test_lost_request_that_must_not_be_repeated_is_an_error(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(once(b""))
+    client = connect(server, request_retries=3)
+    with pytest.raises(errors.TransportError):
+        await client.send(put(b"x", idempotent=False))
+    assert len(server.requests) == 1
+
+
+async def test_request_that_was_surely_not_sent_is_tried_again(connect: Connect) -> None:
+    client = connect("http://no-such-host.invalid", request_retries=2)
+    with pytest.raises(errors.TransportError, match="gave up after 2 retries"):
+        await client.send(put(b"x", idempotent=False))
+    assert client.statistics.retries == 2
+
+
+async def test_dialect_adds_its_own_passing_answers(serve: Serve, connect: Connect) -> None:
+    def should_retry(response: Response) -> bool:
+        return b"RequestTimeout" in b"".join(response.body)
+
+    server = await serve(
+        answering(answer(b"<Code>RequestTimeout</Code>", status="400 Bad Request"), answer(b"done"))
+    )
+    client = connect(server, should_retry=should_retry, request_retries=1)
+    response = await client.send(get())
+    assert (response.status, response.retries) == (200, 1)
+
+
+async def test_every_send_is_signed_anew(serve: Serve, connect: Connect) -> None:
+    sends = 0
+
+    def sign(request: Request) -> dict[str, str]:
+        nonlocal sends
+        sends += 1
+        return {**request.headers, "authorization": f"send {sends}"}
+
+    server = await serve(answering(answer(status="500 X"), answer(status="500 X"), answer()))
+    request = get()
+    await connect(server, sign=sign, request_retries=5).send(request)
+    assert [received.head.split(b"authorization: ")[1][:6] for received in server.requests] == [
+        b"send 1",
+        b"send 2",
+        b"send 3",
+    ]
+    assert request.headers == {}
+
+
+async def test_mixed_failures_share_one_budget(serve: Serve, connect: Connect) -> None:
+    server = await serve(once(b""), once(answer(status="500 X")), once(b"HTTP/1.1 2"))
+    client = connect(server, request_retries=2)
+    with pytest.raises(errors.TransportError, match="gave up after 2 retries"):
+        await client.send(get())
+    assert len(server.requests) == 3
+
+
+@given(st.integers(1, 10_000), FRACTIONS)
+def test_backoff_stays_below_the_cap(retry: int, fraction: float) -> None:
+    assert 0 <= backoff_seconds(retry, fraction) < BACKOFF_CAP_SECONDS
+
+
+@given(st.integers(1, 10_000), FRACTIONS)
+def test_backoff_never_shrinks_with_retries(retry: int, fraction: float) -> None:
+    assert backoff_seconds(retry, fraction) <= backoff_seconds(retry + 1, fraction)
+
+
+@given(st.integers(1, 100), FRACTIONS, FRACTIONS)
+def test_backoff_is_spread_over_its_whole_range(retry: int, low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    assert backoff_seconds(retry, 0) == 0
+    assert backoff_seconds(retry, low) <= backoff_seconds(retry, high)
+
+
+def http_date(moment: datetime) -> str:
+    return email.utils.format_datetime(moment, usegmt=True)
+
+
+NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": " 7 "}, 7),
+        ({"retry-after": "3600"}, RETRY_AFTER_CAP_SECONDS),
+        ({"retry-after": "9" * 5000}, RETRY_AFTER_CAP_SECONDS),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "²"}, None),
+        ({"retry-after": "soon"}, None),
+        (
+            {
+                "retry-after": http_date(NOON + timedelta(seconds=9)),
+                "date": http_date(NOON),
+            },
+            9,
+        ),
+        ({"retry-after": http_date(NOON), "date": http_date(NOON + timedelta(hours=1))}, 0),
+        ({"retry-after": "Sat, 01 Jan 2000 00:00:00 GMT"}, 0),
+        ({"retry-after": "Sat, 01 Jan 2000 00:00:00 -0000"}, 0),
+        ({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}, RETRY_AFTER_CAP_SECONDS),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_seconds(headers) == seconds
+
+
+@given(st.text())
+def test_retry_after_bears_anything(value: str) -> None:
+    seconds = retry_after_seconds({"retry-after": value, "date": value})
+    assert seconds is None or 0 <= seconds <= RETRY_AFTER_CAP_SECONDS
+
+
+def test_pause_is_at_least_what_the_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "BACKOFF_BASE_SECONDS", 1.0)
+    asked = Response(503, {"retry-after": "4"}, [], 0)
+    pauses = [http_client._pause_seconds(2, asked) for _ in range(50)]
+    assert all(4 <= pause < 6 for pause in pauses)
+    assert len(set(pauses)) > 1
+    assert http_client._pause_seconds(1, Response(503, {}, [], 0)) < 1
+    assert http_client._pause_seconds(1, errors.TransportError("reset")) < 1
+
+
+def test_options_come_from_the_settings() -> None:
+    settings = Settings(in_flight_requests=7, idle_timeout_seconds=3.0, request_retries=1)
+    options = TransportOptions.from_settings(settings)
+    assert options.max_connections == 7
+    assert options.idle_timeout_seconds == 3.0
+    assert options.request_retries == 1
+    assert options.allow_private_endpoints is False
