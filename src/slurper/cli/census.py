@@ -1,0 +1,46 @@
+"""Counts the source while it is being copied, so that progress and ETA can be honest.
+
+Costs one LIST request for every thousand objects, and is done only when somebody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.jobs.models import JobSpec
+from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.factory import open_store
+
+
+@dataclass(slots=True)
+class Census:
+    """How many objects the source was found to hold so far."""
+
+    total: int | None = None
+    final: bool = False
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Census:
+        """What is known before anything was listed: explicit keys need no listing."""
+        return cls() if spec.keys is None else cls(total=len(spec.keys), final=True)
+
+    async def take(self, address: StoreAddress, options: TransportOptions, prefix: str) -> None:
+        """Count to the end. A listing that fails leaves the census open: the job reports why."""
+        store = open_store(address, options)
+        try:
+            with suppress(errors.SlurperError):
+                start_after: str | None = None
+                finished = False
+                while not finished:
+                    page = await store.list_page(prefix=prefix, start_after=start_after)
+                    self.total = (self.total or 0) + len(page.objects)
+                    start_after = page.objects[-1].key if page.objects else start_after
+                    finished = page.finished
+                    await asyncio.sleep(0)
+                self.final = True
+        finally:
+            await store.close()

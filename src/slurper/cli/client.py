@@ -1,0 +1,116 @@
+"""The Super Slurper API as the job commands use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from slurper import errors
+
+PAGE_SIZE = 50
+TIMEOUT_SECONDS = 60.0
+
+Json = Any
+"""Whatever `result` holds: the API's own JSON, shown but never interpreted deeply."""
+
+
+class ServerRefused(errors.SlurperError):
+    """The server answered, and the answer is no."""
+
+
+class Client:
+    """One account's jobs at one server. Made by `connect`."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def get(self, path: str, **query: int) -> Json:
+        """Return `result` of a GET below `/slurper`."""
+        return self._ask("GET", path, query)
+
+    def put(self, path: str) -> Json:
+        """Return `result` of a PUT without a body below `/slurper`."""
+        return self._ask("PUT", path, {})
+
+    def delete(self, path: str) -> Json:
+        """Return `result` of a DELETE below `/slurper`."""
+        return self._ask("DELETE", path, {})
+
+    def pages(self, path: str, *, limit: int | None, offset: int = 0) -> Iterator[Json]:
+        """Yield up to `limit` entries of a list (None: all of them), page by page."""
+        left = limit
+        while left is None or left > 0:
+            size = PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+            page = self.get(path, limit=size, offset=offset)
+            yield from page
+            if len(page) < size:
+                return
+            offset += len(page)
+            left = None if left is None else left - len(page)
+
+    def _ask(self, method: str, path: str, query: dict[str, int]) -> Json:
+        try:
+            answer = self._http.request(method, path, params=query)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise errors.ConfigurationError(
+                f"the server {self._http.base_url.host}:{self._http.base_url.port or ''} cannot be "
+                f"reached: {reason}; is `slurper serve` running there? (--server, SLURPER_SERVER)"
+            ) from error
+        return _result(answer)
+
+
+def job_path(job_id: str, *rest: str) -> str:
+    """The path of a job, or of something that belongs to it."""
+    return "/".join(("jobs", quote(job_id, safe=""), *rest))
+
+
+@contextmanager
+def connect(server: str, account_id: str | None, token: str | None) -> Iterator[Client]:
+    """Open a client.
+
+    Raises:
+        ConfigurationError: the account or token is missing, or `server` is no http(s) URL.
+    """
+    if not account_id:
+        raise errors.ConfigurationError("name the account: --account or CLOUDFLARE_ACCOUNT_ID")
+    if not token:
+        raise errors.ConfigurationError("give a token: --token or SLURPER_API_TOKEN")
+    base = f"{server.rstrip('/')}/accounts/{quote(account_id, safe='')}/slurper/"
+    try:
+        http = httpx.Client(
+            base_url=base,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+        )
+    except httpx.InvalidURL as error:
+        raise errors.ConfigurationError(f"--server {server}: {error}") from error
+    with http:
+        yield Client(http)
+
+
+def _result(answer: httpx.Response) -> Json:
+    try:
+        envelope = answer.json()
+        refusals = [
+            _sentence(item) for item in envelope["errors"] if isinstance(item.get("message"), str)
+        ]
+        result = envelope["result"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ServerRefused(
+            f"{answer.request.url.host} answered HTTP {answer.status_code} without the API's "
+            "envelope; --server should be the address of `slurper serve`"
+        ) from error
+    if answer.is_success:
+        return result
+    raise ServerRefused("; ".join(refusals) or f"HTTP {answer.status_code}")
+
+
+def _sentence(item: Json) -> str:
+    pointer = (item.get("source") or {}).get("pointer")
+    return f"{item['message']} ({pointer})" if pointer else item["message"]

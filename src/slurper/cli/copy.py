@@ -1,0 +1,264 @@
+"""`slurper copy`: one job, from its arguments to its summary."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slurper import errors
+from slurper.cli import configuration, console, options, sides
+from slurper.cli.sides import Side, SideOptions
+from slurper.jobs.models import JobOptions, JobSpec
+from slurper.secrets import JobSecrets
+
+if TYPE_CHECKING:
+    from slurper.cli.copying import Outcome
+    from slurper.settings import Settings
+
+TASK_SECONDS = 2.0
+"""Shorter than a server's, because progress is counted when a task reports."""
+
+EXIT_INCOMPLETE = 1
+_SIGNALLED = 128
+
+
+def copy(
+    source: options.SourceUrl,
+    target: options.TargetUrl,
+    *,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--no-overwrite", help="Replace objects that exist")
+    ] = True,
+    keys_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys-from",
+            help="Copy exactly the keys in this file, one a line; - is standard input",
+        ),
+    ] = None,
+    strip_prefix: Annotated[
+        bool, typer.Option("--strip-prefix", help="Remove the source's prefix from the new keys")
+    ] = False,
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty", help="Leave out objects without a byte")
+    ] = False,
+    include_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include-type", metavar="TYPE", help="Only this content type, as image/png or image/*"
+        ),
+    ] = None,
+    exclude_type: Annotated[
+        list[str] | None,
+        typer.Option("--exclude-type", metavar="TYPE", help="Never this content type"),
+    ] = None,
+    validate_media: Annotated[
+        bool, typer.Option("--validate-media", help="Leave out media whose bytes belie their type")
+    ] = False,
+    max_object_bytes: Annotated[
+        int | None,
+        typer.Option("--max-object-bytes", metavar="BYTES", min=0, help="Leave out larger objects"),
+    ] = None,
+    source_endpoint: options.SourceEndpoint = None,
+    source_region: options.SourceRegion = None,
+    source_jurisdiction: options.SourceJurisdiction = None,
+    source_profile: options.SourceProfile = None,
+    source_access_key_id: options.SourceKeyId = None,
+    source_secret_access_key: options.SourceSecret = None,
+    source_session_token: options.SourceToken = None,
+    target_endpoint: options.TargetEndpoint = None,
+    target_region: options.TargetRegion = None,
+    target_jurisdiction: options.TargetJurisdiction = None,
+    target_profile: options.TargetProfile = None,
+    target_access_key_id: options.TargetKeyId = None,
+    target_secret_access_key: options.TargetSecret = None,
+    target_session_token: options.TargetToken = None,
+    account_id: options.AccountId = None,
+    allow_http: options.AllowHttp = True,
+    allow_private: options.AllowPrivate = True,
+    ca_file: options.CaFile = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", envvar="SLURPER_WORKERS", min=1, help="Worker processes"),
+    ] = None,
+    data_dir: options.DataDir = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Copy a bucket, or what lies under a prefix; run it again to go on where it stopped.
+
+    Exit code 0: everything was copied, or skipped for a reason. 1: something failed, or the copy
+    could not go on. 2: it could not begin. 130: stopped by Ctrl-C.
+    """
+    settings = _settings(
+        allow_http=allow_http,
+        allow_private_endpoints=allow_private,
+        ca_file=ca_file,
+        workers=workers,
+        data_dir=data_dir,
+    )
+    source_side = sides.resolve(
+        "source",
+        source,
+        SideOptions(
+            endpoint=source_endpoint,
+            region=source_region,
+            jurisdiction=source_jurisdiction,
+            profile=source_profile,
+            access_key_id=source_access_key_id,
+            secret_access_key=source_secret_access_key,
+            session_token=source_session_token,
+        ),
+    )
+    target_side = sides.resolve(
+        "target",
+        target,
+        SideOptions(
+            endpoint=target_endpoint,
+            region=target_region,
+            jurisdiction=target_jurisdiction,
+            profile=target_profile,
+            access_key_id=target_access_key_id,
+            secret_access_key=target_secret_access_key,
+            session_token=target_session_token,
+        ),
+    )
+    sides.check_target_url(target_side)
+    spec = JobSpec(
+        source=source_side.location,
+        target=target_side.location,
+        prefix=source_side.prefix,
+        keys=None if keys_from is None else _read_keys(keys_from),
+        overwrite=overwrite,
+        options=JobOptions(
+            skip_empty=skip_empty,
+            include_content_types=tuple(include_type or ()),
+            exclude_content_types=tuple(exclude_type or ()),
+            validate_media=validate_media,
+            strip_prefix=strip_prefix,
+            max_object_bytes=max_object_bytes,
+        ),
+    )
+    account = sides.account(source_side, target_side, account_id, settings)
+    outcome = _run(account, spec, source_side, target_side, settings, verbose=verbose)
+    _report(outcome, as_json=as_json)
+
+
+def _settings(**given: Any) -> Settings:  # noqa: ANN401 - fields of Settings
+    settings = configuration.load(**given)
+    if "task_seconds" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"task_seconds": TASK_SECONDS})
+
+
+def _read_keys(path: Path) -> tuple[str, ...]:
+    """Read keys byte for byte; a line ends with LF, and empty lines say nothing."""
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise errors.ConfigurationError(f"--keys-from {path}: {error.strerror}") from error
+    keys = {line.decode("utf-8", "surrogateescape") for line in data.split(b"\n") if line}
+    if not keys:
+        raise errors.ConfigurationError(f"--keys-from {path}: holds no key")
+    return tuple(sorted(keys))
+
+
+def _run(
+    account: str,
+    spec: JobSpec,
+    source: Side,
+    target: Side,
+    settings: Settings,
+    *,
+    verbose: bool,
+) -> Outcome:
+    from slurper import telemetry
+    from slurper.cli import copying
+    from slurper.cli.progress import Display
+
+    telemetry.configure_logging("info" if verbose else "error")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    display = Display(console.err(), f"{_place(source)} -> {_place(target)}")
+    request = copying.CopyRequest(
+        account_id=account,
+        spec=spec,
+        secrets=JobSecrets(source=source.credentials, target=target.credentials),
+    )
+    with display.shown():
+        return asyncio.run(copying.run(request, settings, display))
+
+
+def _place(side: Side) -> str:
+    location = side.location
+    return f"{location.vendor}://{location.bucket}/{console.shown(side.prefix)}"
+
+
+def _report(outcome: Outcome, *, as_json: bool) -> None:
+    """Print how it ended, and exit with the code that says so."""
+    if as_json:
+        console.print_json(_as_json(outcome))
+    else:
+        _print_summary(outcome)
+    if outcome.stopped_by is not None:
+        console.err().print("stopped; run the same command again to go on", soft_wrap=True)
+        raise typer.Exit(_SIGNALLED + outcome.stopped_by)
+    if outcome.status != "completed" or outcome.counts.failed:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    counts = outcome.counts
+    return {
+        "job": outcome.job_id,
+        "status": outcome.status,
+        "resumed": outcome.resumed,
+        "objects": counts.objects,
+        "transferred": counts.transferred,
+        "skipped": counts.skipped,
+        "failed": counts.failed,
+        "bytes": counts.transferred_bytes,
+        "seconds": round(outcome.seconds, 3),
+        "halt": outcome.halt,
+        "failures": [
+            {"key": entry.object_key, "message": entry.message} for entry in outcome.failures
+        ],
+    }
+
+
+def _print_summary(outcome: Outcome) -> None:
+    from rich import filesize
+
+    counts, now = outcome.counts, outcome.copied_now
+    seconds = max(outcome.seconds, 1e-3)
+    table = console.table("", ":", "")
+    table.show_header = False
+    table.add_row(
+        "transferred", f"{counts.transferred:,}", filesize.decimal(counts.transferred_bytes)
+    )
+    table.add_row("skipped", f"{counts.skipped:,}", "")
+    table.add_row("failed", f"{counts.failed:,}", "")
+    table.add_row(
+        "rate",
+        f"{now.objects / seconds:,.0f} objects/s",
+        f"{now.transferred_bytes / seconds / 1e6:,.1f} MB/s",
+    )
+    out = console.out()
+    again = " (went on with an earlier run)" if outcome.resumed else ""
+    out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
+    out.print(table)
+    for entry in outcome.failures:
+        key = console.shown(entry.object_key or "")
+        out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
+    if counts.failed > len(outcome.failures):
+        out.print(f"... and {counts.failed - len(outcome.failures):,} more")
+    if outcome.halt is not None:
+        console.err().print(
+            f"error: the copy could not go on: {outcome.halt}\n"
+            "       put that right and run the same command again; it goes on where it stopped",
+            soft_wrap=True,
+        )

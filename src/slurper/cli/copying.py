@@ -1,0 +1,257 @@
+"""One job without a server: made or taken up again, driven in this process, reported.
+
+Every copy has a directory of its own below the data directory, named by a fingerprint of what is to
+be copied. So the same command finds its unfinished job again, two different copies never meddle
+with each other, and neither touches the jobs of a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slurper import errors
+from slurper.cli import locks
+from slurper.cli.assembly import Node, assembled, driven
+from slurper.cli.census import Census
+from slurper.cli.progress import Display, Snapshot
+from slurper.http.client import TransportOptions
+from slurper.jobs.models import Counts, JobSpec, JobStatus, LogEntry, LogType, Progress
+from slurper.objectstore import factory
+from slurper.secrets import JobSecrets
+from slurper.settings import Settings
+
+POLL_SECONDS = 0.2
+LOG_PAGE = 1000
+SHOWN_FAILURES = 10
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_UNFINISHED = (JobStatus.RUNNING, JobStatus.PAUSED)
+_HALTS = (LogType.MIGRATION_ERROR, LogType.MIGRATION_ERROR_FAILED_CONTINUATION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRequest:
+    """What is to be copied, and with what credentials."""
+
+    account_id: str
+    spec: JobSpec
+    secrets: JobSecrets
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the copy: the same for the same request, whatever the credentials are."""
+        plain = {"account": self.account_id, "spec": dataclasses.asdict(self.spec)}
+        text = json.dumps(plain, sort_keys=True)  # ASCII, so that any key can be hashed
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a copy ended, or how far it came."""
+
+    job_id: str
+    resumed: bool
+    """An earlier run had begun the job."""
+    status: JobStatus
+    counts: Counts
+    """Of the whole job, earlier runs included."""
+    seconds: float
+    """Of this run."""
+    copied_now: Counts
+    """Of this run."""
+    failures: tuple[LogEntry, ...]
+    """The first of them."""
+    halt: str | None = None
+    """Why the job could not go on."""
+    stopped_by: int | None = None
+    """The signal that ended this run early."""
+
+
+async def run(request: CopyRequest, settings: Settings, display: Display) -> Outcome:
+    """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
+
+    Raises:
+        ConfigurationError, InvalidField: the request cannot work.
+        PrecheckFailed: a side cannot be used with what was given.
+    """
+    directory = settings.data_dir / "copies" / request.fingerprint
+    with locks.exclusive(directory, "this very copy"):
+        return await _Copy(request, _settings_of(settings, directory), display).run()
+
+
+def _settings_of(settings: Settings, directory: Path) -> Settings:
+    own = {"data_dir": directory, "database_url": None}
+    return settings.model_copy(update=own)
+
+
+class _Copy:
+    """One run of a copy."""
+
+    def __init__(self, request: CopyRequest, settings: Settings, display: Display) -> None:
+        self._request = request
+        self._settings = settings
+        self._display = display
+        self._account_id = request.account_id
+        self._census = Census.of(request.spec)
+
+    async def run(self) -> Outcome:
+        begun = time.monotonic()
+        async with assembled(self._settings) as node:
+            job_id, resumed = await self._prepare(node)
+            before = (await node.service.progress(self._account_id, job_id)).counts
+            async with driven(node, self._settings) as driving, self._counting():
+                stopped_by = await self._watch(node, job_id, driving)
+            progress = await node.service.progress(self._account_id, job_id)
+            await node.store.erase_secrets(datetime.now(UTC))  # no server will do it later
+            return Outcome(
+                job_id=job_id,
+                resumed=resumed,
+                status=progress.status,
+                counts=progress.counts,
+                seconds=time.monotonic() - begun,
+                copied_now=_since(before, progress.counts),
+                failures=await self._failures(node, progress),
+                halt=await self._halt(node, progress) if stopped_by is None else None,
+                stopped_by=stopped_by,
+            )
+
+    async def _prepare(self, node: Node) -> tuple[str, bool]:
+        """Make the job, or take up the unfinished one with the credentials given now."""
+        service, secrets = node.service, self._request.secrets
+        unfinished = await self._unfinished(node)
+        if unfinished is None:
+            return await service.create(self._account_id, self._request.spec, secrets), False
+        job_id, status = unfinished
+        await service.renew_secrets(self._account_id, job_id, secrets)
+        if status is JobStatus.PAUSED:
+            await service.resume(self._account_id, job_id)
+        return job_id, True
+
+    async def _unfinished(self, node: Node) -> tuple[str, JobStatus] | None:
+        """The directory is this copy's own, so its newest job is the one."""
+        for job in await node.service.list(self._account_id, limit=1, offset=0):
+            if job.status in _UNFINISHED:
+                return job.id, job.status
+        return None
+
+    async def _watch(self, node: Node, job_id: str, driving: asyncio.Task[None]) -> int | None:
+        """Show progress until the job is no longer running; return the signal that stopped it."""
+        with _stop_signals() as stopped:
+            while True:
+                progress = await node.service.progress(self._account_id, job_id)
+                self._show(progress)
+                if progress.status is not JobStatus.RUNNING:
+                    return None
+                await asyncio.wait(
+                    (stopped, driving),
+                    timeout=POLL_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if driving.done():
+                    driving.result()
+                if stopped.done():
+                    with suppress(errors.JobConflict):  # it has just ended by itself
+                        await node.service.pause(self._account_id, job_id)
+                    return stopped.result()
+
+    def _show(self, progress: Progress) -> None:
+        counts, census = progress.counts, self._census
+        self._display.update(
+            Snapshot(
+                objects=counts.objects,
+                skipped=counts.skipped,
+                failed=counts.failed,
+                transferred_bytes=counts.transferred_bytes,
+                total=census.total,
+                total_is_final=census.final,
+            )
+        )
+
+    @asynccontextmanager
+    async def _counting(self) -> AsyncIterator[None]:
+        """Count the source meanwhile, when somebody watches and it is not known already."""
+        if not self._display.live or self._census.final:
+            yield
+            return
+        spec = self._request.spec
+        address = factory.resolve(
+            spec.source,
+            self._request.secrets.source,
+            account_id=self._account_id,
+            settings=self._settings,
+        )
+        options = TransportOptions.from_settings(self._settings)
+        task = asyncio.create_task(self._census.take(address, options, spec.prefix))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _failures(self, node: Node, progress: Progress) -> tuple[LogEntry, ...]:
+        if not progress.counts.failed:
+            return ()
+        found: list[LogEntry] = []
+        async for entry in _log(node, self._account_id, progress.job_id):
+            if entry.log_type is LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
+                found.append(entry)
+                if len(found) == SHOWN_FAILURES:
+                    break
+        return tuple(found)
+
+    async def _halt(self, node: Node, progress: Progress) -> str | None:
+        """The newest reason why a paused job could not go on."""
+        if progress.status is not JobStatus.PAUSED:
+            return None
+        reason = None
+        async for entry in _log(node, self._account_id, progress.job_id):
+            if entry.log_type in _HALTS:
+                reason = entry.message
+        return reason
+
+
+async def _log(node: Node, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
+    offset = 0
+    while page := await node.service.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
+        for entry in page:
+            yield entry
+        offset += len(page)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Future[int]]:
+    """Turn the first signal that asks to stop into a result; a second one has its usual effect."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        for each in STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+        stopped.set_result(number)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, note, number)
+    try:
+        yield stopped
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _since(before: Counts, now: Counts) -> Counts:
+    return Counts(
+        objects=now.objects - before.objects,
+        transferred=now.transferred - before.transferred,
+        skipped=now.skipped - before.skipped,
+        failed=now.failed - before.failed,
+        transferred_bytes=now.transferred_bytes - before.transferred_bytes,
+    )

@@ -1,0 +1,240 @@
+"""`slurper jobs`: look at and command the jobs of a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slurper.cli import console
+from slurper.cli.options import Json
+
+if TYPE_CHECKING:
+    from slurper.cli.client import Client
+    from slurper.cli.client import Json as JsonValue
+
+WATCH_SECONDS = 0.5
+TERMINAL = ("completed", "aborted")
+
+app = typer.Typer(no_args_is_help=True, help="Look at and command the jobs of a server.")
+
+Server = Annotated[
+    str,
+    typer.Option("--server", envvar="SLURPER_SERVER", help="Address of `slurper serve`"),
+]
+Account = Annotated[
+    str | None,
+    typer.Option("--account", envvar="CLOUDFLARE_ACCOUNT_ID", help="Account of the jobs"),
+]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="SLURPER_API_TOKEN", help="Token of the API")
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job")]
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+
+
+@app.command("list")
+def list_jobs(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many")] = 50,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    with _connected(server, account, token) as client:
+        jobs = list(client.pages("jobs", limit=limit))
+    if as_json:
+        console.print_json(jobs)
+        return
+    table = console.table("job", "status", "created", "source", "target")
+    for job in jobs:
+        status = console.status_text(job["status"])
+        source, target = _place(job["source"]), _place(job["target"])
+        table.add_row(job["id"], status, job["createdAt"], source, target)
+    console.out().print(table if jobs else "no jobs")
+
+
+@app.command()
+def show(
+    job_id: JobId,
+    *,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Show one job and its counters."""
+    from slurper.cli.client import job_path
+
+    with _connected(server, account, token) as client:
+        job = client.get(job_path(job_id))
+        progress = client.get(job_path(job_id, "progress"))
+    if as_json:
+        console.print_json(job | {"progress": progress})
+        return
+    table = console.table("", "")
+    for name, value in _description(job, progress):
+        table.add_row(name, value)
+    console.out().print(table)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    *,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out this many, the oldest")] = 0,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Print a job's log, oldest first: its life, and every object that was not copied."""
+    from slurper.cli.client import job_path
+
+    with _connected(server, account, token) as client:
+        entries = client.pages(job_path(job_id, "logs"), limit=limit, offset=offset)
+        if as_json:
+            console.print_json(list(entries))
+            return
+        for entry in entries:
+            key, message = entry.get("objectKey"), entry.get("message")
+            parts = [entry["createdAt"], entry["logType"]]
+            parts += [console.shown(key)] if key is not None else []
+            parts += [message] if message else []
+            console.out().print("  ".join(parts), soft_wrap=True)
+
+
+@app.command()
+def pause(
+    job_id: JobId, *, server: Server = DEFAULT_SERVER, account: Account = None, token: Token = None
+) -> None:
+    """Pause a running job: transfers under way finish, no new ones start."""
+    _command(job_id, "pause", server, account, token)
+
+
+@app.command()
+def resume(
+    job_id: JobId, *, server: Server = DEFAULT_SERVER, account: Account = None, token: Token = None
+) -> None:
+    """Resume a paused job where it stopped."""
+    _command(job_id, "resume", server, account, token)
+
+
+@app.command()
+def abort(
+    job_id: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Id of the job")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every active job of the account")] = False,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+) -> None:
+    """End a job for good; it cannot be resumed. Transfers under way finish."""
+    if every == (job_id is not None):
+        raise typer.BadParameter("name one job, or give --all")
+    if job_id is not None:
+        _command(job_id, "abort", server, account, token)
+        return
+    with _connected(server, account, token) as client:
+        console.out().print(client.put("jobs/abortAll"))
+
+
+@app.command()
+def delete(
+    job_id: JobId, *, server: Server = DEFAULT_SERVER, account: Account = None, token: Token = None
+) -> None:
+    """Forget a job that has ended, its counters and its log."""
+    from slurper.cli.client import job_path
+
+    with _connected(server, account, token) as client:
+        console.out().print(client.delete(job_path(job_id)))
+
+
+@app.command()
+def watch(
+    job_id: JobId,
+    *,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Follow a job to its end. Exit code 0: completed and nothing failed; 1: anything else."""
+    with _connected(server, account, token) as client:
+        progress = _follow(client, job_id)
+    if as_json:
+        console.print_json(progress)
+    else:
+        console.out().print(_counters(progress), soft_wrap=True)
+    if progress["status"] != "completed" or progress["failedObjects"]:
+        raise typer.Exit(1)
+
+
+def _follow(client: Client, job_id: str) -> JsonValue:
+    from slurper.cli.client import job_path
+    from slurper.cli.progress import Display, Snapshot
+
+    display = Display(console.err(), f"job {job_id[:8]}")
+    with display.shown():
+        while True:
+            progress = client.get(job_path(job_id, "progress"))
+            display.update(
+                Snapshot(
+                    objects=progress["objects"],
+                    skipped=progress["skippedObjects"],
+                    failed=progress["failedObjects"],
+                    transferred_bytes=progress.get("transferredBytes"),
+                )
+            )
+            if progress["status"] in TERMINAL:
+                return progress
+            time.sleep(WATCH_SECONDS)
+
+
+def _command(job_id: str, verb: str, server: str, account: str | None, token: str | None) -> None:
+    from slurper.cli.client import job_path
+
+    with _connected(server, account, token) as client:
+        console.out().print(client.put(job_path(job_id, verb)))
+
+
+@contextmanager
+def _connected(server: str, account: str | None, token: str | None) -> Iterator[Client]:
+    from slurper.cli.client import connect
+
+    with connect(server, account, token) as client:
+        yield client
+
+
+def _place(side: JsonValue) -> str:
+    where = f" at {side['endpoint']}" if side.get("endpoint") else ""
+    prefix = side.get("pathPrefix") or ""
+    return f"{side['vendor']}://{side['bucket']}/{console.shown(prefix)}{where}"
+
+
+def _description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str]]:
+    yield "job", job["id"]
+    yield "status", job["status"]
+    yield "source", _place(job["source"])
+    yield "target", _place(job["target"])
+    keys = job["source"].get("keys")
+    if keys is not None:
+        yield "keys", f"{len(keys):,} given"
+    yield "overwrite", "yes" if job["overwrite"] else "no"
+    yield "created", job["createdAt"]
+    yield "finished", job.get("finishedAt") or "not yet"
+    yield "progress", _counters(progress)
+
+
+def _counters(progress: JsonValue) -> str:
+    return (
+        f"{progress['status']}: {progress['objects']:,} objects, "
+        f"{progress['transferredObjects']:,} transferred, {progress['skippedObjects']:,} skipped, "
+        f"{progress['failedObjects']:,} failed"
+    )

@@ -1,0 +1,99 @@
+"""The options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slurper.jobs.models import Jurisdiction
+
+
+def _of(side: str, name: str, text: str) -> Any:  # noqa: ANN401 - Typer's own return type
+    """Declare `--<side>-<name>`, which `SLURPER_<SIDE>_<NAME>` sets as well."""
+    return typer.Option(
+        f"--{side}-{name}",
+        envvar=f"SLURPER_{side}_{name}".replace("-", "_").upper(),
+        help=text,
+        metavar=name.rsplit("-", 1)[-1].upper(),
+        show_default=False,
+        show_envvar=False,
+        rich_help_panel=f"The {side} (or SLURPER_{side.upper()}_..., or as the AWS tools find it)",
+    )
+
+
+_ENDPOINT = "Address of an S3-compatible store, https://HOST:PORT"
+_REGION = "Region that requests are signed for"
+_JURISDICTION = "Jurisdiction of an R2 bucket"
+_PROFILE = "AWS profile that holds credentials, region and endpoint"
+_TOKEN = "Session token of temporary credentials"  # noqa: S105 - a help text
+
+SourceEndpoint = Annotated[str | None, _of("source", "endpoint", _ENDPOINT)]
+SourceRegion = Annotated[str | None, _of("source", "region", _REGION)]
+SourceJurisdiction = Annotated[Jurisdiction | None, _of("source", "jurisdiction", _JURISDICTION)]
+SourceProfile = Annotated[str | None, _of("source", "profile", _PROFILE)]
+SourceKeyId = Annotated[str | None, _of("source", "access-key-id", "Access key id")]
+SourceSecret = Annotated[str | None, _of("source", "secret-access-key", "Secret access key")]
+SourceToken = Annotated[str | None, _of("source", "session-token", _TOKEN)]
+
+TargetEndpoint = Annotated[str | None, _of("target", "endpoint", _ENDPOINT)]
+TargetRegion = Annotated[str | None, _of("target", "region", _REGION)]
+TargetJurisdiction = Annotated[Jurisdiction | None, _of("target", "jurisdiction", _JURISDICTION)]
+TargetProfile = Annotated[str | None, _of("target", "profile", _PROFILE)]
+TargetKeyId = Annotated[str | None, _of("target", "access-key-id", "Access key id")]
+TargetSecret = Annotated[str | None, _of("target", "secret-access-key", "Secret access key")]
+TargetToken = Annotated[str | None, _of("target", "session-token", _TOKEN)]
+
+SourceUrl = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="s3://BUCKET/PREFIX or r2://BUCKET/PREFIX; the prefix may be missing"
+    ),
+]
+TargetUrl = Annotated[str, typer.Argument(metavar="TARGET", help="r2://BUCKET or s3://BUCKET")]
+
+AccountId = Annotated[
+    str | None,
+    typer.Option(
+        "--account-id", envvar="CLOUDFLARE_ACCOUNT_ID", help="Cloudflare account of r2:// sides"
+    ),
+]
+AllowHttp = Annotated[
+    bool,
+    typer.Option(
+        "--allow-http/--no-allow-http",
+        envvar="SLURPER_ALLOW_HTTP",
+        help="Accept http:// endpoints",
+    ),
+]
+AllowPrivate = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private/--no-allow-private",
+        envvar="SLURPER_ALLOW_PRIVATE_ENDPOINTS",
+        help="Accept endpoints on loopback and private addresses",
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        envvar="SLURPER_CA_FILE",
+        help="PEM certificates to trust beside the system's",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="SLURPER_DATA_DIR",
+        help="Where jobs are kept (by default ~/.local/share/slurper)",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr")]

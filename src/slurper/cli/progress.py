@@ -1,0 +1,131 @@
+"""Live progress of one job: a bar for people who watch, a line now and then for a log file."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich import filesize
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+RATE_WINDOW_SECONDS = 10.0
+PLAIN_LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How far a job is. `total` counts the source, as far as that is known."""
+
+    objects: int
+    """Settled: transferred, skipped or failed."""
+    skipped: int = 0
+    failed: int = 0
+    transferred_bytes: int | None = None
+    """None: not known, as the Super Slurper API does not tell."""
+    total: int | None = None
+    total_is_final: bool = False
+    """False while the source is still being counted."""
+
+
+class Meter:
+    """Turns snapshots into rates and the time left."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._samples: deque[tuple[float, int, int]] = deque()
+
+    def line(self, now: Snapshot) -> str:
+        """Describe a snapshot in one line."""
+        elapsed = time.monotonic() - self._begun
+        objects_rate, bytes_rate = self._rates(elapsed, now)
+        parts = [self._counted(now)]
+        if now.transferred_bytes is not None:
+            parts.append(filesize.decimal(now.transferred_bytes))
+        parts.append(f"{objects_rate:,.0f} objects/s")
+        if now.transferred_bytes is not None:
+            parts.append(f"{bytes_rate / 1e6:,.1f} MB/s")
+        parts += [name for name in (self._named(now)) if name]
+        parts += [duration(elapsed), self._left(now, objects_rate)]
+        return "  ".join(parts)
+
+    def _rates(self, elapsed: float, now: Snapshot) -> tuple[float, float]:
+        samples = self._samples
+        samples.append((elapsed, now.objects, now.transferred_bytes or 0))
+        while len(samples) > 2 and samples[1][0] <= elapsed - RATE_WINDOW_SECONDS:
+            samples.popleft()
+        then, objects, size = samples[0]
+        seconds = max(elapsed - then, 1e-9)
+        return (now.objects - objects) / seconds, ((now.transferred_bytes or 0) - size) / seconds
+
+    def _counted(self, now: Snapshot) -> str:
+        if now.total is None:
+            return f"{now.objects:,} objects"
+        more = "" if now.total_is_final else "+"
+        return f"{now.objects:,} of {max(now.total, now.objects):,}{more} objects"
+
+    def _named(self, now: Snapshot) -> tuple[str, str]:
+        return (
+            f"{now.skipped:,} skipped" if now.skipped else "",
+            f"{now.failed:,} failed" if now.failed else "",
+        )
+
+    def _left(self, now: Snapshot, objects_rate: float) -> str:
+        if now.total is None or not now.total_is_final:
+            return "ETA unknown while the source is being listed"
+        if not objects_rate:
+            return "ETA unknown"
+        return f"ETA {duration(max(now.total - now.objects, 0) / objects_rate)}"
+
+
+class Display:
+    """Shows snapshots as they come."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._console = console
+        self._meter = Meter()
+        self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+        self._label = label
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[line]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(label, total=None, line="")
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody watches a terminal."""
+        return self._console.is_terminal
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the bar, when there is a terminal to show it on."""
+        if not self.live:
+            yield
+            return
+        with self._bar:
+            yield
+
+    def update(self, now: Snapshot) -> None:
+        """Show a newer snapshot."""
+        line = self._meter.line(now)
+        if self.live:
+            total = now.total if now.total_is_final else None
+            self._bar.update(self._task, completed=now.objects, total=total, line=line)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+            self._console.print(f"{self._label}: {line}", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

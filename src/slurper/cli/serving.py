@@ -1,0 +1,87 @@
+"""The running service: HTTP and the driver side by side, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from slurper.api.app import create_app
+from slurper.cli import console
+from slurper.cli.assembly import Node, assembled, driven
+from slurper.database.tokens import TokenStore
+from slurper.settings import Settings
+
+
+async def serve(settings: Settings, listener: socket.socket, *, access_log: bool) -> None:
+    """Serve until a signal; then answer what was asked, and finish and commit work under way.
+
+    Raises:
+        ConfigurationError: database, data folder or key cannot be used.
+    """
+    async with assembled(settings) as node, driven(node, settings) as driving:
+        server = _server(node, settings, access_log=access_log)
+        _stop_on_signals(server)
+        _announce(listener, settings)
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        await asyncio.wait((serving, driving), return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        if driving.done():
+            driving.result()  # raises what ended it: a service that moves nothing must not live on
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again when HTTP has ended.
+
+        That would kill the process before the driver has finished and committed its work.
+        """
+        yield
+
+
+def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
+    app = create_app(
+        node.service,
+        TokenStore(node.store.database),
+        settings=settings,
+        registry=node.registry,
+    )
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=access_log,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.stop_grace_seconds),
+    )
+    return _Server(config)
+
+
+def _stop_on_signals(server: _Server) -> None:
+    """Drain at the first signal; at the second, end at once."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this runs inside one
+
+    def stop() -> None:
+        if server.should_exit:
+            task.cancel()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def _announce(listener: socket.socket, settings: Settings) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    out = console.out()
+    out.print(f"slurper listens on http://{shown}:{port}", soft_wrap=True)
+    if settings.api_token is None:
+        out.print("clients need a token: slurper token create NAME", soft_wrap=True)

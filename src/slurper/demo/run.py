@@ -1,0 +1,270 @@
+"""The demonstration: two real S3 servers, the real service, the official SDK, and a second opinion.
+
+Everything runs on free loopback ports, writes below one temporary directory, and is gone in the
+end, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cloudflare import Cloudflare
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from slurper import errors
+from slurper.demo import compare, dataset, servers
+from slurper.demo.compare import Bucket
+
+if TYPE_CHECKING:
+    from cloudflare.types.r2.super_slurper import JobProgressResponse
+
+ACCOUNT_ID = "d3m0" * 8
+POLL_SECONDS = 0.2
+START_SECONDS = 30.0
+STOP_SECONDS = 40.0
+COPY_SECONDS = 300.0
+SHOWN_DIFFERENCES = 10
+SMALL_PARTS = {
+    # So that the larger objects show multipart uploads, without hundreds of megabytes.
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(16 << 20),
+    "SLURPER_PART_BYTES": str(8 << 20),
+    # So that progress moves visibly in a copy of a few seconds.
+    "SLURPER_TASK_SECONDS": "0.5",
+}
+_PRIVATE = ("AWS_", "CLOUDFLARE_", "SLURPER_")
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running `slurper serve` and the token that opens it."""
+
+    url: str
+    token: str
+
+    def sdk(self) -> Cloudflare:
+        """Return the official SDK. Only its address differs from what it is used for otherwise."""
+        return Cloudflare(base_url=f"{self.url}/client/v4", api_token=self.token)
+
+
+def run(console: Console | None = None) -> bool:
+    """Run the demonstration; True when the target equals the source in every respect.
+
+    Raises:
+        ConfigurationError: a server or the service did not start; the message holds its log's end.
+    """
+    shown = console or Console(highlight=False, markup=False, emoji=False)
+    _forget_environment()
+    with tempfile.TemporaryDirectory(prefix="slurper-demo-") as name, _sigterm_as_interrupt():
+        return _Demo(shown, Path(name)).run()
+
+
+class _Demo:
+    def __init__(self, console: Console, directory: Path) -> None:
+        self._console = console
+        self._directory = directory
+        self._begun = time.monotonic()
+
+    def run(self) -> bool:
+        self._say("starting two S3 servers and slurper serve")
+        with (
+            servers.ministack(self._directory / "source") as source_server,
+            servers.ministack(self._directory / "target") as target_server,
+            _service(self._directory, target_server.endpoint) as service,
+        ):
+            source = Bucket(source_server.client(), "demo-source")
+            target = Bucket(target_server.client(), "demo-target")
+            for bucket in (source, target):
+                bucket.client.create_bucket(Bucket=bucket.name)
+            count = self._fill(source)
+            progress = self._copy(service, source_server, target_server, count)
+            results = self._compare(source, target, count)
+        return self._conclude(count, progress, results)
+
+    def _fill(self, source: Bucket) -> int:
+        self._say("filling the source: ordinary, empty, hostile and large objects")
+        filled = dataset.fill(source.client, source.name)
+        return sum(1 for _ in self._counted("fill", filled, None))
+
+    def _copy(
+        self,
+        service: Service,
+        source: servers.S3Server,
+        target: servers.S3Server,
+        count: int,
+    ) -> JobProgressResponse:
+        self._say(f"creating the job with the official SDK at {service.url}/client/v4")
+        with service.sdk() as client:
+            created = client.r2.super_slurper.jobs.create(
+                account_id=ACCOUNT_ID,
+                source={
+                    "vendor": "s3",
+                    "bucket": "demo-source",
+                    "endpoint": source.endpoint,
+                    "region": source.region,
+                    "secret": {
+                        "access_key_id": source.access_key_id,
+                        "secret_access_key": source.secret_access_key,
+                    },
+                },
+                target={
+                    "vendor": "r2",
+                    "bucket": "demo-target",
+                    "secret": {
+                        "access_key_id": target.access_key_id,
+                        "secret_access_key": target.secret_access_key,
+                    },
+                },
+            )
+            assert created is not None  # noqa: S101 - an answer without a result is none of ours
+            assert created.id is not None  # noqa: S101 - as above
+            begun = time.monotonic()
+            progress = self._follow(client, created.id, count)
+        seconds = time.monotonic() - begun
+        self._say(f"copied in {seconds:.1f} s ({(progress.objects or 0) / seconds:,.0f} objects/s)")
+        return progress
+
+    def _follow(self, client: Cloudflare, job_id: str, count: int) -> JobProgressResponse:
+        deadline = time.monotonic() + COPY_SECONDS
+        with self._bar() as bar:
+            task = bar.add_task("copy", total=count)
+            while True:
+                progress = client.r2.super_slurper.jobs.progress(job_id, account_id=ACCOUNT_ID)
+                assert progress is not None  # noqa: S101 - as above
+                bar.update(task, completed=progress.objects or 0)
+                if progress.status != "running" or time.monotonic() > deadline:
+                    break
+                time.sleep(POLL_SECONDS)
+        if progress.status != "completed" or progress.failed_objects:
+            self._show_log(client, job_id)
+        return progress
+
+    def _show_log(self, client: Cloudflare, job_id: str) -> None:
+        for entry in client.r2.super_slurper.jobs.logs.list(job_id, account_id=ACCOUNT_ID):
+            self._say(f"log: {entry.log_type} {entry.object_key!r} {entry.message}")
+
+    def _compare(self, source: Bucket, target: Bucket, count: int) -> list[compare.Comparison]:
+        self._say("comparing both sides with boto3: keys, bytes, headers, metadata")
+        return list(self._counted("compare", compare.compare(source, target), count))
+
+    def _conclude(
+        self, count: int, progress: JobProgressResponse, results: list[compare.Comparison]
+    ) -> bool:
+        differences = [result for result in results if result.difference]
+        for found in differences[:SHOWN_DIFFERENCES]:
+            self._say(f"DIFFERENT {found.key!r}: {found.difference}")
+        if len(differences) > SHOWN_DIFFERENCES:
+            self._say(f"... and {len(differences) - SHOWN_DIFFERENCES} more")
+        if progress.status != "completed":
+            self._say(f"the job ended as {progress.status}, not completed")
+        verified = len(results) - len(differences)
+        self._say(f"done in {time.monotonic() - self._begun:.1f} s")
+        self._console.print(
+            f"demo: {progress.objects} objects, {progress.transferred_objects} transferred, "
+            f"{progress.skipped_objects} skipped, {progress.failed_objects} failed, "
+            f"{verified} verified",
+            soft_wrap=True,
+        )
+        counts = (progress.objects, progress.transferred_objects, verified, len(results))
+        return progress.status == "completed" and set(counts) == {count}
+
+    def _counted(self, label: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
+        with self._bar() as bar:
+            yield from bar.track(items, total=total, description=label)
+
+    def _bar(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description:<8}", markup=False),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[{time.monotonic() - self._begun:5.1f} s] {text}", soft_wrap=True)
+
+
+def _forget_environment() -> None:
+    """Keep what is set for real work, accounts above all, away from the demonstration."""
+    for name in tuple(os.environ):
+        if name.startswith(_PRIVATE):
+            del os.environ[name]
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that everything is stopped and removed."""
+
+    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's signature
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _service(directory: Path, r2_endpoint: str) -> Iterator[Service]:
+    """Run `slurper serve` on a free port."""
+    token = secrets.token_urlsafe(24)
+    output, log = directory / "serve.out", directory / "serve.log"
+    environment = dict(os.environ) | SMALL_PARTS
+    environment |= {
+        "PYTHONUNBUFFERED": "1",
+        "SLURPER_ALLOW_HTTP": "true",
+        "SLURPER_ALLOW_PRIVATE_ENDPOINTS": "true",
+        "SLURPER_API_TOKEN": token,
+        "SLURPER_DATA_DIR": str(directory / "data"),
+        "SLURPER_R2_ENDPOINT": r2_endpoint,
+    }
+    with output.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slurper", "serve", "--port", "0"],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+    try:
+        yield Service(_announced_url(process, output, log), token)
+    finally:
+        _stop(process)
+
+
+def _announced_url(process: subprocess.Popen[bytes], output: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        first, newline, _ = output.read_text().partition("\n")
+        if newline:
+            return first.rpartition(" ")[2]
+        time.sleep(0.05)
+    tail = log.read_text(errors="replace")[-2000:]
+    raise errors.ConfigurationError(f"slurper serve did not start; its log ends with:\n{tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its workers end with it
+        process.wait()

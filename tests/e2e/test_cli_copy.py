@@ -1,0 +1,378 @@
+"""`slurper copy` as a user runs it, against real servers."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from slurper.demo import compare
+from slurper.demo.servers import S3Server
+from tests.chaos import proxy
+from tests.e2e import program
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Boto = Callable[[S3Server], "S3Client"]
+MakeBucket = Callable[[S3Server], str]
+
+COUNT = 120
+SLOWLY = {"SLURPER_TASK_SECONDS": "0.3", "SLURPER_IN_FLIGHT_REQUESTS": "4", "SLURPER_WORKERS": "1"}
+
+
+def _fill(client: S3Client, bucket: str, count: int = COUNT, prefix: str = "") -> set[str]:
+    keys = {f"{prefix}item-{number:04}" for number in range(count)}
+    for number, key in enumerate(sorted(keys)):
+        client.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=b"x" * number,
+            ContentType="text/x-test",
+            Metadata={"n": str(number)},
+        )
+    return keys
+
+
+def _equal(source: compare.Bucket, target: compare.Bucket) -> bool:
+    return [found for found in compare.compare(source, target) if found.difference] == []
+
+
+@pytest.fixture
+def filled(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> compare.Bucket:
+    """A bucket with `COUNT` objects."""
+    bucket = compare.Bucket(boto(ministack), make_bucket(ministack))
+    _fill(bucket.client, bucket.name)
+    return bucket
+
+
+@pytest.fixture
+def empty(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> compare.Bucket:
+    """A bucket to copy to."""
+    return compare.Bucket(boto(ministack), make_bucket(ministack))
+
+
+@pytest.fixture
+def env(ministack: S3Server, tmp_path: Path) -> dict[str, str]:
+    """Both sides are at ministack."""
+    return program.both_sides(ministack, ministack, tmp_path / "data")
+
+
+def test_copies_between_two_stores(
+    filled: compare.Bucket,
+    ministack: S3Server,
+    seaweedfs: S3Server,
+    boto: Boto,
+    make_bucket: MakeBucket,
+    tmp_path: Path,
+) -> None:
+    target = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    env = program.both_sides(ministack, seaweedfs, tmp_path / "data")
+    ended = program.run("copy", f"s3://{filled.name}", f"s3://{target.name}", env=env)
+    assert ended.code == 0, ended.err
+    assert "completed in" in ended.out
+    assert re.search(rf"^transferred +{COUNT} +7\.1 kB", ended.out, re.MULTILINE)
+    assert _equal(filled, target)
+
+
+def test_json_tells_everything_and_nothing_else(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    ended = program.run("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json", env=env)
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    told = ended.json
+    assert (told["status"], told["resumed"], told["halt"]) == ("completed", False, None)
+    assert (told["objects"], told["transferred"]) == (COUNT, COUNT)
+    assert (told["skipped"], told["failed"], told["failures"]) == (0, 0, [])
+    assert told["bytes"] == sum(range(COUNT))
+    assert len(told["job"]) == 64
+
+
+def test_a_finished_copy_begins_anew(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    first, second = program.run(*command, env=env).json, program.run(*command, env=env).json
+    assert first["job"] != second["job"]
+    assert (second["resumed"], second["transferred"]) == (False, COUNT)
+
+
+def test_prefix_is_copied_and_stripped(
+    ministack: S3Server,
+    boto: Boto,
+    empty: compare.Bucket,
+    make_bucket: MakeBucket,
+    env: dict[str, str],
+) -> None:
+    source = make_bucket(ministack)
+    _fill(boto(ministack), source, 5, prefix="a/b-")
+    _fill(boto(ministack), source, 5, prefix="other/")
+    url = f"s3://{source}/a/b-"
+    ended = program.run("copy", url, f"s3://{empty.name}", "--strip-prefix", env=env)
+    assert ended.code == 0, ended.err
+    assert empty.keys() == {f"item-{number:04}" for number in range(5)}
+
+
+def test_no_overwrite_leaves_what_is_there(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    empty.client.put_object(Bucket=empty.name, Key="item-0007", Body=b"mine")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
+    told = program.run(*command, env=env).json
+    assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
+    kept = empty.client.get_object(Bucket=empty.name, Key="item-0007")["Body"].read()
+    assert kept == b"mine"
+
+
+def test_skip_empty_and_size_limit(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    limits = ("--skip-empty", "--max-object-bytes", "99")
+    told = program.run(*command, *limits, env=env).json
+    assert (told["transferred"], told["skipped"]) == (99, COUNT - 99)
+
+
+def test_keys_from_standard_input_and_a_missing_one_fails(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    keys = "item-0003\nitem-0001\nnot there\n\nitem-0001\n"
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--keys-from", "-")
+    ended = program.run(*command, env=env, stdin=keys)
+    assert ended.code == 1
+    assert "failed: not there: " in ended.out
+    assert "404" in ended.out
+    assert empty.keys() == {"item-0001", "item-0003"}
+
+
+def test_keys_from_a_file(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("item-0003")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+    assert program.run(*command, "--keys-from", str(tmp_path / "keys"), env=env).code == 0
+    assert empty.keys() == {"item-0003"}
+
+
+def test_credentials_come_from_profiles_and_the_environment(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text(
+        f"[profile store]\nregion = us-east-1\nendpoint_url = {ministack.endpoint}\n"
+    )
+    (tmp_path / "credentials").write_text(
+        f"[store]\naws_access_key_id = {ministack.access_key_id}\n"
+        f"aws_secret_access_key = {ministack.secret_access_key}\n"
+    )
+    env = {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_ACCESS_KEY_ID": ministack.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": ministack.secret_access_key,
+        "AWS_ENDPOINT_URL_S3": ministack.endpoint,
+        "AWS_REGION": "us-east-1",
+        "SLURPER_DATA_DIR": str(tmp_path / "data"),
+    }
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--source-profile", "store")
+    assert program.run(*command, env=env).code == 0
+    assert _equal(filled, empty)
+
+
+def test_r2_is_reached_at_the_endpoint_of_the_settings(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str], ministack: S3Server
+) -> None:
+    env = {name: value for name, value in env.items() if "TARGET_E" not in name}
+    del env["SLURPER_TARGET_REGION"]
+    env["SLURPER_R2_ENDPOINT"] = ministack.endpoint
+    ended = program.run("copy", f"s3://{filled.name}", f"r2://{empty.name}", env=env)
+    assert ended.code == 0, ended.err
+    assert _equal(filled, empty)
+
+
+def test_copies_over_tls_with_a_private_authority(
+    filled: compare.Bucket, empty: compare.Bucket, ministack_tls: S3Server, tmp_path: Path
+) -> None:
+    env = program.both_sides(ministack_tls, ministack_tls, tmp_path / "data")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+    refused = program.run(*command, env=env)
+    assert refused.code == 2
+    assert "certificate" in refused.err.lower()
+    assert ministack_tls.ca_file is not None
+    assert program.run(*command, "--ca-file", str(ministack_tls.ca_file), env=env).code == 0
+    assert _equal(filled, empty)
+
+
+def test_goes_on_after_kill_9_without_losing_or_counting_twice(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as slow:
+        slow.add(proxy.delayed(0.05), "^GET .*item-")
+        behind = replace(ministack, endpoint=slow.endpoint)
+        env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+        with program.started(*command, env=env) as process:
+            program.wait_until(lambda: len(empty.keys()) > COUNT // 3, "a third of the copy")
+            children = program.descendants(process)
+            process.kill()
+            process.wait()
+            psutil.wait_procs(children, timeout=10)
+        assert [child for child in children if child.is_running()] == []
+        assert len(empty.keys()) < COUNT
+        slow.clear()
+        reads = slow.count("^GET .*item-")
+        told = program.run(*command, env=env).json
+        assert slow.count("^GET .*item-") - reads < COUNT, "it began from the start"
+    assert (told["status"], told["resumed"]) == ("completed", True)
+    assert (told["objects"], told["transferred"]) == (COUNT, COUNT)
+    assert (told["skipped"], told["failed"]) == (0, 0)
+    assert told["bytes"] == sum(range(COUNT))
+    assert _equal(filled, empty)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_pauses_and_running_again_goes_on(
+    filled: compare.Bucket,
+    empty: compare.Bucket,
+    ministack: S3Server,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as slow:
+        slow.add(proxy.delayed(0.05), "^GET .*item-")
+        behind = replace(ministack, endpoint=slow.endpoint)
+        env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+        with program.started(*command, env=env) as process:
+            program.wait_until(lambda: len(empty.keys()) > 10, "the copy to begin")
+            process.send_signal(number)
+            stopped = program.end(process)
+        assert stopped.code == code
+        assert "run the same command again" in stopped.err
+        assert stopped.json["status"] == "paused"
+        assert stopped.json["transferred"] == len(empty.keys()) < COUNT
+        slow.clear()
+        told = program.run(*command, env=env).json
+    assert (told["job"], told["resumed"]) == (stopped.json["job"], True)
+    assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT, 0, 0)
+    assert _equal(filled, empty)
+
+
+def test_goes_on_with_fresh_credentials_when_the_old_ones_expire(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as store:
+        behind = replace(ministack, endpoint=store.endpoint)
+        env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
+        store.add(proxy.status(403, "ExpiredToken"), "^GET .*item-00[5-9]")
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+        halted = program.run(*command, env=env)
+        assert halted.code == 1
+        assert "ExpiredToken" in halted.err
+        assert "run the same command again" in halted.err
+        store.clear()
+        told = program.run(*command, "--json", env=env).json
+    assert (told["status"], told["resumed"]) == ("completed", True)
+    assert (told["transferred"], told["failed"]) == (COUNT, 0)
+    assert _equal(filled, empty)
+
+
+def test_the_same_copy_does_not_run_twice_at_once(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as slow:
+        slow.add(proxy.delayed(0.05), "^GET .*item-")
+        behind = replace(ministack, endpoint=slow.endpoint)
+        env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+        with program.started(*command, env=env) as process:
+            program.wait_until(lambda: bool(empty.keys()), "the copy to begin")
+            second = program.run(*command, env=env)
+            assert second.code == 2
+            assert f"already running as process {process.pid}" in second.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"SLURPER_SOURCE_SECRET_ACCESS_KEY": "wrong"}, "source secret: "),
+        ({"SLURPER_TARGET_SECRET_ACCESS_KEY": "wrong"}, "target secret: "),
+        ({"SLURPER_SOURCE_ENDPOINT": "http://127.0.0.1:1"}, "source endpoint: "),
+        ({"SLURPER_TARGET_ENDPOINT": "nonsense"}, "target endpoint: "),
+        ({"SLURPER_ALLOW_HTTP": "false"}, "source endpoint: "),
+        ({"SLURPER_SOURCE_SECRET_ACCESS_KEY": ""}, "belong together"),
+        ({"SLURPER_IN_FLIGHT_BYTES": "1"}, "SLURPER_IN_FLIGHT_BYTES: "),
+        ({"SLURPER_CONFIG": "/does/not/exist.toml"}, "SLURPER_CONFIG /does/not"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_begins(
+    filled: compare.Bucket,
+    empty: compare.Bucket,
+    env: dict[str, str],
+    change: dict[str, str],
+    said: str,
+) -> None:
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+    ended = program.run(*command, env=env | change)
+    assert ended.code == 2, ended
+    assert said in ended.err
+    assert "wrong" not in ended.err.replace("wrong,", "")
+    assert empty.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("copy", "bucket", "s3://b"), "write s3://BUCKET"),
+        (("copy", "gs://bucket", "s3://b"), "Google Cloud Storage is not available"),
+        (("copy", "s3://", "s3://b"), "names no bucket"),
+        (("copy", "s3://a", "s3://b/prefix"), "TARGET names a prefix"),
+        (("copy", "s3://a", "r2://b"), "CLOUDFLARE_ACCOUNT_ID"),
+        (("copy", "s3://a", "s3://b", "--keys-from", "/absent"), "--keys-from /absent"),
+        (("copy", "s3://a", "s3://b", "--keys-from", "-"), "holds no key"),
+        (("copy", "s3://a"), "TARGET"),
+        (("copy", "s3://a", "s3://b", "--workers", "0"), "--workers"),
+        (("copy", "s3://a", "r2://b", "--target-region", "eu"), "R2 has none"),
+        (("copy", "s3://a", "s3://b", "--source-jurisdiction", "eu"), "for r2:// only"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    env = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "SLURPER_DATA_DIR": str(tmp_path),
+    }
+    ended = program.run(*arguments, env=env)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+def test_without_credentials_it_says_where_to_put_them(tmp_path: Path) -> None:
+    ended = program.run("copy", "s3://a", "s3://b", env={"SLURPER_DATA_DIR": str(tmp_path)})
+    assert ended.code == 2
+    assert "SLURPER_SOURCE_ACCESS_KEY_ID" in ended.err
+    assert "--source-profile" in ended.err
+
+
+def test_an_absent_bucket_is_named(filled: compare.Bucket, env: dict[str, str]) -> None:
+    ended = program.run("copy", f"s3://{filled.name}", "s3://no-such-bucket-here", env=env)
+    assert ended.code == 2
+    assert "target bucket: " in ended.err
+    assert "no-such-bucket-here" in ended.err
+
+
+def test_precheck(filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]) -> None:
+    sides = ("precheck", f"s3://{filled.name}", f"s3://{empty.name}")
+    assert program.run(*sides, env=env).code == 0
+    assert empty.keys() == set()
+    refused = program.run(*sides, env=env | {"SLURPER_TARGET_SECRET_ACCESS_KEY": "other"})
+    assert refused.code == 2
+    assert "target secret: " in refused.err

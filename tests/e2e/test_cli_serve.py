@@ -1,0 +1,209 @@
+"""`slurper serve`, `slurper jobs` and `slurper token` as an operator runs them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from slurper.demo.servers import S3Server
+from tests.chaos import proxy
+from tests.e2e import program
+from tests.e2e.program import ACCOUNT, Service
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Boto = Callable[[S3Server], "S3Client"]
+MakeBucket = Callable[[S3Server], str]
+
+COUNT = 60
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A service of its own for each test."""
+    with program.serving(tmp_path / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def buckets(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> tuple[str, str]:
+    """A bucket with `COUNT` objects, and an empty one."""
+    source, target = make_bucket(ministack), make_bucket(ministack)
+    for number in range(COUNT):
+        boto(ministack).put_object(Bucket=source, Key=f"item-{number:03}", Body=b"x" * number)
+    return source, target
+
+
+@pytest.fixture
+def slow(ministack: S3Server) -> Iterator[S3Server]:
+    """ministack, with every object slow to read."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(proxy.delayed(0.3), "^GET .*item-")
+        yield replace(ministack, endpoint=front.endpoint)
+
+
+def _jobs(service: Service, *arguments: str) -> program.Ended:
+    return program.run("jobs", *arguments, env=service.env)
+
+
+def test_sigterm_ends_an_idle_service_with_0(service: Service) -> None:
+    children = program.descendants(service.process)
+    service.process.send_signal(signal.SIGTERM)
+    ended = program.end(service.process)
+    assert ended.code == 0, ended.err
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+def test_a_job_outlives_its_service(
+    slow: S3Server, ministack: S3Server, buckets: tuple[str, str], boto: Boto, tmp_path: Path
+) -> None:
+    few_at_once = {"SLURPER_IN_FLIGHT_REQUESTS": "4"}
+    with program.serving(tmp_path, env=few_at_once) as first:
+        job_id = first.create_job(slow, *buckets)
+        listing = boto(ministack).list_objects_v2
+        program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 0, "the first object")
+        first.process.send_signal(signal.SIGTERM)
+        assert program.end(first.process).code == 0
+    copied = listing(Bucket=buckets[1])["KeyCount"]
+    assert copied < COUNT
+    with program.serving(tmp_path, env={"SLURPER_IN_FLIGHT_REQUESTS": "64"}) as second:
+        before = _jobs(second, "show", job_id, "--json").json["progress"]
+        assert before["transferredObjects"] >= copied, "what was under way was not committed"
+        ended = _jobs(second, "watch", job_id, "--json")
+    assert ended.code == 0
+    assert (ended.json["transferredObjects"], ended.json["skippedObjects"]) == (COUNT, 0)
+
+
+def test_an_occupied_port_is_a_clear_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = program.run("serve", "--port", port, "--data-dir", str(tmp_path))
+    assert ended.code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.err
+
+
+def test_two_services_do_not_share_a_data_directory(service: Service, tmp_path: Path) -> None:
+    ended = program.run("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert ended.code == 2
+    assert f"already running as process {service.process.pid}" in ended.err
+
+
+def test_a_host_that_is_not_ours_is_a_clear_error(tmp_path: Path) -> None:
+    ended = program.run("serve", "--host", "192.0.2.1", "--data-dir", str(tmp_path))
+    assert ended.code == 2
+    assert "192.0.2.1" in ended.err
+
+
+def test_a_job_from_creation_to_deletion(
+    service: Service, ministack: S3Server, buckets: tuple[str, str]
+) -> None:
+    job_id = service.create_job(ministack, *buckets)
+    watched = _jobs(service, "watch", job_id)
+    assert watched.code == 0, watched.err
+    assert f"completed: {COUNT} objects, {COUNT} transferred, 0 skipped" in watched.out
+
+    assert job_id in _jobs(service, "list").out
+    assert [job["id"] for job in _jobs(service, "list", "--json").json] == [job_id]
+
+    shown = _jobs(service, "show", job_id)
+    assert buckets[0] in shown.out
+    assert f"{COUNT} transferred" in shown.out
+
+    log = _jobs(service, "logs", job_id)
+    assert [line.split()[1] for line in log.out.splitlines()] == [
+        "migrationStart",
+        "migrationComplete",
+    ]
+    assert len(_jobs(service, "logs", job_id, "--offset", "1", "--json").json) == 1
+
+    for verb in ("pause", "resume", "abort"):
+        refused = _jobs(service, verb, job_id)
+        assert refused.code == 2
+        assert "error: " in refused.err
+    assert _jobs(service, "delete", job_id).out == "Job deleted\n"
+    assert _jobs(service, "show", job_id).code == 2
+    assert _jobs(service, "list").out == "no jobs\n"
+
+
+def test_pause_resume_and_abort(service: Service, slow: S3Server, buckets: tuple[str, str]) -> None:
+    job_id = service.create_job(slow, *buckets)
+    assert _jobs(service, "pause", job_id).out == "Job paused\n"
+    assert _jobs(service, "show", job_id, "--json").json["status"] == "paused"
+    assert _jobs(service, "resume", job_id).out == "Job resumed\n"
+    assert _jobs(service, "abort", job_id).out == "Job aborted\n"
+    watched = _jobs(service, "watch", job_id)
+    assert watched.code == 1
+    assert watched.out.startswith("aborted: ")
+
+    other = service.create_job(slow, *buckets)
+    assert _jobs(service, "abort", "--all").out == "All jobs aborted\n"
+    assert _jobs(service, "show", other, "--json").json["status"] == "aborted"
+
+
+def test_a_failed_object_shows_in_log_and_exit_code(
+    service: Service, ministack: S3Server, buckets: tuple[str, str]
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(proxy.status(403, "AccessDenied"), "^GET .*item-007")
+        job_id = service.create_job(replace(ministack, endpoint=front.endpoint), *buckets)
+        assert _jobs(service, "watch", job_id).code == 1
+    log = _jobs(service, "logs", job_id).out
+    assert "importErrorRetryExhaustion  item-007  " in log
+    assert "AccessDenied" in log
+
+
+def test_job_commands_explain_what_is_missing(service: Service) -> None:
+    for lacking, said in (
+        ("CLOUDFLARE_ACCOUNT_ID", "--account"),
+        ("SLURPER_API_TOKEN", "--token"),
+    ):
+        ended = program.run("jobs", "list", env=service.env | {lacking: ""})
+        assert ended.code == 2
+        assert said in ended.err
+    wrong = program.run("jobs", "list", "--token", "wrong", env=service.env)
+    assert wrong.code == 2
+    assert "token is not valid" in wrong.err
+    nobody = program.run("jobs", "list", "--server", "http://127.0.0.1:1", env=service.env)
+    assert nobody.code == 2
+    assert "is `slurper serve` running there?" in nobody.err
+    nothing = program.run("jobs", "abort", env=service.env)
+    assert nothing.code == 2
+    assert "--all" in nothing.err
+
+
+def test_tokens_open_the_api_until_they_are_revoked(tmp_path: Path) -> None:
+    data_dir = ("--data-dir", str(tmp_path))
+    with program.serving(tmp_path, env={"SLURPER_API_TOKEN": ""}) as service:
+        made = program.run("token", "create", "laptop", "--account", ACCOUNT, *data_dir)
+        assert made.code == 0, made.err
+        token = made.out.strip()
+        named = replace(service, token=token)
+        assert _jobs(named, "list").code == 0
+        elsewhere = program.run("jobs", "list", "--account", "b" * 32, env=named.env)
+        assert "token is not valid" in elsewhere.err
+
+        assert token not in (tmp_path / "slurper.db").read_bytes().decode("latin-1")
+        assert "laptop" in program.run("token", "list", *data_dir).out
+        assert program.run("token", "create", "laptop", *data_dir).code == 2
+        assert program.run("token", "revoke", "laptop", *data_dir).code == 0
+        assert program.run("token", "revoke", "laptop", *data_dir).code == 2
+        assert _jobs(named, "list").code == 2
+        assert program.run("token", "list", *data_dir).out == "no tokens\n"
+
+
+def test_health_and_metrics_need_no_token(service: Service) -> None:
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+    metrics = httpx.get(f"{service.url}/metrics")
+    assert metrics.status_code == 200
+    assert "slurper_jobs_running" in metrics.text

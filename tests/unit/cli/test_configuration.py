@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slurper import errors
+from slurper.cli import configuration, locks
+
+
+def test_options_that_were_not_given_leave_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLURPER_WORKERS", "3")
+    monkeypatch.setenv("SLURPER_PART_BYTES", str(6 << 20))
+    settings = configuration.load(workers=None, part_bytes=7 << 20, data_dir=tmp_path)
+    assert (settings.workers, settings.part_bytes) == (3, 7 << 20)
+    assert settings.data_dir == tmp_path
+
+
+def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURPER_WORKERS", "none")
+    monkeypatch.setenv("SLURPER_PART_BYTES", "1")
+    with pytest.raises(errors.ConfigurationError) as raised:
+        configuration.load()
+    assert "SLURPER_WORKERS: " in str(raised.value)
+    assert "SLURPER_PART_BYTES: " in str(raised.value)
+
+
+def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURPER_WORKERS", "hush-hush")
+    with pytest.raises(errors.ConfigurationError) as raised:
+        configuration.load()
+    assert "hush-hush" not in str(raised.value)
+
+
+def test_a_settings_file_is_read_and_its_faults_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "slurper.toml"
+    file.write_text("workers = 5\n")
+    monkeypatch.setenv("SLURPER_CONFIG", str(file))
+    assert configuration.load().workers == 5
+    file.write_text("workers = \n")
+    with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
+        configuration.load()
+    monkeypatch.setenv("SLURPER_CONFIG", str(tmp_path / "absent.toml"))
+    with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
+        configuration.load()
+
+
+def test_a_directory_is_held_by_one(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b"
+    with (
+        locks.exclusive(directory, "this thing"),
+        pytest.raises(errors.ConfigurationError, match="this thing is already running as process"),
+        locks.exclusive(directory, "this thing"),
+    ):
+        pass
+    assert directory.stat().st_mode & 0o777 == 0o700
+    with locks.exclusive(directory, "this thing"):
+        pass
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(errors.ConfigurationError, match="file/below cannot be used"),
+        locks.exclusive(tmp_path / "file" / "below", "x"),
+    ):
+        pass
