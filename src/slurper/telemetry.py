@@ -1,0 +1,193 @@
+"""Logs and metrics: set up in one place, named in one place.
+
+Logs go to standard error: readable lines on a terminal, one JSON object per line elsewhere. Records
+of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) take the same way. A constant
+message says what happened and fields say to whom, so that logs can be searched.
+
+Worker processes do not import this module: they report to the driver, which logs and counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+MASK = "********"
+
+_SECRET_WORDS = (
+    "authorization",
+    "cookie",
+    "credential",
+    "passphrase",
+    "password",
+    "private_key",
+    "sealed",
+    "secret",
+    "signature",
+    "token",
+    "x-auth-key",
+)
+_MASK_DEPTH = 8
+
+
+def configure_logging(
+    level: str = "info", *, stream: TextIO | None = None, as_json: bool | None = None
+) -> None:
+    """Send every log record of the process to `stream`, masked and in one form.
+
+    Args:
+        level: the least severe level that is shown, such as `info`.
+        stream: where to write; None means standard error.
+        as_json: one JSON object per line; None means unless `stream` is a terminal.
+
+    Raises:
+        ValueError: `level` is not a level's name.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"{level!r} is not a log level; use debug, info, warning or error")
+    output = sys.stderr if stream is None else stream
+    readable = output.isatty() if as_json is None else not as_json
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        _without_colours,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        mask_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,  # loggers of modules outlive a second configuration
+    )
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=_rendering(readable=readable, colours=output.isatty()),
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module; what `configure_logging` sets holds for it at any time."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace the value of every field whose name speaks of a secret, nested ones as well."""
+    return {name: _masked(name, value, _MASK_DEPTH) for name, value in event.items()}
+
+
+def _without_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)  # uvicorn's second copy of its message
+    return event
+
+
+def _masked(name: object, value: object, depth: int) -> object:
+    if isinstance(name, str) and _is_secret(name) and value is not None:
+        return MASK
+    if depth == 0:
+        return value
+    if isinstance(value, Mapping):
+        return {inner: _masked(inner, item, depth - 1) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(None, item, depth - 1) for item in value]
+    return value
+
+
+def _is_secret(name: str) -> bool:
+    folded = name.lower().replace("-", "_")
+    return any(word.replace("-", "_") in folded for word in _SECRET_WORDS)
+
+
+def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
+    # Tracebacks without local variables: those hold credentials.
+    if readable:
+        plain = structlog.dev.plain_traceback
+        return [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain),
+        ]
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        structlog.processors.JSONRenderer(default=str),
+    ]
+
+
+class Metrics:
+    """Every metric of the process, on a registry that the caller owns.
+
+    Objects, bytes, retries and attempts are counted when their report is committed, so they agree
+    with the jobs' own counters. Counters restart at zero with the process.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register the metrics. A registry takes them once."""
+        self.registry = registry
+        self.jobs_running = Gauge(
+            "slurper_jobs_running", "Jobs the driver is working on.", registry=registry
+        )
+        self.jobs_ended = Counter(
+            "slurper_jobs_ended",
+            "Jobs that a commit completed, or paused because they could not go on.",
+            ["status"],
+            registry=registry,
+        )
+        self.objects = Counter(
+            "slurper_objects",
+            "Settled objects by outcome: transferred, skipped, failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.transferred_bytes = Counter(
+            "slurper_transferred_bytes", "Bytes of transferred objects.", registry=registry
+        )
+        self.retries = Counter(
+            "slurper_request_retries", "HTTP requests that were sent again.", registry=registry
+        )
+        self.attempts = Counter(
+            "slurper_object_attempts", "Objects that were begun again.", registry=registry
+        )
+        self.throttled = Counter(
+            "slurper_throttled", "Answers that asked to slow down.", registry=registry
+        )
+        self.tasks = Counter(
+            "slurper_tasks",
+            "Tasks that ended, by outcome: reported, lost, failed, cancelled.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.task_seconds = Histogram(
+            "slurper_task_seconds",
+            "Seconds from submitting a task to its report.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 300),
+            registry=registry,
+        )
+        self.tasks_under_way = Gauge(
+            "slurper_tasks_under_way", "Tasks submitted and not yet committed.", registry=registry
+        )
+        self.commits = Counter(
+            "slurper_commits",
+            "Reports given to the database, by outcome: applied, stale, delayed (to be repeated).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.worker_restarts = Counter(
+            "slurper_worker_restarts", "Worker processes that were replaced.", registry=registry
+        )
