@@ -1,0 +1,217 @@
+"""The program of a worker process: one event loop that runs tasks for the control plane.
+
+It lives as long as its pipe. When the control plane is gone, however it went, the pipe ends and so
+does the process, at once and without clean-up: another control plane may already be running the
+same slices again. Only that control plane decides when to stop, so the signals that a terminal or a
+service manager sends to the whole group are ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import functools
+import gc
+import importlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import uvloop
+
+from slurper import errors
+from slurper.engine import pipe
+from slurper.settings import MIB, Settings
+from slurper.transfer.task import RangeReport, RangeTask
+
+EXIT_ORPHANED = 3
+EXIT_BROKEN = 4
+
+CLOSE_SECONDS = 1.0
+"""How long a stopping process closes connections before it just ends."""
+
+
+class Runner(Protocol):
+    """What a worker process runs: `slurper.transfer.worker.Worker`, or a stand-in of a test."""
+
+    def run(self, task: RangeTask) -> Coroutine[Any, Any, RangeReport]:
+        """Run one task; several may be under way."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+def main() -> None:
+    """Serve the pipe whose descriptor is the last argument; `sys.path` comes first on it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # Both were blocked before exec, so that none could end the process until this line.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    faulthandler.enable()
+    connection = socket.socket(fileno=int(sys.argv[-1]))
+    paths, setup = _receive(connection), _receive(connection)
+    assert isinstance(paths, list)  # noqa: S101 - the two opening messages
+    assert isinstance(setup, pipe.Setup)  # noqa: S101
+    sys.path[:] = paths
+    connection.setblocking(False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(_serve(connection, setup))
+        # Not `sys.exit`: that waits for threads, and a resolver thread may wait for a dead network.
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _receive(connection: socket.socket) -> object:
+    length = pipe.LENGTH.unpack(_receive_exactly(connection, pipe.LENGTH.size))[0]
+    return pipe.decode(_receive_exactly(connection, length))
+
+
+def _receive_exactly(connection: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        chunk = connection.recv(length - len(data))
+        if not chunk:
+            os._exit(EXIT_ORPHANED)
+        data += chunk
+    return bytes(data)
+
+
+async def _serve(connection: socket.socket, setup: pipe.Setup) -> int:
+    child = _Child(setup)
+    loop = asyncio.get_running_loop()
+    await loop.create_unix_connection(lambda: child.pipe, sock=connection)
+    try:
+        worker = _make_worker(setup)
+    except Exception as error:
+        traceback.print_exc()
+        return await child.refuse(f"{type(error).__name__}: {error}")
+    return await child.serve(worker)
+
+
+def _make_worker(setup: pipe.Setup) -> Runner:
+    module, _, name = setup.worker_factory.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    worker: Runner = factory(setup.settings)
+    tune_process(setup.settings)
+    return worker
+
+
+class _Child:
+    """The tasks under way in this process."""
+
+    def __init__(self, setup: pipe.Setup) -> None:
+        self.pipe = pipe.Pipe(self._received, self._lost)
+        self._beat_seconds = setup.beat_seconds
+        self._exit_status = EXIT_ORPHANED
+        self._stop = asyncio.Event()
+        self._tasks: dict[int, asyncio.Task[RangeReport]] = {}
+        self._worker: Runner | None = None
+
+    async def refuse(self, text: str) -> int:
+        self._exit_status = EXIT_BROKEN
+        self.pipe.send(pipe.Broken(text))
+        self.pipe.close()  # ends the process once the message is out
+        await asyncio.Event().wait()
+        return EXIT_BROKEN
+
+    async def serve(self, worker: Runner) -> int:
+        self._worker = worker
+        self.pipe.send(pipe.Ready())
+        self._beat()
+        await self._stop.wait()
+        for task in self._tasks.values():
+            task.cancel()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+                await worker.close()
+        except TimeoutError:
+            pass  # the connections end with the process
+        return 0
+
+    def _received(self, message: object) -> None:
+        match message:
+            case pipe.Run(number, task) if self._worker is not None:
+                running = asyncio.create_task(self._worker.run(task))
+                running.add_done_callback(functools.partial(self._answer, number))
+                self._tasks[number] = running
+            case pipe.Cancel(number):
+                if number in self._tasks:
+                    self._tasks[number].cancel()
+            case pipe.Stop():
+                self._stop.set()
+
+    def _answer(self, number: int, ended: asyncio.Task[RangeReport]) -> None:
+        del self._tasks[number]
+        try:
+            self.pipe.send(pipe.Reported(number, ended.result()))
+        except asyncio.CancelledError:
+            cancelled = errors.SlurperError("the task was cancelled in its worker process")
+            self.pipe.send(pipe.Raised(number, cancelled))
+        except Exception as error:
+            self.pipe.send(pipe.Raised(number, _portable(error)))
+
+    def _beat(self) -> None:
+        self.pipe.send(pipe.Beat())
+        asyncio.get_running_loop().call_later(self._beat_seconds, self._beat)
+
+    def _lost(self) -> None:
+        os._exit(self._exit_status)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error if it survives pickling, else its text; where it was raised goes along as a note.
+
+    An error can be pickled and still not be read back, when its constructor wants other arguments
+    than `args`; so the way back is tried here, where a failure harms nobody.
+    """
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled one line above
+    except Exception:
+        copy = errors.SlurperError(f"{type(error).__name__}: {error}")
+    if not isinstance(error, errors.SlurperError):
+        copy.add_note("in the worker process:\n" + "".join(traceback.format_exception(error)))
+    assert isinstance(copy, Exception)  # noqa: S101 - pickle returns what it was given
+    return copy
+
+
+# glibc's <malloc.h>
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def tune_process(settings: Settings) -> None:
+    """Suit memory allocation and garbage collection to a process that copies bytes.
+
+    glibc by default returns freed memory to the kernel as soon as 128 KiB lie free at the heap's
+    end, and gets buffers over 128 KiB by mmap. With request buffers coming and going that can mean
+    a system call and fresh page faults per object: measured, copies over TLS took either 75 or
+    115 microseconds each by luck, and always 75 with these thresholds raised. A full window of
+    buffers is kept for the next one; what is kept is within `in_flight_bytes` as before.
+
+    Python's collector by default looks at all young containers after every 700 new ones, and a
+    copy makes dozens; nearly all die by reference count. Rarer runs cost nothing but the cycles'
+    memory for a while. What exists now (modules, code) stays for ever and need not be looked at.
+    """
+    _raise_malloc_thresholds(trim_bytes=settings.in_flight_bytes)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+def _raise_malloc_thresholds(*, trim_bytes: int) -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # not glibc: macOS, musl
+    mallopt(_M_MMAP_THRESHOLD, 32 * MIB)  # the largest value that glibc accepts
+    mallopt(_M_TRIM_THRESHOLD, min(trim_bytes, 2**31 - 1))

@@ -1,0 +1,274 @@
+"""The local engine: worker processes on this machine.
+
+One process per core, each with one event loop that runs `slurper.transfer.worker.Worker`. A process
+that is lost, whatever the cause, is replaced at once; the tasks it ran raise `WorkerLost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from slurper import errors, telemetry
+from slurper.engine import pipe
+from slurper.engine.process import Call, Exit, WorkerProcess
+from slurper.settings import Settings
+from slurper.transfer.task import RangeReport, RangeTask
+
+TASKS_PER_WORKER = 2
+"""A task that nears its end drains: its last objects finish while no new ones begin. A second task
+on the same process keeps the core and the connections busy meanwhile, and during the commit."""
+
+WORKER_FACTORY = "slurper.transfer.worker:Worker"
+
+SILENCE_LIMIT_SECONDS = 60.0
+"""A worker process whose loop did not turn for this long hangs; no unit of work blocks near it."""
+
+_FIRST_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 10.0
+_EXIT_SECONDS = 3.0
+"""How long a process may take to close its connections and exit before it is killed."""
+
+_log = telemetry.get_logger(__name__)
+
+
+class LocalEngine:
+    """Runs tasks in worker processes on this machine. Implements `engine.base.Engine`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        metrics: telemetry.Metrics | None = None,
+        worker_factory: str = WORKER_FACTORY,
+        silence_limit_seconds: float = SILENCE_LIMIT_SECONDS,
+    ) -> None:
+        """Prepare. Only tests give another `worker_factory`: a `module:callable`."""
+        self._count = settings.workers
+        self._metrics = metrics
+        self._silence_limit_seconds = silence_limit_seconds
+        self._setup = pipe.Setup(
+            _without_secrets(settings), worker_factory, beat_seconds=silence_limit_seconds / 12
+        )
+        self._processes: list[WorkerProcess] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._waiting: deque[Call] = deque()
+        self._suspects: set[tuple[str, int]] = set()
+        self._changed = asyncio.Event()
+        self._failed_starts: dict[int, str] = {}
+        self._accepting = False
+        self._stopping = asyncio.Event()
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at the same time; more than that wait inside the engine."""
+        return self._count * TASKS_PER_WORKER
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The ids of the processes that take tasks now."""
+        return tuple(process.pid for process in self._processes if process.ready)
+
+    async def start(self) -> None:
+        """Start the worker processes; return when one takes tasks, the others follow.
+
+        Raises:
+            SlurperError: none of them came up; the message says why.
+        """
+        self._accepting = True
+        self._keepers = [
+            asyncio.create_task(self._keep(place), name=f"worker process {place}")
+            for place in range(self._count)
+        ]
+        try:
+            while not self.worker_pids:
+                if len(self._failed_starts) == self._count:
+                    cause = self._failed_starts[0]
+                    raise errors.SlurperError(f"no worker process can be started: {cause}")
+                await self._wait_for_change()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def run(self, task: RangeTask) -> RangeReport:
+        """Run one task to its report.
+
+        Cancelling the call cancels the task at its worker.
+
+        Raises:
+            WorkerLost: the worker died before it reported, or the engine was stopped.
+            SlurperError: the engine is not started or already stopped.
+            Exception: whatever the worker's `run` raised; a SlurperError with its text when the
+                exception itself cannot travel between processes.
+        """
+        if not self._accepting:
+            raise errors.SlurperError("the engine takes no tasks: it is not running")
+        slice_of = (task.job_id, task.range_id)
+        outcome = asyncio.get_running_loop().create_future()
+        call = Call(task, outcome, alone=slice_of in self._suspects)
+        self._waiting.append(call)
+        self._dispatch()
+        try:
+            report: RangeReport = await outcome
+        except errors.WorkerLost:
+            self._suspects.add(slice_of)
+            raise
+        except asyncio.CancelledError:
+            self._withdraw(call)
+            raise
+        self._suspects.discard(slice_of)
+        return report
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let tasks under way end within `grace_seconds`, then end the worker processes.
+
+        Tasks that wait for a place, and those the grace period was too short for, raise
+        `WorkerLost`. No process is left when this returns, or is cancelled.
+        """
+        self._accepting = False
+        for call in self._waiting:
+            call.fail(errors.WorkerLost("the engine was stopped before the task began"))
+        self._waiting.clear()
+        try:
+            await self._wait_while_busy(grace_seconds)
+            self._stopping.set()
+            for process in self._processes:
+                process.stop()
+            await self._wait_for_exit(_EXIT_SECONDS if grace_seconds else 0)
+        finally:
+            for keeper in self._keepers:
+                keeper.cancel()
+            await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _wait_for_exit(self, seconds: float) -> None:
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=seconds)
+        for process in self._processes:
+            process.kill()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _wait_while_busy(self, grace_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(grace_seconds):
+                while any(process.load for process in self._processes):
+                    await self._wait_for_change()
+        except TimeoutError:
+            _log.warning("tasks did not end within the grace period; their work is redone later")
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    # Keeping processes alive
+
+    async def _keep(self, place: int) -> None:
+        """Keep one worker process alive, process after process, until the engine stops."""
+        backoff_seconds = 0.0
+        while not self._stopping.is_set():
+            ended = await self._live()
+            if self._stopping.is_set():
+                return
+            if ended.was_ready:
+                backoff_seconds = 0.0
+            else:
+                self._failed_starts[place] = ended.text
+                backoff_seconds = _longer(backoff_seconds)
+            self._changed_somewhere()
+            await self._sleep_unless_stopped(backoff_seconds)
+
+    async def _live(self) -> Exit:
+        process = WorkerProcess(
+            self._setup,
+            silence_limit_seconds=self._silence_limit_seconds,
+            changed=self._changed_somewhere,
+        )
+        self._processes.append(process)
+        try:
+            ended = await process.live()
+        except OSError as error:
+            ended = Exit(f"could not be started: {error}", was_ready=False)
+        finally:
+            self._processes.remove(process)
+        if not self._stopping.is_set():
+            self._note_loss(process, ended)
+        return ended
+
+    def _note_loss(self, process: WorkerProcess, ended: Exit) -> None:
+        if self._metrics is not None:
+            self._metrics.worker_restarts.inc()
+        _log.error(
+            "worker process lost; it is replaced",
+            pid=process.pid,
+            ended=ended.text,
+            was_ready=ended.was_ready,
+        )
+
+    async def _sleep_unless_stopped(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    # Giving calls to processes
+
+    def _changed_somewhere(self) -> None:
+        self._changed.set()
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give every waiting call that can have a place its place, first come first served."""
+        for call in list(self._waiting):
+            process = self._place_alone(call) if call.alone else self._place()
+            if process is not None:
+                self._waiting.remove(call)
+                process.begin(call)
+
+    def _open_processes(self) -> list[WorkerProcess]:
+        return [
+            process
+            for process in self._processes
+            if process.ready and process.kept_for is None and not process.runs_alone
+        ]
+
+    def _place(self) -> WorkerProcess | None:
+        """The least loaded process with a free place."""
+        process = min(self._open_processes(), key=_load, default=None)
+        return process if process is not None and process.load < TASKS_PER_WORKER else None
+
+    def _place_alone(self, call: Call) -> WorkerProcess | None:
+        """A process that runs nothing else, for a call whose last process was lost.
+
+        Several tasks share a process, so a loss does not tell which of them caused it. Run alone,
+        a task that kills its process is found out, and takes no innocent one with it again.
+        """
+        kept = next((process for process in self._processes if process.kept_for is call), None)
+        if kept is None or not kept.ready:
+            kept = min(self._open_processes(), key=_load, default=None)
+        if kept is None:
+            return None
+        kept.kept_for = None if kept.load == 0 else call
+        return kept if kept.load == 0 else None
+
+    def _withdraw(self, call: Call) -> None:
+        if call.process is not None:
+            call.process.cancel(call)
+            return
+        with contextlib.suppress(ValueError):  # stopped and withdrawn in the same turn
+            self._waiting.remove(call)
+        for process in self._processes:
+            if process.kept_for is call:
+                process.kept_for = None
+        self._dispatch()
+
+
+def _load(process: WorkerProcess) -> int:
+    return process.load
+
+
+def _longer(backoff_seconds: float) -> float:
+    return min(max(_FIRST_BACKOFF_SECONDS, backoff_seconds * 2), _LONGEST_BACKOFF_SECONDS)
+
+
+def _without_secrets(settings: Settings) -> Settings:
+    """What workers need to know; the server's own secrets stay with the server (design rule 11)."""
+    return settings.model_copy(update={"api_token": None, "secret_key": None, "database_url": None})

@@ -1,0 +1,140 @@
+"""Messages between the control plane and a worker process: pickles with their length in front.
+
+Both ends are the same program on the same machine, joined by an anonymous socket pair that nobody
+else can open; that is what makes pickle acceptable here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from slurper.settings import Settings
+from slurper.transfer.task import RangeReport, RangeTask
+
+LENGTH = struct.Struct("!I")
+"""In front of every pickle; 4 GiB is far beyond any message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """First message to a worker process, but for the list `sys.path` that it is to import by."""
+
+    settings: Settings
+    worker_factory: str
+    """`module:callable`; called with the settings it makes the worker."""
+    beat_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a task. Answered by exactly one `Reported` or `Raised` of the same number."""
+
+    number: int
+    task: RangeTask
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a task early. Unknown numbers are those that were answered meanwhile."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End everything, close connections, exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker is made; tasks may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The worker could not be made; the process ends."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The worker's event loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A task came to its report."""
+
+    number: int
+    report: RangeReport
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A task ended with an exception."""
+
+    number: int
+    error: Exception
+
+
+def encode(message: object) -> bytes:
+    """Return a message as it goes over the pipe."""
+    pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(pickled)) + pickled
+
+
+def decode(pickled: bytes | bytearray | memoryview) -> object:
+    """Return the message behind a length."""
+    message: object = pickle.loads(pickled)  # noqa: S301 - written by our own program, see the module's text
+    return message
+
+
+class Pipe(asyncio.Protocol):
+    """One end of the pipe: hands every complete message to `received`, and says once when it ends.
+
+    `lost` is called in the event loop's next turn after the other end is gone, whatever the cause.
+    """
+
+    def __init__(self, received: Callable[[object], None], lost: Callable[[], None]) -> None:
+        self._received = received
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+
+    def send(self, message: object) -> None:
+        """Queue a message; one for a pipe that has ended is dropped, since `lost` tells of it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(message))
+
+    def close(self) -> None:
+        """Close this end; `lost` is called as for any other end."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of `asyncio.Protocol`."""
+        # uvloop's transports are no subclasses of asyncio's
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of `asyncio.Protocol`."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                return
+            pickled = bytes(buffer[LENGTH.size : end])
+            del buffer[:end]
+            self._received(decode(pickled))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Part of `asyncio.Protocol`."""
+        self._transport = None
+        self._lost()
