@@ -1,0 +1,147 @@
+"""What to send a worker for an open range, and what its report means for the range. Pure.
+
+**Replays (design rule 4).** With `overwrite=false` an object that is found at the target is
+skipped, unless this very job put it there by work whose report was lost: then it counts as
+transferred. A slice may hold such objects when
+
+- a task for it was lost, cancelled or ended by an error since the range's last commit;
+- its last task halted: objects beyond the one that stopped it may have been copied already;
+- the job is older than this driver: a previous server may have died in the middle of a task.
+
+For those slices, and no others, `replayed_since` is set, and an object of the right size that the
+target stored at or after that time is taken as the job's own. The time is the job's creation: what
+the job copied is younger, what it found is older. It is rounded down to a whole second and one
+second earlier, because stores list whole seconds and their clocks are not quite ours. What that
+costs: in a replayed slice, an object of equal size that somebody else wrote to the target while the
+job ran, or in the second or two before it was made, counts as transferred. It is not overwritten in
+either case. What it does not cover: a target whose clock is more than a second behind ours, when
+the slice that is replayed was begun before the job was as old as the difference; those objects
+count as skipped. Neither changes what is at the target.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from slurper import errors
+from slurper.jobs.models import Counts, Job, Location, LogType
+from slurper.objectstore import factory
+from slurper.objectstore.base import StoreAddress
+from slurper.planning.keyspace import KeyRange
+from slurper.secrets import Credentials, JobSecrets
+from slurper.settings import Settings
+from slurper.transfer.task import Halt, RangeReport, RangeTask
+
+MAX_KEYS = 1000
+"""Explicit keys per task: about a megabyte at most, and as much as a listing page."""
+
+CLOCK_ALLOWANCE = timedelta(seconds=1)
+"""How far the target's clock may be behind ours before replayed objects are called skipped."""
+
+MIN_BUDGET_SECONDS = 0.5
+
+
+def make_task(
+    job: Job,
+    range_id: int,
+    slice_left: KeyRange,
+    *,
+    secrets: JobSecrets,
+    settings: Settings,
+    uncounted: bool,
+    failures: int,
+) -> RangeTask | None:
+    """Return the next task for a range; None when it has explicit keys and none is left.
+
+    After each of `failures` fruitless tasks in a row the budget is halved: whatever keeps killing
+    workers, a shorter task more often lives to report, and one that dies loses less.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    spec = job.spec
+    keys = None
+    if spec.keys is not None:
+        keys = keys_within(spec.keys, slice_left)[:MAX_KEYS]
+        if not keys:
+            return None
+        slice_left = KeyRange(slice_left.start_after, keys[-1])
+    return RangeTask(
+        job_id=job.id,
+        range_id=range_id,
+        source=_resolve("source", spec.source, secrets.source, job, settings),
+        target=_resolve("target", spec.target, secrets.target, job, settings),
+        slice=slice_left,
+        prefix=spec.prefix,
+        keys=keys,
+        overwrite=spec.overwrite,
+        options=spec.options,
+        replayed_since=replayed_since(job.created_at) if uncounted else None,
+        budget_seconds=_budget_seconds(settings.task_seconds, failures),
+    )
+
+
+def conclude(report: RangeReport, task: RangeTask, job: Job, slice_left: KeyRange) -> RangeReport:
+    """Say of the range what the worker said of its task.
+
+    They differ for explicit keys only: a worker that finished its keys does not know of the next.
+    """
+    if job.spec.keys is None:
+        return report
+    cursor = task.slice.end_at if report.finished else report.cursor
+    left = keys_within(job.spec.keys, slice_left.after(cursor))
+    return replace(report, cursor=cursor, finished=not left)
+
+
+def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
+    """The report that closes a range without any work."""
+    return _empty(job_id, range_id, slice_left, finished=True, halt=None)
+
+
+def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
+    """The report that pauses a job because the driver cannot go on with the range."""
+    halt = Halt(log_type=LogType.MIGRATION_ERROR, message=message)
+    return _empty(job_id, range_id, slice_left, finished=False, halt=halt)
+
+
+def keys_within(keys: Sequence[str], slice_: KeyRange) -> tuple[str, ...]:
+    """Those of the ordered `keys` that lie in the slice."""
+    first = 0 if slice_.start_after is None else bisect_right(keys, slice_.start_after)
+    end = len(keys) if slice_.end_at is None else bisect_right(keys, slice_.end_at)
+    return tuple(keys[first:end])
+
+
+def replayed_since(created_at: datetime) -> datetime:
+    """From when on an object of a replayed slice is the job's own; see the module's text."""
+    return created_at.replace(microsecond=0) - CLOCK_ALLOWANCE
+
+
+def _resolve(
+    side: str, location: Location, credentials: Credentials, job: Job, settings: Settings
+) -> StoreAddress:
+    try:
+        return factory.resolve(location, credentials, account_id=job.account_id, settings=settings)
+    except errors.InvalidField as error:
+        text = f"the {side}'s {error.pointer.removeprefix('/')} {error.message}"
+        raise errors.ConfigurationError(text) from error
+
+
+def _budget_seconds(task_seconds: float, failures: int) -> float:
+    return max(task_seconds * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
+
+
+def _empty(
+    job_id: str, range_id: int, slice_left: KeyRange, *, finished: bool, halt: Halt | None
+) -> RangeReport:
+    return RangeReport(
+        job_id=job_id,
+        range_id=range_id,
+        started_after=slice_left.start_after,
+        cursor=slice_left.start_after,
+        finished=finished,
+        counts=Counts(),
+        halt=halt,
+    )

@@ -1,0 +1,184 @@
+"""Whose turn it is: the driver's picture of running jobs and their open ranges.
+
+Pure bookkeeping without I/O. The database is the truth; the board is a copy of it that `update`
+refreshes and that each commit moves on, plus three things only the running driver knows: which
+ranges have a task under way, which may hold work that was never reported, and how often in a row a
+range's task came to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+
+from slurper.database.store import JobWork
+from slurper.jobs.models import Job
+from slurper.planning.keyspace import KeyRange
+
+
+@dataclass(slots=True, eq=False)
+class OpenRange:
+    """An open range of a job, with what this driver has seen of it."""
+
+    job_id: str
+    range_id: int
+    slice: KeyRange
+    """What is left, after the last commit."""
+    presumed_uncounted: bool
+    """What `uncounted` is for a range of which nothing is remembered."""
+    uncounted: bool = field(init=False)
+    """Objects of `slice` may be at the target already, by work that no commit has counted."""
+    failures: int = 0
+    """How many tasks in a row came to nothing: lost with their process, or ended by an error."""
+    not_before: float = 0.0
+    """Monotonic seconds; no task begins earlier."""
+    under_way: bool = False
+    last_turn: int = 0
+
+    def __post_init__(self) -> None:
+        self.uncounted = self.presumed_uncounted
+
+
+@dataclass(slots=True, eq=False)
+class _RunningJob:
+    job: Job
+    sealed: bytes
+    last_turn: int = 0
+
+
+class Board:
+    """Running jobs, their open ranges, and the order in which they are served.
+
+    The next task goes to the job with the fewest tasks under way, among those to the one served
+    longest ago, and within the job to the range served longest ago. So every running job moves, no
+    matter how many ranges another one has.
+    """
+
+    def __init__(self, driving_since: datetime) -> None:
+        """Begin empty.
+
+        Jobs created before `driving_since` may have been driven by somebody else before, who may
+        have left work that was never reported.
+        """
+        self._driving_since = driving_since
+        self._jobs: dict[str, _RunningJob] = {}
+        self._ranges: dict[int, OpenRange] = {}
+        self._touched: set[str] = set()
+        self._turns = count(1)
+
+    @property
+    def running_jobs(self) -> int:
+        """How many jobs the driver is working on."""
+        return len(self._jobs)
+
+    def begin_update(self) -> None:
+        """Say that the database is about to be read; `update` follows when it has been."""
+        self._touched.clear()
+
+    def update(self, works: Iterable[JobWork]) -> bool:
+        """Take in what the database said about running jobs.
+
+        Jobs that a commit changed while the database was read are left as they are, since the
+        board knows newer things about them. Returns whether there were any: read again.
+        """
+        found = {work.job.id: work for work in works if work.job.id not in self._touched}
+        for job_id in self._jobs.keys() - found.keys() - self._touched:
+            del self._jobs[job_id]
+        for work in found.values():
+            self._take_in(work)
+        self._forget_the_obvious()
+        return bool(self._touched)
+
+    def _take_in(self, work: JobWork) -> None:
+        job = work.job
+        earlier = self._jobs.get(job.id)
+        last_turn = earlier.last_turn if earlier else 0
+        self._jobs[job.id] = _RunningJob(job, work.sealed, last_turn)
+        still_open = {item.range_id: item.slice for item in work.ranges}
+        for known_range in self._of_job(job.id):
+            if known_range.range_id not in still_open and not known_range.under_way:
+                del self._ranges[known_range.range_id]
+        for range_id, slice_left in still_open.items():
+            open_range = self._ranges.get(range_id)
+            if open_range is None:
+                before_us = job.created_at < self._driving_since
+                self._ranges[range_id] = OpenRange(job.id, range_id, slice_left, before_us)
+            elif not open_range.under_way:
+                open_range.slice = slice_left
+
+    def _forget_the_obvious(self) -> None:
+        """Drop ranges of jobs that do not run, but for those that would come back different."""
+        for open_range in list(self._ranges.values()):
+            idle = open_range.job_id not in self._jobs and not open_range.under_way
+            if idle and open_range.uncounted == open_range.presumed_uncounted:
+                del self._ranges[open_range.range_id]
+
+    def take(self, now: float) -> tuple[OpenRange, Job, bytes] | None:
+        """Choose the next range, mark it as under way, and return it with its job and secrets.
+
+        None: no range is waiting at the monotonic time `now`.
+        """
+        under_way: dict[str, int] = dict.fromkeys(self._jobs, 0)
+        candidates: dict[str, OpenRange] = {}
+        for open_range in self._ranges.values():
+            job_id = open_range.job_id
+            if job_id not in under_way:
+                continue
+            if open_range.under_way:
+                under_way[job_id] += 1
+            elif open_range.not_before <= now:
+                best = candidates.get(job_id, open_range)
+                candidates[job_id] = min(best, open_range, key=_last_turn)
+        if not candidates:
+            return None
+        job_id = min(candidates, key=lambda id_: (under_way[id_], self._jobs[id_].last_turn))
+        running, chosen = self._jobs[job_id], candidates[job_id]
+        running.last_turn = chosen.last_turn = next(self._turns)
+        chosen.under_way = True
+        return chosen, running.job, running.sealed
+
+    def next_at(self, now: float) -> float | None:
+        """The monotonic time when the next range that is held back at `now` may begin, if any."""
+        held_back = (
+            open_range.not_before
+            for open_range in self._ranges.values()
+            if open_range.job_id in self._jobs and open_range.not_before > now
+        )
+        return min(held_back, default=None)
+
+    def committed(
+        self, open_range: OpenRange, cursor: str | None, *, uncounted: bool = False
+    ) -> None:
+        """Everything up to `cursor` is counted.
+
+        `uncounted` says that objects after it may have been copied too.
+        """
+        self._touched.add(open_range.job_id)
+        open_range.slice = open_range.slice.after(cursor)
+        open_range.uncounted = uncounted
+        open_range.failures = 0
+
+    def close(self, open_range: OpenRange) -> None:
+        """Drop the range: it is done, or the database knows better what is left of it."""
+        self._touched.add(open_range.job_id)
+        self._ranges.pop(open_range.range_id, None)
+
+    def drop_job(self, job_id: str, *, for_good: bool) -> bool:
+        """Take the job off the board, because it no longer runs; `for_good` if it never will.
+
+        Returns whether it was on the board.
+        """
+        self._touched.add(job_id)
+        if for_good:
+            for open_range in self._of_job(job_id):
+                del self._ranges[open_range.range_id]
+        return self._jobs.pop(job_id, None) is not None
+
+    def _of_job(self, job_id: str) -> list[OpenRange]:
+        return [item for item in self._ranges.values() if item.job_id == job_id]
+
+
+def _last_turn(open_range: OpenRange) -> int:
+    return open_range.last_turn

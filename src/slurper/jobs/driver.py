@@ -1,0 +1,352 @@
+"""The driver: moves running jobs forward, and is the only writer of their progress.
+
+    read running jobs ──▶ board ──▶ task ──▶ engine ──▶ report ──▶ one commit ──▶ board ──▶ ...
+
+It holds no state that a restart would miss. Every range has at most one task under way. A commit
+frees the place for whichever range is next in turn, often the same one. To pause or abort a job is
+to submit nothing more for it; the report of a task under way is still committed, for its objects
+are settled.
+
+What goes wrong costs one range a turn, never the loop:
+
+    | what                                   | then                                              |
+    |----------------------------------------|---------------------------------------------------|
+    | the worker died                        | same slice again, as a replay, with less time     |
+    | the task raised                        | likewise; the job is paused if no task could pass |
+    | the same slice failed `MAX_FAILURES` x | the job is paused, the log names the slice        |
+    | secrets or addresses are unusable      | the job is paused                                 |
+    | the database is locked, full, away     | the report is kept and committed later            |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import CollectorRegistry
+
+from slurper import errors, telemetry
+from slurper.database.store import CommitOutcome, JobStore
+from slurper.engine.base import Engine
+from slurper.jobs import assignment
+from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.models import Job, JobStatus
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+from slurper.transfer.task import RangeReport, RangeTask
+
+POLL_SECONDS = 2.0
+"""`wake` tells of every change made in this process; this finds what others wrote."""
+
+HOUSEKEEPING_SECONDS = 60.0
+
+MAX_FAILURES = 8
+"""Tasks for the same slice that may come to nothing in a row. With the delays between them that
+takes some ten seconds, so that a passing evil (processes killed at random) does not pause a job."""
+
+_FIRST_DELAY_SECONDS = 0.1
+_LONGEST_DELAY_SECONDS = 10.0
+_FRUITLESS_DELAY_SECONDS = 1.0
+
+_log = telemetry.get_logger(__name__)
+
+
+class Driver:
+    """Runs the jobs of a store on an engine. One driver per database at a time."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        engine: Engine,
+        sealer: Sealer,
+        settings: Settings,
+        *,
+        metrics: telemetry.Metrics | None = None,
+    ) -> None:
+        """Prepare; store and engine are open and started by the caller, who also ends them."""
+        self._store = store
+        self._engine = engine
+        self._sealer = sealer
+        self._settings = settings
+        self._metrics = metrics or telemetry.Metrics(CollectorRegistry())
+        self._board = Board(datetime.now(UTC))
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._housekeeping_at = 0.0
+
+    def wake(self) -> None:
+        """Look at the database soon: a job was created, resumed, paused or aborted."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Drive until `stop` or cancellation, which abandons the tasks under way."""
+        self._board = Board(datetime.now(UTC))
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                await self._look()
+                self._fill()
+                await self._housekeep()
+                await self._wait()
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Submit no more, wait for the tasks under way, commit their reports.
+
+        After `grace_seconds` the rest is abandoned; it is done again after the next start.
+        """
+        self._stopping = True
+        self.wake()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        self._stopping = True
+        if self._tasks:
+            _log.warning("tasks are abandoned and will be done again", tasks=len(self._tasks))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Finding work
+
+    async def _look(self) -> None:
+        self._board.begin_update()
+        try:
+            works = await self._store.running_jobs()
+        except errors.DatabaseUnavailable as error:
+            _log.error("running jobs cannot be read; tried again soon", error=str(error))
+            return
+        except Exception:
+            _log.exception("running jobs cannot be read; tried again soon")
+            return
+        if self._board.update(works):
+            self.wake()
+        self._metrics.jobs_running.set(self._board.running_jobs)
+
+    def _fill(self) -> None:
+        """Give every free slot of the engine to the range whose turn it is."""
+        while not self._stopping and len(self._tasks) < self._engine.slots:
+            turn = self._board.take(time.monotonic())
+            if turn is None:
+                break
+            task = asyncio.create_task(self._advance(*turn))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        self._metrics.tasks_under_way.set(len(self._tasks))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("turn of a range failed", exc_info=error)
+        self._fill()
+
+    async def _wait(self) -> None:
+        now = time.monotonic()
+        next_at = self._board.next_at(now)
+        seconds = POLL_SECONDS if next_at is None else min(POLL_SECONDS, next_at - now)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    # One turn of one range
+
+    async def _advance(self, open_range: OpenRange, job: Job, sealed: bytes) -> None:
+        """Run the range's next task and commit what it reports."""
+        try:
+            await self._settle(open_range, await self._work(open_range, job, sealed))
+        except errors.WorkerLost as error:
+            self._metrics.tasks.labels("lost").inc()
+            await self._fail(open_range, error)
+        except asyncio.CancelledError:
+            self._metrics.tasks.labels("cancelled").inc()
+            raise
+        except Exception as error:
+            self._metrics.tasks.labels("failed").inc()
+            _log.exception("task failed", job_id=job.id, range_id=open_range.range_id)
+            await self._fail(open_range, error)
+        finally:
+            open_range.under_way = False
+
+    async def _work(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeReport:
+        """Return what is to be committed for the range next."""
+        identity = (job.id, open_range.range_id, open_range.slice)
+        try:
+            task = self._make_task(open_range, job, sealed)
+        except errors.SlurperError as error:
+            return assignment.halted(*identity, _cannot_begin(error))
+        if task is None:
+            return assignment.nothing_left(*identity)
+        began = time.monotonic()
+        report = await self._engine.run(task)
+        self._metrics.task_seconds.observe(time.monotonic() - began)
+        self._metrics.tasks.labels("reported").inc()
+        return assignment.conclude(report, task, job, open_range.slice)
+
+    def _make_task(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeTask | None:
+        return assignment.make_task(
+            job,
+            open_range.range_id,
+            open_range.slice,
+            secrets=self._sealer.open(sealed),
+            settings=self._settings,
+            uncounted=open_range.uncounted,
+            failures=open_range.failures,
+        )
+
+    async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
+        outcome = await self._commit(report)
+        if not outcome.applied:
+            # Somebody else moved the range, or the answer to an earlier commit was lost.
+            _log.warning(
+                "report was stale and changed nothing",
+                job_id=report.job_id,
+                range_id=report.range_id,
+            )
+            self._board.close(open_range)
+            self.wake()
+        elif outcome.range_open:
+            self._board.committed(open_range, report.cursor, uncounted=report.halt is not None)
+            self._hold_back_if_fruitless(open_range, report)
+        else:
+            self._board.close(open_range)
+        self._note(report, outcome)
+
+    async def _commit(self, report: RangeReport) -> CommitOutcome:
+        """Commit, however long the database takes to come back. A report is not given up."""
+        delay_seconds = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await self._store.commit(report, datetime.now(UTC))
+            except errors.DatabaseUnavailable as error:
+                self._metrics.commits.labels("delayed").inc()
+                _log.error(
+                    "report cannot be committed; it is kept and tried again",
+                    job_id=report.job_id,
+                    range_id=report.range_id,
+                    error=str(error),
+                    advice=error.advice,
+                    delay_seconds=delay_seconds,
+                )
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
+
+    def _note(self, report: RangeReport, outcome: CommitOutcome) -> None:
+        """Take a commit's outcome into the board and the metrics."""
+        if outcome.status is not JobStatus.RUNNING:
+            for_good = outcome.status is not JobStatus.PAUSED
+            if self._board.drop_job(report.job_id, for_good=for_good):
+                self._note_end(report, outcome.status)
+        if outcome.applied:
+            self._count(report)
+        else:
+            self._metrics.commits.labels("stale").inc()
+
+    def _note_end(self, report: RangeReport, status: JobStatus) -> None:
+        self._metrics.jobs_running.set(self._board.running_jobs)
+        if status is JobStatus.COMPLETED:
+            self._metrics.jobs_ended.labels("completed").inc()
+            _log.info("job completed", job_id=report.job_id)
+        elif report.halt is not None:
+            self._metrics.jobs_ended.labels("paused").inc()
+            _log.error("job paused", job_id=report.job_id, cause=report.halt.message)
+
+    def _count(self, report: RangeReport) -> None:
+        metrics, counts = self._metrics, report.counts
+        metrics.commits.labels("applied").inc()
+        metrics.objects.labels("transferred").inc(counts.transferred)
+        metrics.objects.labels("skipped").inc(counts.skipped)
+        metrics.objects.labels("failed").inc(counts.failed)
+        metrics.transferred_bytes.inc(counts.transferred_bytes)
+        metrics.retries.inc(report.retries)
+        metrics.attempts.inc(report.attempts)
+        metrics.throttled.inc(report.throttled)
+
+    # When a turn comes to nothing
+
+    async def _fail(self, open_range: OpenRange, error: Exception) -> None:
+        """Try the slice again later; pause the job if that has no point any more."""
+        open_range.uncounted = True
+        open_range.failures += 1
+        open_range.not_before = time.monotonic() + _delay_seconds(open_range.failures)
+        self.wake()  # so that the loop learns of the new time
+        hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
+        if hopeless or open_range.failures >= MAX_FAILURES:
+            message = _gives_up(open_range, error)
+            identity = (open_range.job_id, open_range.range_id, open_range.slice)
+            await self._settle(open_range, assignment.halted(*identity, message))
+            return
+        _log.warning(
+            "task came to nothing and is run again",
+            job_id=open_range.job_id,
+            range_id=open_range.range_id,
+            failures=open_range.failures,
+            error=str(error),
+        )
+
+    def _hold_back_if_fruitless(self, open_range: OpenRange, report: RangeReport) -> None:
+        """Do not spin when a task ends in time, without an error and without any progress."""
+        if report.cursor == report.started_after and report.halt is None:
+            _log.warning(
+                "task settled nothing",
+                job_id=report.job_id,
+                range_id=report.range_id,
+                throttled=report.throttled,
+            )
+            open_range.not_before = time.monotonic() + _FRUITLESS_DELAY_SECONDS
+            self.wake()
+
+    # Housekeeping
+
+    async def _housekeep(self) -> None:
+        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
+        if self._stopping or time.monotonic() < self._housekeeping_at:
+            return
+        self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
+        retention = timedelta(seconds=self._settings.secret_retention_seconds)
+        try:
+            erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
+        except Exception as error:
+            _log.error("secrets of ended jobs cannot be erased; tried again", error=str(error))
+            return
+        if erased:
+            _log.info("secrets of ended jobs erased", jobs=erased)
+
+
+def _delay_seconds(failures: int) -> float:
+    """None after the first failure, which is put down to chance; then doubling."""
+    if failures < 2:
+        return 0.0
+    return min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 2), _LONGEST_DELAY_SECONDS)
+
+
+def _cannot_begin(error: errors.SlurperError) -> str:
+    return f"The job cannot go on: {error}. Correct that and resume the job."
+
+
+def _gives_up(open_range: OpenRange, error: Exception) -> str:
+    start = open_range.slice.start_after
+    where = "from the first key on" if start is None else f"after the key {start!r}"
+    advice = error.advice if isinstance(error, errors.SlurperError) else ""
+    return (
+        f"Range {open_range.range_id} cannot go on {where}: its task failed"
+        f" {open_range.failures} times in a row, the last time because {_cause(error)}."
+        f" {advice or _FIND_THE_OBJECT}; then resume the job."
+    )
+
+
+_FIND_THE_OBJECT = (
+    "See the server's log, and whether memory is short or an object near that key is damaged"
+)
+
+
+def _cause(error: Exception) -> str:
+    text = str(error) or "of no stated reason"
+    return text if isinstance(error, errors.SlurperError) else f"{type(error).__name__}: {text}"
