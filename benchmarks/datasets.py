@@ -1,4 +1,4 @@
-"""Deterministic data sets as files of an nginx endpoint, with the LIST pages that describe them.
+"""Deterministic data sets as files of an nginx endpoint.
 
 Content is a function of the key alone, so every run copies the same bytes.
 """
@@ -51,7 +51,7 @@ LARGE = Dataset("large", 4, 512 << 20)
 
 
 def write(dataset: Dataset, root: Path) -> None:
-    """Write objects and LIST pages below an endpoint's `root`, unless they are there."""
+    """Write the objects below an endpoint's `root`, unless they are there."""
     done = root / f"{dataset.name}.done"
     if done.exists():
         return
@@ -59,7 +59,6 @@ def write(dataset: Dataset, root: Path) -> None:
         path = root / "data" / dataset.bucket / key
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_object(path, key, dataset.size)
-    _write_pages(dataset, root / "pages" / dataset.bucket)
     done.touch()
 
 
@@ -69,35 +68,6 @@ def _write_object(path: Path, key: str, size: int) -> None:
             generator = random.Random(f"bench:{key}:{offset}")  # noqa: S311 - reproducible bytes
             file.write(generator.randbytes(min(PIECE, size - offset)))
     os.utime(path, (MODIFIED, MODIFIED))
-
-
-def _write_pages(dataset: Dataset, folder: Path) -> None:
-    """Pages by continuation token for some clients, by start-after for others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = list(dataset.keys)
-    for start in range(0, len(keys), PAGE):
-        page = folder / (f"t{start}.xml" if start else "0.xml")
-        page.write_text(_page(dataset, keys[start : start + PAGE], start + PAGE < len(keys), start))
-        if start:
-            prefix, _, rest = keys[start - 1].partition("/obj-")
-            (folder / f"s{prefix[1:]}_{rest[:6]}.xml").symlink_to(page.name)
-
-
-def _page(dataset: Dataset, keys: list[str], truncated: bool, start: int) -> str:
-    token = f"<NextContinuationToken>t{start + PAGE}</NextContinuationToken>" if truncated else ""
-    rows = "".join(
-        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-        f"<ETag>&quot;{MODIFIED:x}-{dataset.size:x}&quot;</ETag><Size>{dataset.size}</Size>"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
-        for key in keys
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{dataset.bucket}</Name><Prefix></Prefix><KeyCount>{len(keys)}</KeyCount>"
-        f"<MaxKeys>{PAGE}</MaxKeys><IsTruncated>{str(truncated).lower()}</IsTruncated>{token}{rows}"
-        "</ListBucketResult>"
-    )
 
 
 def verify(dataset: Dataset, source: Path, copy: Path, *, contents: bool) -> None:

@@ -1,8 +1,8 @@
-"""Two light S3 endpoints: nginx with WebDAV PUT and static LIST pages.
+"""Light S3 endpoints: nginx with WebDAV PUT for objects, `listing` for LIST.
 
 They check no signature, so they cost a twelfth of a real store, and what is measured is the client.
-Every client still does its real work, signing included. LIST answers come from files that
-`datasets` writes; GET and PUT are plain files; multipart calls are answered but join nothing.
+Every client still does its real work, signing included. Multipart calls are answered but join
+nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import listing
+
 HOST = "127.0.0.1"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -30,11 +32,6 @@ http {{
   client_max_body_size 0; client_body_buffer_size 1m; client_body_temp_path {root}/tmp;
   default_type application/octet-stream;
   map $args $is_list {{ default 0; "~(^|&)(list-type=2|prefix=|delimiter=|max-keys=)" 1; }}
-  map $args $page {{
-    default 0;
-    "~continuation-token=(?<token>[A-Za-z0-9]+)" $token;
-    "~start-after=p(?<prefix>[0-9]+)(%2F|/)obj-(?<number>[0-9]+)" s${{prefix}}_$number;
-  }}
   map $request_method$is_list $kind {{ default object; GET1 list; }}
   server {{
     listen {host}:{port} backlog=4096; root {root}/data;
@@ -44,7 +41,7 @@ http {{
     }}
     location / {{
       default_type application/octet-stream;
-      if ($kind = list) {{ rewrite ^/(?<bucket>[^/]+)/?.*$ /__list/$bucket/$page.xml last; }}
+      if ($kind = list) {{ proxy_pass http://{host}:{listing}; }}
       if ($request_method = POST) {{ rewrite ^ /__upload last; }}
       if ($arg_uploadId) {{ add_header ETag '"part"'; }}
       dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw group:r all:r;
@@ -53,21 +50,11 @@ http {{
       internal; default_type application/xml;
       return 200 '{upload}';
     }}
-    location /__list/ {{
-      internal; alias {root}/pages/; default_type application/xml; error_page 404 =200 /__empty.xml;
-    }}
-    location = /__empty.xml {{
-      internal; default_type application/xml;
-      return 200 '{empty_page}';
-    }}
   }}
 }}
 """
 
 _UPLOAD = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
-_EMPTY_PAGE = (
-    "<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
-)
 
 
 @dataclass(frozen=True)
@@ -89,26 +76,33 @@ def nginx(root: Path) -> Iterator[Endpoint]:
     """Run an endpoint over the files below `root` until the block ends."""
     if NGINX is None:
         raise SystemExit("nginx is not installed; it is the endpoint of this benchmark")
-    for name in ("data", "pages", "tmp"):
+    for name in ("data", "tmp"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    user = "user root;\n" if os.geteuid() == 0 else ""
-    config = root / "nginx.conf"
-    config.write_text(
-        _CONFIGURATION.format(
-            root=root, host=HOST, port=port, user=user, upload=_UPLOAD, empty_page=_EMPTY_PAGE
+    with listing.serve(root / "data") as listing_port:
+        config = root / "nginx.conf"
+        port = _free_port()
+        config.write_text(_configuration(root, port, listing_port))
+        process = subprocess.Popen(
+            [NGINX, "-e", str(root / "error.log"), "-p", str(root), "-c", str(config)],
+            stdin=subprocess.DEVNULL,
         )
+        try:
+            _wait_for(port, process)
+            yield Endpoint(f"http://{HOST}:{port}", root, process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=10)
+
+
+def _configuration(root: Path, port: int, listing_port: int) -> str:
+    return _CONFIGURATION.format(
+        root=root,
+        host=HOST,
+        port=port,
+        listing=listing_port,
+        upload=_UPLOAD,
+        user="user root;\n" if os.geteuid() == 0 else "",
     )
-    process = subprocess.Popen(
-        [NGINX, "-e", str(root / "error.log"), "-p", str(root), "-c", str(config)],
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port, process)
-        yield Endpoint(f"http://{HOST}:{port}", root, process.pid)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
 
 
 def _free_port() -> int:
