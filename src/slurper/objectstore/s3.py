@@ -68,6 +68,7 @@ class S3ObjectStore:
         self._clock = clock
         self._origin = address.origin
         self._retired: list[HttpClient] = []
+        self._taught_clock: Response | None = None
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
         self._connect(address.origin, address.region)
@@ -393,8 +394,11 @@ class S3ObjectStore:
     def _corrected_clock(self, response: Response, code: str) -> bool:
         """Follow the store's clock from now on, if ours is why the request was refused.
 
-        HEAD says nothing but 403, so there only a difference that no store tolerates counts.
+        HEAD says nothing but 403, so there only a difference that no store tolerates counts. The
+        answer may be judged more than once, and is judged the same.
         """
+        if response is self._taught_clock:
+            return True
         skew = failures.skew_seconds(response, self._clock())
         if skew is None:
             return False
@@ -405,6 +409,7 @@ class S3ObjectStore:
         elif abs(skew) < _SKEW_TOLERATED_SECONDS:
             return False
         self._signer.skew_seconds = skew
+        self._taught_clock = response
         return True
 
     def _follow_region(self, response: Response, used: str) -> bool:

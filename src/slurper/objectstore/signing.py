@@ -42,10 +42,12 @@ _MAX_LAYOUTS = 1024
 
 def canonical_query(parameters: Iterable[tuple[str, str]]) -> str:
     """Encode and sort query parameters; the result serves on the wire and in the signature."""
-    pairs = sorted(
-        (quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parameters
-    )
+    pairs = sorted((_encoded(name), _encoded(value)) for name, value in parameters)
     return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="-_.~", errors="surrogateescape")
 
 
 def canonical_request(

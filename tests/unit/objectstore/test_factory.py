@@ -1,0 +1,226 @@
+"""From what a user writes about a bucket to an address, a dialect and a region."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.dialects import AWS, AWS_CHINA, BACKBLAZE, GENERIC, R2, WASABI, of_host
+from slurper.objectstore.factory import open_store, resolve
+from slurper.secrets import GcsCredentials, S3Credentials
+from slurper.settings import Settings
+
+PAIR = S3Credentials(access_key_id="A", secret_access_key="S")
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+
+
+def settings(**given: object) -> Settings:
+    return Settings.model_validate({"data_dir": Path("unused"), **given})
+
+
+def address(location: Location, *, account_id: str = ACCOUNT, **given: object) -> StoreAddress:
+    return resolve(location, PAIR, account_id=account_id, settings=settings(**given))
+
+
+def s3(endpoint: str | None = None, region: str | None = None, bucket: str = "bkt") -> Location:
+    return Location(vendor=Vendor.S3, bucket=bucket, endpoint=endpoint, region=region)
+
+
+@pytest.mark.parametrize(
+    ("region", "origin", "signs"),
+    [
+        (None, "https://s3.us-east-1.amazonaws.com", "us-east-1"),
+        ("eu-west-3", "https://s3.eu-west-3.amazonaws.com", "eu-west-3"),
+        ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+    ],
+)
+def test_amazon_without_an_endpoint(region: str | None, origin: str, signs: str) -> None:
+    found = address(s3(region=region))
+    assert (found.origin, found.region, found.trusted) == (origin, signs, False)
+    assert found.dialect in (AWS, AWS_CHINA)
+    assert found.credentials == PAIR
+
+
+@pytest.mark.parametrize(
+    ("jurisdiction", "origin"),
+    [
+        (None, f"https://{ACCOUNT}.r2.cloudflarestorage.com"),
+        (Jurisdiction.DEFAULT, f"https://{ACCOUNT}.r2.cloudflarestorage.com"),
+        (Jurisdiction.EU, f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com"),
+        (Jurisdiction.US, f"https://{ACCOUNT}.us.r2.cloudflarestorage.com"),
+        (Jurisdiction.FEDRAMP, f"https://{ACCOUNT}.fedramp.r2.cloudflarestorage.com"),
+    ],
+)
+def test_r2_of_the_account(jurisdiction: Jurisdiction | None, origin: str) -> None:
+    location = Location(vendor=Vendor.R2, bucket="bkt", jurisdiction=jurisdiction)
+    found = address(location)
+    assert (found.origin, found.region, found.dialect) == (origin, "auto", R2)
+    assert not found.trusted
+
+
+def test_the_operators_r2_endpoint_is_trusted_and_may_be_plain() -> None:
+    location = Location(vendor=Vendor.R2, bucket="bkt", jurisdiction=Jurisdiction.EU)
+    found = address(location, account_id="not/a/host", r2_endpoint="http://127.0.0.1:9000/")
+    assert (found.origin, found.dialect, found.trusted) == ("http://127.0.0.1:9000", R2, True)
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "https://h/path", "https://u@h"])
+def test_an_operators_endpoint_that_cannot_work(endpoint: str) -> None:
+    location = Location(vendor=Vendor.R2, bucket="bkt")
+    with pytest.raises(errors.ConfigurationError, match="SLURPER_R2_ENDPOINT"):
+        address(location, r2_endpoint=endpoint)
+
+
+def test_an_account_id_must_fit_into_a_host_name() -> None:
+    with pytest.raises(errors.ConfigurationError, match="account id"):
+        address(Location(vendor=Vendor.R2, bucket="bkt"), account_id="evil.example/")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin", "dialect", "signs"),
+    [
+        ("https://s3.example.com", "https://s3.example.com", GENERIC, "us-east-1"),
+        ("https://S3.Example.COM:443/", "https://s3.example.com", GENERIC, "us-east-1"),
+        ("https://s3.example.com:9000", "https://s3.example.com:9000", GENERIC, "us-east-1"),
+        ("https://s3.example.com/bkt", "https://s3.example.com", GENERIC, "us-east-1"),
+        ("https://s3.example.com/bkt/", "https://s3.example.com", GENERIC, "us-east-1"),
+        ("https://bkt.example.com", "https://bkt.example.com", GENERIC, "us-east-1"),
+        ("https://[2001:db8::1]:9000", "https://[2001:db8::1]:9000", GENERIC, "us-east-1"),
+        ("https://s3.amazonaws.com", "https://s3.amazonaws.com", AWS, "us-east-1"),
+        (
+            "https://s3.eu-west-1.amazonaws.com",
+            "https://s3.eu-west-1.amazonaws.com",
+            AWS,
+            "eu-west-1",
+        ),
+        (
+            "https://bkt.s3.eu-west-1.amazonaws.com",
+            "https://s3.eu-west-1.amazonaws.com",
+            AWS,
+            "eu-west-1",
+        ),
+        (
+            "https://s3.dualstack.ap-south-1.amazonaws.com",
+            "https://s3.dualstack.ap-south-1.amazonaws.com",
+            AWS,
+            "ap-south-1",
+        ),
+        (
+            "https://s3-us-west-2.amazonaws.com",
+            "https://s3-us-west-2.amazonaws.com",
+            AWS,
+            "us-west-2",
+        ),
+        (
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            AWS_CHINA,
+            "cn-north-1",
+        ),
+        (
+            f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com/bkt",
+            f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com",
+            R2,
+            "auto",
+        ),
+        (
+            "https://s3.eu-central-003.backblazeb2.com",
+            "https://s3.eu-central-003.backblazeb2.com",
+            BACKBLAZE,
+            "us-east-1",
+        ),
+        ("https://s3.wasabisys.com", "https://s3.wasabisys.com", WASABI, "us-east-1"),
+        ("https://amazonaws.com.evil.example", "https://amazonaws.com.evil.example", GENERIC, None),
+        ("https://evilamazonaws.com", "https://evilamazonaws.com", GENERIC, None),
+    ],
+)
+def test_endpoints_users_name(
+    endpoint: str, origin: str, dialect: object, signs: str | None
+) -> None:
+    found = address(s3(endpoint))
+    assert (found.origin, found.dialect) == (origin, dialect)
+    assert found.region == (signs or "us-east-1")
+    assert not found.trusted
+
+
+def test_a_region_given_beats_the_one_in_the_host() -> None:
+    found = address(s3("https://s3.eu-west-1.amazonaws.com", region="eu-west-2"))
+    assert found.region == "eu-west-2"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("s3.example.com", "begin with https"),
+        ("s3.example.com:9000", "begin with https"),
+        ("//s3.example.com", "begin with https"),
+        ("ftp://s3.example.com", "begin with https"),
+        ("http://s3.example.com", "SLURPER_ALLOW_HTTP"),
+        ("https://", "name a host"),
+        ("https://:443", "name a host"),
+        ("https://user:pass@s3.example.com", "user name"),
+        ("https://s3.example.com?x=1", "query"),
+        ("https://s3.example.com?", "query"),
+        ("https://s3.example.com#", "fragment"),
+        ("https://s3.example.com/other", "without a path"),
+        ("https://s3.example.com/bkt/prefix", "without a path"),
+        ("https://s3.example.com:99999", "no URL"),
+        ("https://s3.example.com:port", "no URL"),
+        ("https://[::1", "no URL"),
+        ("https://s3.exam ple.com", "without spaces"),
+        ("https://s3.exa\nmple.com", "printable ASCII"),
+        ("https://s3.exämple.com", "printable ASCII"),
+        ("https://s3.example.com\\@evil.example", "user name"),
+        ("https://s3..example.com", "name a host"),
+        ("https://%65vil.example", "name a host"),
+        ("", "begin with https"),
+    ],
+)
+def test_endpoints_that_are_refused(endpoint: str, reason: str) -> None:
+    with pytest.raises(errors.InvalidField, match=reason) as refused:
+        address(s3(endpoint))
+    assert refused.value.pointer == "/endpoint"
+
+
+def test_plain_http_where_the_operator_allows_it() -> None:
+    found = address(s3("http://127.0.0.1:9000"), allow_http=True)
+    assert (found.origin, found.trusted) == ("http://127.0.0.1:9000", False)
+    assert address(s3("http://h:80"), allow_http=True).origin == "http://h"
+
+
+@pytest.mark.parametrize("region", ["eu west", "a/b", "x" * 65, "", "é"])
+def test_regions_that_are_refused(region: str) -> None:
+    with pytest.raises(errors.InvalidField) as refused:
+        address(s3(region=region))
+    assert refused.value.pointer == "/region"
+
+
+def test_google_is_said_to_be_missing() -> None:
+    location = Location(vendor=Vendor.GCS, bucket="bkt")
+    credentials = GcsCredentials(client_email="e", private_key="k")
+    with pytest.raises(errors.InvalidField, match="not available in this version") as refused:
+        resolve(location, credentials, account_id=ACCOUNT, settings=settings())
+    assert refused.value.pointer == "/vendor"
+
+
+def test_credentials_must_fit_the_vendor() -> None:
+    credentials = GcsCredentials(client_email="e", private_key="k")
+    with pytest.raises(errors.InvalidField) as refused:
+        resolve(s3(), credentials, account_id=ACCOUNT, settings=settings())
+    assert refused.value.pointer == "/secret"
+
+
+async def test_an_address_opens_without_a_request() -> None:
+    store = open_store(address(s3()), TransportOptions())
+    assert store.dialect is AWS
+    await store.close()
+
+
+def test_domains_are_matched_whole() -> None:
+    assert of_host("S3.amazonaws.com.") is AWS
+    assert of_host("notamazonaws.com") is GENERIC

@@ -1,0 +1,774 @@
+"""S3 requests as they go on the wire, and answers no well-behaved test server would give."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from slurper import errors
+from slurper.http import client as http_client
+from slurper.http.client import TransportOptions
+from slurper.objectstore import checksums, dialects
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, Part, StoreAddress
+from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.s3 import S3ObjectStore
+from slurper.secrets import GcsCredentials, S3Credentials
+from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
+
+OPTIONS = TransportOptions(
+    connect_timeout_seconds=5, idle_timeout_seconds=5, request_retries=3, max_connections=4
+)
+PAIR = S3Credentials(access_key_id="AK", secret_access_key="SK-secret", session_token="ST-secret")
+PLAIN = replace(dialects.GENERIC, checksum=None)
+NONE = ObjectHeaders()
+
+Open = Callable[..., Awaitable[tuple[S3ObjectStore, ScriptedServer]]]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "BACKOFF_BASE_SECONDS", 0.001)
+
+
+@pytest.fixture
+async def open_s3() -> AsyncIterator[Open]:
+    """`open_s3(*responses, dialect=…)` opens a store whose server gives these answers in turn."""
+    opened: list[tuple[S3ObjectStore, ScriptedServer]] = []
+
+    async def start(
+        *responses: bytes,
+        dialect: Dialect = PLAIN,
+        script: Script | None = None,
+        clock: Callable[[], float] = time.time,
+        options: TransportOptions = OPTIONS,
+    ) -> tuple[S3ObjectStore, ScriptedServer]:
+        server = ScriptedServer(script or in_turn(*responses))
+        await server.start()
+        address = StoreAddress(
+            origin=server.origin,
+            bucket="bkt",
+            region="us-east-1",
+            dialect=dialect,
+            credentials=PAIR,
+            trusted=True,
+        )
+        opened.append((S3ObjectStore(address, options, clock=clock), server))
+        return opened[-1]
+
+    yield start
+    for store, server in opened:
+        await store.close()
+        await server.stop()
+        assert server.failures == []
+
+
+def in_turn(*responses: bytes) -> Script:
+    """One answer per request, over however many connections they come."""
+    left = list(responses)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(left.pop(0) if len(left) > 1 else left[0])
+
+    return script
+
+
+def found(body: bytes = b"", *headers: str, status: str = "200 OK") -> bytes:
+    known = ('ETag: "e"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT")
+    return answer(body, *known, *headers, status=status)
+
+
+def error(status: str, code: str, *headers: str, more: str = "") -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>m</Message>{more}</Error>".encode()
+    return answer(body, "Content-Type: application/xml", *headers, status=status)
+
+
+def listed(*keys: str) -> bytes:
+    rows = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    flag = "<IsTruncated>false</IsTruncated>"
+    return answer(f"<ListBucketResult>{flag}{rows}</ListBucketResult>".encode())
+
+
+def headers_of(server: ScriptedServer, index: int = -1) -> dict[str, str]:
+    lines = server.requests[index].head.decode("latin-1").split("\r\n")[1:]
+    pairs = (line.partition(": ") for line in lines if line)
+    return {name.lower(): value for name, _, value in pairs}
+
+
+def line_of(server: ScriptedServer, index: int = -1) -> str:
+    return server.requests[index].line.decode()
+
+
+# What goes out
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("a//b", "/bkt/a//b"),
+        ("/lead", "/bkt//lead"),
+        ("dir/", "/bkt/dir/"),
+        ("a/../b", "/bkt/a/../b"),
+        ("a/./b", "/bkt/a/./b"),
+        ("..", "/bkt/.."),
+        ("x y+%25&=?#", "/bkt/x%20y%2B%2525%26%3D%3F%23"),
+        ("ü", "/bkt/%C3%BC"),
+        ("u\u0308", "/bkt/u%CC%88"),
+        ("😀", "/bkt/%F0%9F%98%80"),
+        ("\x01", "/bkt/%01"),
+        ("new\nline", "/bkt/new%0Aline"),
+        ("-_.~", "/bkt/-_.~"),
+        ("odd\udcff", "/bkt/odd%FF"),
+    ],
+)
+async def test_keys_go_out_byte_for_byte(open_s3: Open, key: str, path: str) -> None:
+    store, server = await open_s3(found(b"body"))
+    await store.get(key)
+    assert line_of(server) == f"GET {path} HTTP/1.1"
+
+
+async def test_a_get_asks_for_what_is_stored_and_nothing_else(open_s3: Open) -> None:
+    store, server = await open_s3(found(b"body"))
+    await store.get("k", if_match='"e"')
+    sent = headers_of(server)
+    assert (sent["if-match"], sent["x-amz-checksum-mode"]) == ('"e"', "ENABLED")
+    assert sent["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    assert sent["x-amz-security-token"] == "ST-secret"
+    assert sent["host"] == f"127.0.0.1:{server.port}"
+    assert not {"accept-encoding", "accept", "range", "content-type"} & sent.keys()
+
+
+async def test_an_empty_etag_is_no_condition(open_s3: Open) -> None:
+    store, server = await open_s3(found(b"body"))
+    await store.get("k", if_match="")
+    assert "if-match" not in headers_of(server)
+
+
+async def test_an_empty_key_would_be_the_bucket(open_s3: Open) -> None:
+    store, server = await open_s3(found())
+    with pytest.raises(errors.ConfigurationError):
+        await store.put("", Body([]), NONE)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "header"),
+    [
+        (Algorithm.CRC64NVME, "x-amz-checksum-crc64nvme"),
+        (Algorithm.CRC32C, "x-amz-checksum-crc32c"),
+        (Algorithm.CRC32, "x-amz-checksum-crc32"),
+        (Algorithm.MD5, "content-md5"),
+    ],
+)
+async def test_every_put_brings_a_checksum(
+    open_s3: Open, algorithm: Algorithm, header: str
+) -> None:
+    store, server = await open_s3(found(), dialect=replace(PLAIN, checksum=algorithm))
+    headers = ObjectHeaders({"content-type": "a/b", "expires": "0"}, {"who": "Ã¼"})
+    assert await store.put("k", Body([b"1234", b"56789"]), headers) == '"e"'
+    sent = headers_of(server)
+    assert sent[header] == checksums.encode(algorithm, [b"123456789"])
+    assert header in sent["authorization"]
+    assert (sent["content-type"], sent["expires"], sent["x-amz-meta-who"]) == ("a/b", "0", "Ã¼")
+    assert server.requests[0].body == b"123456789"
+    assert "if-none-match" not in sent
+
+
+async def test_an_object_without_content_type_is_put_without(open_s3: Open) -> None:
+    store, server = await open_s3(found())
+    await store.put("k", Body([b"x"]), NONE)
+    assert "content-type" not in headers_of(server)
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+async def test_if_absent_where_the_store_knows_conditions(
+    open_s3: Open, *, conditional: bool
+) -> None:
+    store, server = await open_s3(found(), dialect=replace(PLAIN, conditional_put=conditional))
+    await store.put("k", Body([]), NONE, if_absent=True)
+    assert headers_of(server).get("if-none-match") == ("*" if conditional else None)
+
+
+async def test_a_listing_is_asked_for_by_key_not_by_token(open_s3: Open) -> None:
+    store, server = await open_s3(listed())
+    await store.list_page(prefix="p/ü", start_after="p/ü+ \udcff", max_keys=7)
+    assert line_of(server) == (
+        "GET /bkt?encoding-type=url&list-type=2&max-keys=7&prefix=p%2F%C3%BC"
+        "&start-after=p%2F%C3%BC%2B%20%FF HTTP/1.1"
+    )
+
+
+async def test_stores_that_mishandle_encoding_are_not_asked_for_it(open_s3: Open) -> None:
+    store, server = await open_s3(listed(), dialect=dialects.DIGITALOCEAN)
+    await store.list_page()
+    assert line_of(server) == "GET /bkt?list-type=2&max-keys=1000 HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("origin", "bucket", "authority", "path"),
+    [
+        ("https://s3.us-east-1.amazonaws.com", "bkt", "bkt.s3.us-east-1.amazonaws.com", "/k"),
+        ("https://s3.us-east-1.amazonaws.com", "b.kt", "s3.us-east-1.amazonaws.com", "/b.kt/k"),
+        ("https://s3.us-east-1.amazonaws.com", "Bkt", "s3.us-east-1.amazonaws.com", "/Bkt/k"),
+        ("http://127.0.0.1:9000", "bkt", "127.0.0.1:9000", "/bkt/k"),
+        ("http://[::1]:9000", "bkt", "[::1]:9000", "/bkt/k"),
+    ],
+)
+async def test_the_bucket_stands_in_the_host_where_it_can(
+    origin: str, bucket: str, authority: str, path: str
+) -> None:
+    address = StoreAddress(
+        origin=origin, bucket=bucket, region="us-east-1", dialect=dialects.AWS, credentials=PAIR
+    )
+    store = S3ObjectStore(address, OPTIONS)
+    assert store._target("k") == path
+    assert store._signer._fixed["host"] == authority
+    await store.close()
+
+
+async def test_only_a_key_pair_opens_an_s3_store() -> None:
+    address = StoreAddress(
+        origin="https://h",
+        bucket="b",
+        region="r",
+        dialect=PLAIN,
+        credentials=GcsCredentials(client_email="e", private_key="k"),
+    )
+    with pytest.raises(errors.ConfigurationError):
+        S3ObjectStore(address, OPTIONS)
+
+
+# What comes back from GET and HEAD
+
+
+@pytest.mark.parametrize(
+    ("header", "wrong"),
+    [
+        ("x-amz-checksum-crc64nvme", True),
+        ("x-amz-checksum-crc32c", True),
+        ("x-amz-checksum-crc32", True),
+        ("x-amz-checksum-sha256", False),
+    ],
+)
+async def test_the_sources_own_checksum_is_compared(
+    open_s3: Open, header: str, *, wrong: bool
+) -> None:
+    store, _ = await open_s3(found(b"body", f"{header}: AAAAAA=="))
+    if not wrong:
+        assert (await store.get("k")).body.length == 4
+        return
+    with pytest.raises(errors.IntegrityError, match=header):
+        await store.get("k")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("x-amz-checksum-crc32c: AAAAAA==-3",),
+        ("x-amz-checksum-crc32c: AAAAAA==", "x-amz-checksum-type: COMPOSITE"),
+    ],
+)
+async def test_a_checksum_of_checksums_is_not(open_s3: Open, headers: tuple[str, ...]) -> None:
+    store, _ = await open_s3(found(b"body", *headers))
+    assert bytes((await store.get("k")).body) == b"body"
+
+
+async def test_a_right_checksum_passes(open_s3: Open) -> None:
+    value = checksums.encode(Algorithm.CRC64NVME, [b"body"])
+    store, _ = await open_s3(found(b"body", f"x-amz-checksum-crc64nvme: {value}"))
+    assert bytes((await store.get("k")).body) == b"body"
+
+
+async def test_a_range_is_asked_for_and_verified(open_s3: Open) -> None:
+    part = found(b"cde", "Content-Range: bytes 2-4/10", status="206 Partial Content")
+    store, server = await open_s3(part)
+    download = await store.get("k", byte_range=ByteRange(2, 5))
+    assert bytes(download.body) == b"cde"
+    assert download.stored.meta.size == 10
+    sent = headers_of(server)
+    assert sent["range"] == "bytes=2-4"
+    assert "x-amz-checksum-mode" not in sent
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        found(b"abcde"),
+        found(b"cde", status="206 Partial Content"),
+        found(b"cde", "Content-Range: bytes 2-4/*", status="206 Partial Content"),
+        found(b"cde", "Content-Range: bytes 3-5/10", status="206 Partial Content"),
+        found(b"cdef", "Content-Range: bytes 2-4/10", status="206 Partial Content"),
+        found(b"cd", "Content-Range: bytes 2-3/4", status="206 Partial Content"),
+    ],
+)
+async def test_another_range_than_asked_for_is_refused(open_s3: Open, response: bytes) -> None:
+    store, _ = await open_s3(response)
+    with pytest.raises(errors.IntegrityError):
+        await store.get("k", byte_range=ByteRange(2, 5))
+
+
+async def test_the_whole_object_may_come_for_a_range_that_is_all_of_it(open_s3: Open) -> None:
+    store, _ = await open_s3(found(b"abcde"))
+    assert (await store.get("k", byte_range=ByteRange(0, 5))).stored.meta.size == 5
+
+
+async def test_a_part_that_was_not_asked_for_is_refused(open_s3: Open) -> None:
+    part = found(b"cde", "Content-Range: bytes 2-4/10", status="206 Partial Content")
+    store, _ = await open_s3(part)
+    with pytest.raises(errors.StoreError, match="part"):
+        await store.get("k")
+
+
+async def test_a_body_cut_short_is_read_again(open_s3: Open) -> None:
+    connections = 0
+
+    async def cut_once(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        await peer.request()
+        whole = found(b"x" * 1000)
+        await peer.send(whole if connections > 1 else whole[:-500])
+
+    store, server = await open_s3(script=cut_once)
+    assert (await store.get("k")).body.length == 1000
+    assert len(server.requests) == 2
+    assert store.statistics.retries == 1
+
+
+async def test_metadata_no_header_can_hold_is_not_lost_in_silence(open_s3: Open) -> None:
+    store, _ = await open_s3(found(b"body", "x-amz-missing-meta: 2"))
+    with pytest.raises(errors.StoreError, match="2 of its metadata"):
+        await store.get("k")
+
+
+async def test_stored_bytes_are_never_unpacked(open_s3: Open) -> None:
+    store, _ = await open_s3(found(b"\x1f\x8bnot really gzip", "Content-Encoding: gzip"))
+    download = await store.get("k")
+    assert bytes(download.body) == b"\x1f\x8bnot really gzip"
+    assert download.stored.headers.content == {"content-encoding": "gzip"}
+
+
+async def test_a_head_without_a_size_is_refused(open_s3: Open) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b'HTTP/1.1 200 OK\r\nETag: "e"\r\n\r\n')
+
+    store, _ = await open_s3(script=script)
+    with pytest.raises(errors.StoreError, match="no size"):
+        await store.head("k")
+
+
+async def test_a_refused_head_is_explained_by_a_get(open_s3: Open) -> None:
+    silent = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    store, server = await open_s3(silent, error("403 Forbidden", "ExpiredToken"))
+    with pytest.raises(errors.CredentialsRejected):
+        await store.head("k")
+    assert headers_of(server)["range"] == "bytes=0-0"
+
+
+async def test_a_head_that_alone_is_forbidden_stays_so(open_s3: Open) -> None:
+    silent = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    store, _ = await open_s3(silent, found(b"x", status="206 Partial Content"))
+    with pytest.raises(errors.AccessDenied):
+        await store.head("k")
+
+
+# Listings
+
+
+async def test_an_error_that_came_with_a_success(open_s3: Open) -> None:
+    store, server = await open_s3(error("200 OK", "InternalError"), listed("a"))
+    assert (await store.list_page()).objects[0].key == "a"
+    assert len(server.requests) == 2
+
+
+async def test_a_lasting_error_that_came_with_a_success(open_s3: Open) -> None:
+    store, _ = await open_s3(error("200 OK", "AccessDenied"))
+    with pytest.raises(errors.AccessDenied):
+        await store.list_page()
+
+
+async def test_a_listing_without_end_is_refused(
+    open_s3: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurper.objectstore.listing.MAX_DOCUMENT_BYTES", 1000)
+    store, _ = await open_s3(answer(b"<ListBucketResult>" + b" " * 2000))
+    with pytest.raises(errors.ListingError, match="too large"):
+        await store.list_page()
+
+
+# Checksums of what was written
+
+
+async def test_the_store_must_hold_what_was_sent(open_s3: Open) -> None:
+    store, _ = await open_s3(
+        found(b"", "x-amz-checksum-crc32c: AAAAAA=="), dialect=dialects.GENERIC
+    )
+    with pytest.raises(errors.IntegrityError, match="the store holds"):
+        await store.put("k", Body([b"x"]), NONE)
+    with pytest.raises(errors.IntegrityError, match="the store holds"):
+        await store.put_part("k", "u", 1, Body([b"x"]))
+
+
+# Second chances
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("400 Bad Request", "RequestTimeout"),
+        ("409 Conflict", "ConditionalRequestConflict"),
+        ("409 Conflict", "OperationAborted"),
+        ("503 Slow Down", "SlowDown"),
+        ("500 Internal Server Error", "InternalError"),
+    ],
+)
+async def test_what_may_pass_is_tried_again(open_s3: Open, status: str, code: str) -> None:
+    store, server = await open_s3(error(status, code), found())
+    assert await store.put("k", Body([b"x"]), NONE, if_absent=True) == '"e"'
+    assert [request.body for request in server.requests] == [b"x", b"x"]
+
+
+async def test_what_will_not_pass_is_not(open_s3: Open) -> None:
+    store, server = await open_s3(error("400 Bad Request", "EntityTooLarge"))
+    with pytest.raises(errors.StoreError, match="EntityTooLarge"):
+        await store.put("k", Body([b"x"]), NONE)
+    assert len(server.requests) == 1
+
+
+async def test_a_refused_condition_tells_how_often_it_was_sent(open_s3: Open) -> None:
+    store, _ = await open_s3(
+        error("500 Oops", "InternalError"), error("412 Precondition Failed", "PreconditionFailed")
+    )
+    with pytest.raises(errors.PreconditionFailed) as refused:
+        await store.put("k", Body([b"x"]), NONE, if_absent=True)
+    assert refused.value.retries == 1
+
+
+async def test_an_objects_content_is_never_taken_for_an_error(open_s3: Open) -> None:
+    body = b"<Error><Code>InternalError</Code></Error>"
+    store, server = await open_s3(found(body))
+    assert bytes((await store.get("k")).body) == body
+    assert len(server.requests) == 1
+
+
+async def test_errors_hold_no_secret(open_s3: Open) -> None:
+    response = error("400 Bad Request", "InvalidToken", more="<Token0>ST-secret</Token0>")
+    store, _ = await open_s3(response.replace(b"<Message>m", b"<Message>ST-secret SK-secret!"))
+    with pytest.raises(errors.CredentialsRejected) as refused:
+        await store.get("k")
+    assert "secret" not in str(refused.value)
+
+
+def http_time(seconds: float) -> str:
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(seconds))
+
+
+def amz_time(seconds: float) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+
+
+async def test_a_clock_that_is_off_is_corrected_by_the_stores(open_s3: Open) -> None:
+    wrong, right = 1_700_000_000.0, 1_700_003_600.0
+    skewed = error("403 Forbidden", "RequestTimeTooSkewed", f"Date: {http_time(right)}")
+    store, server = await open_s3(skewed, found(b"body"), clock=lambda: wrong)
+    await store.get("k")
+    await store.get("k")
+    dates = [headers_of(server, index)["x-amz-date"] for index in range(3)]
+    assert dates == [amz_time(wrong), amz_time(right), amz_time(right)]
+
+
+async def test_a_clock_that_is_off_is_corrected_for_a_silent_head(open_s3: Open) -> None:
+    wrong, right = 1_700_000_000.0, 1_700_003_600.0
+    silent = f"HTTP/1.1 403 Forbidden\r\nDate: {http_time(right)}\r\nContent-Length: 0\r\n\r\n"
+    store, server = await open_s3(silent.encode(), found(b""), clock=lambda: wrong)
+    assert (await store.head("k")).meta.size == 0
+    assert headers_of(server)["x-amz-date"] == amz_time(right)
+
+
+async def test_a_store_that_calls_a_right_clock_wrong_is_not_asked_again(open_s3: Open) -> None:
+    now = 1_700_000_000.0
+    skewed = error("403 Forbidden", "RequestTimeTooSkewed", f"Date: {http_time(now)}")
+    store, server = await open_s3(skewed, clock=lambda: now)
+    with pytest.raises(errors.CredentialsRejected):
+        await store.get("k")
+    assert len(server.requests) == 1
+
+
+# Regions
+
+
+MALFORMED = error(
+    "400 Bad Request", "AuthorizationHeaderMalformed", more="<Region>eu-west-9</Region>"
+)
+
+
+async def test_the_region_a_store_names_signs_from_then_on(open_s3: Open) -> None:
+    store, server = await open_s3(MALFORMED, found(b"body"))
+    await store.get("k")
+    await store.get("k")
+    regions = [
+        headers_of(server, index)["authorization"].split("/")[2]
+        for index in range(len(server.requests))
+    ]
+    assert regions == ["us-east-1", "eu-west-9", "eu-west-9"]
+    assert store.statistics.requests == 3
+
+
+async def test_a_region_is_followed_once(open_s3: Open) -> None:
+    other = MALFORMED.replace(b"eu-west-9", b"eu-west-8")
+    store, server = await open_s3(MALFORMED, other)
+    for _ in range(2):
+        with pytest.raises(errors.CredentialsRejected, match="set that region"):
+            await store.get("k")
+    assert len(server.requests) == 3
+
+
+async def test_a_redirect_elsewhere_is_not_followed(open_s3: Open) -> None:
+    moved = error(
+        "301 Moved Permanently",
+        "PermanentRedirect",
+        "Location: http://evil.example/",
+        "x-amz-bucket-region: eu-west-9",
+    )
+    # An Amazon bucket at an address that is not one of Amazon's regions.
+    store, server = await open_s3(moved, dialect=dialects.AWS)
+    with pytest.raises(errors.NoSuchBucket, match="eu-west-9: set that region"):
+        await store.get("k")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("https://s3.us-east-1.amazonaws.com", "https://s3.eu-west-9.amazonaws.com"),
+        ("https://s3.amazonaws.com", "https://s3.eu-west-9.amazonaws.com"),
+        ("https://s3-fips.us-east-1.amazonaws.com", None),
+        ("https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", None),
+    ],
+)
+async def test_amazons_own_hosts_are_changed_for_a_region(
+    origin: str, expected: str | None
+) -> None:
+    address = StoreAddress(
+        origin=origin, bucket="bkt", region="us-east-1", dialect=dialects.AWS, credentials=PAIR
+    )
+    store = S3ObjectStore(address, OPTIONS)
+    assert store._origin_in("eu-west-9") == expected
+    await store.close()
+
+
+async def test_a_hint_that_is_no_region_is_not_followed(open_s3: Open) -> None:
+    evil = MALFORMED.replace(b"eu-west-9", b"evil.ex/x")
+    store, server = await open_s3(evil)
+    with pytest.raises(errors.CredentialsRejected):
+        await store.get("k")
+    assert len(server.requests) == 1
+
+
+# Multipart uploads
+
+CREATED = (
+    b"<InitiateMultipartUploadResult><UploadId>u/+id</UploadId></InitiateMultipartUploadResult>"
+)
+PARTS = [
+    Part(
+        1, 3, '"900150983cd24fb0d6963f7d28e17f72"', checksums.encode(Algorithm.CRC64NVME, [b"abc"])
+    ),
+    Part(
+        2, 2, '"5a446ee8b1ca5ea5a58a7a5a3eb2a3e9"', checksums.encode(Algorithm.CRC64NVME, [b"de"])
+    ),
+]
+WHOLE = checksums.encode(Algorithm.CRC64NVME, [b"abcde"])
+
+
+def completed(*, etag: str = '"x-2"', more: str = "") -> bytes:
+    return answer(
+        f'<?xml version="1.0"?>\n<CompleteMultipartUploadResult><ETag>{etag}</ETag>{more}'
+        "</CompleteMultipartUploadResult>".encode()
+    )
+
+
+async def test_an_upload_from_creation_to_completion(open_s3: Open) -> None:
+    created = answer(CREATED, "x-amz-checksum-type: FULL_OBJECT")
+    store, server = await open_s3(created, found(), found(), completed(), dialect=dialects.AWS)
+    headers = ObjectHeaders({"content-type": "a/b", "expires": "0"}, {"m": "1"})
+    upload = await store.create_upload("k", headers)
+    assert upload == "u/+id"
+    sent = headers_of(server)
+    assert line_of(server) == "POST /bkt/k?uploads= HTTP/1.1"
+    assert (sent["content-type"], sent["expires"], sent["x-amz-meta-m"]) == ("a/b", "0", "1")
+    assert sent["x-amz-checksum-algorithm"] == "CRC64NVME"
+    assert sent["x-amz-checksum-type"] == "FULL_OBJECT"
+
+    parts = [
+        await store.put_part("k", upload, 1, Body([b"abc"])),
+        await store.put_part("k", upload, 2, Body([b"de"])),
+    ]
+    assert line_of(server) == "PUT /bkt/k?partNumber=2&uploadId=u%2F%2Bid HTTP/1.1"
+    assert headers_of(server)["x-amz-checksum-crc64nvme"] == parts[1].checksum
+    assert parts[1] == Part(2, 2, '"e"', PARTS[1].checksum)
+
+    assert await store.complete_upload("k", upload, parts, if_absent=True) == '"x-2"'
+    sent = headers_of(server)
+    assert line_of(server) == "POST /bkt/k?uploadId=u%2F%2Bid HTTP/1.1"
+    assert sent["x-amz-checksum-crc64nvme"] == WHOLE
+    assert sent["x-amz-mp-object-size"] == "5"
+    assert sent["if-none-match"] == "*"
+    assert f"<ChecksumCRC64NVME>{PARTS[0].checksum}<".encode() in server.requests[-1].body
+
+
+async def test_a_store_that_joins_checksums_otherwise_is_not_given_the_whole(
+    open_s3: Open,
+) -> None:
+    created = answer(CREATED, "x-amz-checksum-type: COMPOSITE")
+    more = "<ChecksumCRC64NVME>abc=-2</ChecksumCRC64NVME><ChecksumType>COMPOSITE</ChecksumType>"
+    store, server = await open_s3(created, completed(more=more), dialect=dialects.R2)
+    upload = await store.create_upload("k", NONE)
+    await store.complete_upload("k", upload, PARTS)
+    assert "x-amz-checksum-crc64nvme" not in headers_of(server)
+
+
+async def test_the_whole_must_be_made_of_the_parts(open_s3: Open) -> None:
+    more = "<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
+    store, _ = await open_s3(completed(more=more), dialect=dialects.R2)
+    with pytest.raises(errors.IntegrityError, match="the parts make"):
+        await store.complete_upload("k", "u", PARTS)
+
+
+async def test_parts_verified_by_md5_declare_no_algorithm(open_s3: Open) -> None:
+    dialect = replace(PLAIN, checksum=Algorithm.MD5)
+    store, server = await open_s3(answer(CREATED), found(), completed(), dialect=dialect)
+    upload = await store.create_upload("k", NONE)
+    assert "x-amz-checksum-algorithm" not in headers_of(server)
+    part = await store.put_part("k", upload, 1, Body([b"abc"]))
+    assert part.checksum == ""
+    assert headers_of(server)["content-md5"] == "kAFQmDzST7DWlj99KOF/cg=="
+    await store.complete_upload("k", upload, [part])
+    assert b"Checksum" not in server.requests[-1].body
+
+
+async def test_creation_is_not_repeated_when_its_fate_is_unknown(open_s3: Open) -> None:
+    async def hang_up(peer: Peer) -> None:
+        await peer.request()
+
+    store, server = await open_s3(script=hang_up)
+    with pytest.raises(errors.TransportError):
+        await store.create_upload("k", NONE)
+    assert len(server.requests) == 1
+
+
+async def test_creation_must_name_an_upload(open_s3: Open) -> None:
+    store, _ = await open_s3(answer(b"<html/>"))
+    with pytest.raises(errors.StoreError, match="no upload id"):
+        await store.create_upload("k", NONE)
+
+
+async def test_completion_waits_for_the_result_behind_blanks(open_s3: Open) -> None:
+    blanks = answer(b"\n" * 20 + completed().split(b"\r\n\r\n", 1)[1])
+    store, _ = await open_s3(blanks)
+    assert await store.complete_upload("k", "u", PARTS) == '"x-2"'
+
+
+async def test_a_passing_error_in_a_success_is_completed_again(open_s3: Open) -> None:
+    store, server = await open_s3(error("200 OK", "InternalError"), completed())
+    assert await store.complete_upload("k", "u", PARTS) == '"x-2"'
+    assert len(server.requests) == 2
+
+
+async def test_a_lasting_error_in_a_success_is_an_error(open_s3: Open) -> None:
+    store, _ = await open_s3(error("200 OK", "InvalidPart"))
+    with pytest.raises(errors.StoreError, match="InvalidPart"):
+        await store.complete_upload("k", "u", PARTS)
+
+
+GONE = error("404 Not Found", "NoSuchUpload")
+EXISTS = error("412 Precondition Failed", "PreconditionFailed")
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+JOINED = hashlib.md5(bytes.fromhex("".join(part.etag.strip('"') for part in PARTS)))  # noqa: S324
+MADE_OF_PARTS = f'"{JOINED.hexdigest()}-2"'
+OPAQUE = [replace(part, etag=f'"opaque-{part.number}"') for part in PARTS]
+
+
+def described(etag: str, size: int = 5) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nETag: {etag}\r\nContent-Length: {size}\r\n\r\n".encode()
+
+
+def losing_the_first_answer(*responses: bytes) -> Script:
+    left = [b"", *responses]
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            response = left.pop(0) if len(left) > 1 else left[0]
+            if not response:
+                return
+            await peer.send(response)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("parts", "then", "head"),
+    [
+        (PARTS, GONE, described(MADE_OF_PARTS)),
+        (PARTS, EXISTS, described(MADE_OF_PARTS)),
+        (OPAQUE, GONE, described('"anything-2"')),
+    ],
+)
+async def test_a_completion_whose_answer_was_lost_has_succeeded(
+    open_s3: Open, parts: list[Part], then: bytes, head: bytes
+) -> None:
+    store, server = await open_s3(script=losing_the_first_answer(then, head))
+    etag = head.split(b"ETag: ")[1].split(b"\r\n")[0].decode()
+    assert await store.complete_upload("k", "u", parts, if_absent=True) == etag
+    assert [line.split()[0] for line in map(line_of, [server] * 3, range(3))] == [
+        "POST",
+        "POST",
+        "HEAD",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "head"),
+    [
+        (PARTS, ABSENT),
+        (PARTS, described('"900150983cd24fb0d6963f7d28e17f72"')),
+        (PARTS, described('"900150983cd24fb0d6963f7d28e17f72-2"')),
+        (PARTS, described(MADE_OF_PARTS, size=6)),
+        (OPAQUE, described('"anything-3"')),
+        (OPAQUE, described('"anything-2"', size=6)),
+    ],
+)
+async def test_an_upload_that_is_gone_without_its_object_is_lost(
+    open_s3: Open, parts: list[Part], head: bytes
+) -> None:
+    store, _ = await open_s3(script=losing_the_first_answer(GONE, head))
+    with pytest.raises(errors.NotFound, match="NoSuchUpload"):
+        await store.complete_upload("k", "u", parts)
+
+
+async def test_without_a_lost_answer_only_proof_counts(open_s3: Open) -> None:
+    store, _ = await open_s3(GONE, described('"anything-2"'))
+    with pytest.raises(errors.NotFound):
+        await store.complete_upload("k", "u", OPAQUE)
+    store, _ = await open_s3(GONE, described(MADE_OF_PARTS))
+    assert await store.complete_upload("k", "u", PARTS) == MADE_OF_PARTS
+
+
+async def test_aborting_what_is_gone_is_no_error(open_s3: Open) -> None:
+    store, server = await open_s3(GONE)
+    await store.abort_upload("k", "u")
+    assert line_of(server) == "DELETE /bkt/k?uploadId=u HTTP/1.1"
+
+
+async def test_aborting_can_fail(open_s3: Open) -> None:
+    store, _ = await open_s3(error("403 Forbidden", "AccessDenied"))
+    with pytest.raises(errors.AccessDenied):
+        await store.abort_upload("k", "u")
