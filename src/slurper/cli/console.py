@@ -10,6 +10,8 @@ from rich.text import Text
 
 from slurper import errors
 
+_UNLIMITED = 10_000
+
 
 def out() -> Console:
     """Standard output, for what was asked for."""
@@ -53,6 +55,12 @@ def shown(key: str) -> str:
     return key if key.isprintable() else json.dumps(key)
 
 
+def print_table(made: Table) -> None:
+    """Print a table as wide as it is: ids and keys stay whole, and can be searched and copied."""
+    wide = Console(width=_UNLIMITED, highlight=False, markup=False, emoji=False)
+    wide.print(made, soft_wrap=True)
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; columns whose name ends in a colon hold numbers."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -61,8 +69,7 @@ def table(*columns: str, title: str | None = None) -> Table:
         made.add_column(
             column.rstrip(":"),
             justify="right" if numeric else "left",
-            no_wrap=numeric,
-            overflow="fold",
+            no_wrap=True,
         )
     return made
 

@@ -250,7 +250,7 @@ def _print_summary(outcome: Outcome) -> None:
     out = console.out()
     again = " (went on with an earlier run)" if outcome.resumed else ""
     out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
-    out.print(table)
+    console.print_table(table)
     for entry in outcome.failures:
         key = console.shown(entry.object_key or "")
         out.print(f"failed: {key}: {entry.message}", soft_wrap=True)

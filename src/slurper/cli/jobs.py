@@ -56,7 +56,10 @@ def list_jobs(
         status = console.status_text(job["status"])
         source, target = _place(job["source"]), _place(job["target"])
         table.add_row(job["id"], status, job["createdAt"], source, target)
-    console.out().print(table if jobs else "no jobs")
+    if jobs:
+        console.print_table(table)
+    else:
+        console.out().print("no jobs")
 
 
 @app.command()
@@ -78,9 +81,10 @@ def show(
         console.print_json(job | {"progress": progress})
         return
     table = console.table("", "")
+    table.show_header = False
     for name, value in _description(job, progress):
         table.add_row(name, value)
-    console.out().print(table)
+    console.print_table(table)
 
 
 @app.command()

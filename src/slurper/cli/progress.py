@@ -74,9 +74,9 @@ class Meter:
         )
 
     def _left(self, now: Snapshot, objects_rate: float) -> str:
-        if now.total is None or not now.total_is_final:
-            return "ETA unknown while the source is being listed"
-        if not objects_rate:
+        if now.total is not None and not now.total_is_final:
+            return "ETA unknown while the source is being counted"
+        if now.total is None or not objects_rate:
             return "ETA unknown"
         return f"ETA {duration(max(now.total - now.objects, 0) / objects_rate)}"
 

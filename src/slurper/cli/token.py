@@ -50,7 +50,10 @@ def list_tokens(*, data_dir: DataDir = None, as_json: Json = False) -> None:
     table = console.table("name", "account", "created")
     for name, account, created in rows:
         table.add_row(name, account or "every account", created)
-    console.out().print(table if rows else "no tokens")
+    if rows:
+        console.print_table(table)
+    else:
+        console.out().print("no tokens")
 
 
 @app.command()

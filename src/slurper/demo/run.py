@@ -193,6 +193,7 @@ class _Demo:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
 
     def _say(self, text: str) -> None:

@@ -48,8 +48,9 @@ def test_a_resumed_job_is_not_credited_with_what_was_there(clock: Clock) -> None
 @pytest.mark.parametrize(
     ("snapshot", "said"),
     [
-        (Snapshot(objects=5), "ETA unknown while the source is being listed"),
+        (Snapshot(objects=5), "ETA unknown"),
         (Snapshot(objects=5, total=7), "5 of 7+ objects"),
+        (Snapshot(objects=5, total=7), "ETA unknown while the source is being counted"),
         (Snapshot(objects=9, total=7), "9 of 9+ objects"),
         (Snapshot(objects=0, total=7, total_is_final=True), "ETA unknown"),
         (Snapshot(objects=5, skipped=2, failed=1), "2 skipped  1 failed"),
