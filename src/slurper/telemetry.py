@@ -54,25 +54,10 @@ def configure_logging(
         raise ValueError(f"{level!r} is not a log level; use debug, info, warning or error")
     output = sys.stderr if stream is None else stream
     readable = output.isatty() if as_json is None else not as_json
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        _without_colours,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        mask_secrets,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # loggers of modules outlive a second configuration
-    )
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _without_colours, *_DESCRIBING],
             processors=_rendering(readable=readable, colours=output.isatty()),
         )
     )
@@ -82,8 +67,19 @@ def configure_logging(
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger of a module; what `configure_logging` sets holds for it at any time."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    """Return the logger of a module: events with fields, handed to the standard library.
+
+    So it obeys whatever `logging` is set to, now or later, and says nothing more than that.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_DESCRIBING,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+    )
     return logger
 
 
@@ -128,6 +124,16 @@ def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(default=str),
     ]
+
+
+_DESCRIBING: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    mask_secrets,
+)
+"""Every record goes through these, whether it is ours or a library's."""
 
 
 class Metrics:

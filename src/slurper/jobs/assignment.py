@@ -27,6 +27,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
+from slurper.database.schema import encode_key
 from slurper.jobs.models import Counts, Job, Location, LogType
 from slurper.objectstore import factory
 from slurper.objectstore.base import StoreAddress
@@ -108,15 +109,22 @@ def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> Ra
 
 
 def keys_within(keys: Sequence[str], slice_: KeyRange) -> tuple[str, ...]:
-    """Those of the ordered `keys` that lie in the slice."""
-    first = 0 if slice_.start_after is None else bisect_right(keys, slice_.start_after)
-    end = len(keys) if slice_.end_at is None else bisect_right(keys, slice_.end_at)
+    """Those of `keys`, which are in UTF-8 byte order, that lie in the slice."""
+    start_after, end_at = slice_.start_after, slice_.end_at
+    first = 0 if start_after is None else _count_up_to(keys, start_after)
+    end = len(keys) if end_at is None else _count_up_to(keys, end_at)
     return tuple(keys[first:end])
 
 
 def replayed_since(created_at: datetime) -> datetime:
     """From when on an object of a replayed slice is the job's own; see the module's text."""
     return created_at.replace(microsecond=0) - CLOCK_ALLOWANCE
+
+
+def _count_up_to(keys: Sequence[str], key: str) -> int:
+    # As bytes: keys that are no valid UTF-8 come with lone surrogates, which Python's comparison
+    # of strings puts elsewhere.
+    return bisect_right(keys, encode_key(key), key=encode_key)
 
 
 def _resolve(

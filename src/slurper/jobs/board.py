@@ -81,7 +81,7 @@ class Board:
         """Take in what the database said about running jobs.
 
         Jobs that a commit changed while the database was read are left as they are, since the
-        board knows newer things about them. Returns whether there were any: read again.
+        board knows newer things about them. Returns whether there were none: else read again.
         """
         found = {work.job.id: work for work in works if work.job.id not in self._touched}
         for job_id in self._jobs.keys() - found.keys() - self._touched:
@@ -89,7 +89,7 @@ class Board:
         for work in found.values():
             self._take_in(work)
         self._forget_the_obvious()
-        return bool(self._touched)
+        return not self._touched
 
     def _take_in(self, work: JobWork) -> None:
         job = work.job

@@ -39,6 +39,9 @@ from slurper.transfer.task import RangeReport, RangeTask
 POLL_SECONDS = 2.0
 """`wake` tells of every change made in this process; this finds what others wrote."""
 
+POLL_AGAIN_SECONDS = 0.2
+"""After a look at the database that a commit overtook."""
+
 HOUSEKEEPING_SECONDS = 60.0
 
 MAX_FAILURES = 8
@@ -53,7 +56,11 @@ _log = telemetry.get_logger(__name__)
 
 
 class Driver:
-    """Runs the jobs of a store on an engine. One driver per database at a time."""
+    """Runs the jobs of a store on an engine.
+
+    One driver per database at a time. It is made when no other drives any more, because it takes
+    jobs created after that moment for its own, and only older ones for possibly half-done.
+    """
 
     def __init__(
         self,
@@ -74,6 +81,7 @@ class Driver:
         self._woken = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._poll_seconds = POLL_SECONDS
         self._housekeeping_at = 0.0
 
     def wake(self) -> None:
@@ -82,7 +90,6 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until `stop` or cancellation, which abandons the tasks under way."""
-        self._board = Board(datetime.now(UTC))
         try:
             while not self._stopping:
                 self._woken.clear()
@@ -125,8 +132,8 @@ class Driver:
         except Exception:
             _log.exception("running jobs cannot be read; tried again soon")
             return
-        if self._board.update(works):
-            self.wake()
+        complete = self._board.update(works)
+        self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
     def _fill(self) -> None:
@@ -147,9 +154,10 @@ class Driver:
         self._fill()
 
     async def _wait(self) -> None:
-        now = time.monotonic()
+        now, seconds = time.monotonic(), self._poll_seconds
         next_at = self._board.next_at(now)
-        seconds = POLL_SECONDS if next_at is None else min(POLL_SECONDS, next_at - now)
+        if next_at is not None:
+            seconds = min(seconds, next_at - now)
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
