@@ -40,9 +40,15 @@ def encode(algorithm: Algorithm, chunks: Sequence[bytes]) -> str:
     return base64.b64encode(value.to_bytes(width, "big")).decode()
 
 
+_HEADERS = {
+    algorithm: "content-md5" if algorithm is Algorithm.MD5 else f"x-amz-checksum-{algorithm}"
+    for algorithm in Algorithm
+}
+
+
 def header_of(algorithm: Algorithm) -> str:
-    """Name of the request header that makes a store verify the checksum."""
-    return "content-md5" if algorithm is Algorithm.MD5 else f"x-amz-checksum-{algorithm}"
+    """Name of the header that makes a store verify the checksum, and in which it repeats it."""
+    return _HEADERS[algorithm]
 
 
 def combine_crc64nvme(parts: Iterable[tuple[str, int]]) -> str:

@@ -219,6 +219,7 @@ class MemoryStore:
         self._admit("PutObject", key)
         if body.length > self._dialect.max_put_bytes:
             raise self._refusal(errors.StoreError, "PutObject", 400, key, code="EntityTooLarge")
+        self._verify(body)
         if if_absent and self._dialect.conditional_put and key in self._entries:
             raise self._refusal(errors.PreconditionFailed, "PutObject", 412, key)
         etag = self.add(key, bytes(body), headers).etag
@@ -240,6 +241,7 @@ class MemoryStore:
         upload = self._upload("UploadPart", key, upload_id)
         if not 1 <= number <= self._dialect.max_parts:
             raise self._refusal(errors.StoreError, "UploadPart", 400, key, code="InvalidArgument")
+        self._verify(body)
         data = bytes(body)
         algorithm = self._dialect.checksum
         declared = algorithm is not None and algorithm is not checksums.Algorithm.MD5
@@ -285,6 +287,14 @@ class MemoryStore:
             insort(self._sorted, key)
         self._entries[key] = _Entry(StoredObject(meta, _copied_headers(headers)), body)
         return meta
+
+    def _verify(self, body: Body) -> None:
+        """Compare the checksum that comes with the bytes with the bytes."""
+        algorithm = self._dialect.checksum
+        if algorithm is None:
+            return
+        if body.checksum(algorithm) != checksums.encode(algorithm, body.chunks):
+            raise errors.IntegrityError(f"the bytes do not have the {algorithm} they came with")
 
     def _find(self, operation: str, key: str) -> _Entry:
         entry = self._entries.get(key)

@@ -6,7 +6,6 @@ is told by `failures`, `listing`, `documents` and `object_headers`, so that here
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,14 @@ from urllib.parse import quote_from_bytes, urlsplit
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, failures, listing, object_headers
+from slurper.objectstore import (
+    checksums,
+    documents,
+    failures,
+    listing,
+    object_headers,
+    verification,
+)
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -34,17 +40,16 @@ from slurper.secrets import S3Credentials
 _KEY_SAFE = "-_.~/"
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
-
-_READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
-"""Of a source's own checksums, those that are cheap to compare; the first one found is."""
 
 _SKEW_TOLERATED_SECONDS = 60.0
 _SKEW_REFUSED_SECONDS = 300.0
 """Stores refuse requests whose date is some minutes off; 15 at AWS."""
 
 _LATE_ERROR_BYTES = 64 * 1024
+_SECRET_CHARACTERS = 8
+"""Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
+_MAX_ANSWER_BYTES = 1 << 20
+"""No answer but a listing or an object is longer."""
 
 
 class S3ObjectStore:
@@ -158,18 +163,21 @@ class S3ObjectStore:
         if byte_range is not None:
             return await self._get_range(key, headers, byte_range)
         headers["x-amz-checksum-mode"] = "ENABLED"
-        response = await self._send("GetObject", Request("GET", self._target(key), headers), key)
+        request = Request("GET", self._target(key), headers)
+        response = await self._send("GetObject", request, key, max_body_bytes=None)
         if response.status != 200:
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body(response.body)
-        _compare_with_announced(response.headers, body)
+        verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
 
     async def _get_range(self, key: str, headers: dict[str, str], wanted: ByteRange) -> Download:
         headers["range"] = f"bytes={wanted.start}-{wanted.end - 1}"
-        response = await self._send("GetObject", Request("GET", self._target(key), headers), key)
+        request = Request("GET", self._target(key), headers)
+        limit = max(len(wanted), _MAX_ANSWER_BYTES)
+        response = await self._send("GetObject", request, key, max_body_bytes=limit)
         body = Body(response.body)
-        size = _whole_size(response, body, wanted)
+        size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
 
     def _described(self, response: Response, operation: str, key: str, size: int) -> StoredObject:
@@ -253,7 +261,7 @@ class S3ObjectStore:
         self._whole_checked.discard(upload_id)
         answer = documents.text_of(response)
         if whole is not None:
-            _compare_whole(answer, whole)
+            verification.compare_whole(answer, whole)
         return documents.element(answer, "ETag")
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
@@ -309,7 +317,7 @@ class S3ObjectStore:
             return None
         if meta.size != sum(part.size for part in parts):
             return None
-        expected = _multipart_etag(parts)
+        expected = verification.multipart_etag(parts)
         if expected is not None:
             return meta.etag if meta.etag.strip('"') == expected else None
         repeated = refusal.retries > 0 and meta.etag.strip('"').endswith(f"-{len(parts)}")
@@ -329,7 +337,7 @@ class S3ObjectStore:
         request: Request,
         key: str | None,
         *,
-        max_body_bytes: int | None = None,
+        max_body_bytes: int | None = _MAX_ANSWER_BYTES,
     ) -> Response:
         region = self._signer.region
         response = await self._client.send(request, max_body_bytes=max_body_bytes)
@@ -340,13 +348,13 @@ class S3ObjectStore:
         return response
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
-        secrets = (self._credentials.secret_access_key, self._credentials.session_token)
+        secret, token = self._credentials.secret_access_key, self._credentials.session_token
         return failures.to_error(
             response,
             operation,
             bucket=self._bucket,
             key=key,
-            hidden=[secret for secret in secrets if secret],
+            hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
         )
 
     def _unusable(
@@ -449,55 +457,3 @@ class S3ObjectStore:
 
 def _quote(key: str) -> str:
     return quote_from_bytes(key.encode("utf-8", "surrogateescape"), _KEY_SAFE)
-
-
-def _whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
-    """The size of the object of which this is the `wanted` range, after checking that it is."""
-    if response.status == 200 and wanted.start == 0 and body.length == len(wanted):
-        return body.length
-    announced = response.headers.get("content-range", "")
-    found = _CONTENT_RANGE.fullmatch(announced)
-    got = (int(found[1]), int(found[2]) + 1) if found else None
-    if response.status != 206 or found is None or got != (wanted.start, wanted.end):
-        raise errors.IntegrityError(
-            f"asked for bytes {wanted.start}-{wanted.end - 1}, got HTTP {response.status} "
-            f"with {announced or 'no content-range'}"
-        )
-    if body.length != len(wanted):
-        raise errors.IntegrityError(f"{body.length} bytes came for {announced}")
-    return int(found[3])
-
-
-def _compare_with_announced(headers: dict[str, str], body: Body) -> None:
-    """Compare with the source's own checksum, where it gives one of the whole object."""
-    if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
-        return
-    for algorithm in _READABLE_CHECKSUMS:
-        name = checksums.header_of(algorithm)
-        announced = headers.get(name)
-        if announced is not None and "-" not in announced:
-            if announced != body.checksum(algorithm):
-                raise errors.IntegrityError(
-                    f"the bytes read have {name} {body.checksum(algorithm)}, the source announces "
-                    f"{announced}"
-                )
-            return
-
-
-def _compare_whole(answer: str, whole: str) -> None:
-    """Compare with the checksum in a CompleteMultipartUploadResult, if it is of the object."""
-    stored = documents.element(answer, "ChecksumCRC64NVME")
-    composite = documents.element(answer, "ChecksumType").upper() == "COMPOSITE"
-    if stored and not composite and "-" not in stored and stored != whole:
-        raise errors.IntegrityError(
-            f"the parts make an object with CRC64NVME {whole}, the store has one with {stored}"
-        )
-
-
-def _multipart_etag(parts: Sequence[Part]) -> str | None:
-    """The ETag S3 gives an object of these parts, where their own ETags are MD5s."""
-    digests = [found[1] for part in parts if (found := _MD5_ETAG.fullmatch(part.etag))]
-    if len(digests) < len(parts):
-        return None
-    joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False)
-    return f"{joined.hexdigest()}-{len(parts)}"

@@ -2,108 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from slurper import errors
-from slurper.http import client as http_client
-from slurper.http.client import TransportOptions
 from slurper.objectstore import checksums, dialects
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, Part, StoreAddress
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.s3 import S3ObjectStore
-from slurper.secrets import GcsCredentials, S3Credentials
-from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
-
-OPTIONS = TransportOptions(
-    connect_timeout_seconds=5, idle_timeout_seconds=5, request_retries=3, max_connections=4
+from slurper.secrets import GcsCredentials
+from tests.unit.http.scripted import Peer, answer
+from tests.unit.objectstore.answers import (
+    NO_HEADERS,
+    OPTIONS,
+    PAIR,
+    PLAIN,
+    Open,
+    error,
+    found,
+    headers_of,
+    line_of,
+    listed,
 )
-PAIR = S3Credentials(access_key_id="AK", secret_access_key="SK-secret", session_token="ST-secret")
-PLAIN = replace(dialects.GENERIC, checksum=None)
-NONE = ObjectHeaders()
-
-Open = Callable[..., Awaitable[tuple[S3ObjectStore, ScriptedServer]]]
-
-
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "BACKOFF_BASE_SECONDS", 0.001)
-
-
-@pytest.fixture
-async def open_s3() -> AsyncIterator[Open]:
-    """`open_s3(*responses, dialect=…)` opens a store whose server gives these answers in turn."""
-    opened: list[tuple[S3ObjectStore, ScriptedServer]] = []
-
-    async def start(
-        *responses: bytes,
-        dialect: Dialect = PLAIN,
-        script: Script | None = None,
-        clock: Callable[[], float] = time.time,
-        options: TransportOptions = OPTIONS,
-    ) -> tuple[S3ObjectStore, ScriptedServer]:
-        server = ScriptedServer(script or in_turn(*responses))
-        await server.start()
-        address = StoreAddress(
-            origin=server.origin,
-            bucket="bkt",
-            region="us-east-1",
-            dialect=dialect,
-            credentials=PAIR,
-            trusted=True,
-        )
-        opened.append((S3ObjectStore(address, options, clock=clock), server))
-        return opened[-1]
-
-    yield start
-    for store, server in opened:
-        await store.close()
-        await server.stop()
-        assert server.failures == []
-
-
-def in_turn(*responses: bytes) -> Script:
-    """One answer per request, over however many connections they come."""
-    left = list(responses)
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(left.pop(0) if len(left) > 1 else left[0])
-
-    return script
-
-
-def found(body: bytes = b"", *headers: str, status: str = "200 OK") -> bytes:
-    known = ('ETag: "e"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT")
-    return answer(body, *known, *headers, status=status)
-
-
-def error(status: str, code: str, *headers: str, more: str = "") -> bytes:
-    body = f"<Error><Code>{code}</Code><Message>m</Message>{more}</Error>".encode()
-    return answer(body, "Content-Type: application/xml", *headers, status=status)
-
-
-def listed(*keys: str) -> bytes:
-    rows = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
-    flag = "<IsTruncated>false</IsTruncated>"
-    return answer(f"<ListBucketResult>{flag}{rows}</ListBucketResult>".encode())
-
-
-def headers_of(server: ScriptedServer, index: int = -1) -> dict[str, str]:
-    lines = server.requests[index].head.decode("latin-1").split("\r\n")[1:]
-    pairs = (line.partition(": ") for line in lines if line)
-    return {name.lower(): value for name, _, value in pairs}
-
-
-def line_of(server: ScriptedServer, index: int = -1) -> str:
-    return server.requests[index].line.decode()
-
 
 # What goes out
 
@@ -153,7 +75,7 @@ async def test_an_empty_etag_is_no_condition(open_s3: Open) -> None:
 async def test_an_empty_key_would_be_the_bucket(open_s3: Open) -> None:
     store, server = await open_s3(found())
     with pytest.raises(errors.ConfigurationError):
-        await store.put("", Body([]), NONE)
+        await store.put("", Body([]), NO_HEADERS)
     assert server.requests == []
 
 
@@ -182,7 +104,7 @@ async def test_every_put_brings_a_checksum(
 
 async def test_an_object_without_content_type_is_put_without(open_s3: Open) -> None:
     store, server = await open_s3(found())
-    await store.put("k", Body([b"x"]), NONE)
+    await store.put("k", Body([b"x"]), NO_HEADERS)
     assert "content-type" not in headers_of(server)
 
 
@@ -191,7 +113,7 @@ async def test_if_absent_where_the_store_knows_conditions(
     open_s3: Open, *, conditional: bool
 ) -> None:
     store, server = await open_s3(found(), dialect=replace(PLAIN, conditional_put=conditional))
-    await store.put("k", Body([]), NONE, if_absent=True)
+    await store.put("k", Body([]), NO_HEADERS, if_absent=True)
     assert headers_of(server).get("if-none-match") == ("*" if conditional else None)
 
 
@@ -313,6 +235,12 @@ async def test_another_range_than_asked_for_is_refused(open_s3: Open, response: 
         await store.get("k", byte_range=ByteRange(2, 5))
 
 
+async def test_a_store_that_ignores_ranges_does_not_fill_memory(open_s3: Open) -> None:
+    store, _ = await open_s3(found(b"x" * (3 << 20)))
+    with pytest.raises(errors.IntegrityError):
+        await store.get("k", byte_range=ByteRange(0, 5))
+
+
 async def test_the_whole_object_may_come_for_a_range_that_is_all_of_it(open_s3: Open) -> None:
     store, _ = await open_s3(found(b"abcde"))
     assert (await store.get("k", byte_range=ByteRange(0, 5))).stored.meta.size == 5
@@ -411,7 +339,7 @@ async def test_the_store_must_hold_what_was_sent(open_s3: Open) -> None:
         found(b"", "x-amz-checksum-crc32c: AAAAAA=="), dialect=dialects.GENERIC
     )
     with pytest.raises(errors.IntegrityError, match="the store holds"):
-        await store.put("k", Body([b"x"]), NONE)
+        await store.put("k", Body([b"x"]), NO_HEADERS)
     with pytest.raises(errors.IntegrityError, match="the store holds"):
         await store.put_part("k", "u", 1, Body([b"x"]))
 
@@ -431,14 +359,14 @@ async def test_the_store_must_hold_what_was_sent(open_s3: Open) -> None:
 )
 async def test_what_may_pass_is_tried_again(open_s3: Open, status: str, code: str) -> None:
     store, server = await open_s3(error(status, code), found())
-    assert await store.put("k", Body([b"x"]), NONE, if_absent=True) == '"e"'
+    assert await store.put("k", Body([b"x"]), NO_HEADERS, if_absent=True) == '"e"'
     assert [request.body for request in server.requests] == [b"x", b"x"]
 
 
 async def test_what_will_not_pass_is_not(open_s3: Open) -> None:
     store, server = await open_s3(error("400 Bad Request", "EntityTooLarge"))
     with pytest.raises(errors.StoreError, match="EntityTooLarge"):
-        await store.put("k", Body([b"x"]), NONE)
+        await store.put("k", Body([b"x"]), NO_HEADERS)
     assert len(server.requests) == 1
 
 
@@ -447,7 +375,7 @@ async def test_a_refused_condition_tells_how_often_it_was_sent(open_s3: Open) ->
         error("500 Oops", "InternalError"), error("412 Precondition Failed", "PreconditionFailed")
     )
     with pytest.raises(errors.PreconditionFailed) as refused:
-        await store.put("k", Body([b"x"]), NONE, if_absent=True)
+        await store.put("k", Body([b"x"]), NO_HEADERS, if_absent=True)
     assert refused.value.retries == 1
 
 
@@ -570,205 +498,3 @@ async def test_a_hint_that_is_no_region_is_not_followed(open_s3: Open) -> None:
     with pytest.raises(errors.CredentialsRejected):
         await store.get("k")
     assert len(server.requests) == 1
-
-
-# Multipart uploads
-
-CREATED = (
-    b"<InitiateMultipartUploadResult><UploadId>u/+id</UploadId></InitiateMultipartUploadResult>"
-)
-PARTS = [
-    Part(
-        1, 3, '"900150983cd24fb0d6963f7d28e17f72"', checksums.encode(Algorithm.CRC64NVME, [b"abc"])
-    ),
-    Part(
-        2, 2, '"5a446ee8b1ca5ea5a58a7a5a3eb2a3e9"', checksums.encode(Algorithm.CRC64NVME, [b"de"])
-    ),
-]
-WHOLE = checksums.encode(Algorithm.CRC64NVME, [b"abcde"])
-
-
-def completed(*, etag: str = '"x-2"', more: str = "") -> bytes:
-    return answer(
-        f'<?xml version="1.0"?>\n<CompleteMultipartUploadResult><ETag>{etag}</ETag>{more}'
-        "</CompleteMultipartUploadResult>".encode()
-    )
-
-
-async def test_an_upload_from_creation_to_completion(open_s3: Open) -> None:
-    created = answer(CREATED, "x-amz-checksum-type: FULL_OBJECT")
-    store, server = await open_s3(created, found(), found(), completed(), dialect=dialects.AWS)
-    headers = ObjectHeaders({"content-type": "a/b", "expires": "0"}, {"m": "1"})
-    upload = await store.create_upload("k", headers)
-    assert upload == "u/+id"
-    sent = headers_of(server)
-    assert line_of(server) == "POST /bkt/k?uploads= HTTP/1.1"
-    assert (sent["content-type"], sent["expires"], sent["x-amz-meta-m"]) == ("a/b", "0", "1")
-    assert sent["x-amz-checksum-algorithm"] == "CRC64NVME"
-    assert sent["x-amz-checksum-type"] == "FULL_OBJECT"
-
-    parts = [
-        await store.put_part("k", upload, 1, Body([b"abc"])),
-        await store.put_part("k", upload, 2, Body([b"de"])),
-    ]
-    assert line_of(server) == "PUT /bkt/k?partNumber=2&uploadId=u%2F%2Bid HTTP/1.1"
-    assert headers_of(server)["x-amz-checksum-crc64nvme"] == parts[1].checksum
-    assert parts[1] == Part(2, 2, '"e"', PARTS[1].checksum)
-
-    assert await store.complete_upload("k", upload, parts, if_absent=True) == '"x-2"'
-    sent = headers_of(server)
-    assert line_of(server) == "POST /bkt/k?uploadId=u%2F%2Bid HTTP/1.1"
-    assert sent["x-amz-checksum-crc64nvme"] == WHOLE
-    assert sent["x-amz-mp-object-size"] == "5"
-    assert sent["if-none-match"] == "*"
-    assert f"<ChecksumCRC64NVME>{PARTS[0].checksum}<".encode() in server.requests[-1].body
-
-
-async def test_a_store_that_joins_checksums_otherwise_is_not_given_the_whole(
-    open_s3: Open,
-) -> None:
-    created = answer(CREATED, "x-amz-checksum-type: COMPOSITE")
-    more = "<ChecksumCRC64NVME>abc=-2</ChecksumCRC64NVME><ChecksumType>COMPOSITE</ChecksumType>"
-    store, server = await open_s3(created, completed(more=more), dialect=dialects.R2)
-    upload = await store.create_upload("k", NONE)
-    await store.complete_upload("k", upload, PARTS)
-    assert "x-amz-checksum-crc64nvme" not in headers_of(server)
-
-
-async def test_the_whole_must_be_made_of_the_parts(open_s3: Open) -> None:
-    more = "<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
-    store, _ = await open_s3(completed(more=more), dialect=dialects.R2)
-    with pytest.raises(errors.IntegrityError, match="the parts make"):
-        await store.complete_upload("k", "u", PARTS)
-
-
-async def test_parts_verified_by_md5_declare_no_algorithm(open_s3: Open) -> None:
-    dialect = replace(PLAIN, checksum=Algorithm.MD5)
-    store, server = await open_s3(answer(CREATED), found(), completed(), dialect=dialect)
-    upload = await store.create_upload("k", NONE)
-    assert "x-amz-checksum-algorithm" not in headers_of(server)
-    part = await store.put_part("k", upload, 1, Body([b"abc"]))
-    assert part.checksum == ""
-    assert headers_of(server)["content-md5"] == "kAFQmDzST7DWlj99KOF/cg=="
-    await store.complete_upload("k", upload, [part])
-    assert b"Checksum" not in server.requests[-1].body
-
-
-async def test_creation_is_not_repeated_when_its_fate_is_unknown(open_s3: Open) -> None:
-    async def hang_up(peer: Peer) -> None:
-        await peer.request()
-
-    store, server = await open_s3(script=hang_up)
-    with pytest.raises(errors.TransportError):
-        await store.create_upload("k", NONE)
-    assert len(server.requests) == 1
-
-
-async def test_creation_must_name_an_upload(open_s3: Open) -> None:
-    store, _ = await open_s3(answer(b"<html/>"))
-    with pytest.raises(errors.StoreError, match="no upload id"):
-        await store.create_upload("k", NONE)
-
-
-async def test_completion_waits_for_the_result_behind_blanks(open_s3: Open) -> None:
-    blanks = answer(b"\n" * 20 + completed().split(b"\r\n\r\n", 1)[1])
-    store, _ = await open_s3(blanks)
-    assert await store.complete_upload("k", "u", PARTS) == '"x-2"'
-
-
-async def test_a_passing_error_in_a_success_is_completed_again(open_s3: Open) -> None:
-    store, server = await open_s3(error("200 OK", "InternalError"), completed())
-    assert await store.complete_upload("k", "u", PARTS) == '"x-2"'
-    assert len(server.requests) == 2
-
-
-async def test_a_lasting_error_in_a_success_is_an_error(open_s3: Open) -> None:
-    store, _ = await open_s3(error("200 OK", "InvalidPart"))
-    with pytest.raises(errors.StoreError, match="InvalidPart"):
-        await store.complete_upload("k", "u", PARTS)
-
-
-GONE = error("404 Not Found", "NoSuchUpload")
-EXISTS = error("412 Precondition Failed", "PreconditionFailed")
-ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-JOINED = hashlib.md5(bytes.fromhex("".join(part.etag.strip('"') for part in PARTS)))  # noqa: S324
-MADE_OF_PARTS = f'"{JOINED.hexdigest()}-2"'
-OPAQUE = [replace(part, etag=f'"opaque-{part.number}"') for part in PARTS]
-
-
-def described(etag: str, size: int = 5) -> bytes:
-    return f"HTTP/1.1 200 OK\r\nETag: {etag}\r\nContent-Length: {size}\r\n\r\n".encode()
-
-
-def losing_the_first_answer(*responses: bytes) -> Script:
-    left = [b"", *responses]
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            response = left.pop(0) if len(left) > 1 else left[0]
-            if not response:
-                return
-            await peer.send(response)
-
-    return script
-
-
-@pytest.mark.parametrize(
-    ("parts", "then", "head"),
-    [
-        (PARTS, GONE, described(MADE_OF_PARTS)),
-        (PARTS, EXISTS, described(MADE_OF_PARTS)),
-        (OPAQUE, GONE, described('"anything-2"')),
-    ],
-)
-async def test_a_completion_whose_answer_was_lost_has_succeeded(
-    open_s3: Open, parts: list[Part], then: bytes, head: bytes
-) -> None:
-    store, server = await open_s3(script=losing_the_first_answer(then, head))
-    etag = head.split(b"ETag: ")[1].split(b"\r\n")[0].decode()
-    assert await store.complete_upload("k", "u", parts, if_absent=True) == etag
-    assert [line.split()[0] for line in map(line_of, [server] * 3, range(3))] == [
-        "POST",
-        "POST",
-        "HEAD",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("parts", "head"),
-    [
-        (PARTS, ABSENT),
-        (PARTS, described('"900150983cd24fb0d6963f7d28e17f72"')),
-        (PARTS, described('"900150983cd24fb0d6963f7d28e17f72-2"')),
-        (PARTS, described(MADE_OF_PARTS, size=6)),
-        (OPAQUE, described('"anything-3"')),
-        (OPAQUE, described('"anything-2"', size=6)),
-    ],
-)
-async def test_an_upload_that_is_gone_without_its_object_is_lost(
-    open_s3: Open, parts: list[Part], head: bytes
-) -> None:
-    store, _ = await open_s3(script=losing_the_first_answer(GONE, head))
-    with pytest.raises(errors.NotFound, match="NoSuchUpload"):
-        await store.complete_upload("k", "u", parts)
-
-
-async def test_without_a_lost_answer_only_proof_counts(open_s3: Open) -> None:
-    store, _ = await open_s3(GONE, described('"anything-2"'))
-    with pytest.raises(errors.NotFound):
-        await store.complete_upload("k", "u", OPAQUE)
-    store, _ = await open_s3(GONE, described(MADE_OF_PARTS))
-    assert await store.complete_upload("k", "u", PARTS) == MADE_OF_PARTS
-
-
-async def test_aborting_what_is_gone_is_no_error(open_s3: Open) -> None:
-    store, server = await open_s3(GONE)
-    await store.abort_upload("k", "u")
-    assert line_of(server) == "DELETE /bkt/k?uploadId=u HTTP/1.1"
-
-
-async def test_aborting_can_fail(open_s3: Open) -> None:
-    store, _ = await open_s3(error("403 Forbidden", "AccessDenied"))
-    with pytest.raises(errors.AccessDenied):
-        await store.abort_upload("k", "u")

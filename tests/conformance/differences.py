@@ -1,0 +1,51 @@
+"""Where a store under test is known not to do what S3 does: which test, and why.
+
+Each entry must fail: one that passes again is an error, so that the table stays true.
+"""
+
+from __future__ import annotations
+
+_SEAWEEDFS_KEYS = {
+    "empty-segment": "stored as a/b",
+    "leading-slash": "stored as lead",
+    "marker": "the bytes of an object whose key ends with a slash are dropped",
+    "parent-segment": "refused with 400 InvalidRequest",
+    "own-segment": "refused with 400 InvalidRequest",
+    "parent": "refused with 400 InvalidRequest",
+    "own": "refused with 400 InvalidRequest",
+    "backslash": "stored as b/c",
+    "longest": "refused with 400 KeyTooLongError: a segment takes at most 255 bytes",
+}
+
+_NO_BUCKET_NO_KEYS = "a store in memory has neither credentials nor a bucket that could be absent"
+_WRONG_CREDENTIALS = "test_wrong_credentials_are_told_from_missing_rights"
+
+DIFFERENCES: dict[str, str] = {
+    **{
+        f"test_a_key_is_kept[seaweedfs-{name}]": f"SeaweedFS keeps files in folders: {reason}"
+        for name, reason in _SEAWEEDFS_KEYS.items()
+    },
+    "test_a_key_is_kept[moto-newline]": "moto answers 404 to a key with a line break",
+    "test_a_marker_stands_beside_an_object[seaweedfs]": (
+        "a file and a folder of one name cannot both be: 409 ExistingObjectIsFile"
+    ),
+    "test_keys_come_in_the_order_of_their_bytes[seaweedfs]": (
+        "SeaweedFS lists folder by folder, as if '/' were the lowest of all characters, so that "
+        "a/b comes before a-1; start-after follows the same order"
+    ),
+    "test_metadata_of_western_letters[ministack]": (
+        "ministack sends values that fit into ISO 8859-1 in that encoding, not in their own bytes"
+    ),
+    "test_a_key_too_long_is_refused[moto]": "moto takes keys of any length",
+    "test_a_key_too_long_is_refused[ministack]": "ministack takes keys of any length",
+    "test_archived_objects_say_so[seaweedfs]": "SeaweedFS has no archive and sends the bytes",
+    "test_an_aborted_upload_leaves_nothing[moto]": "moto answers 500 to a part of no upload",
+    "test_a_small_part_must_be_the_last[ministack]": "ministack takes small parts anywhere",
+    "test_damaged_bytes_are_refused[moto]": "moto compares no checksum",
+    "test_damaged_parts_are_refused[moto]": "moto compares no checksum",
+    f"{_WRONG_CREDENTIALS}[secret-moto]": "moto checks no signature",
+    f"{_WRONG_CREDENTIALS}[key-id-moto]": "moto checks no signature",
+    f"{_WRONG_CREDENTIALS}[secret-memory]": _NO_BUCKET_NO_KEYS,
+    f"{_WRONG_CREDENTIALS}[key-id-memory]": _NO_BUCKET_NO_KEYS,
+    "test_an_absent_bucket_is_told_from_an_absent_key[memory]": _NO_BUCKET_NO_KEYS,
+}
