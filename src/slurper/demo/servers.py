@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -108,6 +108,7 @@ class _Plan:
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str]
+    grace_seconds: float = STOP_SECONDS
     leftovers: tuple[Path, ...] = ()
     """Files outside the directory that the server may leave behind."""
 
@@ -190,6 +191,7 @@ def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
         command=[_binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
         directory=directory,
         environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+        grace_seconds=0.2,  # it takes seconds to tidy up what is thrown away
         leftovers=tuple(
             Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock")  # noqa: S108 - fixed by it
             for name, port in ports.items()
@@ -273,7 +275,7 @@ def _running(plan: _Plan) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        _stop(process)
+        _stop(process, plan.grace_seconds)
         for path in plan.leftovers:
             path.unlink(missing_ok=True)
 
@@ -321,16 +323,14 @@ def _write_and_remove(server: S3Server) -> None:
         client.delete_bucket(Bucket=bucket)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
     """End the process and what it started; its session has the process's id."""
-    for order in (signal.SIGTERM, signal.SIGKILL):
+    for order, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, STOP_SECONDS)):
         if process.poll() is not None:
             return
         os.killpg(process.pid, order)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
 
 
 def _log(directory: Path) -> Path:
