@@ -17,22 +17,21 @@ import fcntl
 import struct
 import sys
 import termios
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import httptools
 
 from slurper import errors
+from slurper.http import bodies
 from slurper.http.messages import Response
 
 MAX_HEAD_BYTES = 64 << 10
 """Status line and headers of a response, its interim responses included."""
 JOINED_BYTES = 64 << 10
 """A body up to this is sent in one write with its head: one packet train, one TLS record."""
-SLICE_BYTES = 256 << 10
-"""Larger bodies are handed to the transport in slices of this, as the peer takes them."""
-_PARSED_BYTES = 32 << 10
-"""A body of which more than this is missing after its head is counted rather than parsed."""
+_PARSED_BYTES = 64 << 10
+"""A body of which more than this is missing after its head goes past the parser, which copies."""
 _UNLIMITED = sys.maxsize
 
 
@@ -60,7 +59,6 @@ class Connection(asyncio.Protocol):
         "_limit",
         "_loop",
         "_mark",
-        "_missing",
         "_on_lost",
         "_parser",
         "_paused",
@@ -92,7 +90,6 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._mark: tuple[int, int] | None = None
         self._quiet_sweeps = 0
-        self._missing = 0
         self._reset(head_only=False, limit=None)
 
     # The caller's side
@@ -116,7 +113,7 @@ class Connection(asyncio.Protocol):
     async def upload(self, head: bytes, body: Sequence[bytes]) -> None:
         """Send a request as fast as the peer takes it; return early when there is an answer."""
         self._sent = False
-        slices = _slices(body)
+        slices = bodies.slices(body)
         self._transport.writelines((head, *next(slices)))
         for pieces in slices:
             if self._paused:
@@ -230,9 +227,6 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on in the response."""
         self._received += 1
-        if self._missing:
-            self._count_body(data)
-            return
         try:
             if self._head_done or len(data) <= MAX_HEAD_BYTES:
                 self._parser.feed_data(data)
@@ -246,25 +240,19 @@ class Connection(asyncio.Protocol):
             self._unfinished(data)
 
     def _feed_large(self, data: bytes) -> None:
-        self._parser.feed_data(data[:MAX_HEAD_BYTES])
+        view = memoryview(data)
+        self._parser.feed_data(view[:MAX_HEAD_BYTES])
         if not self._head_done and self._answer is not None:
             self._refuse_head()
-        elif self._missing_bytes() > _PARSED_BYTES:
-            self._missing = self._missing_bytes()
-            self._count_body(data[MAX_HEAD_BYTES:])
         else:
-            self._parser.feed_data(data[MAX_HEAD_BYTES:])
-
-    def _missing_bytes(self) -> int:
-        if self._announced is None or self._answer is None:
-            return 0
-        return self._announced - self._length
+            self._parser.feed_data(view[MAX_HEAD_BYTES:])
 
     def _unfinished(self, data: bytes) -> None:
         """After a read that did not complete the response: bound what it may cost."""
         if self._announced is not None:
-            if self._missing_bytes() > _PARSED_BYTES:
-                self._missing = self._missing_bytes()
+            missing = self._announced - self._length
+            if missing > _PARSED_BYTES:
+                self._transport.set_protocol(bodies.BodyReader(self, missing))
             return
         # Without an announced length these are heads, trailers and the frames of chunks.
         self._head_bytes += len(data)
@@ -274,18 +262,17 @@ class Connection(asyncio.Protocol):
     def _refuse_head(self) -> None:
         self._fail(f"the response's headers exceed {MAX_HEAD_BYTES} bytes")
 
-    def _count_body(self, data: bytes) -> None:
-        """Take body bytes as they are, past the parser, which would copy them."""
-        extra = len(data) - self._missing
-        if extra > 0:
-            data = data[: self._missing]
-            self._keep = False
-        self._body.append(data)
-        self._length += len(data)
-        self._missing -= len(data)
-        if not self._missing:
-            self._parser = httptools.HttpResponseParser(self)
-            self._complete()
+    def body_moved(self, size: int) -> None:
+        """Take note of body bytes that went past the parser, see `BodyReader`."""
+        self._received += 1
+        self._length += size
+
+    def body_received(self, chunks: list[bytes]) -> None:
+        """Complete the response, and read the next one again."""
+        self._transport.set_protocol(self)
+        self._parser = httptools.HttpResponseParser(self)
+        self._body += chunks
+        self._complete()
 
     def on_message_begin(self) -> None:
         """Notice bytes nobody asked for."""
@@ -424,20 +411,3 @@ def ending(error: Exception | None) -> str:
     if isinstance(error, ConnectionResetError):
         return "reset by the server"
     return f"lost ({str(error) or type(error).__name__})"
-
-
-def _slices(body: Sequence[bytes]) -> Iterator[list[bytes | memoryview]]:
-    """Group the chunks, without copying, into lists of about SLICE_BYTES each."""
-    pieces: list[bytes | memoryview] = []
-    size = 0
-    for chunk in body:
-        view = memoryview(chunk)
-        for start in range(0, len(chunk), SLICE_BYTES):
-            piece = chunk if len(chunk) <= SLICE_BYTES else view[start : start + SLICE_BYTES]
-            pieces.append(piece)
-            size += len(piece)
-            if size >= SLICE_BYTES:
-                yield pieces
-                pieces, size = [], 0
-    if pieces:
-        yield pieces

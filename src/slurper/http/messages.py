@@ -42,7 +42,7 @@ class Response:
     headers: dict[str, str]
     """Lower-case names; values one character per byte; repeated fields joined with ", "."""
     body: list[bytes]
-    """The chunks as they came in, never decompressed."""
+    """The chunks as they came in, never decompressed. Those of large bodies are bytearrays."""
     length: int
     """Bytes of `body`."""
     retries: int = 0

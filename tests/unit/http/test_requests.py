@@ -221,3 +221,36 @@ async def test_answer_before_the_body_went_is_returned_and_the_connection_closed
         assert (response.status, b"".join(response.body)) == (403, b"no")
     assert b"".join((await client.send(get())).body) == b"next"
     assert server.connections == 4
+
+
+async def test_answer_that_streams_while_the_request_still_goes(
+    serve: Serve, connect: Connect
+) -> None:
+    """Both directions move at once, and the connection is whole afterwards."""
+    size = 8 << 20
+
+    async def echoes(peer: Peer) -> None:
+        while True:
+            await peer.head()
+            await peer.send(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+            for _ in range(size >> 16):
+                await peer.send(await peer.reader.readexactly(1 << 16))
+
+    server = await serve(echoes, buffer_bytes=1 << 16)
+    client = connect(server)
+    body = bytes(range(256)) * (size >> 8)
+    for chunks in ([body], [body[start : start + 77_777] for start in range(0, size, 77_777)]):
+        response = await client.send(put(*chunks))
+        assert b"".join(response.body) == body
+    assert server.connections == 1
+
+
+async def test_large_answer_before_the_body_went(serve: Serve, connect: Connect) -> None:
+    async def refuses(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer(bytes(3 << 20), status="400 Bad Request"))
+        await asyncio.sleep(3600)
+
+    client = connect(await serve(refuses))
+    response = await client.send(put(*[bytes(1 << 20)] * 16))
+    assert (response.status, response.length) == (400, 3 << 20)

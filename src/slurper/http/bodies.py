@@ -1,0 +1,100 @@
+"""Bodies too large to be copied: received in place, sent in slices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+CHUNK_BYTES = 1 << 20
+"""Large bodies are received into chunks of this."""
+SLICE_BYTES = 256 << 10
+"""Large bodies are handed to the transport in slices of this, as the peer takes them."""
+
+
+class Receiver(Protocol):
+    """Who a body is received for: a connection."""
+
+    def body_moved(self, size: int) -> None:
+        """`size` more bytes of the body are here."""
+        ...
+
+    def body_received(self, chunks: list[bytes]) -> None:
+        """The body is complete."""
+        ...
+
+    def pause_writing(self) -> None: ...  # noqa: D102 - as in asyncio.BaseProtocol
+    def resume_writing(self) -> None: ...  # noqa: D102
+    def eof_received(self) -> None: ...  # noqa: D102
+    def connection_lost(self, error: Exception | None) -> None: ...  # noqa: D102
+
+
+class BodyReader(asyncio.BufferedProtocol):
+    """Stands in for a connection while the rest of a body of known length comes in.
+
+    The transport reads straight into the chunks, so nothing is copied, and nothing after the body
+    is read: what follows goes to the connection again.
+    """
+
+    __slots__ = ("_chunk", "_chunks", "_missing", "_receiver", "_room")
+
+    def __init__(self, receiver: Receiver, missing: int) -> None:
+        self._receiver = receiver
+        self._missing = missing
+        self._chunks: list[bytearray] = []
+        self._next_chunk()
+
+    def _next_chunk(self) -> None:
+        self._chunk = bytearray(min(self._missing, CHUNK_BYTES))
+        self._room = memoryview(self._chunk)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go; never empty."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Count what came; go on to the next chunk, or hand over the body."""
+        self._receiver.body_moved(nbytes)
+        self._room = self._room[nbytes:]
+        if self._room:
+            return
+        self._chunks.append(self._chunk)
+        self._missing -= len(self._chunk)
+        if self._missing:
+            self._next_chunk()
+        else:
+            # Wherever bytes are read a bytearray serves as well, and nobody writes to it any more.
+            self._receiver.body_received(cast("list[bytes]", self._chunks))
+
+    def pause_writing(self) -> None:
+        """As the connection."""
+        self._receiver.pause_writing()
+
+    def resume_writing(self) -> None:
+        """As the connection."""
+        self._receiver.resume_writing()
+
+    def eof_received(self) -> None:
+        """As the connection."""
+        self._receiver.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """As the connection."""
+        self._receiver.connection_lost(error)
+
+
+def slices(body: Sequence[bytes]) -> Iterator[list[bytes | memoryview]]:
+    """Group a body's chunks, without copying, into lists of about SLICE_BYTES each."""
+    pieces: list[bytes | memoryview] = []
+    size = 0
+    for chunk in body:
+        view = memoryview(chunk)
+        for start in range(0, len(chunk), SLICE_BYTES):
+            piece = chunk if len(chunk) <= SLICE_BYTES else view[start : start + SLICE_BYTES]
+            pieces.append(piece)
+            size += len(piece)
+            if size >= SLICE_BYTES:
+                yield pieces
+                pieces, size = [], 0
+    if pieces:
+        yield pieces
