@@ -434,6 +434,7 @@ async def test_an_absent_bucket_is_told_from_an_absent_key(open_bucket: Open) ->
     for attempt in (
         lambda: store.list_page(),
         lambda: store.get("k"),
+        lambda: store.head("k"),
         lambda: store.put("k", Body([b"x"]), NO_HEADERS),
         lambda: store.create_upload("k", NO_HEADERS),
     ):

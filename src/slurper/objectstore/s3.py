@@ -6,6 +6,7 @@ is told by `failures`, `listing`, `documents` and `object_headers`, so that here
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ _SKEW_TOLERATED_SECONDS = 60.0
 _SKEW_REFUSED_SECONDS = 300.0
 """Stores refuse requests whose date is some minutes off; 15 at AWS."""
 
+_BUCKET_SEEN_SECONDS = 30.0
+"""For so long an absent key is not taken for an absent bucket again."""
+
 _LATE_ERROR_BYTES = 64 * 1024
 _SECRET_CHARACTERS = 8
 """Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
@@ -74,6 +78,7 @@ class S3ObjectStore:
         self._origin = address.origin
         self._retired: list[HttpClient] = []
         self._taught_clock: Response | None = None
+        self._bucket_seen_at = -math.inf
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
         self._connect(address.origin, address.region)
@@ -144,6 +149,8 @@ class S3ObjectStore:
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
+            elif error.status == 404:
+                await self._raise_if_bucket_is_gone()
             raise
         length = response.headers.get("content-length", "")
         if not length.isdigit():
@@ -154,6 +161,19 @@ class S3ObjectStore:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})
         await self._send("GetObject", request, key)
+
+    async def _raise_if_bucket_is_gone(self) -> None:
+        """Tell an absent bucket from an absent key, which a HEAD does not; now and then only."""
+        now = time.monotonic()
+        if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
+            return
+        self._bucket_seen_at = now
+        try:
+            await self.list_page(max_keys=1)
+        except errors.NoSuchBucket:
+            raise
+        except errors.SlurperError:
+            return  # that the bucket cannot be listed says nothing about this key
 
     async def get(
         self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None

@@ -307,6 +307,34 @@ async def test_a_head_that_alone_is_forbidden_stays_so(open_s3: Open) -> None:
         await store.head("k")
 
 
+SILENT_404 = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+async def test_absent_keys_cost_one_look_at_the_bucket(open_s3: Open) -> None:
+    store, server = await open_s3(SILENT_404, listed(), SILENT_404)
+    for key in ("a", "b", "c"):
+        with pytest.raises(errors.NotFound):
+            await store.head(key)
+    assert [line_of(server, index).split()[0] for index in range(4)] == [
+        "HEAD",
+        "GET",
+        "HEAD",
+        "HEAD",
+    ]
+
+
+async def test_a_bucket_that_cannot_be_listed_may_still_lack_a_key(open_s3: Open) -> None:
+    store, _ = await open_s3(SILENT_404, error("403 Forbidden", "AccessDenied"))
+    with pytest.raises(errors.NotFound):
+        await store.head("k")
+
+
+async def test_a_bucket_that_is_gone_is_not_taken_for_an_absent_key(open_s3: Open) -> None:
+    store, _ = await open_s3(SILENT_404, error("404 Not Found", "NoSuchBucket"))
+    with pytest.raises(errors.NoSuchBucket):
+        await store.head("k")
+
+
 # Listings
 
 

@@ -20,6 +20,7 @@ from tests.unit.objectstore.answers import (
     found,
     headers_of,
     line_of,
+    listed,
 )
 
 CREATED = (
@@ -197,7 +198,7 @@ async def test_a_completion_whose_answer_was_lost_has_succeeded(
 async def test_an_upload_that_is_gone_without_its_object_is_lost(
     open_s3: Open, parts: list[Part], head: bytes
 ) -> None:
-    store, _ = await open_s3(script=losing_the_first_answer(GONE, head))
+    store, _ = await open_s3(script=losing_the_first_answer(GONE, head, listed()))
     with pytest.raises(errors.NotFound, match="NoSuchUpload"):
         await store.complete_upload("k", "u", parts)
 
