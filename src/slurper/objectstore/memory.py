@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice, takewhile
 
 from slurper import errors
+from slurper.http.client import ClientStatistics
 from slurper.objectstore import checksums
 from slurper.objectstore.base import (
     Body,
@@ -165,6 +166,11 @@ class MemoryStore:
     def dialect(self) -> Dialect:
         """Limits and quirks of this store."""
         return self._dialect
+
+    @property
+    def statistics(self) -> ClientStatistics:
+        """What has been asked so far."""
+        return ClientStatistics(requests=sum(self.faults.requests.values()))
 
     async def list_page(
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000

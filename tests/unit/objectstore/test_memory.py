@@ -25,6 +25,7 @@ async def test_the_nth_request_fails() -> None:
     assert outcomes == ["ok", "slow down", "slow down", "ok"]
     assert store.keys == ("k0", "k3")
     assert store.faults.requests == {"put": 4}
+    assert store.statistics.requests == 4
 
 
 async def test_a_fault_of_one_operation_leaves_the_others_alone() -> None:
