@@ -62,7 +62,7 @@ def copy(
     ] = False,
     max_object_bytes: Annotated[
         int | None,
-        typer.Option("--max-object-bytes", metavar="BYTES", min=0, help="Leave out larger objects"),
+        typer.Option("--max-object-bytes", metavar="BYTES", min=1, help="Leave out larger objects"),
     ] = None,
     source_endpoint: options.SourceEndpoint = None,
     source_region: options.SourceRegion = None,

@@ -1,0 +1,56 @@
+"""The documents name everything there is, and nothing that is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from typer.main import get_command
+
+from slurper import cli
+from slurper.api.envelope import Code
+from slurper.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+NOT_IN_USE_YET = {"SLURPER_ENGINE", "SLURPER_GCS_ENDPOINT", "SLURPER_GCS_TOKEN_URI"}
+
+
+def test_the_readme_lists_every_setting() -> None:
+    listed = set(re.findall(r"^\| `(SLURPER_[A-Z0-9_]+)` \|", README, re.MULTILINE))
+    settings = {f"SLURPER_{name.upper()}" for name in Settings.model_fields}
+    assert listed == settings - NOT_IN_USE_YET
+
+
+def test_the_readme_names_every_command() -> None:
+    commands = getattr(get_command(cli.app), "commands")  # noqa: B009 - typed as a plain command
+    for name, command in commands.items():
+        assert f"`slurper {name}" in README
+        for below in getattr(command, "commands", {}):
+            assert re.search(rf"`slurper {name} [^`]*\b{below}\b", README), (name, below)
+
+
+def test_the_api_page_explains_every_error_code() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    explained = {int(code) for code in re.findall(r"^\| (\d{4,6}) \|", page, re.MULTILINE)}
+    assert explained == {int(code) for code in Code}
+
+
+def test_the_architecture_page_names_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listing = page.partition("\nsrc/slurper/\n")[2].partition("```")[0]
+    blocks = re.split(r"^  (?=\S)", listing, flags=re.MULTILINE)
+    source = ROOT / "src" / "slurper"
+    for path in source.rglob("*.py"):
+        if path.stem.startswith("__") or "migrations" in path.parts:
+            continue
+        package = f"{path.parent.name}/" if path.parent != source else ""
+        named = [block for block in blocks if block.startswith(package)]
+        found = [block for block in named if re.search(rf"\b{path.stem}\b", block)]
+        assert found, f"{path.relative_to(source)} is not in docs/architecture.md"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
