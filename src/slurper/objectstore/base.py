@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from slurper.objectstore import checksums
-from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
 
 
@@ -92,11 +92,12 @@ class ByteRange:
 
 @dataclass(slots=True)
 class ListingPage:
-    """One LIST response, strictly increasing in key, all of them after the asked `start_after`."""
+    """One LIST response, strictly increasing in `order`, all after the asked `start_after`."""
 
     objects: list[ObjectMeta]
     finished: bool
     """No key of the prefix comes after the last of this page."""
+    order: KeyOrder = KeyOrder.BYTES
 
 
 @dataclass(slots=True)

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from slurper.objectstore.checksums import Algorithm
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+
+class KeyOrder(Enum):
+    """The order in which a store lists its keys; listing after a key follows the same order."""
+
+    BYTES = "bytes"
+    """UTF-8 byte order: what S3 documents, and nearly every store does."""
+    FOLDERS = "folders"
+    """Folder by folder, as if `/` came before every other character: stores that keep objects in
+    a tree of directories, such as SeaweedFS."""
+
+    def rank(self, key: str) -> str:
+        """A string that compares, code point by code point, as this order compares keys."""
+        return key if self is KeyOrder.BYTES else key.replace("/", "\0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,3 +122,14 @@ def of_host(host: str) -> Dialect:
         if any(name == domain or name.endswith(f".{domain}") for domain in dialect.hosts):
             return dialect
     return GENERIC
+
+
+_SERVERS_BY_FOLDER = ("SeaweedFS",)
+
+
+def key_order(server: str) -> KeyOrder:
+    """The order in which a program lists keys, by the Server header of its answers.
+
+    An endpoint's host does not tell which program runs there, and a listing need not show it.
+    """
+    return KeyOrder.FOLDERS if server.startswith(_SERVERS_BY_FOLDER) else KeyOrder.BYTES

@@ -19,6 +19,7 @@ from xml.etree import ElementTree as ET
 
 from slurper import errors
 from slurper.objectstore.base import ListingPage, ObjectMeta
+from slurper.objectstore.dialects import KeyOrder
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
@@ -32,12 +33,19 @@ Summary = dict[str, str]
 """Text of the elements beside the rows."""
 
 
-def parse_page(document: bytes, *, prefix: str, start_after: str | None) -> ListingPage:
+def parse_page(
+    document: bytes,
+    *,
+    prefix: str,
+    start_after: str | None,
+    order: KeyOrder = KeyOrder.BYTES,
+) -> ListingPage:
     """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
 
     Raises:
-        ListingError: not a complete ListBucketResult; keys not strictly increasing, not after
-            `start_after` or not under `prefix`; more is promised, but no key to continue from.
+        ListingError: not a complete ListBucketResult; keys not strictly increasing in `order`, not
+            after `start_after` or not under `prefix`; more is promised, but no key to continue
+            from.
     """
     text = _as_text(document)
     plain = len(document.translate(None, _CONTROLS)) == len(document)
@@ -45,13 +53,13 @@ def parse_page(document: bytes, *, prefix: str, start_after: str | None) -> List
     keys = columns["Key"]
     if summary.get("EncodingType", "").lower() == "url":
         keys = _url_decoded(keys)
-    _check_keys(keys, prefix, start_after)
+    _check_keys(keys, prefix, start_after, order)
     finished = _is_finished(summary)
     if not keys and not finished:
         raise errors.ListingError(
             f"the listing after {start_after!r} says that there is more, but shows no key"
         )
-    return ListingPage(objects=_objects(keys, columns), finished=finished)
+    return ListingPage(objects=_objects(keys, columns), finished=finished, order=order)
 
 
 def _as_text(document: bytes) -> str:
@@ -178,16 +186,17 @@ def _unquoted(text: str) -> str:
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
 
 
-def _check_keys(keys: Sequence[str], prefix: str, start_after: str | None) -> None:
+def _check_keys(keys: Sequence[str], prefix: str, start_after: str | None, order: KeyOrder) -> None:
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
-    if start_after is not None and keys[0] <= start_after:
+    ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
+    if start_after is not None and ranks[0] <= order.rank(start_after):
         raise errors.ListingError(f"the listing after {start_after!r} begins with {keys[0]!r}")
-    if not all(map(operator.lt, keys, keys[1:])):
-        first, second = next(pair for pair in pairwise(keys) if not pair[0] < pair[1])
-        raise errors.ListingError(f"the listing shows {second!r} after {first!r}")
+    if not all(map(operator.lt, ranks, ranks[1:])):
+        at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
+        raise errors.ListingError(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
     # In sorted keys, what begins both the first and the last begins all of them.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(

@@ -17,6 +17,7 @@ from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
+    dialects,
     documents,
     failures,
     listing,
@@ -138,7 +139,12 @@ class S3ObjectStore:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
         if documents.holds_error(response):
             raise self._error(response, "ListObjectsV2", None)
-        return listing.parse_page(b"".join(response.body), prefix=prefix, start_after=start_after)
+        return listing.parse_page(
+            b"".join(response.body),
+            prefix=prefix,
+            start_after=start_after,
+            order=dialects.key_order(response.headers.get("server", "")),
+        )
 
     # Reading
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 
 HEADS_AT_ONCE = 32
@@ -20,7 +22,15 @@ HEADS_AT_ONCE = 32
 Found = ObjectMeta | errors.SlurperError
 """An object, or why it could not be described (explicit keys only)."""
 
-Page = Sequence[tuple[str, Found]]
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the slice's keys, in `order`, and what is there under each."""
+
+    rows: Sequence[tuple[str, Found]]
+    order: KeyOrder = KeyOrder.BYTES
+
+
 Pages = AsyncGenerator[Page, None]
 
 
@@ -33,7 +43,7 @@ async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages
         beyond = part.end_at is not None and bool(objects) and objects[-1].key > part.end_at
         if beyond:
             objects = [meta for meta in objects if meta.key in part]
-        yield [(meta.key, meta) for meta in objects]
+        yield Page([(meta.key, meta) for meta in objects], page.order)
         if page.finished or beyond:
             return
         cursor = page.objects[-1].key
@@ -45,7 +55,7 @@ async def named_pages(store: ObjectStore, keys: Sequence[str], part: KeyRange) -
     for start in range(0, len(wanted), HEADS_AT_ONCE):
         group = wanted[start : start + HEADS_AT_ONCE]
         found = await asyncio.gather(*(_describe(store, key) for key in group))
-        yield list(zip(group, found, strict=True))
+        yield Page(list(zip(group, found, strict=True)))
 
 
 async def _describe(store: ObjectStore, key: str) -> Found:
@@ -73,33 +83,48 @@ async def read_ahead(pages: Pages) -> Pages:
 class Existing(Protocol):
     """Tells what the target holds already."""
 
-    async def among(self, keys: Sequence[str]) -> dict[str, ObjectMeta]:
-        """Of these target keys, ascending from call to call, those that exist."""
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, ObjectMeta]:
+        """Of these target keys, those that exist. They ascend in `order` from call to call."""
         ...
 
 
 class ListedTarget:
-    """What the target holds, by reading its listing alongside."""
+    """What the target holds, by reading its listing alongside.
+
+    That takes two listings of one order. A target that lists in another than the source is asked
+    for every key by name instead.
+    """
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
         self._store = store
         self._prefix = prefix
         self._cursor = start_after
+        self._order: KeyOrder | None = None
         self._finished = False
         self._known: dict[str, ObjectMeta] = {}
 
-    async def among(self, keys: Sequence[str]) -> dict[str, ObjectMeta]:
-        """Of these target keys, ascending from call to call, those that exist."""
-        last = keys[-1]
-        while not self._finished and (self._cursor is None or self._cursor < last):
-            page = await self._store.list_page(prefix=self._prefix, start_after=self._cursor)
-            self._known.update((meta.key, meta) for meta in page.objects)
-            self._finished = page.finished
-            if page.objects:
-                self._cursor = page.objects[-1].key
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, ObjectMeta]:
+        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        last = order.rank(keys[-1])
+        while self._order in (None, order) and self._behind(last, order):
+            await self._read_page()
+        if self._order not in (None, order):
+            return await NamedTarget(self._store).among(keys, order)
         found = {key: self._known[key] for key in keys if key in self._known}
-        self._known = {key: meta for key, meta in self._known.items() if key > last}
+        self._known = {key: meta for key, meta in self._known.items() if order.rank(key) > last}
         return found
+
+    def _behind(self, last: str, order: KeyOrder) -> bool:
+        """Whether the target may hold more up to `last`, a rank."""
+        return not self._finished and (self._cursor is None or order.rank(self._cursor) < last)
+
+    async def _read_page(self) -> None:
+        page = await self._store.list_page(prefix=self._prefix, start_after=self._cursor)
+        self._order = page.order
+        self._known.update((meta.key, meta) for meta in page.objects)
+        self._finished = page.finished
+        if page.objects:
+            self._cursor = page.objects[-1].key
 
 
 class NamedTarget:
@@ -108,10 +133,18 @@ class NamedTarget:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def among(self, keys: Sequence[str]) -> dict[str, ObjectMeta]:
+    async def among(
+        self,
+        keys: Sequence[str],
+        order: KeyOrder,  # noqa: ARG002 - protocol
+    ) -> dict[str, ObjectMeta]:
         """Of these target keys, those that exist."""
-        found = await asyncio.gather(*(self._look(key) for key in keys))
-        return {key: meta for key, meta in zip(keys, found, strict=True) if meta is not None}
+        found: dict[str, ObjectMeta] = {}
+        for start in range(0, len(keys), HEADS_AT_ONCE):
+            group = keys[start : start + HEADS_AT_ONCE]
+            metas = await asyncio.gather(*(self._look(key) for key in group))
+            found.update((meta.key, meta) for meta in metas if meta is not None)
+        return found
 
     async def _look(self, key: str) -> ObjectMeta | None:
         try:
@@ -123,6 +156,10 @@ class NamedTarget:
 class NothingExists:
     """With `overwrite=true` nobody needs to know."""
 
-    async def among(self, keys: Sequence[str]) -> dict[str, ObjectMeta]:  # noqa: ARG002 - protocol
+    async def among(
+        self,
+        keys: Sequence[str],  # noqa: ARG002 - protocol
+        order: KeyOrder,  # noqa: ARG002 - protocol
+    ) -> dict[str, ObjectMeta]:
         """No key at all."""
         return {}

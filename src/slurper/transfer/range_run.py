@@ -139,13 +139,13 @@ class RangeRun:
         if page is None:
             self._exhausted = True
             return
-        target_keys = [self._copier.target_key(key) for key, _ in page]
+        target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
-            existing = await self._existing.among(target_keys) if page else {}
+            existing = await self._existing.among(target_keys, page.order) if page.rows else {}
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
-        for (key, found), target_key in zip(page, target_keys, strict=True):
+        for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             self._select(self._ledger.open(key), found, target_key, existing.get(target_key))
 
     def _select(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.objectstore import listing
 from slurper.objectstore.base import ListingPage, ObjectMeta
+from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.listing import parse_page
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -243,3 +244,16 @@ def test_damage_is_read_or_refused_and_nothing_else_happens(noise: bytes, at: in
     except errors.ListingError:
         return
     assert found == sorted(set(found))
+
+
+def test_folder_order_is_its_own_order() -> None:
+    by_folder = document(row("a/b"), row("a-1"))
+    page = parse_page(by_folder, prefix="", start_after="a/a", order=KeyOrder.FOLDERS)
+    assert [meta.key for meta in page.objects] == ["a/b", "a-1"]
+    assert page.order is KeyOrder.FOLDERS
+    with pytest.raises(errors.ListingError, match="'a-1' after 'a/b'"):
+        read(by_folder)
+    with pytest.raises(errors.ListingError, match="'a/b' after 'a-1'"):
+        parse_page(
+            document(row("a-1"), row("a/b")), prefix="", start_after=None, order=KeyOrder.FOLDERS
+        )
