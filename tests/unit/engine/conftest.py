@@ -42,8 +42,11 @@ def make_task(script: str, range_id: int = 1) -> RangeTask:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """Worker processes below this one, dead ones that nobody has waited for included."""
-    children = psutil.Process().children(recursive=True)
+    """Worker processes that this one started, dead ones that nobody has waited for included.
+
+    Those of a service that other tests run for the whole session are not this one's children.
+    """
+    children = psutil.Process().children()
     return [child for child in children if _is_worker(child)]
 
 
