@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -71,6 +72,11 @@ def started(
             yield process
         finally:
             process.kill()
+
+
+def interrupt(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to the program and its workers, as a terminal does."""
+    os.killpg(process.pid, number)
 
 
 def end(process: subprocess.Popen[str]) -> Ended:

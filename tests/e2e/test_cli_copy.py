@@ -252,7 +252,7 @@ def test_a_signal_pauses_and_running_again_goes_on(
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
         with program.started(*command, env=env) as process:
             program.wait_until(lambda: len(empty.keys()) > 10, "the copy to begin")
-            process.send_signal(number)
+            program.interrupt(process, number)
             stopped = program.end(process)
         assert stopped.code == code
         assert "run the same command again" in stopped.err

@@ -37,7 +37,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -
             assert line, program.end(process)
         children = program.descendants(process)
         assert children
-        process.send_signal(number)
+        program.interrupt(process, number)
         ended = program.end(process)
     assert ended.code == 130
     assert "Traceback" not in ended.err
