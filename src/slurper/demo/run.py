@@ -67,8 +67,11 @@ def run(console: Console | None = None) -> bool:
         ConfigurationError: a server or the service did not start; the message holds its log's end.
     """
     shown = console or Console(highlight=False, markup=False, emoji=False)
-    _forget_environment()
-    with tempfile.TemporaryDirectory(prefix="slurper-demo-") as name, _sigterm_as_interrupt():
+    with (
+        _private_environment_set_aside(),
+        _sigterm_as_interrupt(),
+        tempfile.TemporaryDirectory(prefix="slurper-demo-") as name,
+    ):
         return _Demo(shown, Path(name)).run()
 
 
@@ -139,12 +142,17 @@ class _Demo:
 
     def _follow(self, client: Cloudflare, job_id: str, count: int) -> JobProgressResponse:
         deadline = time.monotonic() + COPY_SECONDS
+        said = -1
         with self._bar() as bar:
             task = bar.add_task("copy", total=count)
             while True:
                 progress = client.r2.super_slurper.jobs.progress(job_id, account_id=ACCOUNT_ID)
                 assert progress is not None  # noqa: S101 - as above
-                bar.update(task, completed=progress.objects or 0)
+                objects = progress.objects or 0
+                bar.update(task, completed=objects)
+                if bar.disable and objects != said:
+                    said = objects
+                    self._say(f"{progress.status}: {objects:,} of {count:,} objects")
                 if progress.status != "running" or time.monotonic() > deadline:
                     break
                 time.sleep(POLL_SECONDS)
@@ -200,11 +208,16 @@ class _Demo:
         self._console.print(f"[{time.monotonic() - self._begun:5.1f} s] {text}", soft_wrap=True)
 
 
-def _forget_environment() -> None:
+@contextmanager
+def _private_environment_set_aside() -> Iterator[None]:
     """Keep what is set for real work, accounts above all, away from the demonstration."""
-    for name in tuple(os.environ):
-        if name.startswith(_PRIVATE):
-            del os.environ[name]
+    private = {name: value for name, value in os.environ.items() if name.startswith(_PRIVATE)}
+    for name in private:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(private)
 
 
 @contextmanager
