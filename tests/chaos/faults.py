@@ -253,6 +253,29 @@ def rewritten(change: Callable[[bytes], bytes]) -> Fault:
     return fault
 
 
+class Flood:
+    """An answer without end, of the announced length or chunk after chunk; counts what is taken."""
+
+    def __init__(self, head: str, *, chunks: bool = False, most: int = 1 << 30) -> None:
+        self._head = f"HTTP/1.1 {head}\r\n\r\n".encode("latin-1")
+        self._piece = bytes(1 << 18)
+        if chunks:
+            self._piece = b"%x\r\n%b\r\n" % (len(self._piece), self._piece)
+        self._most = most
+        self.taken = 0
+        """Bytes the client took at most in one answer."""
+
+    async def __call__(self, exchange: Exchange) -> bool:
+        """Send until the client hangs up."""
+        await exchange.write(self._head)
+        taken = 0
+        while taken < self._most:
+            await exchange.write(self._piece)
+            taken += len(self._piece)
+            self.taken = max(self.taken, taken)
+        return False
+
+
 # Changed heads
 
 

@@ -165,12 +165,21 @@ class ObjectStore(Protocol):
         ...
 
     async def get(
-        self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None
+        self,
+        key: str,
+        *,
+        if_match: str | None = None,
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
     ) -> Download:
         """Read an object, or a range of it, into memory.
 
+        `max_bytes` bounds what is read of a whole object: a store that does not know `if_match`
+        may have a much larger one by now.
+
         Raises:
-            NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval.
+            NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,
+            IntegrityError (also for a body that goes far beyond `max_bytes`).
         """
         ...
 

@@ -197,7 +197,12 @@ class MemoryStore:
         return _copy(entry.stored)
 
     async def get(
-        self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None
+        self,
+        key: str,
+        *,
+        if_match: str | None = None,
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         lost = await self.faults.begin("get")
@@ -214,6 +219,8 @@ class MemoryStore:
             body = body[byte_range.start : byte_range.end]
             if len(body) != len(byte_range):
                 raise self._refusal(errors.StoreError, "GetObject", 416, key, code="InvalidRange")
+        elif max_bytes is not None and len(body) > max_bytes:
+            raise errors.IntegrityError(f"the object exceeds {max_bytes} bytes")
         _raise_if(lost)
         return Download(_copy(entry.stored), Body([body] if body else []))
 

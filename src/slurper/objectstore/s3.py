@@ -182,7 +182,12 @@ class S3ObjectStore:
             return  # that the bucket cannot be listed says nothing about this key
 
     async def get(
-        self, key: str, *, if_match: str | None = None, byte_range: ByteRange | None = None
+        self,
+        key: str,
+        *,
+        if_match: str | None = None,
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         headers = {"if-match": if_match} if if_match else {}
@@ -190,7 +195,8 @@ class S3ObjectStore:
             return await self._get_range(key, headers, byte_range)
         headers["x-amz-checksum-mode"] = "ENABLED"
         request = Request("GET", self._target(key), headers)
-        response = await self._send("GetObject", request, key, max_body_bytes=None)
+        limit = None if max_bytes is None else max(max_bytes, _MAX_ANSWER_BYTES)
+        response = await self._send("GetObject", request, key, max_body_bytes=limit)
         if response.status != 200:
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body(response.body)

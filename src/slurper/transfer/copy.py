@@ -118,7 +118,7 @@ class Copier:
         await budget.acquire(size)
         try:
             try:
-                download = await self._source.get(meta.key, if_match=meta.etag)
+                download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
             except errors.PreconditionFailed as error:
                 raise SourceChangedError(str(error)) from error
             if download.body.length != size:

@@ -1,0 +1,228 @@
+"""Two real buckets, each behind a fault proxy, and a worker that copies from one to the other.
+
+Whatever is done to the requests in between, `Stage.check` looks at both buckets past the proxies
+and holds them against what the reports say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from slurper.demo.compare import HEADERS
+from slurper.demo.servers import S3Server
+from slurper.jobs.models import Counts
+from slurper.objectstore import dialects
+from slurper.objectstore.base import StoreAddress
+from slurper.planning.keyspace import KeyRange
+from slurper.secrets import S3Credentials
+from slurper.settings import Settings
+from slurper.transfer.task import ObjectEvent, RangeReport, RangeTask
+from slurper.transfer.worker import Worker
+from tests.chaos.proxy import FaultProxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART = 5 << 20
+"""The smallest part there is: an object a little larger is copied in parts."""
+
+HASTY = Settings(
+    allow_http=True,
+    allow_private_endpoints=True,
+    in_flight_requests=4,
+    multipart_threshold_bytes=PART,
+    part_bytes=PART,
+    task_seconds=5.0,
+    object_attempts=2,
+    idle_timeout_seconds=0.8,
+    request_retries=1,
+    retry_deadline_seconds=2.0,
+)
+"""Gives up soon, so that a test sees what happens then."""
+
+MOST_TASKS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as a reader of the bucket sees it."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket as boto3 sees it, past the proxy."""
+
+    client: S3Client
+    name: str
+
+    def put(self, key: str, body: bytes, **more: Any) -> None:  # noqa: ANN401 - boto3's arguments
+        """Write an object."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=body, **more)
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self.client.delete_object(Bucket=self.name, Key=key)
+
+    def get(self, key: str) -> Stored:
+        """Read an object."""
+        answer = self.client.get_object(Bucket=self.name, Key=key)
+        sent = answer["ResponseMetadata"]["HTTPHeaders"]
+        headers = {name: sent[name] for name in HEADERS if name in sent}
+        return Stored(answer["Body"].read(), headers, answer["Metadata"])
+
+    def read_all(self) -> dict[str, Stored]:
+        """Read every object."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        with ThreadPoolExecutor(4) as pool:
+            return dict(zip(keys, pool.map(self.get, keys), strict=True))
+
+    def uploads(self) -> list[str]:
+        """Keys of multipart uploads that are neither completed nor aborted."""
+        answer = self.client.list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+
+@dataclass(slots=True)
+class Run:
+    """Tasks that were run one after the other, each from where the last one ended."""
+
+    counts: Counts = field(default_factory=Counts)
+    events: list[ObjectEvent] = field(default_factory=list)
+    reports: list[RangeReport] = field(default_factory=list)
+
+    @property
+    def last(self) -> RangeReport:
+        """The last report."""
+        return self.reports[-1]
+
+    def take_in(self, report: RangeReport) -> None:
+        """Add a report, as the driver would."""
+        assert (report.cursor or "") >= (report.started_after or "")
+        assert len(report.events) <= report.counts.skipped + report.counts.failed
+        counts = report.counts
+        assert counts.objects == counts.transferred + counts.skipped + counts.failed
+        self.counts += counts
+        self.events += report.events
+        self.reports.append(report)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """A source and a target, and everything that stands between them."""
+
+    source: Bucket
+    target: Bucket
+    source_proxy: FaultProxy
+    target_proxy: FaultProxy
+    task: RangeTask
+    settings: Settings = HASTY
+
+    async def run(
+        self,
+        *,
+        overwrite: bool = True,
+        went_before: Run | None = None,
+        replayed_since: datetime | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> Run:
+        """Run tasks until the slice is finished or one halts; `went_before` is continued."""
+        run = went_before or Run()
+        cursor = run.last.cursor if run.reports else None
+        worker = Worker(self.settings)
+        try:
+            for _ in range(MOST_TASKS):
+                task = replace(
+                    self.task,
+                    slice=KeyRange(cursor),
+                    overwrite=overwrite,
+                    keys=None if keys is None else tuple(keys),
+                    replayed_since=replayed_since,
+                    budget_seconds=self.settings.task_seconds,
+                )
+                run.take_in(await worker.run(task))
+                if run.last.finished or run.last.halt is not None:
+                    return run
+                cursor, replayed_since = run.last.cursor, None
+        finally:
+            await worker.close()
+        raise AssertionError(f"not finished after {MOST_TASKS} tasks: {run.last}")
+
+    def check(self, run: Run, *, found: Mapping[str, bytes] | None = None) -> None:
+        """Compare both buckets with what a finished run says of them.
+
+        `found` are the objects that were at the target before and had to stay.
+        """
+        assert run.last.finished
+        assert self.target.uploads() == []
+        source, target = self.source.read_all(), self.target.read_all()
+        found = found or {}
+        left_out = {event.key for event in run.events}
+        assert run.counts.objects == len(source)
+        for key, stored in source.items():
+            if key in found:
+                assert target[key].body == found[key], key
+            elif key not in left_out or key in target:  # a write whose answer was lost for good
+                assert_equal(key, stored, target[key])
+        assert set(target) <= set(source) | set(found)
+
+
+def assert_equal(key: str, source: Stored, target: Stored) -> None:
+    """Compare two objects byte by byte and header by header, without printing megabytes."""
+    assert (key, target.headers) == (key, source.headers)
+    assert (key, target.metadata) == (key, source.metadata)
+    assert target.body == source.body, f"{key}: the bytes differ"
+
+
+@contextmanager
+def stage(
+    source: S3Server,
+    source_bucket: Bucket,
+    target: S3Server,
+    target_bucket: Bucket,
+    *,
+    settings: Settings = HASTY,
+    seed: int = 0,
+) -> Iterator[Stage]:
+    """Put a proxy before each bucket while the block lasts."""
+    with contextlib.ExitStack() as stack:
+        before_source = stack.enter_context(FaultProxy(source.endpoint, seed=seed).running())
+        before_target = stack.enter_context(FaultProxy(target.endpoint, seed=seed + 1).running())
+        task = RangeTask(
+            job_id="j" * 64,
+            range_id=1,
+            source=address(source, before_source, source_bucket.name),
+            target=address(target, before_target, target_bucket.name),
+            slice=KeyRange(),
+        )
+        yield Stage(
+            source=source_bucket,
+            target=target_bucket,
+            source_proxy=before_source,
+            target_proxy=before_target,
+            task=task,
+            settings=settings,
+        )
+
+
+def address(server: S3Server, proxy: FaultProxy, bucket: str) -> StoreAddress:
+    """Where a worker finds a bucket: behind the proxy."""
+    return StoreAddress(
+        origin=proxy.endpoint,
+        bucket=bucket,
+        region=server.region,
+        dialect=dialects.GENERIC,
+        credentials=S3Credentials(
+            access_key_id=server.access_key_id, secret_access_key=server.secret_access_key
+        ),
+    )
