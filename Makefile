@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format bench lock clean
@@ -35,7 +37,7 @@ bench: $(STAMP) ## measure CPU per object beside other tools; ARGS=--write keeps
 install: $(STAMP) ## install into ./.venv (done by itself when needed)
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'make: $(PYTHON) is missing or older than 3.11; set PYTHON, as in: make PYTHON=python3.12' >&2; \
 	  exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,10 +46,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-lock: $(STAMP) ## pin the newest versions pyproject.toml allows
-	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate --extra demo --group dev \
-	  pyproject.toml -o requirements.lock
+lock: $(STAMP) ## pin what pyproject.toml allows; ARGS=--upgrade moves to the newest
+	$(COMPILE) --extra demo --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --group pyproject.toml:bench -o requirements-bench.lock
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
