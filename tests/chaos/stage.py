@@ -158,6 +158,14 @@ class Stage:
             await worker.close()
         raise AssertionError(f"not finished after {MOST_TASKS} tasks: {run.last}")
 
+    async def once(self, **changes: Any) -> RangeReport:  # noqa: ANN401 - fields of a task
+        """Run one task."""
+        worker = Worker(self.settings)
+        try:
+            return await worker.run(replace(self.task, **changes))
+        finally:
+            await worker.close()
+
     def check(self, run: Run, *, found: Mapping[str, bytes] | None = None) -> None:
         """Compare both buckets with what a finished run says of them.
 

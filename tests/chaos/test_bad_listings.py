@@ -1,0 +1,234 @@
+"""A store whose listings repeat, end, grow, lie, or are none."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import re
+from collections.abc import Callable
+
+import pytest
+
+from slurper.jobs.models import LogType
+from tests.chaos import faults
+from tests.chaos.cases import CONTINUATION, LIST, Case, as_parameters, play
+from tests.chaos.conftest import SMALL
+from tests.chaos.faults import Fault
+from tests.chaos.stage import Stage
+from tests.chaos.wire import Exchange
+
+ROW = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
+TRUNCATED = re.compile(rb"<IsTruncated>\w+</IsTruncated>")
+XML = "200 OK\r\nContent-Type: application/xml"
+
+BOMB = (
+    b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+    b'<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;">]>'
+    b"<ListBucketResult><IsTruncated>false</IsTruncated><Name>&d;</Name></ListBucketResult>"
+)
+BUCKETS = b"<ListAllMyBucketsResult><IsTruncated>false</IsTruncated></ListAllMyBucketsResult>"
+
+
+def rows(body: bytes, change: Callable[[list[bytes]], list[bytes]]) -> bytes:
+    """The same listing with other rows."""
+    found = ROW.findall(body)
+    begin = body.index(found[0])
+    end = body.rindex(found[-1]) + len(found[-1])
+    return body[:begin] + b"".join(change(found)) + body[end:]
+
+
+def paged(count: int) -> Fault:
+    """Pages of a few keys only."""
+
+    def cut(body: bytes) -> bytes:
+        if len(ROW.findall(body)) <= count:
+            return body
+        body = TRUNCATED.sub(b"<IsTruncated>true</IsTruncated>", body)
+        return rows(body, lambda found: found[:count])
+
+    return faults.rewritten(cut)
+
+
+def repeating(count: int, first: int) -> Fault:
+    """Pages that begin anew with the `first` key over and over: start-after is not understood."""
+    pages: list[bytes] = []
+
+    def again(body: bytes) -> bytes:
+        if not pages:
+            body = TRUNCATED.sub(b"<IsTruncated>true</IsTruncated>", body)
+            pages.append(rows(body, lambda found: found[:count]))
+            return pages[0]
+        return rows(pages[0], lambda found: found[first:])
+
+    return faults.rewritten(again)
+
+
+def listing(old: bytes, new: bytes) -> Fault:
+    """Listings in which something is replaced."""
+    return faults.rewritten(lambda body: re.sub(old, new, body, count=1, flags=re.DOTALL))
+
+
+def reordered(change: Callable[[list[bytes]], list[bytes]]) -> Fault:
+    return faults.rewritten(lambda body: rows(body, change))
+
+
+HALTING: list[tuple[str, Fault, str]] = [
+    # name, fault, what the log says
+    ("start-after ignored", repeating(5, 0), "begins with 'k-00'"),
+    ("page repeats its last key", repeating(5, 4), "begins with 'k-04'"),
+    ("out of order", reordered(lambda r: [*r[:3], r[4], r[3], *r[5:]]), "'k-03' after 'k-04'"),
+    ("descending", reordered(lambda r: r[::-1]), "after"),
+    ("the same key twice", reordered(lambda r: [*r[:4], *r[3:]]), "'k-03' after 'k-03'"),
+    (
+        "truncated without keys",
+        faults.answer(
+            XML,
+            b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>",
+        ),
+        "says that there is more, but shows no key",
+    ),
+    ("truncated or not is not said", listing(rb"<IsTruncated>.*?</IsTruncated>", b""), "truncated"),
+    ("cut off", faults.rewritten(lambda body: body[:-30]), "not complete XML"),
+    ("cut in half", faults.rewritten(lambda body: body[: len(body) // 2]), "not complete XML"),
+    ("cut without a length", faults.close_delimited(after=1500), "not complete XML"),
+    ("enormous", faults.answer(XML, b" " * (17 << 20)), "too large"),
+    ("enormous by announcement", faults.Flood(f"{XML}\r\nContent-Length: {1 << 40}"), "too large"),
+    (
+        "enormous in chunks",
+        faults.Flood(f"{XML}\r\nTransfer-Encoding: chunked", chunks=True),
+        "too large",
+    ),
+    ("entity bomb", faults.answer(XML, BOMB), "document type declaration"),
+    ("entity bomb in another encoding", faults.answer(XML, BOMB.decode().encode("utf-16")), "UTF"),
+    ("undeclared entity", listing(rb"<Name>", b"<Name>&bomb;"), "not complete XML"),
+    ("page of a portal", faults.answer("200 OK", b"<html><body>Sign in!</body></html>"), "'html'"),
+    ("JSON", faults.answer("200 OK\r\nContent-Type: application/json", b"{}"), "complete XML"),
+    ("nothing", faults.answer("200 OK"), "not complete XML"),
+    ("noise", faults.answer("200 OK", bytes(range(256))), "not UTF-8"),
+    ("another document", faults.answer(XML, BUCKETS), "got 'ListAllMyBucketsResult'"),
+    ("gzip nobody asked for", faults.rewritten(gzip.compress), "not UTF-8"),
+    ("size is no number", listing(rb"<Size>\d+<", b"<Size>many<"), "no number"),
+    ("negative size", listing(rb"<Size>\d+<", b"<Size>-1<"), "negative"),
+    ("a key is empty", listing(rb"<Key>.*?<", b"<Key><"), "without a key"),
+    ("no key", listing(rb"<Key>.*?</Key>", b""), "without a key"),
+    ("bytes that are no text", listing(rb"<Key>k", b"<Key>\xff\xfe"), "not UTF-8"),
+    ("forbidden", faults.status(403, "AccessDenied"), "HTTP 403 AccessDenied"),
+    ("forbidden in gzip", faults.status(403, "AccessDenied", zipped=True), "403 AccessDenied"),
+    ("bucket gone", faults.status(404, "NoSuchBucket"), "HTTP 404 NoSuchBucket"),
+    ("expired", faults.status(400, "ExpiredToken"), "400 ExpiredToken.*renew the credentials"),
+    ("always 500", faults.status(500, "InternalError"), "HTTP 500 InternalError"),
+    ("always 503", faults.status(503, "SlowDown", retry_after="0"), "HTTP 503 SlowDown"),
+    ("error page", faults.answer("502 Bad Gateway", b"<html>oh</html>"), "HTTP 502: oh"),
+    ("late error", faults.answer(XML, b"<Error><Code>InternalError</Code></Error>"), "Internal"),
+    ("redirect", faults.answer("301 Moved\r\nLocation: http://127.0.0.1:1/"), "HTTP 301"),
+    (
+        "redirect to a region",
+        faults.answer(
+            "307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/",
+            b"<Error><Code>TemporaryRedirect</Code><Region>eu-x-1</Region></Error>",
+        ),
+        "HTTP 307 TemporaryRedirect.*region eu-x-1",
+    ),
+    ("unreachable", faults.reset_before, "closed|reset"),
+    ("says nothing", faults.deaf(10), "nothing moved for 0.8 s"),
+]
+
+
+@as_parameters(
+    [
+        Case(name=name, fault=fault, match=LIST, ends="halted", says=says, halt=CONTINUATION)
+        for name, fault, says in HALTING
+    ]
+)
+async def test_a_source_that_cannot_be_listed_pauses_the_job(staged: Stage, case: Case) -> None:
+    await play(staged, case, "source")
+
+
+@as_parameters(
+    [
+        Case(name=name, fault=fault, match=LIST, ends="halted", says=says)
+        for name, fault, says in HALTING
+        # A page that repeats is out of order only for one who asks for more.
+        if name not in {"start-after ignored", "page repeats its last key"}
+    ]
+)
+async def test_a_target_that_cannot_be_listed_pauses_the_job(staged: Stage, case: Case) -> None:
+    found = {f"k-{number:02}": b"foreign" for number in range(SMALL)}
+    for key, body in found.items():
+        staged.target.put(key, body)
+    rule = staged.target_proxy.add(case.fault, case.match)
+    run = await staged.run(overwrite=False)
+    assert rule.hits > 0
+    assert run.last.halt is not None
+    assert run.last.halt.log_type is LogType.MIGRATION_ERROR
+    assert re.search(case.says, run.last.halt.message), run.last.halt.message
+    assert (run.counts.objects, run.events) == (0, [])
+    staged.target_proxy.clear()
+    run = await staged.run(overwrite=False, went_before=run)
+    staged.check(run, found=found)
+    assert (run.counts.transferred, run.counts.skipped) == (1, SMALL)
+
+
+PASSING: list[tuple[str, Fault, int | None]] = [
+    ("two 500", faults.status(500, "InternalError"), 1),
+    ("truncated", faults.truncated(900), 1),
+    ("truncated and reset", faults.truncated(900, reset=True), 1),
+    ("lost", faults.lost_answer, 1),
+    ("stalled", faults.stalled(10, after=900), 1),
+    ("throttled", faults.status(503, "SlowDown", retry_after="0"), 3),
+    ("late error", faults.answer(XML, b"<Error><Code>InternalError</Code></Error>"), 1),
+    ("chunked", faults.chunked, None),
+    ("close-delimited", faults.close_delimited(), None),
+    ("pages of one key", paged(1), None),
+    ("pages of five keys", paged(5), None),
+    ("other fields", listing(rb"<Size>", b"<Colour>red</Colour><Size>"), None),
+    ("no dates", faults.replaced(rb"<LastModified>[^<]*</LastModified>", b""), None),
+    ("no ETags", faults.replaced(rb"<ETag>[^<]*</ETag>", b""), None),
+]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@as_parameters(
+    [Case(name=name, fault=fault, match=LIST, times=times) for name, fault, times in PASSING]
+)
+async def test_what_is_unusual_or_passes_is_no_obstacle(
+    staged: Stage, case: Case, side: str
+) -> None:
+    await play(staged, case, "source" if side == "source" else "target", overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_listing_that_breaks_half_way_goes_on_from_there(
+    staged: Stage, overwrite: bool
+) -> None:
+    broken = staged.source_proxy.add(faults.status(403, "AccessDenied"), "start-after=k-06")
+    staged.source_proxy.add(paged(7), LIST)
+    run = await staged.run(overwrite=overwrite)
+    assert run.last.halt is not None
+    assert run.last.halt.log_type is CONTINUATION
+    assert (run.last.cursor, run.counts.transferred) == ("k-06", 7)
+    staged.source_proxy.clear()
+    run = await staged.run(overwrite=overwrite, went_before=run)
+    staged.check(run)
+    assert (run.counts.transferred, run.counts.skipped, broken.hits) == (13, 0, 1)
+
+
+async def test_a_listing_without_end_does_not_keep_a_task_from_ending(staged: Stage) -> None:
+    """New keys for ever, as a store might make up: the job goes on, and can be paused."""
+    numbers = itertools.count()
+
+    async def invented(exchange: Exchange) -> bool:
+        keys = [f"made-up-{next(numbers):09}" for _ in range(20)]
+        contents = "".join(
+            f'<Contents><Key>{key}</Key><Size>1</Size><ETag>"{key}"</ETag></Contents>'
+            for key in keys
+        )
+        body = f"<ListBucketResult><IsTruncated>true</IsTruncated>{contents}</ListBucketResult>"
+        await exchange.answer(XML, body.encode())
+        return True
+
+    staged.source_proxy.add(invented, LIST)
+    report = await staged.once(budget_seconds=0.5)
+    assert (report.finished, report.halt) == (False, None)
+    assert report.counts.failed == report.counts.objects > 0
+    assert "HTTP 404 NoSuchKey" in report.events[0].message
