@@ -61,6 +61,7 @@ class TransportOptions:
     idle_timeout_seconds: float = 60.0
     """A request during which nothing moves in either direction for this long is given up."""
     request_retries: int = 5
+    """How often a request that failed is sent again; a throttled one is until the deadline."""
     retry_deadline_seconds: float = 120.0
     """No retry begins later than this after the request began."""
     max_connections: int = 64
@@ -220,6 +221,7 @@ class HttpClient:
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
             connection = await pool.acquire(fresh=fresh or not request.idempotent)
+        sent_at = time.monotonic()
         try:
             body = request.body
             body_bytes = sum(map(len, body)) if body else 0
@@ -237,9 +239,12 @@ class HttpClient:
             # An error, or a cancellation, in whose wake the connection may be anywhere.
             pool.discard(connection)
             raise
-        pool.release(connection)
-        if response.status in _THROTTLED:
+        if _is_throttled(response):
             self.statistics.throttled += 1
+            pool.window.throttled(sent_at=sent_at, now=time.monotonic())
+        elif pool.window.narrowed:
+            pool.window.granted()
+        pool.release(connection)
         return response
 
     # Retries
@@ -264,8 +269,12 @@ class HttpClient:
     ) -> Response:
         if isinstance(outcome, StaleConnection) and request.idempotent:
             outcome = await self._attempt(request, limit, fresh=True)
-        retries = 0
-        while retries < self._options.request_retries and self._passing(outcome, request):
+        retries = failures = 0
+        while self._passing(outcome, request):
+            # "Slow down" is no failure: it is repeated until the deadline, in a narrower window.
+            failures += not _is_throttled(outcome)
+            if failures > self._options.request_retries:
+                break
             pause = _pause_seconds(retries + 1, outcome)
             if time.monotonic() + pause > began + self._options.retry_deadline_seconds:
                 break
@@ -282,6 +291,10 @@ class HttpClient:
             return await self._exchange(request, limit, fresh=fresh)
         except errors.TransportError as error:
             return error
+
+
+def _is_throttled(outcome: Response | errors.TransportError) -> bool:
+    return isinstance(outcome, Response) and outcome.status in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

@@ -1,8 +1,8 @@
 """The kept connections of one origin: last in, first out, with a fair queue at the limit.
 
 A connection is either *idle* here or *lent* to exactly one caller. Every connection, and every
-connection being opened, holds one of `max_connections` slots. While anybody waits for a slot no
-connection is idle, so whoever came first is served first.
+connection being opened, holds one of `max_connections` slots. How many may be lent at once is the
+`window`'s to say, which narrows when the provider throttles; who came first is served first.
 
 One timer sweeps all connections about once a second. It stands for a timer per request, and costs
 nothing on the way of an object.
@@ -16,6 +16,7 @@ from collections import deque
 from slurper import errors
 from slurper.http.connection import Connection
 from slurper.http.dialer import Dialer, NotSent
+from slurper.http.window import AdaptiveWindow
 
 SWEEP_SECONDS = 1.0
 KEEP_SECONDS = 45.0
@@ -35,7 +36,10 @@ class Pool:
     def __init__(
         self, dialer: Dialer, *, max_connections: int, idle_timeout_seconds: float
     ) -> None:
+        self.window = AdaptiveWindow(max_connections)
+        """Tell it how answers turned out."""
         self._dialer = dialer
+        self._lent = 0
         self._free_slots = max_connections
         self._idle_timeout = idle_timeout_seconds
         self._interval = min(SWEEP_SECONDS, idle_timeout_seconds / 4)
@@ -47,12 +51,14 @@ class Pool:
         self._all_lost: asyncio.Future[None] | None = None
 
     def take(self) -> Connection | None:
-        """Borrow the idle connection used last, if there is one."""
-        while self._idle:
+        """Borrow the idle connection used last, if there is one and the window allows."""
+        while self._idle and self._lent < self.window.size:
             connection = self._idle.pop()
             if connection.reusable:
+                self._lent += 1
                 return connection
-            self.discard(connection)
+            connection.abort()
+            self._free_slots += 1
         return None
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
@@ -75,15 +81,16 @@ class Pool:
         """Give back a connection after a complete response."""
         if not connection.reusable or self._closed:
             self.discard(connection)
-        elif self._waiting:
-            self._pass_on(connection)
-        else:
-            self._idle.append(connection)
+            return
+        self._lent -= 1
+        self._idle.append(connection)
+        if self._waiting:
+            self._serve_waiting()
 
     def discard(self, connection: Connection) -> None:
         """Give back a connection that must not be used again."""
         connection.abort()
-        self._pass_on(None)
+        self._give_back(None)
 
     async def close(self) -> None:
         """Close every connection; requests under way fail. Returns when all sockets are gone."""
@@ -113,12 +120,17 @@ class Pool:
             connection = self.take()
             if connection is not None:
                 return connection
+        if self._lent < self.window.size:
+            self._lent += 1
+            return self._take_slot()
+        return await self._wait()
+
+    def _take_slot(self) -> Connection | None:
+        """Take a free slot, else the one of the idle connection that was used longest ago."""
         if self._free_slots:
             self._free_slots -= 1
             return None
-        if self._idle:
-            return self._idle.pop(0)
-        return await self._wait()
+        return self._idle.pop(0)
 
     async def _wait(self) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
@@ -127,26 +139,31 @@ class Pool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._pass_on(waiter.result())  # came in the very turn of the cancellation
+                self._give_back(waiter.result())  # came in the very turn of the cancellation
             raise
 
-    def _pass_on(self, connection: Connection | None) -> None:
-        """Hand a slot, and the connection in it, to whoever waits longest; else keep it."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
+    def _give_back(self, connection: Connection | None) -> None:
+        """Take back a lent slot, and the connection in it."""
+        self._lent -= 1
         if connection is None:
             self._free_slots += 1
         else:
             self._idle.append(connection)
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        """Lend to those who wait, longest first, as far as the window goes."""
+        while self._waiting and self._lent < self.window.size:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._lent += 1
+                waiter.set_result(self._idle.pop() if self._idle else self._take_slot())
 
     async def _dial(self) -> Connection:
         try:
             connection = await self._dialer.dial(self._lost)
         except BaseException:
-            self._pass_on(None)
+            self._give_back(None)
             raise
         if self._closed or not connection.reusable:
             self.discard(connection)
@@ -162,7 +179,7 @@ class Pool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-            self._pass_on(None)
+            self._free_slots += 1
         if self._all_lost is not None and not self._open and not self._all_lost.done():
             self._all_lost.set_result(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 
@@ -54,11 +55,12 @@ class RangeRun:
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
         self._planning = asyncio.Lock()
         self._halt: Halt | None = None
-        self._deadline = 0.0
+        self._deadline = math.inf
+        """Monotonic seconds. It is set when the first page has come, so that no page is too slow
+        for a task to get ahead."""
 
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
-        self._deadline = time.monotonic() + self._task.budget_seconds
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._lanes):
@@ -145,6 +147,8 @@ class RangeRun:
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
+        if self._deadline == math.inf:
+            self._deadline = time.monotonic() + self._task.budget_seconds
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             self._select(self._ledger.open(key), found, target_key, existing.get(target_key))
 

@@ -54,12 +54,33 @@ async def test_other_statuses_are_answers(serve: Serve, connect: Connect, status
 async def test_last_answer_is_returned_when_retries_are_used_up(
     serve: Serve, connect: Connect
 ) -> None:
-    server = await serve(answering(answer(b"slow down", status="503 Slow Down")))
+    server = await serve(answering(answer(b"broken", status="500 Oops")))
     client = connect(server, request_retries=3)
     response = await client.send(get())
-    assert (response.status, response.retries, b"".join(response.body)) == (503, 3, b"slow down")
+    assert (response.status, response.retries, b"".join(response.body)) == (500, 3, b"broken")
     assert len(server.requests) == 4
-    assert client.statistics.throttled == 4
+    assert client.statistics.throttled == 0
+
+
+async def test_throttling_uses_up_no_retries_and_narrows_the_window(
+    serve: Serve, connect: Connect
+) -> None:
+    refusal = answer(b"", status="503 Slow Down")
+    server = await serve(answering(refusal, refusal, refusal, answer()))
+    client = connect(server, request_retries=1, max_connections=16)
+    response = await client.send(get())
+    assert (response.status, response.retries) == (200, 3)
+    assert client.statistics.throttled == 3
+    assert client._pool.window.size == 2
+
+
+async def test_throttling_without_end_ends_at_the_deadline(serve: Serve, connect: Connect) -> None:
+    server = await serve(answering(answer(b"", status="429 Too Many")))
+    client = connect(server, request_retries=1, retry_deadline_seconds=1.0)
+    response = await client.send(get())
+    assert response.status == 429
+    assert response.retries > 1
+    assert client._pool.window.size == 1
 
 
 async def test_no_retry_begins_after_the_retry_deadline(serve: Serve, connect: Connect) -> None:
@@ -71,14 +92,16 @@ async def test_no_retry_begins_after_the_retry_deadline(serve: Serve, connect: C
 
 
 @pytest.mark.parametrize(
-    ("status", "sends"), [(408, 2), (429, 2), (503, 2), (500, 1), (502, 1), (504, 1)]
+    ("status", "again"),
+    [(408, True), (429, True), (503, True), (500, False), (502, False), (504, False)],
 )
 async def test_request_that_must_not_be_repeated_is_only_when_it_was_not_acted_on(
-    serve: Serve, connect: Connect, status: int, sends: int
+    serve: Serve, connect: Connect, status: int, again: bool
 ) -> None:
     server = await serve(answering(answer(status=f"{status} X")))
-    await connect(server, request_retries=1).send(put(b"x", idempotent=False))
-    assert len(server.requests) == sends
+    client = connect(server, request_retries=1, retry_deadline_seconds=0.5)
+    await client.send(put(b"x", idempotent=False))
+    assert (len(server.requests) > 1) is again
 
 
 async def test_lost_request_that_must_not_be_repeated_is_an_error(

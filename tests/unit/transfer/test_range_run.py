@@ -123,6 +123,16 @@ async def test_a_spent_budget_leaves_the_rest_for_the_next_task(
     assert target.keys == source.keys
 
 
+async def test_a_page_slower_than_the_budget_does_not_stop_the_job(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a")
+    source.add("b")
+    source.faults.latency_seconds = 0.02
+    report = await run(source, target, replace(TASK, budget_seconds=0.001))
+    assert report.counts.objects > 0
+
+
 async def test_without_overwrite_existing_objects_stay(
     source: MemoryStore, target: MemoryStore
 ) -> None:
