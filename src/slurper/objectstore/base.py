@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from slurper.http.client import ClientStatistics
 from slurper.objectstore import checksums
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
@@ -148,6 +149,11 @@ class ObjectStore(Protocol):
     @property
     def dialect(self) -> Dialect:
         """Limits and quirks of this store."""
+        ...
+
+    @property
+    def statistics(self) -> ClientStatistics:
+        """What has been sent so far."""
         ...
 
     async def list_page(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
@@ -32,7 +34,12 @@ class Worker:
         source, target = self._use(task.source), self._use(task.target)
         try:
             run = RangeRun(task, source.store, target.store, self._settings, self._budget)
-            return await run.report()
+            report = await run.report()
+            return replace(
+                report,
+                retries=source.retries.fresh() + target.retries.fresh(),
+                throttled=source.throttled.fresh() + target.throttled.fresh(),
+            )
         finally:
             for opened in (source, target):
                 opened.users -= 1
@@ -60,11 +67,26 @@ class Worker:
 
 
 class _OpenStore:
-    """A store and who uses it."""
+    """A store, who uses it, and what of its statistics no report has told yet."""
 
-    __slots__ = ("last_used", "store", "users")
+    __slots__ = ("last_used", "retries", "store", "throttled", "users")
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.users = 0
         self.last_used = time.monotonic()
+        self.retries = _Counter(lambda: store.statistics.retries)
+        self.throttled = _Counter(lambda: store.statistics.throttled)
+
+
+class _Counter:
+    """A counter that several tasks share: each growth belongs to whoever asks first."""
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self._read = read
+        self._told = 0
+
+    def fresh(self) -> int:
+        """The growth since the last call."""
+        before, self._told = self._told, self._read()
+        return self._told - before
