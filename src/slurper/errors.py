@@ -8,6 +8,8 @@
     │   └── JobLimitReached     one active job too many for the account
     ├── PrecheckFailed          a side of a new job cannot be reached with what was given
     ├── WorkerLost              the process that ran a task died; the task may be run again
+    ├── LeaseLost               another process drives the jobs now; this one may write no more
+    ├── LeaseHeld               another process drives the jobs, and it was not to be waited for
     ├── DatabaseUnavailable     the database is locked, full, read-only or away
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
@@ -95,6 +97,18 @@ class WorkerLost(SlurperError):
     """The worker process that ran a task is gone; nothing of the task was committed."""
 
     retryable = True
+
+
+class LeaseLost(SlurperError):
+    """The lease that allowed a write has changed hands. Nothing was written, nor ever will be."""
+
+
+class LeaseHeld(SlurperError):
+    """Another process holds the lease; `holder` says which."""
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class DatabaseUnavailable(SlurperError):

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """How long an ended job keeps its sealed credentials."""
     max_concurrent_jobs: Count = 10
     """Active (running or paused) jobs per account."""
+    lease_seconds: Seconds = 10.0
+    """How long the server that drives the jobs may be silent before a standby takes its place."""
 
     # Where stores are, and which may be reached
     r2_endpoint: str | None = None

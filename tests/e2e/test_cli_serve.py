@@ -93,10 +93,29 @@ def test_an_occupied_port_is_a_clear_error(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in ended.err
 
 
-def test_two_services_do_not_share_a_data_directory(service: Service, tmp_path: Path) -> None:
-    ended = program.run("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))
-    assert ended.code == 2
-    assert f"already running as process {service.process.pid}" in ended.err
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_second_service_stands_by_and_takes_over(
+    slow: S3Server,
+    ministack: S3Server,
+    buckets: tuple[str, str],
+    boto: Boto,
+    tmp_path: Path,
+    end: signal.Signals,
+) -> None:
+    listing = boto(ministack).list_objects_v2
+    with (
+        program.serving(tmp_path, env=FEW_AT_ONCE) as first,
+        program.serving(tmp_path, env={"SLURPER_LEASE_SECONDS": "3600"}) as second,
+    ):
+        job_id = second.create_job(slow, *buckets)
+        program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 0, "the first object")
+        assert len(program.descendants(second.process)) == 0, "a standby has no workers"
+        assert _jobs(second, "show", job_id, "--json").json["status"] == "running"
+        first.process.send_signal(end)
+        program.end(first.process)
+        ended = _jobs(second, "watch", job_id, "--json")
+    assert ended.code == 0, ended.err
+    assert (ended.json["transferredObjects"], ended.json["skippedObjects"]) == (COUNT, 0)
 
 
 def test_a_host_that_is_not_ours_is_a_clear_error(tmp_path: Path) -> None:

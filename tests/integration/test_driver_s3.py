@@ -18,11 +18,14 @@ from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 
 from slurper import telemetry
+from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
+from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
 from slurper.engine.local import LocalEngine
 from slurper.jobs.assignment import CLOCK_ALLOWANCE
 from slurper.jobs.driver import Driver
+from slurper.jobs.leadership import Leadership
 from slurper.jobs.models import Counts, JobSpec, JobStatus, Location, LogType, Progress, Vendor
 from slurper.jobs.service import JobService
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
@@ -64,15 +67,20 @@ async def served(directory: Path, key: str, *, task_seconds: float = 0.3) -> Asy
     store = await JobStore.open(settings.resolved_database_url)
     engine = LocalEngine(settings, metrics=metrics)
     sealer = Sealer((key,))
-    driver = Driver(store, engine, sealer, settings, metrics=metrics)
-    await engine.start()
-    driving = asyncio.create_task(driver.run())
     try:
-        yield Served(JobService(store, sealer, settings, wake=driver.wake), driver, engine, metrics)
+        async with Leadership(LeaseStore(store.database), 10).hold() as tenure:
+            work = WorkStore(store.database, tenure.lease)
+            driver = Driver(work, engine, sealer, settings, metrics=metrics)
+            service = JobService(store, sealer, settings, wake=driver.wake)
+            await engine.start()
+            driving = asyncio.create_task(driver.run())
+            try:
+                yield Served(service, driver, engine, metrics)
+            finally:
+                await driver.stop(0)
+                await driving
+                await engine.stop(5)
     finally:
-        await driver.stop(0)
-        await driving
-        await engine.stop(5)
         await store.close()
 
 

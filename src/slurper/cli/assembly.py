@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from slurper import data_folder, telemetry
+from slurper import data_folder, errors, telemetry
+from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
+from slurper.database.work import WorkStore
 from slurper.engine.local import LocalEngine
 from slurper.jobs.driver import Driver
+from slurper.jobs.leadership import Leadership, Tenure
 from slurper.jobs.service import JobService
+from slurper.secrets import Sealer
 from slurper.settings import Settings
+
+_log = telemetry.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The parts of one process. Nothing moves before `driven`."""
+    """The parts of one process. Nothing moves before `driven` or `driven_in_turn`."""
 
+    settings: Settings
     store: JobStore
     service: JobService
-    engine: LocalEngine
-    driver: Driver
-    registry: CollectorRegistry
+    leadership: Leadership
+    sealer: Sealer
+    metrics: telemetry.Metrics
+    woken: asyncio.Event
+    """Set by the service when the driver, if it is in this process, should look at the jobs."""
 
 
 @asynccontextmanager
@@ -37,32 +46,94 @@ async def assembled(settings: Settings) -> AsyncIterator[Node]:
     """
     sealer = data_folder.prepare(settings)
     store = await JobStore.open(settings.resolved_database_url)
+    woken = asyncio.Event()
     try:
-        metrics = telemetry.Metrics(CollectorRegistry())
-        engine = LocalEngine(settings, metrics=metrics)
-        driver = Driver(store, engine, sealer, settings, metrics=metrics)
-        service = JobService(store, sealer, settings, wake=driver.wake)
         yield Node(
-            store=store, service=service, engine=engine, driver=driver, registry=metrics.registry
+            settings=settings,
+            store=store,
+            service=JobService(store, sealer, settings, wake=woken.set),
+            leadership=Leadership(LeaseStore(store.database), settings.lease_seconds),
+            sealer=sealer,
+            metrics=telemetry.Metrics(CollectorRegistry()),
+            woken=woken,
         )
     finally:
         await store.close()
 
 
 @asynccontextmanager
-async def driven(node: Node, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+async def driven(node: Node, tenure: Tenure) -> AsyncIterator[asyncio.Task[None]]:
     """Move jobs forward until the block ends; then let tasks under way end, and commit them.
 
-    Yields the driver's task, which ends early only by a fault.
+    Yields the task that does it, which ends early only by a fault or the loss of the lease.
     """
-    await node.engine.start()
-    driving = asyncio.create_task(node.driver.run(), name="driver")
-    try:
+    async with _aside(_drive(node, tenure)) as driving:
         yield driving
+
+
+@asynccontextmanager
+async def driven_in_turn(node: Node) -> AsyncIterator[asyncio.Task[None]]:
+    """Do as `driven` whenever no other process drives; stand by while one does.
+
+    Yields the task that does it, which ends early only by a fault.
+    """
+    async with _aside(_drive_in_turn(node)) as driving:
+        yield driving
+
+
+async def _drive_in_turn(node: Node) -> None:
+    while True:
+        try:
+            async with node.leadership.hold() as tenure:
+                await _drive(node, tenure)
+        except errors.LeaseLost as error:
+            _log.warning("another process drives now; this one stands by", error=str(error))
+
+
+async def _drive(node: Node, tenure: Tenure) -> None:
+    """Move jobs forward until cancelled, which lets tasks under way end; again, and it does not.
+
+    Raises:
+        LeaseLost: another process drives now.
+    """
+    engine = LocalEngine(node.settings, metrics=node.metrics)
+    driver = Driver(
+        WorkStore(node.store.database, tenure.lease),
+        engine,
+        node.sealer,
+        node.settings,
+        metrics=node.metrics,
+        woken=node.woken,
+    )
+    driving = asyncio.create_task(_run(engine, driver), name="driver")
+    try:
+        await asyncio.wait((driving, tenure.lost), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await driver.stop(node.settings.stop_grace_seconds)
+        raise
+    finally:
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        await driver.stop(0)
+        await engine.stop(0)
+    (tenure.lost if tenure.lost.done() else driving).result()
+
+
+async def _run(engine: LocalEngine, driver: Driver) -> None:
+    await engine.start()
+    await driver.run()
+
+
+@asynccontextmanager
+async def _aside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run `work` beside the block; cancel it and wait for its end when the block has ended."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
     finally:
         try:
-            await node.driver.stop(settings.stop_grace_seconds)
+            task.cancel()
+            await asyncio.wait((task,))
         finally:
-            driving.cancel()
-            await asyncio.gather(driving, return_exceptions=True)
-            await node.engine.stop(0)
+            task.cancel()  # for the second time only if the wait was cancelled
+            await asyncio.gather(task, return_exceptions=True)

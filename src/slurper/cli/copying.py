@@ -14,21 +14,25 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from slurper import errors
-from slurper.cli import locks
 from slurper.cli.assembly import Node, assembled, driven
 from slurper.cli.census import Census
 from slurper.cli.progress import Display, Snapshot
+from slurper.database.work import WorkStore
 from slurper.http.client import TransportOptions
+from slurper.jobs.leadership import Tenure
 from slurper.jobs.models import Counts, JobSpec, JobStatus, LogEntry, LogType, Progress
 from slurper.objectstore import factory
 from slurper.secrets import JobSecrets
 from slurper.settings import Settings
+
+LEASE_SECONDS = 3.0
+"""Shorter than a server's: where it is unknown whether an earlier run lives, a person waits."""
 
 POLL_SECONDS = 0.2
 LOG_PAGE = 1000
@@ -84,12 +88,12 @@ async def run(request: CopyRequest, settings: Settings, display: Display) -> Out
         PrecheckFailed: a side cannot be used with what was given.
     """
     directory = settings.data_dir / "copies" / request.fingerprint
-    with locks.exclusive(directory, "this very copy"):
-        return await _Copy(request, _settings_of(settings, directory), display).run()
+    return await _Copy(request, _settings_of(settings, directory), display).run()
 
 
 def _settings_of(settings: Settings, directory: Path) -> Settings:
-    own = {"data_dir": directory, "database_url": None}
+    lease_seconds = min(settings.lease_seconds, LEASE_SECONDS)
+    own = {"data_dir": directory, "database_url": None, "lease_seconds": lease_seconds}
     return settings.model_copy(update=own)
 
 
@@ -105,13 +109,14 @@ class _Copy:
 
     async def run(self) -> Outcome:
         begun = time.monotonic()
-        async with assembled(self._settings) as node:
+        async with assembled(self._settings) as node, self._alone(node) as tenure:
             job_id, resumed = await self._prepare(node)
             before = (await node.service.progress(self._account_id, job_id)).counts
-            async with driven(node, self._settings) as driving, self._counting():
+            async with driven(node, tenure) as driving, self._counting():
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
-            await node.store.erase_secrets(datetime.now(UTC))  # no server will do it later
+            work = WorkStore(node.store.database, tenure.lease)
+            await work.erase_secrets(datetime.now(UTC))  # no server will do it later
             return Outcome(
                 job_id=job_id,
                 resumed=resumed,
@@ -123,6 +128,20 @@ class _Copy:
                 halt=await self._halt(node, progress) if stopped_by is None else None,
                 stopped_by=stopped_by,
             )
+
+    @asynccontextmanager
+    async def _alone(self, node: Node) -> AsyncIterator[Tenure]:
+        """Make sure that no other process runs this very copy."""
+        async with AsyncExitStack() as stack:
+            held = node.leadership.hold(stand_by=False)
+            try:
+                tenure = await stack.enter_async_context(held)
+            except errors.LeaseHeld as error:
+                raise errors.ConfigurationError(
+                    f"this very copy is already running as {error.holder}"
+                    f" (in {self._settings.data_dir})"
+                ) from error
+            yield tenure
 
     async def _prepare(self, node: Node) -> tuple[str, bool]:
         """Make the job, or take up the unfinished one with the credentials given now."""

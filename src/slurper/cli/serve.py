@@ -25,13 +25,12 @@ def serve(
 ) -> None:
     """Serve the API and move its jobs. SIGTERM and Ctrl-C let work under way end first."""
     from slurper import telemetry
-    from slurper.cli import locks, serving
+    from slurper.cli import serving
 
     settings = configuration.load(data_dir=data_dir)
     telemetry.configure_logging("debug" if verbose else "info")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    owner = "a server with this data directory"
-    with locks.exclusive(settings.data_dir, owner), _listen(host, port) as listener:
+    with _listen(host, port) as listener:
         asyncio.run(serving.serve(settings, listener, access_log=verbose))
 
 

@@ -12,7 +12,7 @@ import uvicorn
 
 from slurper.api.app import create_app
 from slurper.cli import console
-from slurper.cli.assembly import Node, assembled, driven
+from slurper.cli.assembly import Node, assembled, driven_in_turn
 from slurper.database.tokens import TokenStore
 from slurper.settings import Settings
 
@@ -20,10 +20,12 @@ from slurper.settings import Settings
 async def serve(settings: Settings, listener: socket.socket, *, access_log: bool) -> None:
     """Serve until a signal; then answer what was asked, and finish and commit work under way.
 
+    Of several servers on one database one drives the jobs, and all serve the API.
+
     Raises:
         ConfigurationError: database, data folder or key cannot be used.
     """
-    async with assembled(settings) as node, driven(node, settings) as driving:
+    async with assembled(settings) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, access_log=access_log)
         _stop_on_signals(server)
         _announce(listener, settings)
@@ -50,7 +52,7 @@ def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
         node.service,
         TokenStore(node.store.database),
         settings=settings,
-        registry=node.registry,
+        registry=node.metrics.registry,
     )
     config = uvicorn.Config(
         app,

@@ -35,7 +35,8 @@ from slurper import errors
 from slurper.database import migrations
 
 BUSY_SECONDS = 30
-"""How long a transaction waits for another process's, on SQLite."""
+"""How long a transaction waits for another process's: on SQLite for its end, on PostgreSQL for its
+next statement, after which the server takes it back."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -177,11 +178,13 @@ def _create_engine(url: URL) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_async_engine(url, pool_pre_ping=True)
+        engine = create_async_engine(url, pool_pre_ping=True)
     except ImportError as error:
         raise errors.ConfigurationError(
             "SLURPER_DATABASE_URL names PostgreSQL, which needs the Python package asyncpg"
         ) from error
+    event.listen(engine.sync_engine, "connect", _set_up_postgresql)
+    return engine
 
 
 def _create_file(url: URL) -> None:
@@ -205,6 +208,15 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA secure_delete = ON")  # erased secrets are gone from the file
     cursor.close()
+
+
+def _set_up_postgresql(dbapi_connection: DBAPIConnection, _record: object) -> None:
+    """Let nobody wait for ever for a process that was suspended inside a transaction."""
+    cursor = dbapi_connection.cursor()
+    milliseconds = int(BUSY_SECONDS * 1000)
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+    cursor.close()
+    dbapi_connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -8,6 +8,7 @@ bulk INSERT of log entries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ from slurper.jobs import lifecycle
 from slurper.jobs.models import JobStatus, LogEntry
 from slurper.transfer.task import Halt, RangeReport
 
-_COLUMNS = (jobs.c.number, jobs.c.id, jobs.c.status, jobs.c.log_entries)
+_COLUMNS = (jobs.c.number, jobs.c.id, jobs.c.status, jobs.c.failed, jobs.c.log_entries)
 
 
 class LockedJob:
@@ -31,6 +32,7 @@ class LockedJob:
         self.number: int = row.number
         self.id: str = row.id
         self.status = JobStatus(row.status)
+        self.failed: int = row.failed
         self._connection = connection
         self._log_entries: int = row.log_entries
         self._changes: dict[str, object] = {}
@@ -70,6 +72,12 @@ class LockedJob:
         else:
             self.log(LogEntry(log_type=halt.log_type, created_at=at, message=halt.message))
 
+    async def reseal(self, change: Callable[[bytes | None], bytes]) -> None:
+        """Replace the job's sealed credentials by what `change` makes of them."""
+        row = jobs.c.number == self.number
+        sealed = await self._connection.scalar(select(jobs.c.sealed).where(row))
+        self._changes["sealed"] = change(sealed)
+
     async def complete_if_done(self, at: datetime) -> None:
         """Complete the job when it is running and none of its ranges is open."""
         if self.status is JobStatus.RUNNING and not await self._has_open_ranges():
@@ -97,9 +105,10 @@ async def lock(connection: AsyncConnection, *where: ColumnElement[bool]) -> Lock
     """Lock one job for the rest of the transaction.
 
     Raises:
-        JobNotFound: no job matches.
+        JobNotFound: no job matches, or it is deleted.
     """
-    found = await connection.execute(select(*_COLUMNS).where(*where).with_for_update())
+    present = jobs.c.deleted_at.is_(None)
+    found = await connection.execute(select(*_COLUMNS).where(*where, present).with_for_update())
     row = found.one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")

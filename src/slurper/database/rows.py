@@ -23,6 +23,7 @@ from slurper.jobs.models import (
     Progress,
     Vendor,
 )
+from slurper.planning.keyspace import KeyRange
 
 JOB_COLUMNS = (
     jobs.c.number,
@@ -37,6 +38,7 @@ JOB_COLUMNS = (
     jobs.c.source,
     jobs.c.target,
     jobs.c.options,
+    jobs.c.retry_of,
 )
 """What makes a `Job`: no secrets, and of explicit keys only whether there are any."""
 
@@ -69,6 +71,7 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
         "target": asdict(spec.target),
         "options": asdict(spec.options),
         "sealed": sealed,
+        "retry_of": job.retry_of,
     }
 
 
@@ -89,6 +92,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         status=JobStatus(row.status),
         created_at=row.created_at,
         finished_at=row.finished_at,
+        retry_of=row.retry_of,
     )
 
 
@@ -134,13 +138,16 @@ def log_values(number: int, position: int, entries: Iterable[LogEntry]) -> list[
     ]
 
 
-async def read_keys(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, list[str]]:
-    """Read the explicit keys of the numbered jobs, each job's in byte order."""
-    keys: dict[int, list[str]] = {number: [] for number in numbers}
-    for number in numbers:
-        query = select(job_keys.c.key).where(job_keys.c.job_number == number)
-        keys[number].extend(await connection.scalars(query.order_by(job_keys.c.key)))
-    return keys
+async def read_keys(
+    connection: AsyncConnection, number: int, slice_: KeyRange, *, limit: int
+) -> tuple[str, ...]:
+    """Read the first explicit keys of a job that lie in a slice, in byte order."""
+    query = select(job_keys.c.key).where(job_keys.c.job_number == number)
+    if slice_.start_after is not None:
+        query = query.where(job_keys.c.key > slice_.start_after)
+    if slice_.end_at is not None:
+        query = query.where(job_keys.c.key <= slice_.end_at)
+    return tuple(await connection.scalars(query.order_by(job_keys.c.key).limit(limit)))
 
 
 def _to_location(plain: Mapping[str, Any]) -> Location:

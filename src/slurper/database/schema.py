@@ -139,6 +139,9 @@ jobs = Table(
     Column("target", JSON, nullable=False),
     Column("options", JSON, nullable=False),
     Column("sealed", LargeBinary),
+    Column("retry_of", String(64)),
+    Column("retry_position", BigInteger),
+    Column("deleted_at", UtcDateTime),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(
@@ -152,12 +155,28 @@ jobs = Table(
         "finished_when_final",
     ),
     CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
+    CheckConstraint(
+        "retry_position IS NULL OR (retry_of IS NOT NULL AND has_keys)", "retry_has_keys"
+    ),
+    CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", "deleted_when_final"),
     Index("ix_jobs_account_id_number", "account_id", "number"),
     Index(
         "ix_jobs_active",
         "account_id",
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index(
+        "ix_jobs_unready",
+        "retry_of",
+        sqlite_where=text("retry_position IS NOT NULL"),
+        postgresql_where=text("retry_position IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_deleted",
+        "number",
+        sqlite_where=text("deleted_at IS NOT NULL"),
+        postgresql_where=text("deleted_at IS NOT NULL"),
     ),
     sqlite_autoincrement=True,
 )
@@ -214,4 +233,14 @@ tokens = Table(
     Column("sha256", LargeBinary(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("sha256"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(255)),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime),
+    CheckConstraint("(holder IS NULL) = (expires_at IS NULL)", "held_for_a_time"),
 )

@@ -1,63 +1,44 @@
-"""The job store: everything a job is, grouped by transaction.
+"""The job store: what may be asked about jobs and done with them, grouped by transaction.
 
 Each public method is exactly one transaction. Those that change something take the job's row lock
-first (`locked.LockedJob`); those that read see one consistent state and never wait on SQLite.
+first (`locked.LockedJob`); those that read see one consistent state and never wait on SQLite. What
+moves jobs forward is in `work`, and is the driver's alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
-from slurper.database import locked, rows
+from slurper.database import locked, piecemeal, rows
 from slurper.database.connection import Database, uninterrupted
-from slurper.database.schema import encode_key, job_keys, jobs, logs, ranges
+from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.jobs import lifecycle
 from slurper.jobs.models import Job, JobStatus, LogEntry, Progress
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.task import RangeReport
+
+MAX_KEYS_READ = 10_000
+"""How many explicit keys are read with a job: as many as a request may name. A retry may have
+millions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RangeWork:
-    """An open range and what is left of it."""
-
-    range_id: int
-    slice: KeyRange
-    """Begins at the committed cursor, or at the range's start when nothing is committed."""
-    committed_at: datetime
-    """When the cursor was last committed, or the range was made. Work on `slice` that was lost
-    with its process is younger, which makes this the `replayed_since` of the next task."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobWork:
-    """A running job and what is left of it."""
+class Failures:
+    """What a retry of a job begins with."""
 
     job: Job
-    sealed: bytes
-    ranges: tuple[RangeWork, ...]
-    """Never empty: a job without open ranges is not running."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitOutcome:
-    """What became of a report."""
-
-    applied: bool
-    """False: the range's cursor had moved on, or the job is gone; nothing was changed."""
-    status: JobStatus
-    """The job's status after the commit; a deleted job reads as aborted."""
-    range_open: bool
-    """The range holds more to do."""
-
-
-_GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
+    sealed: bytes | None
+    """None: erased."""
+    failed: int
+    """How many objects; at least one."""
+    sample: str
+    """One of the failed keys."""
 
 
 class JobStore:
@@ -67,7 +48,7 @@ class JobStore:
         self.database = database
 
     @classmethod
-    async def open(cls, database_url: str) -> JobStore:
+    async def open(cls, database_url: str) -> Self:
         """Open the database and bring its schema to the newest version.
 
         Raises:
@@ -91,19 +72,63 @@ class JobStore:
         async with self.database.write() as connection:
             await self.database.serialise(connection, f"account:{job.account_id}")
             await _check_limit(connection, job.account_id, max_active)
-            values = rows.job_values(job, sealed) | {"log_entries": 1}
-            made = await connection.execute(insert(jobs).returning(jobs.c.number), [values])
-            number = made.scalar_one()
+            number = await _insert(connection, rows.job_values(job, sealed), entry)
             if job.spec.keys:
                 keys = [{"job_number": number, "key": key} for key in job.spec.keys]
                 await connection.execute(insert(job_keys), keys)
-            whole = {"job_number": number, "committed_at": job.created_at}
-            await connection.execute(insert(ranges), [whole])
-            await connection.execute(insert(logs), rows.log_values(number, 0, [entry]))
+
+    @uninterrupted
+    async def failures(self, account_id: str, job_id: str) -> Failures:
+        """Return what a retry of the job begins with.
+
+        Raises:
+            JobNotFound: no such job in this account.
+            JobConflict: the job is active, or none of its objects failed.
+        """
+        query = select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.failed)
+        async with self.database.read() as connection:
+            row = (await connection.execute(query.where(*_is(account_id, job_id)))).one_or_none()
+            if row is None:
+                raise errors.JobNotFound("no job with this id in this account")
+            lifecycle.check_retry(JobStatus(row.status), row.failed)
+            failed = select(logs.c.object_key).where(
+                logs.c.job_number == row.number, piecemeal.FAILED
+            )
+            sample = await connection.execute(failed.order_by(logs.c.position).limit(1))
+            return Failures(
+                job=rows.to_job(row),
+                sealed=row.sealed,
+                failed=row.failed,
+                sample=sample.scalar_one(),
+            )
+
+    @uninterrupted
+    async def create_retry(
+        self, job: Job, sealed: bytes, *, max_active: int, entry: LogEntry
+    ) -> None:
+        """Store a new job whose keys are those that failed in the job `retry_of`, however many.
+
+        The keys are taken over inside the database. When they are many, the driver goes on with
+        that (`WorkStore.tidy`), and the job waits until it has them all.
+
+        Raises:
+            JobNotFound: no job `retry_of` in this account.
+            JobConflict: that job is active, or none of its objects failed.
+            JobLimitReached: the account has `max_active` active jobs already.
+        """
+        if job.retry_of is None or job.spec.keys != ():
+            raise ValueError("a retry names another job instead of keys")
+        async with self.database.write() as connection:
+            await self.database.serialise(connection, f"account:{job.account_id}")
+            retried = await locked.lock(connection, *_is(job.account_id, job.retry_of))
+            lifecycle.check_retry(retried.status, retried.failed)
+            await _check_limit(connection, job.account_id, max_active)
+            values = rows.job_values(job, sealed) | {"retry_position": 0}
+            await piecemeal.take_keys(connection, await _insert(connection, values, entry))
 
     @uninterrupted
     async def get_job(self, account_id: str, job_id: str) -> Job:
-        """Return a job with its explicit keys.
+        """Return a job with its explicit keys, or with none of them if they are more than 10,000.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -117,7 +142,8 @@ class JobStore:
 
         A job that has explicit keys, thousands perhaps, is listed with `spec.keys == ()`.
         """
-        query = select(*rows.JOB_COLUMNS).where(jobs.c.account_id == account_id)
+        of_account = (jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None))
+        query = select(*rows.JOB_COLUMNS).where(*of_account)
         newest_first = query.order_by(jobs.c.number.desc()).limit(limit).offset(offset)
         async with self.database.read() as connection:
             return [rows.to_job(row) for row in await connection.execute(newest_first)]
@@ -155,10 +181,19 @@ class JobStore:
             return [rows.to_log_entry(row) for row in found]
 
     @uninterrupted
-    async def apply(self, account_id: str, job_id: str, command: lifecycle.Command) -> Job:
+    async def apply(
+        self,
+        account_id: str,
+        job_id: str,
+        command: lifecycle.Command,
+        *,
+        reseal: Callable[[bytes | None], bytes] | None = None,
+    ) -> Job:
         """Give a job a command, log it, and return the job as it is then.
 
-        A resumed job whose last range was settled while it was paused completes at once.
+        A resumed job whose last range was settled while it was paused completes at once. `reseal`
+        makes new sealed credentials of the stored ones, in the same transaction; what it raises
+        undoes the command.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -166,6 +201,8 @@ class JobStore:
         """
         async with self.database.write() as connection:
             job = await locked.lock(connection, *_is(account_id, job_id))
+            if reseal is not None:
+                await job.reseal(reseal)
             await _give(job, command)
             return await _read_job(connection, jobs.c.number == job.number)
 
@@ -191,6 +228,9 @@ class JobStore:
     async def delete_job(self, account_id: str, job_id: str) -> None:
         """Delete a job that has ended, with everything that belongs to it.
 
+        From now on there is no such job. Of a large one rows are left, which the driver removes
+        (`WorkStore.tidy`); its credentials are not among them.
+
         Raises:
             JobNotFound: no such job in this account.
             JobConflict: the job is active.
@@ -198,56 +238,9 @@ class JobStore:
         async with self.database.write() as connection:
             job = await locked.lock(connection, *_is(account_id, job_id))
             lifecycle.check_delete(job.status)
-            await connection.execute(delete(jobs).where(jobs.c.number == job.number))
-
-    @uninterrupted
-    async def running_jobs(self) -> list[JobWork]:
-        """Return every running job with its sealed credentials and open ranges, oldest first."""
-        running = (jobs.c.status == JobStatus.RUNNING.value, jobs.c.finished_at.is_(None))
-        query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*running).order_by(jobs.c.number)
-        async with self.database.read() as connection:
-            found = (await connection.execute(query)).all()
-            numbers = [row.number for row in found]
-            keys = await rows.read_keys(connection, [row.number for row in found if row.has_keys])
-            work = await _read_open_ranges(connection, numbers)
-        return [
-            JobWork(
-                job=rows.to_job(row, keys.get(row.number, ())),
-                sealed=bytes(row.sealed),
-                ranges=tuple(work[row.number]),
-            )
-            for row in found
-            if work[row.number]
-        ]
-
-    @uninterrupted
-    async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
-        """Make a report's results the job's: cursor, counters, log and status in one transaction.
-
-        A report counts once. It applies only while the range's cursor is where the task began; a
-        second commit of the same report finds the cursor moved on and changes nothing. A report
-        of a job that was paused or aborted meanwhile is counted (its objects are settled) and
-        leaves the status alone.
-
-        Raises:
-            ValueError: the report contradicts itself; committing it would make the counts wrong.
-        """
-        _check_report(report)
-        async with self.database.write() as connection:
-            try:
-                job = await locked.lock(connection, jobs.c.id == report.job_id)
-            except errors.JobNotFound:
-                return _GONE
-            if not await _advance(connection, job.number, report, at):
-                still_open = await _is_open(connection, job.number, report.range_id)
-                return CommitOutcome(applied=False, status=job.status, range_open=still_open)
-            job.count(report)
-            job.log(*_entries(report, at))
-            if report.halt is not None and job.status is JobStatus.RUNNING:
-                job.move(lifecycle.Command.HALT, at, halt=report.halt)
-            await job.complete_if_done(at)
-            await job.save()
-            return CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
+            gone = {"deleted_at": datetime.now(UTC), "sealed": None}
+            await connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
+            await piecemeal.remove(connection, job.number)
 
     @uninterrupted
     async def renew_secrets(self, account_id: str, job_id: str, sealed: bytes) -> None:
@@ -264,16 +257,20 @@ class JobStore:
             row = jobs.c.number == job.number
             await connection.execute(update(jobs).where(row).values(sealed=sealed))
 
-    async def erase_secrets(self, finished_before: datetime) -> int:
-        """Erase the credentials of jobs that ended before then; return of how many jobs."""
-        due = (jobs.c.finished_at < finished_before, jobs.c.sealed.is_not(None))
-        async with self.database.write() as connection:
-            erased = await connection.execute(update(jobs).where(*due).values(sealed=None))
-            return erased.rowcount
+
+def _is(account_id: str, job_id: str) -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None)
 
 
-def _is(account_id: str, job_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return jobs.c.id == job_id, jobs.c.account_id == account_id
+async def _insert(connection: AsyncConnection, values: dict[str, object], entry: LogEntry) -> int:
+    """Insert a job's row with one range over all its keys and its first log entry."""
+    query = insert(jobs).returning(jobs.c.number)
+    made = await connection.execute(query, [values | {"log_entries": 1}])
+    number: int = made.scalar_one()
+    whole = {"job_number": number, "committed_at": values["created_at"]}
+    await connection.execute(insert(ranges), [whole])
+    await connection.execute(insert(logs), rows.log_values(number, 0, [entry]))
+    return number
 
 
 async def _check_limit(connection: AsyncConnection, account_id: str, max_active: int) -> None:
@@ -290,8 +287,10 @@ async def _read_job(connection: AsyncConnection, *where: ColumnElement[bool]) ->
     row = (await connection.execute(select(*rows.JOB_COLUMNS).where(*where))).one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")
-    keys = await rows.read_keys(connection, [row.number]) if row.has_keys else {}
-    return rows.to_job(row, keys.get(row.number, ()))
+    if not row.has_keys:
+        return rows.to_job(row)
+    keys = await rows.read_keys(connection, row.number, KeyRange(), limit=MAX_KEYS_READ + 1)
+    return rows.to_job(row, keys if len(keys) <= MAX_KEYS_READ else ())
 
 
 async def _give(job: locked.LockedJob, command: lifecycle.Command) -> None:
@@ -299,58 +298,3 @@ async def _give(job: locked.LockedJob, command: lifecycle.Command) -> None:
     job.move(command, at)
     await job.complete_if_done(at)
     await job.save()
-
-
-async def _read_open_ranges(
-    connection: AsyncConnection, numbers: Sequence[int]
-) -> dict[int, list[RangeWork]]:
-    query = select(ranges).where(ranges.c.job_number.in_(numbers), ranges.c.done.is_(False))
-    work: dict[int, list[RangeWork]] = {number: [] for number in numbers}
-    for row in await connection.execute(query.order_by(ranges.c.job_number, ranges.c.id)):
-        rest = KeyRange(row.start_after, row.end_at).after(row.cursor)
-        work[row.job_number].append(
-            RangeWork(range_id=row.id, slice=rest, committed_at=row.committed_at)
-        )
-    return work
-
-
-def _check_report(report: RangeReport) -> None:
-    began, cursor = (
-        b"" if key is None else encode_key(key) for key in (report.started_after, report.cursor)
-    )
-    if cursor < began:
-        raise ValueError("a report moved its cursor back")
-    if cursor == began and report.counts.objects:
-        raise ValueError("a report settled objects without moving its cursor")
-
-
-async def _advance(
-    connection: AsyncConnection, number: int, report: RangeReport, at: datetime
-) -> bool:
-    """Compare and set the range's cursor; False when it is not where the report began."""
-    cursor = func.coalesce(ranges.c.cursor, ranges.c.start_after, type_=ranges.c.cursor.type)
-    expected = (
-        ranges.c.id == report.range_id,
-        ranges.c.job_number == number,
-        ranges.c.done.is_(False),
-        cursor.is_not_distinct_from(report.started_after),
-    )
-    values = {"cursor": report.cursor, "done": report.finished, "committed_at": at}
-    changed = await connection.execute(update(ranges).where(*expected).values(values))
-    return changed.rowcount == 1
-
-
-async def _is_open(connection: AsyncConnection, number: int, range_id: int) -> bool:
-    same = (ranges.c.id == range_id, ranges.c.job_number == number)
-    done = await connection.scalar(select(ranges.c.done).where(*same))
-    return done is False
-
-
-def _entries(report: RangeReport, at: datetime) -> list[LogEntry]:
-    in_order = sorted(report.events, key=lambda event: encode_key(event.key))
-    return [
-        LogEntry(
-            log_type=event.log_type, created_at=at, message=event.message, object_key=event.key
-        )
-        for event in in_order
-    ]

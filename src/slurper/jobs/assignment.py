@@ -21,13 +21,11 @@ count as skipped. Neither changes what is at the target.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
-from slurper.database.schema import encode_key
 from slurper.jobs.models import Counts, Job, Location, LogType
 from slurper.objectstore import factory
 from slurper.objectstore.base import StoreAddress
@@ -50,12 +48,16 @@ def make_task(
     range_id: int,
     slice_left: KeyRange,
     *,
+    keys: Sequence[str] | None,
     secrets: JobSecrets,
     settings: Settings,
     uncounted: bool,
     failures: int,
-) -> RangeTask | None:
-    """Return the next task for a range; None when it has explicit keys and none is left.
+) -> RangeTask:
+    """Return the next task for a range.
+
+    `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
+    `MAX_KEYS`. None means that the source is listed.
 
     After each of `failures` fruitless tasks in a row the budget is halved: whatever keeps killing
     workers, a shorter task more often lives to report, and one that dies loses less.
@@ -64,11 +66,8 @@ def make_task(
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
     spec = job.spec
-    keys = None
-    if spec.keys is not None:
-        keys = keys_within(spec.keys, slice_left)[:MAX_KEYS]
-        if not keys:
-            return None
+    if keys is not None:
+        keys = tuple(keys[:MAX_KEYS])
         slice_left = KeyRange(slice_left.start_after, keys[-1])
     return RangeTask(
         job_id=job.id,
@@ -85,16 +84,17 @@ def make_task(
     )
 
 
-def conclude(report: RangeReport, task: RangeTask, job: Job, slice_left: KeyRange) -> RangeReport:
+def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
     """Say of the range what the worker said of its task.
 
-    They differ for explicit keys only: a worker that finished its keys does not know of the next.
+    They differ for explicit keys only: a worker that finished its keys does not know whether there
+    are more `keys` than the task took.
     """
-    if job.spec.keys is None:
+    if task.keys is None or keys is None:
         return report
-    cursor = task.slice.end_at if report.finished else report.cursor
-    left = keys_within(job.spec.keys, slice_left.after(cursor))
-    return replace(report, cursor=cursor, finished=not left)
+    cursor = task.keys[-1] if report.finished else report.cursor
+    finished = cursor == task.keys[-1] and len(keys) == len(task.keys)
+    return replace(report, cursor=cursor, finished=finished)
 
 
 def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
@@ -108,23 +108,9 @@ def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> Ra
     return _empty(job_id, range_id, slice_left, finished=False, halt=halt)
 
 
-def keys_within(keys: Sequence[str], slice_: KeyRange) -> tuple[str, ...]:
-    """Those of `keys`, which are in UTF-8 byte order, that lie in the slice."""
-    start_after, end_at = slice_.start_after, slice_.end_at
-    first = 0 if start_after is None else _count_up_to(keys, start_after)
-    end = len(keys) if end_at is None else _count_up_to(keys, end_at)
-    return tuple(keys[first:end])
-
-
 def replayed_since(created_at: datetime) -> datetime:
     """From when on an object of a replayed slice is the job's own; see the module's text."""
     return created_at.replace(microsecond=0) - CLOCK_ALLOWANCE
-
-
-def _count_up_to(keys: Sequence[str], key: str) -> int:
-    # As bytes: keys that are no valid UTF-8 come with lone surrogates, which Python's comparison
-    # of strings puts elsewhere.
-    return bisect_right(keys, encode_key(key), key=encode_key)
 
 
 def _resolve(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 
-from slurper.database.store import JobWork
+from slurper.database.work import JobWork
 from slurper.jobs.models import Job
 from slurper.planning.keyspace import KeyRange
 

@@ -16,18 +16,22 @@ What goes wrong costs one range a turn, never the loop:
     | the same slice failed `MAX_FAILURES` x | the job is paused, the log names the slice        |
     | secrets or addresses are unusable      | the job is paused                                 |
     | the database is locked, full, away     | the report is kept and committed later            |
+    | another process drives now             | `run` ends with `LeaseLost`; nothing is written   |
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from slurper import errors, telemetry
-from slurper.database.store import CommitOutcome, JobStore
+from slurper.database.work import CommitOutcome, WorkStore
 from slurper.engine.base import Engine
 from slurper.jobs import assignment
 from slurper.jobs.board import Board, OpenRange
@@ -52,34 +56,42 @@ _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 10.0
 _FRUITLESS_DELAY_SECONDS = 1.0
 
+Result = TypeVar("Result")
+
 _log = telemetry.get_logger(__name__)
 
 
 class Driver:
-    """Runs the jobs of a store on an engine.
+    """Runs the jobs of a database on an engine.
 
-    One driver per database at a time. It is made when no other drives any more, because it takes
-    jobs created after that moment for its own, and only older ones for possibly half-done.
+    It is made with a store that was made with a lease (`jobs.leadership`), and so when no other
+    drives any more: it takes jobs created after that moment for its own, and only older ones for
+    possibly half-done.
     """
 
     def __init__(
         self,
-        store: JobStore,
+        store: WorkStore,
         engine: Engine,
         sealer: Sealer,
         settings: Settings,
         *,
         metrics: telemetry.Metrics | None = None,
+        woken: asyncio.Event | None = None,
     ) -> None:
-        """Prepare; store and engine are open and started by the caller, who also ends them."""
+        """Prepare; store and engine are open and started by the caller, who also ends them.
+
+        Setting `woken` is another way to `wake`, for those who outlive the driver.
+        """
         self._store = store
         self._engine = engine
         self._sealer = sealer
         self._settings = settings
         self._metrics = metrics or telemetry.Metrics(CollectorRegistry())
         self._board = Board(datetime.now(UTC))
-        self._woken = asyncio.Event()
+        self._woken = asyncio.Event() if woken is None else woken
         self._stopping = False
+        self._lost: errors.LeaseLost | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._poll_seconds = POLL_SECONDS
         self._housekeeping_at = 0.0
@@ -89,7 +101,11 @@ class Driver:
         self._woken.set()
 
     async def run(self) -> None:
-        """Drive until `stop` or cancellation, which abandons the tasks under way."""
+        """Drive until `stop` or cancellation, which abandons the tasks under way.
+
+        Raises:
+            LeaseLost: another process drives now; the tasks under way are abandoned.
+        """
         try:
             while not self._stopping:
                 self._woken.clear()
@@ -100,6 +116,9 @@ class Driver:
         except asyncio.CancelledError:
             await self._abandon()
             raise
+        if self._lost is not None:
+            await self._abandon()
+            raise self._lost
 
     async def stop(self, grace_seconds: float) -> None:
         """Submit no more, wait for the tasks under way, commit their reports.
@@ -173,6 +192,8 @@ class Driver:
         except errors.WorkerLost as error:
             self._metrics.tasks.labels("lost").inc()
             await self._fail(open_range, error)
+        except errors.LeaseLost as error:
+            self._yield(error)
         except asyncio.CancelledError:
             self._metrics.tasks.labels("cancelled").inc()
             raise
@@ -183,26 +204,48 @@ class Driver:
         finally:
             open_range.under_way = False
 
+    def _yield(self, error: errors.LeaseLost) -> None:
+        """Another process drives: end `run` at once."""
+        self._lost = error
+        self._stopping = True
+        self.wake()
+
     async def _work(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeReport:
         """Return what is to be committed for the range next."""
         identity = (job.id, open_range.range_id, open_range.slice)
+        keys = await self._next_keys(open_range, job)
+        if keys == ():
+            return assignment.nothing_left(*identity)
         try:
-            task = self._make_task(open_range, job, sealed)
+            task = self._make_task(open_range, job, sealed, keys)
         except errors.SlurperError as error:
             return assignment.halted(*identity, _cannot_begin(error))
-        if task is None:
-            return assignment.nothing_left(*identity)
         began = time.monotonic()
         report = await self._engine.run(task)
         self._metrics.task_seconds.observe(time.monotonic() - began)
         self._metrics.tasks.labels("reported").inc()
-        return assignment.conclude(report, task, job, open_range.slice)
+        return assignment.conclude(report, task, keys)
 
-    def _make_task(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeTask | None:
+    async def _next_keys(self, open_range: OpenRange, job: Job) -> tuple[str, ...] | None:
+        """Return the range's next explicit keys, one more than a task takes.
+
+        None: the job has no explicit keys.
+        """
+        if job.spec.keys is None:
+            return None
+        read = functools.partial(
+            self._store.keys_within, job.id, open_range.slice, limit=assignment.MAX_KEYS + 1
+        )
+        return await self._patiently(read, open_range)
+
+    def _make_task(
+        self, open_range: OpenRange, job: Job, sealed: bytes, keys: tuple[str, ...] | None
+    ) -> RangeTask:
         return assignment.make_task(
             job,
             open_range.range_id,
             open_range.slice,
+            keys=keys,
             secrets=self._sealer.open(sealed),
             settings=self._settings,
             uncounted=open_range.uncounted,
@@ -210,7 +253,7 @@ class Driver:
         )
 
     async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
-        outcome = await self._commit(report)
+        outcome = await self._patiently(lambda: self._commit(report), open_range)
         if not outcome.applied:
             # Somebody else moved the range, or the answer to an earlier commit was lost.
             _log.warning(
@@ -227,24 +270,29 @@ class Driver:
             self._board.close(open_range)
         self._note(report, outcome)
 
-    async def _commit(self, report: RangeReport) -> CommitOutcome:
-        """Commit, however long the database takes to come back. A report is not given up."""
+    async def _patiently(
+        self, transaction: Callable[[], Awaitable[Result]], open_range: OpenRange
+    ) -> Result:
+        """Do it however long the database takes to come back. A report is not given up."""
         delay_seconds = _FIRST_DELAY_SECONDS
         while True:
             try:
-                return await self._store.commit(report, datetime.now(UTC))
+                return await transaction()
             except errors.DatabaseUnavailable as error:
                 self._metrics.commits.labels("delayed").inc()
                 _log.error(
-                    "report cannot be committed; it is kept and tried again",
-                    job_id=report.job_id,
-                    range_id=report.range_id,
+                    "database cannot be used; what is to be done in it is tried again",
+                    job_id=open_range.job_id,
+                    range_id=open_range.range_id,
                     error=str(error),
                     advice=error.advice,
                     delay_seconds=delay_seconds,
                 )
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
+
+    async def _commit(self, report: RangeReport) -> CommitOutcome:
+        return await self._store.commit(report, datetime.now(UTC))
 
     def _note(self, report: RangeReport, outcome: CommitOutcome) -> None:
         """Take a commit's outcome into the board and the metrics."""
@@ -314,16 +362,24 @@ class Driver:
     # Housekeeping
 
     async def _housekeep(self) -> None:
-        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
-        if self._stopping or time.monotonic() < self._housekeeping_at:
+        """Do one piece of what commands left to be done, and what is due from time to time."""
+        if self._stopping:
             return
-        self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
-        retention = timedelta(seconds=self._settings.secret_retention_seconds)
         try:
-            erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
+            if await self._store.tidy():
+                self.wake()  # there may be more, after a look at the jobs
+            if time.monotonic() >= self._housekeeping_at:
+                self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
+                await self._erase_secrets()
+        except errors.LeaseLost as error:
+            self._yield(error)
         except Exception as error:
-            _log.error("secrets of ended jobs cannot be erased; tried again", error=str(error))
-            return
+            _log.error("housekeeping failed; tried again", error=str(error))
+
+    async def _erase_secrets(self) -> None:
+        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
+        retention = timedelta(seconds=self._settings.secret_retention_seconds)
+        erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
         if erased:
             _log.info("secrets of ended jobs erased", jobs=erased)
 

@@ -78,6 +78,20 @@ def check_delete(status: JobStatus) -> None:
         raise errors.JobConflict(f"Job is still active ({status}); abort it before deleting it")
 
 
+def check_retry(status: JobStatus, failed: int) -> None:
+    """Pass when what failed in a job can be retried by a new one.
+
+    Raises:
+        JobConflict: the job is still active, or nothing failed.
+    """
+    if status in ACTIVE:
+        raise errors.JobConflict(
+            f"Job is still active ({status}); its failures can be retried when it has ended"
+        )
+    if not failed:
+        raise errors.JobConflict("No object of the job failed; there is nothing to retry")
+
+
 def _conflict(status: JobStatus, command: Command) -> str:
     if status not in ACTIVE:
         return f"Job is already {status}; it cannot {command} any more"

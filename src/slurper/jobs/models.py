@@ -96,7 +96,8 @@ class JobSpec:
     target: Location
     prefix: str = ""
     keys: tuple[str, ...] | None = None
-    """Explicit keys, unique and in UTF-8 byte order; None means everything under `prefix`."""
+    """Explicit keys, unique and in UTF-8 byte order; None means everything under `prefix`. Empty
+    where a stored job has more than are worth reading."""
     overwrite: bool = True
     options: JobOptions = field(default_factory=JobOptions)
 
@@ -113,6 +114,8 @@ class Job:
     created_at: datetime
     """Aware, UTC, as are all times in here."""
     finished_at: datetime | None = None
+    retry_of: str | None = None
+    """The job whose failed keys are this one's keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

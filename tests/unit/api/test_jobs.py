@@ -13,6 +13,8 @@ import pytest
 from slurper.api import translate
 from slurper.api.app import PRECONNECTIVITY_FAILED
 from slurper.api.envelope import Code
+from slurper.database.leases import LeaseStore
+from slurper.database.work import WorkStore
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
     Counts,
@@ -232,9 +234,12 @@ async def test_abort_all_ends_running_and_paused_jobs(api: Api) -> None:
 
 async def test_progress_and_logs(api: Api) -> None:
     job_id = await add(api, 1)
-    (work,) = await api.store.running_jobs()
+    lease = await LeaseStore(api.store.database).acquire("driver", 60)
+    assert lease is not None
+    store = WorkStore(api.store.database, lease)
+    (work,) = await store.running_jobs()
     committed = datetime(2026, 3, 19, 16, tzinfo=UTC)
-    await api.store.commit(
+    await store.commit(
         RangeReport(
             job_id=job_id,
             range_id=work.ranges[0].range_id,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slurper import errors
-from slurper.cli import configuration, locks
+from slurper.cli import configuration
 
 
 def test_options_that_were_not_given_leave_the_environment_alone(
@@ -47,25 +47,3 @@ def test_a_settings_file_is_read_and_its_faults_are_named(
     monkeypatch.setenv("SLURPER_CONFIG", str(tmp_path / "absent.toml"))
     with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
         configuration.load()
-
-
-def test_a_directory_is_held_by_one(tmp_path: Path) -> None:
-    directory = tmp_path / "a" / "b"
-    with (
-        locks.exclusive(directory, "this thing"),
-        pytest.raises(errors.ConfigurationError, match="this thing is already running as process"),
-        locks.exclusive(directory, "this thing"),
-    ):
-        pass
-    assert directory.stat().st_mode & 0o777 == 0o700
-    with locks.exclusive(directory, "this thing"):
-        pass
-
-
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(errors.ConfigurationError, match="file/below cannot be used"),
-        locks.exclusive(tmp_path / "file" / "below", "x"),
-    ):
-        pass

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from slurper.database.store import JobStore
+from tests.unit.database.values import Store
 
 _numbers = count()
 
@@ -78,15 +78,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[JobStore]:
-    opened = await JobStore.open(database_url)
+async def store(database_url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(database_url)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def sqlite_store(tmp_path: Path) -> AsyncIterator[JobStore]:
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
     """For what only a file can show."""
-    opened = await JobStore.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    opened = await Store.open(f"sqlite:///{tmp_path / 'slurper.db'}")
     yield opened
     await opened.close()

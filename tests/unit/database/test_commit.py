@@ -12,13 +12,13 @@ from sqlalchemy import exc, insert, select, update
 
 from slurper import errors
 from slurper.database import schema
-from slurper.database.store import CommitOutcome, JobStore, RangeWork
+from slurper.database.work import CommitOutcome, RangeWork
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, Job, JobStatus, LogEntry, LogType, Progress
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import Halt
 from tests.unit.database import values
-from tests.unit.database.values import ACCOUNT
+from tests.unit.database.values import ACCOUNT, Store
 
 HALT = Halt(
     log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION,
@@ -26,7 +26,7 @@ HALT = Halt(
 )
 
 
-async def _see(store: JobStore, job: Job) -> tuple[Progress, list[LogEntry], tuple[RangeWork, ...]]:
+async def _see(store: Store, job: Job) -> tuple[Progress, list[LogEntry], tuple[RangeWork, ...]]:
     """Everything of a job that a commit may change."""
     return (
         await store.progress(ACCOUNT, job.id),
@@ -35,7 +35,7 @@ async def _see(store: JobStore, job: Job) -> tuple[Progress, list[LogEntry], tup
     )
 
 
-async def _split(store: JobStore, job: Job, *ends: str) -> tuple[RangeWork, ...]:
+async def _split(store: Store, job: Job, *ends: str) -> tuple[RangeWork, ...]:
     """Cut a new job's one range at `ends`."""
     async with store.database.write() as connection:
         number = await connection.scalar(
@@ -54,12 +54,12 @@ async def _split(store: JobStore, job: Job, *ends: str) -> tuple[RangeWork, ...]
     return await values.open_ranges(store, job)
 
 
-async def test_a_report_moves_cursor_counters_and_log_together(store: JobStore) -> None:
+async def test_a_report_moves_cursor_counters_and_log_together(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     failed = ("b\n", "a//b", "ü", "\U0001f600")
     at = values.now()
-    outcome = await store.commit(
+    outcome = await store.work.commit(
         values.report(job, work, "\U0001f600", transferred=5, skipped=2, failed=failed), at
     )
     assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, range_open=True)
@@ -76,50 +76,50 @@ async def test_a_report_moves_cursor_counters_and_log_together(store: JobStore) 
         assert tuple((await connection.execute(query)).one()) == (1, 2, 3)
 
 
-async def test_a_report_committed_twice_changes_nothing(store: JobStore) -> None:
+async def test_a_report_committed_twice_changes_nothing(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     report = values.report(job, work, "m", transferred=3, failed=("k",))
-    assert (await store.commit(report, values.now())).applied
+    assert (await store.work.commit(report, values.now())).applied
     seen = await _see(store, job)
-    again = await store.commit(report, values.now())
+    again = await store.work.commit(report, values.now())
     assert again == CommitOutcome(applied=False, status=JobStatus.RUNNING, range_open=True)
     assert await _see(store, job) == seen
 
 
-async def test_the_last_report_committed_twice_changes_nothing(store: JobStore) -> None:
+async def test_the_last_report_committed_twice_changes_nothing(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     report = values.report(job, work, None, finished=True)
-    first = await store.commit(report, values.now())
+    first = await store.work.commit(report, values.now())
     assert first == CommitOutcome(applied=True, status=JobStatus.COMPLETED, range_open=False)
     seen = await _see(store, job)
-    again = await store.commit(report, values.now())
+    again = await store.work.commit(report, values.now())
     assert again == CommitOutcome(applied=False, status=JobStatus.COMPLETED, range_open=False)
     assert await _see(store, job) == seen
 
 
-async def test_a_replay_that_stops_elsewhere_counts_once(store: JobStore) -> None:
+async def test_a_replay_that_stops_elsewhere_counts_once(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
-    await store.commit(values.report(job, work, "m", transferred=3), values.now())
-    stale = await store.commit(values.report(job, work, "z", transferred=9), values.now())
+    await store.work.commit(values.report(job, work, "m", transferred=3), values.now())
+    stale = await store.work.commit(values.report(job, work, "z", transferred=9), values.now())
     assert not stale.applied
     assert (await store.progress(ACCOUNT, job.id)).counts.objects == 3
     assert (await values.open_ranges(store, job))[0].slice.start_after == "m"
 
 
-async def test_a_report_of_another_jobs_range_changes_nothing(store: JobStore) -> None:
+async def test_a_report_of_another_jobs_range_changes_nothing(store: Store) -> None:
     mine, other = values.job(), values.job()
     work = await values.create(store, mine)
     await values.create(store, other)
-    outcome = await store.commit(values.report(other, work, "m", transferred=1), values.now())
+    outcome = await store.work.commit(values.report(other, work, "m", transferred=1), values.now())
     assert outcome == CommitOutcome(applied=False, status=JobStatus.RUNNING, range_open=False)
     assert (await store.progress(ACCOUNT, mine.id)).counts == Counts()
     assert (await store.progress(ACCOUNT, other.id)).counts == Counts()
 
 
-async def test_the_job_completes_with_its_last_range(store: JobStore) -> None:
+async def test_the_job_completes_with_its_last_range(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     first, second, third = await _split(store, job, "h", "p")
@@ -130,11 +130,11 @@ async def test_the_job_completes_with_its_last_range(store: JobStore) -> None:
     ]
     for work, cursor in ((third, "z"), (first, "h")):
         done = values.report(job, work, cursor, transferred=1, finished=True)
-        outcome = await store.commit(done, values.now())
+        outcome = await store.work.commit(done, values.now())
         assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, range_open=False)
     at = values.now()
     last = values.report(job, second, "j", transferred=1, finished=True)
-    assert (await store.commit(last, at)).status is JobStatus.COMPLETED
+    assert (await store.work.commit(last, at)).status is JobStatus.COMPLETED
     progress, logs, ranges = await _see(store, job)
     assert (progress.status, progress.finished_at) == (JobStatus.COMPLETED, at)
     assert progress.counts.objects == 3
@@ -146,11 +146,11 @@ async def test_the_job_completes_with_its_last_range(store: JobStore) -> None:
 
 
 async def test_a_halt_pauses_with_its_own_words_and_keeps_what_was_settled(
-    store: JobStore,
+    store: Store,
 ) -> None:
     job = values.job()
     work = await values.create(store, job)
-    outcome = await store.commit(
+    outcome = await store.work.commit(
         values.report(job, work, "m", transferred=2, halt=HALT), values.now()
     )
     assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=True)
@@ -161,25 +161,25 @@ async def test_a_halt_pauses_with_its_own_words_and_keeps_what_was_settled(
     assert (await values.open_ranges(store, job))[0].slice == KeyRange("m", None)
 
 
-async def test_the_ranges_of_a_halted_job_do_not_repeat_its_cause(store: JobStore) -> None:
+async def test_the_ranges_of_a_halted_job_do_not_repeat_its_cause(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     first, second = await _split(store, job, "h")
-    await store.commit(values.report(job, first, None, halt=HALT), values.now())
-    outcome = await store.commit(values.report(job, second, "h", halt=HALT), values.now())
+    await store.work.commit(values.report(job, first, None, halt=HALT), values.now())
+    outcome = await store.work.commit(values.report(job, second, "h", halt=HALT), values.now())
     assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=True)
     logs = await store.logs(ACCOUNT, job.id, limit=50, offset=0)
     assert [entry.log_type for entry in logs] == [LogType.MIGRATION_START, HALT.log_type]
 
 
 async def test_a_paused_job_counts_what_was_under_way_and_completes_on_resume(
-    store: JobStore,
+    store: Store,
 ) -> None:
     job = values.job()
     work = await values.create(store, job)
     await store.apply(ACCOUNT, job.id, Command.PAUSE)
     last = values.report(job, work, "z", transferred=4, finished=True)
-    outcome = await store.commit(last, values.now())
+    outcome = await store.work.commit(last, values.now())
     assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=False)
     progress = await store.progress(ACCOUNT, job.id)
     assert (progress.status, progress.counts.transferred) == (JobStatus.PAUSED, 4)
@@ -193,72 +193,72 @@ async def test_a_paused_job_counts_what_was_under_way_and_completes_on_resume(
     ]
 
 
-async def test_an_aborted_job_counts_what_was_under_way_and_stays_aborted(store: JobStore) -> None:
+async def test_an_aborted_job_counts_what_was_under_way_and_stays_aborted(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     aborted = await store.apply(ACCOUNT, job.id, Command.ABORT)
     last = values.report(job, work, "z", transferred=4, failed=("q",), finished=True, halt=HALT)
-    outcome = await store.commit(last, values.now())
+    outcome = await store.work.commit(last, values.now())
     assert outcome == CommitOutcome(applied=True, status=JobStatus.ABORTED, range_open=False)
     progress, logs, _ = await _see(store, job)
     assert (progress.counts.objects, progress.finished_at) == (5, aborted.finished_at)
     assert logs[-1].object_key == "q"
 
 
-async def test_a_report_of_a_deleted_job_is_dropped(store: JobStore) -> None:
+async def test_a_report_of_a_deleted_job_is_dropped(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     await store.apply(ACCOUNT, job.id, Command.ABORT)
     await store.delete_job(ACCOUNT, job.id)
-    outcome = await store.commit(values.report(job, work, "m", transferred=1), values.now())
+    outcome = await store.work.commit(values.report(job, work, "m", transferred=1), values.now())
     assert outcome == CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
 
 
 @pytest.mark.parametrize(("cursor", "objects"), [("l", 1), (None, 1), ("m", 1)])
 async def test_a_report_that_contradicts_itself_is_refused(
-    store: JobStore, cursor: str | None, objects: int
+    store: Store, cursor: str | None, objects: int
 ) -> None:
     job = values.job()
     work = await values.create(store, job)
-    await store.commit(values.report(job, work, "m", transferred=1), values.now())
+    await store.work.commit(values.report(job, work, "m", transferred=1), values.now())
     (work,) = await values.open_ranges(store, job)
     seen = await _see(store, job)
     with pytest.raises(ValueError, match="cursor"):
-        await store.commit(values.report(job, work, cursor, transferred=objects), values.now())
+        await store.work.commit(values.report(job, work, cursor, transferred=objects), values.now())
     assert await _see(store, job) == seen
 
 
-async def test_the_database_itself_refuses_counts_that_do_not_add_up(store: JobStore) -> None:
+async def test_the_database_itself_refuses_counts_that_do_not_add_up(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     seen = await _see(store, job)
     wrong = replace(values.report(job, work, "m"), counts=Counts(objects=3, transferred=2))
     with pytest.raises(exc.IntegrityError, match="every_object_settled_once"):
-        await store.commit(wrong, values.now())
+        await store.work.commit(wrong, values.now())
     assert await _see(store, job) == seen
 
 
-async def test_the_database_itself_refuses_a_cursor_outside_its_range(store: JobStore) -> None:
+async def test_the_database_itself_refuses_a_cursor_outside_its_range(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     first, _ = await _split(store, job, "h")
     seen = await _see(store, job)
     with pytest.raises(exc.IntegrityError, match="cursor_inside"):
-        await store.commit(values.report(job, first, "i", transferred=1), values.now())
+        await store.work.commit(values.report(job, first, "i", transferred=1), values.now())
     assert await _see(store, job) == seen
 
 
-async def test_of_many_equal_reports_at_once_one_counts(store: JobStore) -> None:
+async def test_of_many_equal_reports_at_once_one_counts(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     report = values.report(job, work, "m", transferred=3, failed=("k",))
-    outcomes = await asyncio.gather(*(store.commit(report, values.now()) for _ in range(12)))
+    outcomes = await asyncio.gather(*(store.work.commit(report, values.now()) for _ in range(12)))
     assert [one.applied for one in outcomes].count(True) == 1
     progress, logs, _ = await _see(store, job)
     assert (progress.counts.objects, len(logs)) == (4, 2)
 
 
-async def _drive(store: JobStore, job: Job, work: RangeWork, steps: int) -> int:
+async def _drive(store: Store, job: Job, work: RangeWork, steps: int) -> int:
     """Commit `steps` reports of one range, one after the other; return how many applied."""
     applied = 0
     for number in range(steps):
@@ -266,13 +266,13 @@ async def _drive(store: JobStore, job: Job, work: RangeWork, steps: int) -> int:
         cursor = chr(ord(key) - 1) + f"{number:03}"
         finished = number == steps - 1
         report = values.report(job, work, cursor, transferred=1, skipped=1, finished=finished)
-        applied += (await store.commit(report, values.now())).applied
+        applied += (await store.work.commit(report, values.now())).applied
         rest = KeyRange(cursor, work.slice.end_at)
         work = replace(work, slice=rest)
     return applied
 
 
-async def _command(store: JobStore, job: Job, rounds: int) -> None:
+async def _command(store: Store, job: Job, rounds: int) -> None:
     for number in range(rounds):
         command = Command.PAUSE if number % 2 else Command.RESUME
         try:
@@ -281,7 +281,7 @@ async def _command(store: JobStore, job: Job, rounds: int) -> None:
             await asyncio.sleep(0)
 
 
-async def test_commits_and_commands_from_many_tasks_keep_every_count(store: JobStore) -> None:
+async def test_commits_and_commands_from_many_tasks_keep_every_count(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     ranges = await _split(store, job, "f", "k", "p", "u")
@@ -304,14 +304,14 @@ async def test_commits_and_commands_from_many_tasks_keep_every_count(store: JobS
     assert types[-1] is LogType.MIGRATION_COMPLETE
 
 
-async def test_a_cancelled_commit_is_whole_or_absent_and_blocks_nobody(store: JobStore) -> None:
+async def test_a_cancelled_commit_is_whole_or_absent_and_blocks_nobody(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     keys = tuple(f"k{number:03}" for number in range(200))
     for number in range(30):
         before, logs, _ = await _see(store, job)
         report = values.report(job, work, f"m{number:03}", failed=keys)
-        task = asyncio.create_task(store.commit(report, values.now()))
+        task = asyncio.create_task(store.work.commit(report, values.now()))
         for _ in range(number):
             await asyncio.sleep(0.0002)
         task.cancel()
@@ -321,7 +321,9 @@ async def test_a_cancelled_commit_is_whole_or_absent_and_blocks_nobody(store: Jo
         assert counted in {0, 200}
         assert len(entries) - len(logs) == counted
         assert (work.slice.start_after == f"m{number:03}") == (counted == 200)
-    assert (await store.commit(values.report(job, work, "z", transferred=1), values.now())).applied
+    assert (
+        await store.work.commit(values.report(job, work, "z", transferred=1), values.now())
+    ).applied
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -330,23 +332,23 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 async def test_a_crash_loses_no_commit_and_keeps_no_half(
-    sqlite_store: JobStore, tmp_path: Path
+    sqlite_store: Store, tmp_path: Path
 ) -> None:
     """The files as a killed process leaves them hold the last commit, and nothing after it."""
     job = values.job()
     work = await values.create(sqlite_store, job)
-    await sqlite_store.commit(values.report(job, work, "m", failed=("k",)), values.now())
+    await sqlite_store.work.commit(values.report(job, work, "m", failed=("k",)), values.now())
     seen = await _see(sqlite_store, job)
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     async with sqlite_store.database.write() as connection:
         await connection.execute(update(schema.jobs).values(transferred=7, objects=8))
         _copy_database(tmp_path, crashed)
-    recovered = await JobStore.open(f"sqlite:///{crashed / 'slurper.db'}")
+    recovered = await Store.open(f"sqlite:///{crashed / 'slurper.db'}", sqlite_store.lease)
     try:
         assert await _see(recovered, job) == seen
         replay = values.report(job, work, "m", failed=("k",))
-        assert not (await recovered.commit(replay, values.now())).applied
+        assert not (await recovered.work.commit(replay, values.now())).applied
         assert await _see(recovered, job) == seen
     finally:
         await recovered.close()

@@ -14,10 +14,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from slurper import errors
 from slurper.database import connection as database_connection
 from slurper.database.connection import Database
-from slurper.database.store import JobStore
 from slurper.jobs.models import JobStatus
 from tests.unit.database import values
-from tests.unit.database.values import ACCOUNT
+from tests.unit.database.values import ACCOUNT, Store
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(database_url: str) ->
 
 
 async def test_the_file_is_its_owners_and_commits_reach_the_disk(
-    sqlite_store: JobStore, tmp_path: Path
+    sqlite_store: Store, tmp_path: Path
 ) -> None:
     await values.create(sqlite_store, values.job())
     files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in _files(tmp_path)}
@@ -77,7 +76,7 @@ async def test_the_file_is_its_owners_and_commits_reach_the_disk(
 
 
 async def test_closing_leaves_one_file(tmp_path: Path) -> None:
-    store = await JobStore.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    store = await Store.open(f"sqlite:///{tmp_path / 'slurper.db'}")
     await values.create(store, values.job())
     await store.close()
     assert [file.name for file in _files(tmp_path)] == ["slurper.db"]
@@ -87,7 +86,7 @@ async def test_a_locked_database_is_waited_for_then_named_and_works_once_freed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(database_connection, "BUSY_SECONDS", 0.2)
-    store = await JobStore.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    store = await Store.open(f"sqlite:///{tmp_path / 'slurper.db'}")
     job = values.job()
     work = await values.create(store, job)
     report = values.report(job, work, "m", transferred=1)
@@ -95,11 +94,11 @@ async def test_a_locked_database_is_waited_for_then_named_and_works_once_freed(
     try:
         intruder.execute("BEGIN IMMEDIATE")
         with pytest.raises(errors.DatabaseUnavailable, match="locked"):
-            await store.commit(report, values.now())
+            await store.work.commit(report, values.now())
         # Readers are not in the way of a writer, nor the other way round.
         assert (await store.progress(ACCOUNT, job.id)).status is JobStatus.RUNNING
         intruder.execute("ROLLBACK")
-        assert (await store.commit(report, values.now())).applied
+        assert (await store.work.commit(report, values.now())).applied
     finally:
         intruder.close()
         await store.close()
@@ -108,19 +107,19 @@ async def test_a_locked_database_is_waited_for_then_named_and_works_once_freed(
 async def test_a_full_disk_leaves_nothing_half_done_and_the_job_goes_on_once_cured(
     tmp_path: Path,
 ) -> None:
-    store = await JobStore.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    store = await Store.open(f"sqlite:///{tmp_path / 'slurper.db'}")
     job = values.job()
     work = await values.create(store, job)
     report = values.report(job, work, "m", failed=tuple(f"k{n:05}" for n in range(5000)))
     full = _limit_pages(60)
     event.listen(store.database._engine.sync_engine, "checkout", full)
     with pytest.raises(errors.DatabaseUnavailable, match="full"):
-        await store.commit(report, values.now())
+        await store.work.commit(report, values.now())
     assert (await store.progress(ACCOUNT, job.id)).counts.objects == 0
     assert await store.logs(ACCOUNT, job.id, limit=50, offset=1) == []
     event.remove(store.database._engine.sync_engine, "checkout", full)
     event.listen(store.database._engine.sync_engine, "checkout", _limit_pages(1_000_000))
-    assert (await store.commit(report, values.now())).applied
+    assert (await store.work.commit(report, values.now())).applied
     assert (await store.progress(ACCOUNT, job.id)).counts.failed == 5000
     await store.close()
 

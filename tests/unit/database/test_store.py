@@ -13,13 +13,12 @@ from sqlalchemy import event, func, select
 
 from slurper import errors
 from slurper.database import schema
-from slurper.database.store import JobStore
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from tests.unit.database import values
-from tests.unit.database.values import ACCOUNT
+from tests.unit.database.values import ACCOUNT, Store
 
 HOSTILE_KEYS = tuple(
     sorted(
@@ -40,7 +39,7 @@ HOSTILE_KEYS = tuple(
 )
 
 
-async def _log_types(store: JobStore, job: Job) -> list[LogType]:
+async def _log_types(store: Store, job: Job) -> list[LogType]:
     entries = await store.logs(job.account_id, job.id, limit=50, offset=0)
     return [entry.log_type for entry in entries]
 
@@ -55,7 +54,7 @@ async def _log_types(store: JobStore, job: Job) -> list[LogType]:
     ],
     ids=["defaults", "prefix", "not-unicode", "keys-and-options"],
 )
-async def test_a_job_comes_back_as_it_was_stored(store: JobStore, changes: dict[str, Any]) -> None:
+async def test_a_job_comes_back_as_it_was_stored(store: Store, changes: dict[str, Any]) -> None:
     job = values.job(**changes)
     if job.spec.keys:
         in_order = tuple(sorted(job.spec.keys, key=schema.encode_key))
@@ -74,7 +73,7 @@ async def test_a_job_comes_back_as_it_was_stored(store: JobStore, changes: dict[
     assert await store.logs(ACCOUNT, job.id, limit=50, offset=0) == [values.started(job)]
 
 
-async def test_times_come_back_in_utc_whatever_zone_they_went_in(store: JobStore) -> None:
+async def test_times_come_back_in_utc_whatever_zone_they_went_in(store: Store) -> None:
     job = values.job()
     elsewhere = job.created_at.astimezone(datetime.now().astimezone().tzinfo)
     await values.create(store, job)
@@ -82,7 +81,7 @@ async def test_times_come_back_in_utc_whatever_zone_they_went_in(store: JobStore
     assert (await store.get_job(ACCOUNT, job.id)).created_at.tzinfo is UTC
 
 
-async def test_a_job_is_absent_for_other_accounts_and_ids(store: JobStore) -> None:
+async def test_a_job_is_absent_for_other_accounts_and_ids(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     for account_id, job_id in ((ACCOUNT, "0" * 64), ("b" * 32, job.id)):
@@ -99,7 +98,7 @@ async def test_a_job_is_absent_for_other_accounts_and_ids(store: JobStore) -> No
     assert (await store.get_job(ACCOUNT, job.id)).status is JobStatus.RUNNING
 
 
-async def test_jobs_are_listed_newest_first_without_their_keys(store: JobStore) -> None:
+async def test_jobs_are_listed_newest_first_without_their_keys(store: Store) -> None:
     jobs = [values.job(keys=("k",) if number % 2 else None) for number in range(7)]
     for job in (*jobs, values.job("b" * 32)):
         await values.create(store, job)
@@ -111,11 +110,11 @@ async def test_jobs_are_listed_newest_first_without_their_keys(store: JobStore) 
     assert [job.spec.keys for job in listed] == [None, (), None, (), None, (), None]
 
 
-async def test_logs_page_oldest_first_and_keep_their_offsets(store: JobStore) -> None:
+async def test_logs_page_oldest_first_and_keep_their_offsets(store: Store) -> None:
     job = values.job()
     work = await values.create(store, job)
     keys = tuple(f"k{number:03}" for number in range(120))
-    await store.commit(values.report(job, work, "k119", failed=keys), values.now())
+    await store.work.commit(values.report(job, work, "k119", failed=keys), values.now())
     before = await store.logs(ACCOUNT, job.id, limit=50, offset=40)
     await store.apply(ACCOUNT, job.id, Command.PAUSE)
     assert await store.logs(ACCOUNT, job.id, limit=50, offset=40) == before
@@ -126,7 +125,7 @@ async def test_logs_page_oldest_first_and_keep_their_offsets(store: JobStore) ->
 
 
 async def test_progress_reads_one_row_and_neither_keys_nor_logs_nor_secrets(
-    store: JobStore,
+    store: Store,
 ) -> None:
     job = values.job(keys=("k",))
     await values.create(store, job)
@@ -144,7 +143,7 @@ async def test_progress_reads_one_row_and_neither_keys_nor_logs_nor_secrets(
     assert not any(word in queries[0] for word in ("sealed", "job_keys", "logs", "source", "JOIN"))
 
 
-async def test_the_limit_counts_active_jobs_of_the_account(store: JobStore) -> None:
+async def test_the_limit_counts_active_jobs_of_the_account(store: Store) -> None:
     first, second, third = (values.job() for _ in range(3))
     await values.create(store, first, max_active=2)
     await values.create(store, second, max_active=2)
@@ -158,8 +157,8 @@ async def test_the_limit_counts_active_jobs_of_the_account(store: JobStore) -> N
     await values.create(store, third, max_active=2)
 
 
-async def test_concurrent_creates_never_pass_the_limit(store: JobStore, database_url: str) -> None:
-    other = await JobStore.open(database_url)
+async def test_concurrent_creates_never_pass_the_limit(store: Store, database_url: str) -> None:
+    other = await Store.open(database_url, store.lease)
     creates = [values.create(one, values.job(), max_active=4) for one in (store, other) * 10]
     outcomes = await asyncio.gather(*creates, return_exceptions=True)
     await other.close()
@@ -168,12 +167,12 @@ async def test_concurrent_creates_never_pass_the_limit(store: JobStore, database
     assert len(await store.list_jobs(ACCOUNT, limit=50, offset=0)) == 4
 
 
-async def test_commands_change_status_and_log_in_one_step(store: JobStore) -> None:
+async def test_commands_change_status_and_log_in_one_step(store: Store) -> None:
     job = values.job(keys=("a", "b"))
     await values.create(store, job)
     paused = await store.apply(ACCOUNT, job.id, Command.PAUSE)
     assert (paused.status, paused.finished_at, paused.spec) == (JobStatus.PAUSED, None, job.spec)
-    assert await store.running_jobs() == []
+    assert await store.work.running_jobs() == []
     assert (await store.apply(ACCOUNT, job.id, Command.RESUME)).status is JobStatus.RUNNING
     aborted = await store.apply(ACCOUNT, job.id, Command.ABORT)
     assert aborted.status is JobStatus.ABORTED
@@ -188,7 +187,7 @@ async def test_commands_change_status_and_log_in_one_step(store: JobStore) -> No
     ]
 
 
-async def test_a_refused_command_leaves_no_trace(store: JobStore) -> None:
+async def test_a_refused_command_leaves_no_trace(store: Store) -> None:
     job = values.job()
     await values.create(store, job)
     with pytest.raises(errors.JobConflict):
@@ -197,7 +196,7 @@ async def test_a_refused_command_leaves_no_trace(store: JobStore) -> None:
     assert await _log_types(store, job) == [LogType.MIGRATION_START]
 
 
-async def test_a_command_for_all_skips_jobs_that_do_not_allow_it(store: JobStore) -> None:
+async def test_a_command_for_all_skips_jobs_that_do_not_allow_it(store: Store) -> None:
     running, paused, ended, foreign = (values.job(account) for account in (ACCOUNT,) * 3 + ("b",))
     for job in (running, paused, ended, foreign):
         await values.create(store, job)
@@ -210,15 +209,15 @@ async def test_a_command_for_all_skips_jobs_that_do_not_allow_it(store: JobStore
         (paused.id, JobStatus.ABORTED),
     ]
     assert await store.apply_all(ACCOUNT, Command.ABORT) == []
-    assert [work.job.id for work in await store.running_jobs()] == [foreign.id]
+    assert [work.job.id for work in await store.work.running_jobs()] == [foreign.id]
     assert await _log_types(store, ended) == [LogType.MIGRATION_START, LogType.MIGRATION_ABORT]
 
 
-async def test_deleting_takes_everything_of_an_ended_job_and_nothing_else(store: JobStore) -> None:
+async def test_deleting_takes_everything_of_an_ended_job_and_nothing_else(store: Store) -> None:
     doomed, kept = values.job(keys=("a", "b")), values.job(keys=("c",))
     work = await values.create(store, doomed)
     await values.create(store, kept)
-    await store.commit(values.report(doomed, work, "a", failed=("a",)), values.now())
+    await store.work.commit(values.report(doomed, work, "a", failed=("a",)), values.now())
     with pytest.raises(errors.JobConflict, match="still active"):
         await store.delete_job(ACCOUNT, doomed.id)
     await store.apply(ACCOUNT, doomed.id, Command.ABORT)
@@ -231,18 +230,18 @@ async def test_deleting_takes_everything_of_an_ended_job_and_nothing_else(store:
     assert await store.get_job(ACCOUNT, kept.id) == kept
 
 
-async def test_running_jobs_come_oldest_first_with_all_a_driver_needs(store: JobStore) -> None:
+async def test_running_jobs_come_oldest_first_with_all_a_driver_needs(store: Store) -> None:
     jobs = [values.job(keys=HOSTILE_KEYS), values.job(), values.job("b" * 32)]
     for job in (*jobs, paused := values.job()):
         await values.create(store, job)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
-    work = await store.running_jobs()
-    assert [one.job for one in work] == jobs
+    work = await store.work.running_jobs()
+    assert [one.job for one in work] == [values.without_keys(job) for job in jobs]
     assert {one.sealed for one in work} == {values.SEALED}
     assert [len(one.ranges) for one in work] == [1, 1, 1]
 
 
-async def test_only_secrets_of_jobs_long_ended_are_erased(store: JobStore) -> None:
+async def test_only_secrets_of_jobs_long_ended_are_erased(store: Store) -> None:
     ended, recent, paused = (values.job() for _ in range(3))
     for job in (ended, recent, paused):
         await values.create(store, job)
@@ -251,19 +250,19 @@ async def test_only_secrets_of_jobs_long_ended_are_erased(store: JobStore) -> No
     await asyncio.sleep(0.01)
     await store.apply(ACCOUNT, recent.id, Command.ABORT)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
-    assert await store.erase_secrets(finished) == 0
-    assert await store.erase_secrets(finished + timedelta(milliseconds=5)) == 1
-    assert await store.erase_secrets(finished + timedelta(milliseconds=5)) == 0
+    assert await store.work.erase_secrets(finished) == 0
+    assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 1
+    assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 0
     async with store.database.read() as connection:
         rows = await connection.execute(select(schema.jobs.c.id, schema.jobs.c.sealed))
         sealed = {row.id: row.sealed for row in rows}
     assert sealed == {ended.id: None, recent.id: values.SEALED, paused.id: values.SEALED}
     await store.apply(ACCOUNT, paused.id, Command.RESUME)
-    assert (await store.running_jobs())[0].sealed == values.SEALED
+    assert (await store.work.running_jobs())[0].sealed == values.SEALED
 
 
 async def test_no_file_ever_holds_a_secret_and_erased_ones_are_gone_altogether(
-    sqlite_store: JobStore, tmp_path: Path
+    sqlite_store: Store, tmp_path: Path
 ) -> None:
     secret = "correct-horse-battery-staple"
     pair = S3Credentials(access_key_id="AKIDEXAMPLE", secret_access_key=secret)
@@ -280,8 +279,8 @@ async def test_no_file_ever_holds_a_secret_and_erased_ones_are_gone_altogether(
     assert secret.encode() not in on_disk()
     assert b"AKIDEXAMPLE" not in on_disk()
     assert sealed in on_disk()
-    assert sealer.open((await sqlite_store.running_jobs())[0].sealed).source == pair
+    assert sealer.open((await sqlite_store.work.running_jobs())[0].sealed).source == pair
     await sqlite_store.apply(ACCOUNT, job.id, Command.ABORT)
-    await sqlite_store.erase_secrets(datetime.now(UTC) + timedelta(seconds=1))
+    await sqlite_store.work.erase_secrets(datetime.now(UTC) + timedelta(seconds=1))
     await sqlite_store.close()
     assert sealed not in on_disk()

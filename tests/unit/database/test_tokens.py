@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from slurper import errors
 from slurper.database import schema
-from slurper.database.store import JobStore
 from slurper.database.tokens import TokenStore
+from tests.unit.database.values import Store
 
 
-async def test_a_token_opens_its_account_only(store: JobStore) -> None:
+async def test_a_token_opens_its_account_only(store: Store) -> None:
     tokens = TokenStore(store.database)
     mine, everyones = await tokens.create("mine", "a" * 32), await tokens.create("everyone's")
     assert await tokens.verify(mine, "a" * 32)
@@ -24,14 +24,14 @@ async def test_a_token_opens_its_account_only(store: JobStore) -> None:
         assert not await tokens.verify(wrong, "a" * 32)
 
 
-async def test_tokens_are_long_random_and_recognisable(store: JobStore) -> None:
+async def test_tokens_are_long_random_and_recognisable(store: Store) -> None:
     tokens = TokenStore(store.database)
     made = {await tokens.create(str(number)) for number in range(5)}
     assert len(made) == 5
     assert all(token.startswith("slurper_") and len(token) >= 50 for token in made)
 
 
-async def test_tokens_are_listed_without_themselves_and_revoked_by_name(store: JobStore) -> None:
+async def test_tokens_are_listed_without_themselves_and_revoked_by_name(store: Store) -> None:
     tokens = TokenStore(store.database)
     assert await tokens.list() == ()
     token = await tokens.create("b", "a" * 32)
@@ -47,7 +47,7 @@ async def test_tokens_are_listed_without_themselves_and_revoked_by_name(store: J
 
 
 @pytest.mark.parametrize(("name", "message"), [("ci", "named 'ci' exists"), ("", "needs a name")])
-async def test_a_token_needs_a_name_of_its_own(store: JobStore, name: str, message: str) -> None:
+async def test_a_token_needs_a_name_of_its_own(store: Store, name: str, message: str) -> None:
     tokens = TokenStore(store.database)
     token = await tokens.create("ci")
     with pytest.raises(errors.ConfigurationError, match=message):
@@ -55,7 +55,7 @@ async def test_a_token_needs_a_name_of_its_own(store: JobStore, name: str, messa
     assert await tokens.verify(token, "a" * 32)
 
 
-async def test_only_the_hash_is_stored(sqlite_store: JobStore, tmp_path: Path) -> None:
+async def test_only_the_hash_is_stored(sqlite_store: Store, tmp_path: Path) -> None:
     tokens = TokenStore(sqlite_store.database)
     token = await tokens.create("ci")
     on_disk = b"".join(file.read_bytes() for file in tmp_path.glob("slurper.db*"))  # noqa: ASYNC240 - small and local
@@ -70,6 +70,6 @@ async def test_a_process_of_its_own_may_manage_tokens(database_url: str) -> None
     command_line = await TokenStore.open(database_url)
     token = await command_line.create("ci")
     await command_line.close()
-    server = await JobStore.open(database_url)
+    server = await Store.open(database_url)
     assert await TokenStore(server.database).verify(token, "a" * 32)
     await server.close()

@@ -6,9 +6,11 @@ import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
+from typing import Any, Self
 
-from slurper.database.store import JobStore, RangeWork
+from slurper.database.leases import Lease, LeaseStore
+from slurper.database.store import JobStore
+from slurper.database.work import RangeWork, WorkStore
 from slurper.jobs.models import (
     Counts,
     Job,
@@ -51,18 +53,41 @@ def job(account_id: str = ACCOUNT, **changes: Any) -> Job:  # noqa: ANN401 - fie
     )
 
 
+def without_keys(job: Job) -> Job:
+    """The job as it is where its explicit keys are not read."""
+    keys = None if job.spec.keys is None else ()
+    return replace(job, spec=replace(job.spec, keys=keys))
+
+
 def started(job: Job) -> LogEntry:
     return LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at)
 
 
-async def create(store: JobStore, job: Job, *, max_active: int = 1000) -> RangeWork:
+class Store(JobStore):
+    """A job store together with what a driver has on top."""
+
+    lease: Lease
+    work: WorkStore
+
+    @classmethod
+    async def open(cls, database_url: str, lease: Lease | None = None) -> Self:
+        """Open a database and take the driver's lease, or share one that was taken."""
+        store = await super().open(database_url)
+        taken = lease or await LeaseStore(store.database).acquire("driver", 3600)
+        assert taken is not None, "another store holds the lease"
+        store.lease = taken
+        store.work = WorkStore(store.database, taken)
+        return store
+
+
+async def create(store: Store, job: Job, *, max_active: int = 1000) -> RangeWork:
     """Store a job and return its one range."""
     await store.create_job(job, SEALED, max_active=max_active, entry=started(job))
     return (await open_ranges(store, job))[0]
 
 
-async def open_ranges(store: JobStore, job: Job) -> tuple[RangeWork, ...]:
-    for work in await store.running_jobs():
+async def open_ranges(store: Store, job: Job) -> tuple[RangeWork, ...]:
+    for work in await store.work.running_jobs():
         if work.job.id == job.id:
             return work.ranges
     return ()

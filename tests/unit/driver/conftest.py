@@ -16,7 +16,9 @@ from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 
 from slurper import errors, telemetry
-from slurper.database.store import CommitOutcome, JobStore, JobWork
+from slurper.database.leases import LeaseStore
+from slurper.database.store import JobStore
+from slurper.database.work import CommitOutcome, JobWork, WorkStore
 from slurper.jobs import driver as driver_module
 from slurper.jobs.driver import Driver
 from slurper.jobs.models import (
@@ -85,8 +87,8 @@ class ScriptedEngine:
         return [task for task in self.tasks if task.job_id == job.id]
 
 
-class FragileStore(JobStore):
-    """A real store whose database is away for a while when a test says so."""
+class FragileWork(WorkStore):
+    """A real store of work whose database is away for a while when a test says so."""
 
     commits_to_fail = 0
     reads_to_fail = 0
@@ -109,7 +111,8 @@ class FragileStore(JobStore):
 class Bench:
     """Store, sealer and settings of a test, and the short ways to them."""
 
-    store: FragileStore
+    store: JobStore
+    work: FragileWork
     sealer: Sealer
     settings: Settings
     metrics: telemetry.Metrics = field(
@@ -118,7 +121,7 @@ class Bench:
 
     def driver(self, engine: Any, **changes: Any) -> Driver:  # noqa: ANN401 - of Settings
         settings = self.settings.model_copy(update=changes)
-        return Driver(self.store, engine, self.sealer, settings, metrics=self.metrics)
+        return Driver(self.work, engine, self.sealer, settings, metrics=self.metrics)
 
     @asynccontextmanager
     async def driving(self, engine: Any, **changes: Any) -> AsyncIterator[Driver]:  # noqa: ANN401
@@ -167,9 +170,11 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     settings = Settings(data_dir=tmp_path, task_seconds=8)
-    store = await FragileStore.open(settings.resolved_database_url)
-    assert isinstance(store, FragileStore)
-    yield Bench(store, Sealer((Fernet.generate_key().decode(),)), settings)
+    store = await JobStore.open(settings.resolved_database_url)
+    lease = await LeaseStore(store.database).acquire("driver", 3600)
+    assert lease is not None
+    work = FragileWork(store.database, lease)
+    yield Bench(store, work, Sealer((Fernet.generate_key().decode(),)), settings)
     await store.close()
 
 

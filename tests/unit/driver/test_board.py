@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.database.store import JobWork, RangeWork
+from slurper.database.work import JobWork, RangeWork
 from slurper.jobs.board import Board, OpenRange
 from slurper.jobs.models import Job, JobStatus
 from slurper.planning.keyspace import KeyRange

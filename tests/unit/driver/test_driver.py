@@ -390,7 +390,7 @@ class TestHousekeeping:
         async with bench.driving(ScriptedEngine(steps(1)), secret_retention_seconds=3600.0):
             await asyncio.sleep(0.05)
         assert await self._sealed(bench, job.id) is not None
-        assert await bench.store.erase_secrets(datetime.now(UTC)) == 1
+        assert await bench.work.erase_secrets(datetime.now(UTC)) == 1
 
     async def test_housekeeping_that_fails_does_not_stop_the_jobs(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
@@ -398,7 +398,7 @@ class TestHousekeeping:
         async def fail(_before: datetime) -> int:
             raise errors.DatabaseUnavailable("disk is full")
 
-        monkeypatch.setattr(bench.store, "erase_secrets", fail)
+        monkeypatch.setattr(bench.work, "erase_secrets", fail)
         job = await bench.create()
         async with bench.driving(ScriptedEngine(steps(3))):
             await bench.until(job, JobStatus.COMPLETED)

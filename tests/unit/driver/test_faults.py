@@ -224,7 +224,7 @@ def by_job(scripts: dict[str, Script]) -> Script:
 
 class TestDatabase:
     async def test_a_report_survives_a_locked_database(self, bench: Bench) -> None:
-        bench.store.commits_to_fail = 5
+        bench.work.commits_to_fail = 5
         engine = ScriptedEngine(steps(3))
         job = await bench.create()
         async with bench.driving(engine):
@@ -261,7 +261,7 @@ class TestDatabase:
         assert len(engine.tasks) == 2
 
     async def test_stop_gives_a_waiting_report_its_grace(self, bench: Bench) -> None:
-        bench.store.commits_to_fail = 3
+        bench.work.commits_to_fail = 3
         job = await bench.create()
         engine = ScriptedEngine(steps(9), slots=1)
         driver = bench.driver(engine)
@@ -274,14 +274,14 @@ class TestDatabase:
     async def test_a_database_away_at_the_end_of_the_grace_costs_only_the_report(
         self, bench: Bench
     ) -> None:
-        bench.store.commits_to_fail = 10**9
+        bench.work.commits_to_fail = 10**9
         job = await bench.create()
         driver = bench.driver(ScriptedEngine(steps(2)))
         running = asyncio.create_task(driver.run())
         await until(lambda: bench.metric("slurper_commits_total", outcome="delayed") >= 1)
         await driver.stop(0.01)
         await running
-        bench.store.commits_to_fail = 0
+        bench.work.commits_to_fail = 0
         engine = ScriptedEngine(steps(2))
         async with bench.driving(engine):
             progress = await bench.until(job, JobStatus.COMPLETED)
@@ -291,7 +291,7 @@ class TestDatabase:
     async def test_an_answer_lost_after_the_commit_counts_once(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        commit = bench.store.commit
+        commit = bench.work.commit
         lost = [True]
 
         async def commit_and_lose_the_answer(said: RangeReport, at: datetime) -> object:
@@ -301,7 +301,7 @@ class TestDatabase:
                 raise errors.DatabaseUnavailable("server closed the connection")
             return outcome
 
-        monkeypatch.setattr(bench.store, "commit", commit_and_lose_the_answer)
+        monkeypatch.setattr(bench.work, "commit", commit_and_lose_the_answer)
         engine = ScriptedEngine(steps(4))
         job = await bench.create()
         async with bench.driving(engine):
@@ -317,8 +317,8 @@ class TestDatabase:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: Exception
     ) -> None:
         monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
-        bench.store.failure = failure
-        bench.store.reads_to_fail = 3
+        bench.work.failure = failure
+        bench.work.reads_to_fail = 3
         job = await bench.create()
         async with bench.driving(ScriptedEngine(steps(2))):
             await bench.until(job, JobStatus.COMPLETED)
@@ -327,14 +327,14 @@ class TestDatabase:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Reports committed while running jobs are read must not be undone by what was read."""
-        read = bench.store.running_jobs
+        read = bench.work.running_jobs
 
         async def read_slowly() -> object:
             works = await read()
             await asyncio.sleep(0.02)
             return works
 
-        monkeypatch.setattr(bench.store, "running_jobs", read_slowly)
+        monkeypatch.setattr(bench.work, "running_jobs", read_slowly)
         monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.001)
         engine = ScriptedEngine(steps(60))
         job = await bench.create()

@@ -1,0 +1,97 @@
+"""Work on any number of rows, in pieces so short that other writers can wait for them.
+
+A command does the first piece in its own transaction, which is all there is for most jobs. What is
+left is written down in the job's row, and the driver goes on with it piece by piece; so it survives
+any crash.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slurper.database.schema import job_keys, jobs, logs
+from slurper.jobs.models import LogType
+
+PIECE_ROWS = 20_000
+"""Rows of a table that one transaction reads and writes. That took 10 to 60 ms on SQLite with two
+million rows, and up to half a second for keys in random order."""
+
+FAILED = logs.c.log_type == LogType.IMPORT_ERROR_RETRY_EXHAUSTION.value
+"""The log entries of failed objects."""
+
+_retry = jobs.alias("retry")
+_IS_NEEDED = (
+    exists()
+    .where(
+        _retry.c.retry_of == jobs.c.id,
+        _retry.c.retry_position.is_not(None),
+        _retry.c.finished_at.is_(None),
+    )
+    .correlate(jobs)
+)
+"""An unfinished retry still takes keys from the job's log."""
+
+
+def unready() -> Select[int]:
+    """The oldest retry that has not got all its keys."""
+    waiting = (jobs.c.retry_position.is_not(None), jobs.c.finished_at.is_(None))
+    return select(jobs.c.number).where(*waiting).order_by(jobs.c.number).limit(1)
+
+
+def removable() -> Select[int]:
+    """A deleted job whose rows may go."""
+    return select(jobs.c.number).where(jobs.c.deleted_at.is_not(None), ~_IS_NEEDED).limit(1)
+
+
+async def take_keys(connection: AsyncConnection, number: int) -> None:
+    """Give a retry its next keys: those that failed, as the log of the job it retries says."""
+    this = jobs.c.number == number
+    query = select(jobs.c.retry_of, jobs.c.retry_position).where(this).with_for_update()
+    retry = (await connection.execute(query)).one_or_none()
+    if retry is None or retry.retry_position is None:
+        return
+    origin = select(jobs.c.number, jobs.c.log_entries).where(jobs.c.id == retry.retry_of)
+    retried = (await connection.execute(origin)).one()
+    end = retry.retry_position + PIECE_ROWS
+    piece = (
+        logs.c.job_number == retried.number,
+        logs.c.position >= retry.retry_position,
+        logs.c.position < end,
+    )
+    keys = select(literal(number), logs.c.object_key).where(*piece, FAILED)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    copy = dialect.insert(job_keys).from_select(["job_number", "key"], keys)
+    await connection.execute(copy.on_conflict_do_nothing())
+    position = end if end < retried.log_entries else None
+    await connection.execute(update(jobs).where(this).values(retry_position=position))
+
+
+async def remove(connection: AsyncConnection, number: int) -> None:
+    """Delete some rows of a deleted job, and its own row with the last of them.
+
+    Nothing is deleted while a retry needs the job's log.
+    """
+    this = jobs.c.number == number
+    query = select(jobs.c.log_entries, _IS_NEEDED.label("needed")).where(this).with_for_update()
+    job = (await connection.execute(query)).one_or_none()
+    if job is None or job.needed:
+        return
+    kept = job.log_entries - PIECE_ROWS
+    if kept > 0:
+        newest = (logs.c.job_number == number, logs.c.position >= kept)
+        await connection.execute(delete(logs).where(*newest))
+        await connection.execute(update(jobs).where(this).values(log_entries=kept))
+    elif (first_keys := await _too_many_keys(connection, number)) is not None:
+        await connection.execute(delete(job_keys).where(first_keys))
+    else:
+        await connection.execute(delete(jobs).where(this))
+
+
+async def _too_many_keys(connection: AsyncConnection, number: int) -> ColumnElement[bool] | None:
+    """A piece of the job's keys; None when what is left is no more than one."""
+    of_job = job_keys.c.job_number == number
+    ordered = select(job_keys.c.key).where(of_job).order_by(job_keys.c.key)
+    last = await connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
+    return None if last is None else of_job & (job_keys.c.key <= last)

@@ -1,0 +1,230 @@
+"""The driver's side of the database: running jobs, what is left of them, and what was done.
+
+Every write in here checks the driver's lease in its own transaction, so a process that no longer
+drives, whether it knows or not, changes nothing. Each public method is exactly one transaction,
+`tidy` two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slurper import errors
+from slurper.database import leases, locked, piecemeal, rows
+from slurper.database.connection import Database, uninterrupted
+from slurper.database.leases import Lease
+from slurper.database.schema import encode_key, jobs, ranges
+from slurper.jobs import lifecycle
+from slurper.jobs.models import Job, JobStatus, LogEntry
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer.task import RangeReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeWork:
+    """An open range and what is left of it."""
+
+    range_id: int
+    slice: KeyRange
+    """Begins at the committed cursor, or at the range's start when nothing is committed."""
+    committed_at: datetime
+    """When the cursor was last committed, or the range was made. Work on `slice` that was lost
+    with its process is younger, which makes this the `replayed_since` of the next task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWork:
+    """A running job and what is left of it."""
+
+    job: Job
+    """Without its explicit keys: `spec.keys` is empty, and `keys_within` reads the next ones."""
+    sealed: bytes
+    ranges: tuple[RangeWork, ...]
+    """Never empty: a job without open ranges is not running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOutcome:
+    """What became of a report."""
+
+    applied: bool
+    """False: the range's cursor had moved on, or the job is gone; nothing was changed."""
+    status: JobStatus
+    """The job's status after the commit; a deleted job reads as aborted."""
+    range_open: bool
+    """The range holds more to do."""
+
+
+_GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
+
+
+class WorkStore:
+    """What the holder of the driver's lease reads and writes."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self.database = database
+        self.lease = lease
+
+    @uninterrupted
+    async def running_jobs(self) -> list[JobWork]:
+        """Return every running job with its sealed credentials and open ranges, oldest first.
+
+        A retry is left out until it has all its keys.
+        """
+        running = (
+            jobs.c.status == JobStatus.RUNNING.value,
+            jobs.c.finished_at.is_(None),
+            jobs.c.retry_position.is_(None),
+        )
+        query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*running).order_by(jobs.c.number)
+        async with self.database.read() as connection:
+            found = (await connection.execute(query)).all()
+            work = await _read_open_ranges(connection, [row.number for row in found])
+        return [
+            JobWork(job=rows.to_job(row), sealed=bytes(row.sealed), ranges=tuple(work[row.number]))
+            for row in found
+            if work[row.number]
+        ]
+
+    @uninterrupted
+    async def keys_within(self, job_id: str, slice_: KeyRange, *, limit: int) -> tuple[str, ...]:
+        """Return a job's first explicit keys in a slice, in byte order; none for a deleted job."""
+        async with self.database.read() as connection:
+            number = await connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
+            if number is None:
+                return ()
+            return await rows.read_keys(connection, number, slice_, limit=limit)
+
+    @uninterrupted
+    async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
+        """Make a report's results the job's: cursor, counters, log and status in one transaction.
+
+        A report counts once. It applies only while the range's cursor is where the task began; a
+        second commit of the same report finds the cursor moved on and changes nothing. A report
+        of a job that was paused or aborted meanwhile is counted (its objects are settled) and
+        leaves the status alone.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+            ValueError: the report contradicts itself; committing it would make the counts wrong.
+        """
+        _check_report(report)
+        async with self._write() as connection:
+            try:
+                job = await locked.lock(connection, jobs.c.id == report.job_id)
+            except errors.JobNotFound:
+                return _GONE
+            if not await _advance(connection, job.number, report, at):
+                still_open = await _is_open(connection, job.number, report.range_id)
+                return CommitOutcome(applied=False, status=job.status, range_open=still_open)
+            job.count(report)
+            job.log(*_entries(report, at))
+            if report.halt is not None and job.status is JobStatus.RUNNING:
+                job.move(lifecycle.Command.HALT, at, halt=report.halt)
+            await job.complete_if_done(at)
+            await job.save()
+            return CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
+
+    @uninterrupted
+    async def erase_secrets(self, finished_before: datetime) -> int:
+        """Erase the credentials of jobs that ended before then; return of how many jobs.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        due = (jobs.c.finished_at < finished_before, jobs.c.sealed.is_not(None))
+        async with self._write() as connection:
+            erased = await connection.execute(update(jobs).where(*due).values(sealed=None))
+            return erased.rowcount
+
+    @uninterrupted
+    async def tidy(self) -> bool:
+        """Do one piece of what commands have left to be done; False when nothing is left.
+
+        That is: give a retry its keys, remove the rows of a deleted job.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        async with self.database.read() as connection:  # most often there is nothing to lock for
+            if await _find(connection) == (None, None):
+                return False
+        async with self._write() as connection:
+            unready, removable = await _find(connection)
+            if unready is not None:
+                await piecemeal.take_keys(connection, unready)
+            elif removable is not None:
+                await piecemeal.remove(connection, removable)
+            return unready is not None or removable is not None
+
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[AsyncConnection]:
+        async with self.database.write() as connection:
+            await leases.check(connection, self.lease)
+            yield connection
+
+
+async def _find(connection: AsyncConnection) -> tuple[int | None, int | None]:
+    unready = await connection.scalar(piecemeal.unready())
+    return unready, await connection.scalar(piecemeal.removable())
+
+
+async def _read_open_ranges(
+    connection: AsyncConnection, numbers: Sequence[int]
+) -> dict[int, list[RangeWork]]:
+    query = select(ranges).where(ranges.c.job_number.in_(numbers), ranges.c.done.is_(False))
+    work: dict[int, list[RangeWork]] = {number: [] for number in numbers}
+    for row in await connection.execute(query.order_by(ranges.c.job_number, ranges.c.id)):
+        rest = KeyRange(row.start_after, row.end_at).after(row.cursor)
+        work[row.job_number].append(
+            RangeWork(range_id=row.id, slice=rest, committed_at=row.committed_at)
+        )
+    return work
+
+
+def _check_report(report: RangeReport) -> None:
+    began, cursor = (
+        b"" if key is None else encode_key(key) for key in (report.started_after, report.cursor)
+    )
+    if cursor < began:
+        raise ValueError("a report moved its cursor back")
+    if cursor == began and report.counts.objects:
+        raise ValueError("a report settled objects without moving its cursor")
+
+
+async def _advance(
+    connection: AsyncConnection, number: int, report: RangeReport, at: datetime
+) -> bool:
+    """Compare and set the range's cursor; False when it is not where the report began."""
+    cursor = func.coalesce(ranges.c.cursor, ranges.c.start_after, type_=ranges.c.cursor.type)
+    expected = (
+        ranges.c.id == report.range_id,
+        ranges.c.job_number == number,
+        ranges.c.done.is_(False),
+        cursor.is_not_distinct_from(report.started_after),
+    )
+    values = {"cursor": report.cursor, "done": report.finished, "committed_at": at}
+    changed = await connection.execute(update(ranges).where(*expected).values(values))
+    return changed.rowcount == 1
+
+
+async def _is_open(connection: AsyncConnection, number: int, range_id: int) -> bool:
+    same = (ranges.c.id == range_id, ranges.c.job_number == number)
+    done = await connection.scalar(select(ranges.c.done).where(*same))
+    return done is False
+
+
+def _entries(report: RangeReport, at: datetime) -> list[LogEntry]:
+    in_order = sorted(report.events, key=lambda event: encode_key(event.key))
+    return [
+        LogEntry(
+            log_type=event.log_type, created_at=at, message=event.message, object_key=event.key
+        )
+        for event in in_order
+    ]
