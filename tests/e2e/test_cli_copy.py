@@ -152,6 +152,27 @@ def test_keys_from_standard_input_and_a_missing_one_fails(
     assert empty.keys() == {"item-0001", "item-0003"}
 
 
+def test_only_what_failed_is_tried_again(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    again = str(tmp_path / "again")
+    with proxy.FaultProxy(ministack.endpoint).running() as store:
+        behind = replace(ministack, endpoint=store.endpoint)
+        env = program.both_sides(behind, ministack, tmp_path / "data")
+        store.add(proxy.status(403, "AccessDenied"), "^GET /[^?]*item-00[1-2]")
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
+        first = program.run(*command, "--failed-to", again, env=env)
+        assert first.code == 1
+        assert "... and 10 more" in first.out
+        assert sorted(Path(again).read_text().split()) == [
+            f"item-{number:04}" for number in range(10, 30)
+        ]
+        store.clear()
+        told = program.run(*command, "--keys-from", again, "--json", env=env).json
+    assert (told["objects"], told["transferred"]) == (20, 20)
+    assert _equal(filled, empty)
+
+
 def test_keys_from_a_file(
     filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -337,6 +358,7 @@ def test_what_cannot_work_is_said_before_anything_begins(
         (("copy", "s3://a", "r2://b"), "CLOUDFLARE_ACCOUNT_ID"),
         (("copy", "s3://a", "s3://b", "--keys-from", "/absent"), "--keys-from /absent"),
         (("copy", "s3://a", "s3://b", "--keys-from", "-"), "holds no key"),
+        (("copy", "s3://a", "s3://b", "--failed-to", "/absent/file"), "--failed-to /absent/file"),
         (("copy", "s3://a"), "TARGET"),
         (("copy", "s3://a", "s3://b", "--workers", "0"), "--workers"),
         (("copy", "s3://a", "r2://b", "--target-region", "eu"), "R2 has none"),

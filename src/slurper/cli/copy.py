@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -39,6 +41,12 @@ def copy(
         typer.Option(
             "--keys-from",
             help="Copy exactly the keys in this file, one a line; - is standard input",
+        ),
+    ] = None,
+    failed_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--failed-to", help="Write the keys that failed to this file, for --keys-from"
         ),
     ] = None,
     strip_prefix: Annotated[
@@ -145,7 +153,21 @@ def copy(
         ),
     )
     account = sides.account(source_side, target_side, account_id, settings)
-    outcome = _run(account, spec, source_side, target_side, settings, verbose=verbose)
+    with _writable(failed_to) as failed_keys:
+        outcome = _run(
+            account,
+            spec,
+            source_side,
+            target_side,
+            settings,
+            failed_keys=failed_keys,
+            verbose=verbose,
+        )
+    if outcome.unwritten_keys:
+        text = (
+            f"{outcome.unwritten_keys:,} failed keys hold a line break and are not in {failed_to}"
+        )
+        console.err().print(text, soft_wrap=True)
     _report(outcome, as_json=as_json)
 
 
@@ -168,6 +190,20 @@ def _read_keys(path: Path) -> tuple[str, ...]:
     return tuple(sorted(keys))
 
 
+@contextmanager
+def _writable(path: Path | None) -> Iterator[BinaryIO | None]:
+    """Open the file before anything is copied, so that it cannot be missing in the end."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise errors.ConfigurationError(f"--failed-to {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
 def _run(
     account: str,
     spec: JobSpec,
@@ -175,6 +211,7 @@ def _run(
     target: Side,
     settings: Settings,
     *,
+    failed_keys: BinaryIO | None,
     verbose: bool,
 ) -> Outcome:
     from slurper import telemetry
@@ -190,7 +227,7 @@ def _run(
         secrets=JobSecrets(source=source.credentials, target=target.credentials),
     )
     with display.shown():
-        return asyncio.run(copying.run(request, settings, display))
+        return asyncio.run(copying.run(request, settings, display, failed_keys=failed_keys))
 
 
 def _place(side: Side) -> str:

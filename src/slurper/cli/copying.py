@@ -18,8 +18,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from slurper import errors
+from slurper.cli import failures
 from slurper.cli.assembly import Node, assembled, driven
 from slurper.cli.census import Census
 from slurper.cli.progress import Display, Snapshot
@@ -35,8 +37,6 @@ LEASE_SECONDS = 3.0
 """Shorter than a server's: where it is unknown whether an earlier run lives, a person waits."""
 
 POLL_SECONDS = 0.2
-LOG_PAGE = 1000
-SHOWN_FAILURES = 10
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNFINISHED = (JobStatus.RUNNING, JobStatus.PAUSED)
 _HALTS = (LogType.MIGRATION_ERROR, LogType.MIGRATION_ERROR_FAILED_CONTINUATION)
@@ -74,21 +74,31 @@ class Outcome:
     """Of this run."""
     failures: tuple[LogEntry, ...]
     """The first of them."""
+    unwritten_keys: int = 0
+    """Failed keys that could not be written to the file that was asked for."""
     halt: str | None = None
     """Why the job could not go on."""
     stopped_by: int | None = None
     """The signal that ended this run early."""
 
 
-async def run(request: CopyRequest, settings: Settings, display: Display) -> Outcome:
+async def run(
+    request: CopyRequest,
+    settings: Settings,
+    display: Display,
+    *,
+    failed_keys: BinaryIO | None = None,
+) -> Outcome:
     """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
+
+    The keys of objects that failed are written to `failed_keys`, one a line.
 
     Raises:
         ConfigurationError, InvalidField: the request cannot work.
         PrecheckFailed: a side cannot be used with what was given.
     """
     directory = settings.data_dir / "copies" / request.fingerprint
-    return await _Copy(request, _settings_of(settings, directory), display).run()
+    return await _Copy(request, _settings_of(settings, directory), display, failed_keys).run()
 
 
 def _settings_of(settings: Settings, directory: Path) -> Settings:
@@ -100,8 +110,15 @@ def _settings_of(settings: Settings, directory: Path) -> Settings:
 class _Copy:
     """One run of a copy."""
 
-    def __init__(self, request: CopyRequest, settings: Settings, display: Display) -> None:
+    def __init__(
+        self,
+        request: CopyRequest,
+        settings: Settings,
+        display: Display,
+        failed_keys: BinaryIO | None,
+    ) -> None:
         self._request = request
+        self._failed_keys = failed_keys
         self._settings = settings
         self._display = display
         self._account_id = request.account_id
@@ -117,6 +134,9 @@ class _Copy:
             progress = await node.service.progress(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
             await work.erase_secrets(datetime.now(UTC))  # no server will do it later
+            shown, unwritten = await failures.collect(
+                node.service, self._account_id, job_id, self._failed_keys
+            )
             return Outcome(
                 job_id=job_id,
                 resumed=resumed,
@@ -124,7 +144,8 @@ class _Copy:
                 counts=progress.counts,
                 seconds=time.monotonic() - begun,
                 copied_now=_since(before, progress.counts),
-                failures=await self._failures(node, progress),
+                failures=shown,
+                unwritten_keys=unwritten,
                 halt=await self._halt(node, progress) if stopped_by is None else None,
                 stopped_by=stopped_by,
             )
@@ -216,34 +237,15 @@ class _Copy:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _failures(self, node: Node, progress: Progress) -> tuple[LogEntry, ...]:
-        if not progress.counts.failed:
-            return ()
-        found: list[LogEntry] = []
-        async for entry in _log(node, self._account_id, progress.job_id):
-            if entry.log_type is LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
-                found.append(entry)
-                if len(found) == SHOWN_FAILURES:
-                    break
-        return tuple(found)
-
     async def _halt(self, node: Node, progress: Progress) -> str | None:
         """The newest reason why a paused job could not go on."""
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
-        async for entry in _log(node, self._account_id, progress.job_id):
+        async for entry in failures.log(node.service, self._account_id, progress.job_id):
             if entry.log_type in _HALTS:
                 reason = entry.message
         return reason
-
-
-async def _log(node: Node, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
-    offset = 0
-    while page := await node.service.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
-        for entry in page:
-            yield entry
-        offset += len(page)
 
 
 @contextmanager
