@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from slurper import errors
+from slurper.database import piecemeal
 from slurper.database.work import CommitOutcome, RangeWork
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Job, LogType
@@ -57,6 +58,7 @@ class ModelJob:
     transferred: int = 0
     skipped: int = 0
     failed: int = 0
+    failed_keys: list[str] = field(default_factory=list)
     log: list[tuple[str, str | None]] = field(default_factory=lambda: [("migrationStart", None)])
 
     @property
@@ -85,6 +87,7 @@ class ModelJob:
         self.skipped += report.counts.skipped
         self.failed += report.counts.failed
         self.log += [(event.log_type.value, event.key) for event in report.events]
+        self.failed_keys += [event.key for event in report.events]
         if report.halt and self.status == "running":
             self.status = "paused"
             self.log.append((report.halt.log_type.value, None))
@@ -126,6 +129,33 @@ class StoreMachine(RuleBasedStateMachine):
             return multiple()
         self.model[job.id] = ModelJob(job, self.run(creating).range_id)
         return job.id
+
+    @rule(target=jobs, job_id=jobs)
+    def retry(self, job_id: str) -> object:
+        expected = self.model.get(job_id)
+        job = replace(values.job(self.account, keys=()), retry_of=job_id)
+        entry = values.started(job)
+        retrying = self.store.create_retry(job, values.SEALED, max_active=LIMIT, entry=entry)
+        if expected is None:
+            with pytest.raises(errors.JobNotFound):
+                self.run(retrying)
+            return multiple()
+        if expected.active or not expected.failed_keys or len(self.active()) >= LIMIT:
+            with pytest.raises(errors.JobConflict):
+                self.run(retrying)
+            return multiple()
+        self.run(retrying)
+        self.tidy()
+        (work,) = self.run(values.open_ranges(self.store, job))
+        self.model[job.id] = ModelJob(job, work.range_id)
+        keys = self.run(self.store.work.keys_within(job.id, KeyRange(), limit=1000))
+        assert list(keys) == sorted(expected.failed_keys, key=str.encode)
+        return job.id
+
+    @rule()
+    def tidy(self) -> None:
+        while self.run(self.store.work.tidy()):
+            pass
 
     @rule(job_id=jobs, command=st.sampled_from(list(COMMANDS)))
     def command(self, job_id: str, command: Command) -> None:
@@ -257,7 +287,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.store.apply_all(self.account, Command.ABORT))
 
 
-def test_the_store_agrees_with_its_model(tmp_path: Path) -> None:
+def test_the_store_agrees_with_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piecemeal, "PIECE_ROWS", 3)
     with asyncio.Runner() as runner:
         store = runner.run(Store.open(f"sqlite:///{tmp_path / 'slurper.db'}"))
         machine = type("Machine", (StoreMachine,), {"store": store, "runner": runner})

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
-from slurper.database import migrations, schema
+from slurper.database import migrations, rows, schema
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
+from slurper.jobs.models import Job, JobStatus, LogEntry, LogType
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 
@@ -89,6 +92,44 @@ async def test_opening_again_keeps_everything(database_url: str) -> None:
     second = await JobStore.open(database_url)
     assert await second.get_job(ACCOUNT, job.id) == job
     await second.close()
+
+
+async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_head = migrations.upgrade
+    monkeypatch.setattr(migrations, "upgrade", lambda connection: to_head(connection, "0001"))
+    old = await Database.open(database_url)
+    job = values.job(keys=("k",))
+    await _fill(old, job)
+    await old.close()
+    monkeypatch.setattr(migrations, "upgrade", to_head)
+    store = await Store.open(database_url)
+    assert await store.get_job(ACCOUNT, job.id) == replace(
+        job, status=JobStatus.ABORTED, finished_at=job.created_at
+    )
+    assert len(await store.logs(ACCOUNT, job.id, limit=9, offset=0)) == 2
+    assert (await store.failures(ACCOUNT, job.id)).sample == "k"
+    await store.delete_job(ACCOUNT, job.id)
+    assert await store.list_jobs(ACCOUNT, limit=9, offset=0) == []
+    await store.close()
+
+
+async def _fill(old: Database, job: Job) -> None:
+    """Store an aborted job, using nothing that the first version did not have."""
+    ended = {"status": "aborted", "finished_at": job.created_at}
+    row = rows.job_values(job, values.SEALED) | ended | {"objects": 1, "failed": 1}
+    del row["retry_of"]
+    failed = LogEntry(
+        log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION, created_at=job.created_at, object_key="k"
+    )
+    entries = rows.log_values(1, 0, [values.started(job), failed])
+    async with old.write() as connection:
+        await connection.execute(insert(schema.jobs), [row | {"number": 1, "log_entries": 2}])
+        await connection.execute(insert(schema.job_keys), [{"job_number": 1, "key": "k"}])
+        whole = {"job_number": 1, "committed_at": job.created_at}
+        await connection.execute(insert(schema.ranges), [whole])
+        await connection.execute(insert(schema.logs), entries)
 
 
 async def test_several_processes_may_open_a_new_database_at_once(database_url: str) -> None:
