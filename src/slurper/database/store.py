@@ -137,6 +137,17 @@ class JobStore:
             return await _read_job(connection, *_is(account_id, job_id))
 
     @uninterrupted
+    async def first_keys(self, account_id: str, job_id: str, *, limit: int = 1) -> tuple[str, ...]:
+        """Return the first of a job's explicit keys, in byte order.
+
+        Raises:
+            JobNotFound: no such job in this account.
+        """
+        async with self.database.read() as connection:
+            number = await _number_of(connection, account_id, job_id)
+            return await rows.read_keys(connection, number, KeyRange(), limit=limit)
+
+    @uninterrupted
     async def list_jobs(self, account_id: str, *, limit: int, offset: int) -> list[Job]:
         """Return jobs, newest first, without their explicit keys.
 
@@ -172,9 +183,7 @@ class JobStore:
             JobNotFound: no such job in this account.
         """
         async with self.database.read() as connection:
-            number = await connection.scalar(select(jobs.c.number).where(*_is(account_id, job_id)))
-            if number is None:
-                raise errors.JobNotFound("no job with this id in this account")
+            number = await _number_of(connection, account_id, job_id)
             page = logs.c.position.between(offset, offset + limit - 1)
             query = select(logs).where(logs.c.job_number == number, page)
             found = await connection.execute(query.order_by(logs.c.position))
@@ -281,6 +290,14 @@ async def _check_limit(connection: AsyncConnection, account_id: str, max_active:
             f"Maximum number of concurrent jobs has been reached ({max_active});"
             " wait for one to complete, or abort one"
         )
+
+
+async def _number_of(connection: AsyncConnection, account_id: str, job_id: str) -> int:
+    query = select(jobs.c.number).where(*_is(account_id, job_id))
+    number: int | None = await connection.scalar(query)
+    if number is None:
+        raise errors.JobNotFound("no job with this id in this account")
+    return number
 
 
 async def _read_job(connection: AsyncConnection, *where: ColumnElement[bool]) -> Job:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -12,11 +13,14 @@ from slurper import errors
 from slurper.database.schema import encode_key
 from slurper.database.store import JobStore
 from slurper.errors import PrecheckProblem
+from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Progress
 from slurper.jobs.precheck import Precheck, Side
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.settings import Settings
+
+_SECRETS = frozenset(f"/{side}/secret" for side in Side)
 
 
 class JobService:
@@ -48,22 +52,52 @@ class JobService:
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
-        problems = await self._check_both(account_id, spec, secrets)
-        if problems:
-            raise errors.PrecheckFailed(problems)
-        now = datetime.now(UTC)
-        job = Job(
-            id=token_hex(32),
-            account_id=account_id,
-            spec=spec,
-            status=JobStatus.RUNNING,
-            created_at=now,
-        )
+        await self._check(account_id, spec, source=secrets.source, target=secrets.target)
+        job = _new_job(account_id, spec)
         await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
-            entry=LogEntry(log_type=LogType.MIGRATION_START, created_at=now),
+            entry=LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at),
+        )
+        self._wake()
+        return job.id
+
+    async def retry_failed(
+        self,
+        account_id: str,
+        job_id: str,
+        *,
+        source_credentials: Credentials | None = None,
+        target_credentials: Credentials | None = None,
+    ) -> str:
+        """Begin a job of exactly the objects that failed in an ended one; return its id.
+
+        It has the same settings, and the same credentials for each side none are given for.
+
+        Raises:
+            JobNotFound: no such job in this account.
+            JobConflict: the job is active, nothing in it failed, or its settings are not allowed
+                any more.
+            InvalidField: credentials are needed because the job's have been erased, or are of the
+                wrong kind.
+            PrecheckFailed: with the problems of both sides.
+            JobLimitReached: the account has as many active jobs as the settings allow.
+        """
+        failures = await self._store.failures(account_id, job_id)
+        secrets = self._merge(failures.sealed, source_credentials, target_credentials)
+        spec = replace(failures.job.spec, keys=(failures.sample,))
+        with _only_secrets_can_change():
+            await self._check(account_id, spec, source=secrets.source, target=secrets.target)
+        job = _new_job(account_id, replace(spec, keys=()), retry_of=job_id)
+        text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
+        await self._store.create_retry(
+            job,
+            self._sealer.seal(secrets),
+            max_active=self._settings.max_concurrent_jobs,
+            entry=LogEntry(
+                log_type=LogType.MIGRATION_START, created_at=job.created_at, message=text
+            ),
         )
         self._wake()
         return job.id
@@ -90,9 +124,36 @@ class JobService:
         """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict."""
         return await self._command(account_id, job_id, Command.PAUSE)
 
-    async def resume(self, account_id: str, job_id: str) -> Job:
-        """Go on where the job stopped. Raises JobNotFound, JobConflict."""
-        return await self._command(account_id, job_id, Command.RESUME)
+    async def resume(
+        self,
+        account_id: str,
+        job_id: str,
+        *,
+        source_credentials: Credentials | None = None,
+        target_credentials: Credentials | None = None,
+    ) -> Job:
+        """Go on where the job stopped, with new credentials for the sides they are given for.
+
+        Raises:
+            JobNotFound, JobConflict: no such job, or it is not paused.
+            InvalidField: credentials are of the wrong kind, or are needed for the other side too.
+            PrecheckFailed: with the problems of the sides that credentials are given for; the job
+                stays paused and keeps what it had.
+        """
+        if source_credentials is None and target_credentials is None:
+            return await self._command(account_id, job_id, Command.RESUME)
+        job = await self._store.get_job(account_id, job_id)
+        lifecycle.decide(job.status, Command.RESUME)
+        spec = await self._with_sample(job)
+        with _only_secrets_can_change():
+            await self._check(
+                account_id, spec, source=source_credentials, target=target_credentials
+            )
+
+        def reseal(sealed: bytes | None) -> bytes:
+            return self._sealer.seal(self._merge(sealed, source_credentials, target_credentials))
+
+        return await self._command(account_id, job_id, Command.RESUME, reseal=reseal)
 
     async def renew_secrets(self, account_id: str, job_id: str, secrets: JobSecrets) -> None:
         """Give an unfinished job other credentials, checked as those of a new job are.
@@ -103,10 +164,8 @@ class JobService:
             JobNotFound, JobConflict: no such job, or it has ended.
             PrecheckFailed: with the problems of both sides; the job keeps what it had.
         """
-        job = await self._store.get_job(account_id, job_id)
-        problems = await self._check_both(account_id, job.spec, secrets)
-        if problems:
-            raise errors.PrecheckFailed(problems)
+        spec = await self._with_sample(await self._store.get_job(account_id, job_id))
+        await self._check(account_id, spec, source=secrets.source, target=secrets.target)
         await self._store.renew_secrets(account_id, job_id, self._sealer.seal(secrets))
 
     async def abort(self, account_id: str, job_id: str) -> Job:
@@ -122,6 +181,7 @@ class JobService:
     async def delete(self, account_id: str, job_id: str) -> None:
         """Forget a job that has ended. Raises JobNotFound, JobConflict."""
         await self._store.delete_job(account_id, job_id)
+        self._wake()  # for what is left of a large one
 
     async def precheck_source(
         self,
@@ -143,23 +203,97 @@ class JobService:
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
         return await self._precheck.target(location, address)
 
-    async def _check_both(
-        self, account_id: str, spec: JobSpec, secrets: JobSecrets
-    ) -> tuple[PrecheckProblem, ...]:
-        check = self._precheck
-        source = check.resolve(Side.SOURCE, account_id, spec.source, secrets.source)
-        target = check.resolve(Side.TARGET, account_id, spec.target, secrets.target)
-        async with asyncio.TaskGroup() as group:
-            readable = group.create_task(
-                check.source(spec.source, source, prefix=spec.prefix, keys=spec.keys)
-            )
-            writable = group.create_task(check.target(spec.target, target))
-        return readable.result() + writable.result()
+    async def _check(
+        self,
+        account_id: str,
+        spec: JobSpec,
+        *,
+        source: Credentials | None,
+        target: Credentials | None,
+    ) -> None:
+        """Check the sides that credentials are given for, at the same time.
 
-    async def _command(self, account_id: str, job_id: str, command: Command) -> Job:
-        job = await self._store.apply(account_id, job_id, command)
+        Raises:
+            InvalidField, PrecheckFailed: as `create` says.
+        """
+        check, tasks = self._precheck, list[asyncio.Task[tuple[PrecheckProblem, ...]]]()
+        read_from = write_to = None
+        if source is not None:
+            read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
+        if target is not None:
+            write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
+        async with asyncio.TaskGroup() as group:
+            if read_from is not None:
+                readable = check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys)
+                tasks.append(group.create_task(readable))
+            if write_to is not None:
+                tasks.append(group.create_task(check.target(spec.target, write_to)))
+        problems = tuple(problem for task in tasks for problem in task.result())
+        if problems:
+            raise errors.PrecheckFailed(problems)
+
+    async def _with_sample(self, job: Job) -> JobSpec:
+        """The job's spec with at least one of its explicit keys, if it has any."""
+        if job.spec.keys != ():
+            return job.spec
+        return replace(job.spec, keys=await self._store.first_keys(job.account_id, job.id))
+
+    def _merge(
+        self, sealed: bytes | None, source: Credentials | None, target: Credentials | None
+    ) -> JobSecrets:
+        """Put together the given credentials, and the sealed ones for a side without.
+
+        Raises:
+            InvalidField: there are no sealed ones, or they cannot be opened.
+        """
+        if source is not None and target is not None:
+            return JobSecrets(source=source, target=target)
+        missing = Side.SOURCE if source is None else Side.TARGET
+        if sealed is None:
+            text = "is required: the credentials of the job have been erased since it ended"
+            raise errors.InvalidField(f"/{missing}/secret", text)
+        try:
+            stored = self._sealer.open(sealed)
+        except errors.ConfigurationError as error:
+            raise errors.InvalidField(f"/{missing}/secret", f"is required: {error}") from error
+        return JobSecrets(source=source or stored.source, target=target or stored.target)
+
+    async def _command(
+        self,
+        account_id: str,
+        job_id: str,
+        command: Command,
+        *,
+        reseal: Callable[[bytes | None], bytes] | None = None,
+    ) -> Job:
+        job = await self._store.apply(account_id, job_id, command, reseal=reseal)
         self._wake()
         return job
+
+
+def _new_job(account_id: str, spec: JobSpec, *, retry_of: str | None = None) -> Job:
+    return Job(
+        id=token_hex(32),
+        account_id=account_id,
+        spec=spec,
+        status=JobStatus.RUNNING,
+        created_at=datetime.now(UTC),
+        retry_of=retry_of,
+    )
+
+
+@contextmanager
+def _only_secrets_can_change() -> Iterator[None]:
+    """Make a conflict of whatever a request with new credentials cannot change."""
+    try:
+        yield
+    except errors.InvalidField as error:
+        if error.pointer in _SECRETS:
+            raise
+        field = error.pointer.removeprefix("/").replace("/", ".")
+        raise errors.JobConflict(
+            f"The job cannot go on with its {field}, which {error.message}; create a new one"
+        ) from error
 
 
 def _in_order(spec: JobSpec) -> JobSpec:

@@ -4,85 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from cryptography.fernet import Fernet
 from mypy_boto3_s3 import S3Client
 
 from slurper import errors
-from slurper.database.leases import Lease
-from slurper.database.store import JobStore
-from slurper.database.work import JobWork, WorkStore
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import JobSpec, JobStatus, Location, LogType, Vendor
-from slurper.jobs.service import JobService
-from slurper.secrets import JobSecrets, S3Credentials, Sealer
-from slurper.settings import Settings
-
-ACCOUNT = "a" * 32
-
-
-@dataclass
-class Office:
-    """A service with what it stands on, and two buckets it can use."""
-
-    service: JobService
-    store: JobStore
-    sealer: Sealer
-    spec: JobSpec
-    secrets: JobSecrets
-    woken: list[None] = field(default_factory=list)
-
-    async def running_jobs(self) -> list[JobWork]:
-        """What the driver would see; without driving, so any lease will do."""
-        lease = Lease(name="driver", token=0)
-        return await WorkStore(self.store.database, lease).running_jobs()
-
-    async def create(self, **changes: object) -> str:
-        return await self.service.create(
-            ACCOUNT,
-            replace(self.spec, **changes),  # type: ignore[arg-type]
-            self.secrets,
-        )
-
-
-@pytest.fixture
-async def office(
-    tmp_path: Path, ministack: S3Server, make_bucket: Callable[[S3Server], str]
-) -> AsyncIterator[Office]:
-    settings = Settings(
-        data_dir=tmp_path,
-        allow_http=True,
-        allow_private_endpoints=True,
-        max_concurrent_jobs=2,
-        r2_endpoint=ministack.endpoint,
-    )
-    pair = S3Credentials(
-        access_key_id=ministack.access_key_id, secret_access_key=ministack.secret_access_key
-    )
-    source = Location(
-        vendor=Vendor.S3,
-        bucket=make_bucket(ministack),
-        endpoint=ministack.endpoint,
-        region=ministack.region,
-    )
-    target = Location(vendor=Vendor.R2, bucket=make_bucket(ministack))
-    store = await JobStore.open(settings.resolved_database_url)
-    sealer = Sealer((Fernet.generate_key().decode(),))
-    woken: list[None] = []
-    service = JobService(store, sealer, settings, wake=lambda: woken.append(None))
-    yield Office(
-        service=service,
-        store=store,
-        sealer=sealer,
-        spec=JobSpec(source=source, target=target),
-        secrets=JobSecrets(source=pair, target=pair),
-        woken=woken,
-    )
-    await store.close()
+from slurper.jobs.models import JobStatus, LogType
+from slurper.secrets import S3Credentials
+from tests.unit.jobs.conftest import ACCOUNT, Office
 
 
 async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:
@@ -92,7 +24,7 @@ async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:
     assert (job.status, job.spec.prefix, job.spec.overwrite) == (JobStatus.RUNNING, "a/", False)
     (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert (entry.log_type, entry.created_at) == (LogType.MIGRATION_START, job.created_at)
-    (work,) = await office.running_jobs()
+    (work,) = await office.work.running_jobs()
     assert office.sealer.open(work.sealed) == office.secrets
     assert len(office.woken) == 1
 
