@@ -49,6 +49,8 @@ def measure(contender: Contender, copy: Copy) -> Run:
         SystemExit: it failed.
     """
     environment = {**os.environ, **contender.environment(copy)}
+    # An installed program has its byte code; compiling it each time is not what a user pays.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     log = copy.scratch / "log.txt"
     began = time.monotonic()
     with log.open("wb") as output:

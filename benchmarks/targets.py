@@ -33,6 +33,7 @@ http {{
   default_type application/octet-stream;
   map $args $is_list {{ default 0; "~(^|&)(list-type=2|prefix=|delimiter=|max-keys=)" 1; }}
   map $request_method$is_list $kind {{ default object; GET1 list; }}
+  map $request_method $written {{ default ''; PUT '"written"'; }}
   server {{
     listen {host}:{port} backlog=4096; root {root}/data;
     location = / {{
@@ -43,7 +44,7 @@ http {{
       default_type application/octet-stream;
       if ($kind = list) {{ proxy_pass http://{host}:{listing}; }}
       if ($request_method = POST) {{ rewrite ^ /__upload last; }}
-      if ($arg_uploadId) {{ add_header ETag '"part"'; }}
+      add_header ETag $written;
       dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw group:r all:r;
     }}
     location = /__upload {{
