@@ -32,15 +32,20 @@ class JsonRequest(Request):
         return self.parsed
 
 
-async def read_json(request: Request) -> JsonRequest:
-    """Return the request with its body parsed.
+async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
+    """Return the request with its body parsed; an `optional` one may be empty, whatever its type.
 
     Raises:
         Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.
     """
-    _require_json(request)
+    if not optional:
+        _require_json(request)
     body = await _bounded_body(request)
     complete = JsonRequest(request.scope, _replay(body))
+    if optional and not body.strip():
+        return JsonRequest(request.scope, _replay(b""))
+    if optional:
+        _require_json(request)
     complete.parsed = parse(body)
     return complete
 

@@ -1,4 +1,4 @@
-"""The twelve operations: parse, one call of the service, envelope.
+"""The operations, twelve of upstream and one of ours: parse, one call of the service, envelope.
 
 `SlurperRoute` fixes the order in which a request is refused: an account id that cannot be one, then
 missing credentials, then a body that is too large or not JSON, and only then what is in the fields.
@@ -42,11 +42,14 @@ class SlurperRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler that keeps the order."""
         handle = super().get_route_handler()
-        takes_body = self.body_field is not None
+        body = self.body_field
 
         async def handle_in_order(request: Request) -> Response:
             await _authorize(request)
-            return await handle(await request_body.read_json(request) if takes_body else request)
+            if body is not None:
+                optional = not body.field_info.is_required()
+                request = await request_body.read_json(request, optional=optional)
+            return await handle(request)
 
         return handle_in_order
 
@@ -200,11 +203,37 @@ async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Suc
     summary="Resume a paused job",
     response_description="Job resumed",
     responses=CONFLICT,
+    openapi_extra={"requestBody": {"x-extension": True}},
 )
-async def resume_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
-    """The job continues where it stopped."""
-    await backend.service.resume(account_id, job_id)
+async def resume_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.NewSecrets | None = None
+) -> Success[str]:
+    """The job continues where it stopped. With new secrets, those sides are checked first (403)."""
+    source, target = translate.new_credentials(body)
+    await backend.service.resume(
+        account_id, job_id, source_credentials=source, target_credentials=target
+    )
     return Success(result="Job resumed")
+
+
+@router.put(
+    "/jobs/{job_id}/retryFailed",
+    operation_id="slurper-retry-failed",
+    summary="Start a job of exactly the objects that failed in an ended one",
+    status_code=HTTPStatus.CREATED,
+    response_description="Job created",
+    responses=CONFLICT,
+    openapi_extra={"x-extension": True},
+)
+async def retry_failed(
+    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.NewSecrets | None = None
+) -> Success[schemas.JobIdView]:
+    """Same settings, same secrets. Secrets must be given when those of the job are erased."""
+    source, target = translate.new_credentials(body)
+    new_id = await backend.service.retry_failed(
+        account_id, job_id, source_credentials=source, target_credentials=target
+    )
+    return Success(result=schemas.JobIdView(id=new_id))
 
 
 @router.get(

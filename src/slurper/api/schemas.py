@@ -13,8 +13,10 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     ValidationInfo,
     field_validator,
 )
@@ -195,6 +197,33 @@ class CreateJob(Request):
     options: Options | None = None
 
 
+def _kind_of_secret(secret: object) -> str:
+    """A stored job knows its vendors, so a request that changes secrets does not name them."""
+    is_gcs = isinstance(secret, dict) and not secret.keys().isdisjoint(_GCS_MEMBERS)
+    return "gcs" if is_gcs else "s3"
+
+
+_GCS_MEMBERS = frozenset({"clientEmail", "privateKey"})
+
+AnySecret = Annotated[
+    Annotated[S3Secret, Tag("s3")] | Annotated[GcsSecret, Tag("gcs")],
+    Discriminator(_kind_of_secret),
+]
+
+
+class NewSecret(Request):
+    """Credentials for one side of a job from now on."""
+
+    secret: AnySecret
+
+
+class NewSecrets(Request):
+    """New credentials: an extension. A side that is left out keeps what it has."""
+
+    source: NewSecret | None = None
+    target: NewSecret | None = None
+
+
 class View(BaseModel):
     """Base of everything a client is shown; built by attribute name, sent in camelCase."""
 
@@ -207,7 +236,10 @@ class SelectedView(View):
     path_prefix: str | None
     keys: Annotated[
         list[str] | None,
-        Field(description="Empty in a list of jobs: reading the job alone shows its keys"),
+        Field(
+            description="Empty in a list of jobs: reading the job alone shows its keys, unless "
+            "they are more than 10,000, as those of a retry may be"
+        ),
     ]
 
 
@@ -280,7 +312,7 @@ class OptionsView(View):
 
 
 class JobView(View):
-    """A job. `options` is an extension."""
+    """A job. `options` and `retryOf` are extensions."""
 
     id: str
     created_at: Annotated[str, Field(description="UTC, as in 2026-03-19T15:46:20.000Z")]
@@ -290,10 +322,13 @@ class JobView(View):
     status: models.JobStatus
     target: Annotated[TargetView, Field(discriminator="vendor")]
     options: OptionsView
+    retry_of: Annotated[
+        str | None, Field(description="The job whose failed objects this one copies")
+    ]
 
 
 class JobIdView(View):
-    """What create answers."""
+    """What create and retryFailed answer."""
 
     id: str
 

@@ -61,7 +61,16 @@ def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
     return models.Location(vendor=vendor, bucket=side.bucket)
 
 
-def credentials(side: Side) -> secrets.Credentials:
+def new_credentials(
+    body: schemas.NewSecrets | None,
+) -> tuple[secrets.Credentials | None, secrets.Credentials | None]:
+    """Return the new credentials of source and target, None for a side that keeps what it has."""
+    sides = (None, None) if body is None else (body.source, body.target)
+    source, target = (None if side is None else credentials(side) for side in sides)
+    return source, target
+
+
+def credentials(side: Side | schemas.NewSecret) -> secrets.Credentials:
     """Return what `side` signs with."""
     if isinstance(side.secret, schemas.GcsSecret):
         return secrets.GcsCredentials(
@@ -119,13 +128,14 @@ def job_view(job: models.Job) -> schemas.JobView:
         status=job.status,
         target=_target_view(job.spec.target),
         options=_options_view(job.spec.options),
+        retry_of=job.retry_of,
     )
 
 
 def _source_view(spec: models.JobSpec) -> schemas.SourceView:
     source = spec.source
     prefix = spec.prefix or None
-    keys = None if spec.keys is None else list(spec.keys)
+    keys = None if spec.keys is None else [_readable(key) for key in spec.keys]
     match source.vendor:
         case models.Vendor.S3:
             return schemas.S3SourceView(
@@ -191,15 +201,13 @@ def log_view(job_id: str, entry: models.LogEntry) -> schemas.JobLogView:
         created_at=timestamp(entry.created_at),
         job=job_id,
         log_type=entry.log_type,
-        message=_readable(entry.message),
-        object_key=_readable(entry.object_key),
+        message=None if entry.message is None else _readable(entry.message),
+        object_key=None if entry.object_key is None else _readable(entry.object_key),
     )
 
 
-def _readable(text: str | None) -> str | None:
+def _readable(text: str) -> str:
     """Return text that JSON can carry: bytes of a key that are not UTF-8 show as U+FFFD."""
-    if text is None:
-        return None
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -34,11 +34,12 @@ class Document:
         self.root = root
 
     def operations(self) -> dict[tuple[str, str], Schema]:
-        """All operations by (method, path)."""
+        """All operations by (method, path), but for extensions."""
         return {
             (method, path): operation
             for path, methods in self.root["paths"].items()
             for method, operation in methods.items()
+            if not operation.get("x-extension")
         }
 
     def parameters(self, operation: Schema) -> dict[tuple[str, str], tuple[bool, Shape]]:
@@ -50,8 +51,11 @@ class Document:
         }
 
     def body(self, operation: Schema) -> Shape | None:
-        """The request body; None when there is none."""
+        """The request body; None when there is none, or none but an extension."""
         if "requestBody" not in operation:
+            return None
+        if operation["requestBody"].get("x-extension"):
+            assert not operation["requestBody"].get("required", False)
             return None
         assert operation["requestBody"]["required"] is True
         return self._json(operation["requestBody"])

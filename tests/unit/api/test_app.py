@@ -168,7 +168,7 @@ async def test_metrics_are_those_of_the_registry(api: Api) -> None:
 async def test_docs_and_openapi_are_served(api: Api) -> None:
     document = (await api.client.get("/openapi.json")).json()
     assert [server["url"] for server in document["servers"]] == ["/client/v4", "/"]
-    assert len(document["paths"]) == 10
+    assert len(document["paths"]) == 11
     page = await api.client.get("/docs")
     assert page.status_code == 200
     assert "/openapi.json" in page.text

@@ -112,6 +112,15 @@ def test_arbitrary_bodies(loop: Loop, content: bytes) -> None:
 
 
 @FUZZ
+@given(content=st.binary(max_size=60) | ANYTHING.map(lambda value: json.dumps(value).encode()))
+def test_arbitrary_optional_bodies(loop: Loop, content: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    for operation in ("resume", "retryFailed"):
+        path = f"{JOBS}/{'0' * 64}/{operation}"
+        check(loop.run(loop.api.client.put(path, content=content, headers=headers)))
+
+
+@FUZZ
 @given(
     job_id=st.text(st.characters(codec="utf-8"), min_size=1, max_size=70),
     query=st.text(st.characters(codec="utf-8"), max_size=20),

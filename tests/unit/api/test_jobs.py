@@ -90,6 +90,7 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
             "stripPrefix": False,
             "maxObjectSize": None,
         },
+        "retryOf": None,
     }
 
 

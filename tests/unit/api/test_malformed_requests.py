@@ -279,6 +279,35 @@ async def test_precheck_is_refused(api: Api, side: str, case: Case) -> None:
     await assert_refused(api, await api.client.put(path, json=case.body), case)
 
 
+NEW_SECRETS = [
+    Case("source is text", {"source": "AKIA"}, "/source", says="must be an object"),
+    Case("target is a list", {"target": []}, "/target"),
+    Case("no secret", {"source": {}}, "/source/secret", MISSING, "is required"),
+    Case("secret is text", {"target": {"secret": "AKIA:s"}}, "/target/secret", says="an object"),
+    Case("null secret", {"target": {"secret": None}}, "/target/secret"),
+    Case("empty secret", {"source": {"secret": {}}}, "/source/secret/accessKeyId", MISSING),
+    Case("half a pair", {"source": {"secret": {"accessKeyId": "A"}}},
+         "/source/secret/secretAccessKey", MISSING),
+    Case("key id with a space", {"source": {"secret": bodies.s3_secret(accessKeyId="A ")}},
+         "/source/secret/accessKeyId", says="space"),
+    Case("secret key, final newline", {"target": {"secret": bodies.s3_secret(
+         secretAccessKey="s3cr3t\n")}}, "/target/secret/secretAccessKey", says="line break"),
+    Case("half a service account", {"source": {"secret": {"clientEmail": "a@b.c"}}},
+         "/source/secret/privateKey", MISSING),
+    Case("private key not PEM", {"target": {"secret": bodies.gcs_secret(privateKey="MIIE")}},
+         "/target/secret/privateKey", says="BEGIN PRIVATE KEY"),
+    Case("in snake case", {"source": {"secret": {"access_key_id": "A", "secret_access_key": "b"}}},
+         "/source/secret/accessKeyId", MISSING),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", ["resume", "retryFailed"])
+@pytest.mark.parametrize("case", NEW_SECRETS, ids=lambda case: case.name)
+async def test_new_secrets_are_refused(api: Api, operation: str, case: Case) -> None:
+    answer = await api.client.put(f"{JOBS}/{'0' * 64}/{operation}", json=case.body)
+    await assert_refused(api, answer, case)
+
+
 JSON_TYPE = "application/json"
 VALID = json.dumps(bodies.create())
 
@@ -322,6 +351,23 @@ async def test_what_is_no_json_object_is_refused(
     answer = await api.client.request(method, path, content=content, headers=headers)
     case = Case("", None, None, Code.MALFORMED_REQUEST, says)
     await assert_refused(api, answer, case)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "says"), BROKEN, ids=[one[0] for one in BROKEN]
+)
+@pytest.mark.parametrize("operation", ["resume", "retryFailed"])
+async def test_an_optional_body_is_empty_or_a_json_object(
+    api: Api, operation: str, name: str, content: bytes, kind: str, says: str
+) -> None:
+    headers = {"content-type": kind} if kind else {}
+    path = f"{JOBS}/{'0' * 64}/{operation}"
+    answer = await api.client.put(path, content=content, headers=headers)
+    if name in {"empty", "only space"}:
+        assert answer.status_code == 404
+        assert answer.json()["errors"][0]["code"] == Code.JOB_NOT_FOUND
+    else:
+        await assert_refused(api, answer, Case("", None, None, Code.MALFORMED_REQUEST, says))
 
 
 async def test_a_compressed_body_is_refused(api: Api) -> None:

@@ -27,9 +27,11 @@ REQUEST_EXTENSIONS = {
 }
 RESPONSE_EXTENSIONS = {
     "200.result.options is new",
+    "200.result.retryOf is new",
     "200.result.target<s3> is new",
     "200.result.target<gcs> is new",
     "200.result[].options is new",
+    "200.result[].retryOf is new",
     "200.result[].target<s3> is new",
     "200.result[].target<gcs> is new",
     "200.result.finishedAt is new",
@@ -71,6 +73,27 @@ def test_the_operations_are_the_same_ones(theirs: Document, ours: Document) -> N
 
     assert identify(ours) == identify(theirs)
     assert len(identify(ours)) == 12
+
+
+def test_what_is_ours_alone_is_marked(ours: Document) -> None:
+    path = "/accounts/{account_id}/slurper/jobs/{job_id}"
+    retry = ours.root["paths"][f"{path}/retryFailed"]["put"]
+    assert retry["x-extension"] is True
+    assert {"201", "409", "4XX"} <= retry["responses"].keys()
+    resume = ours.root["paths"][f"{path}/resume"]["put"]
+    for operation in (retry, resume):
+        assert "required" not in operation["requestBody"]
+    assert resume["requestBody"]["x-extension"] is True
+    marked = [place for place, one in _all_operations(ours).items() if one.get("x-extension")]
+    assert marked == [("put", f"{path}/retryFailed")]
+
+
+def _all_operations(document: Document) -> dict[tuple[str, str], Schema]:
+    return {
+        (method, path): operation
+        for path, methods in document.root["paths"].items()
+        for method, operation in methods.items()
+    }
 
 
 @pytest.mark.parametrize("operation_id", operation_ids())
