@@ -189,6 +189,48 @@ def test_a_failed_object_shows_in_log_and_exit_code(
     assert "AccessDenied" in log
 
 
+def test_what_failed_is_retried(
+    service: Service, ministack: S3Server, buckets: tuple[str, str], boto: Boto
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(proxy.status(403, "AccessDenied"), "^GET /[^?]*item-01")
+        job_id = service.create_job(replace(ministack, endpoint=front.endpoint), *buckets)
+        assert _jobs(service, "watch", job_id).code == 1
+        front.clear()
+        made = _jobs(service, "retry-failed", job_id)
+        assert made.code == 0, made.err
+        retry_id = made.out.strip()
+        watched = _jobs(service, "watch", retry_id, "--json")
+    assert watched.code == 0, watched.err
+    assert (watched.json["objects"], watched.json["transferredObjects"]) == (10, 10)
+    assert boto(ministack).list_objects_v2(Bucket=buckets[1])["KeyCount"] == COUNT
+    assert f"what failed in job {job_id}" in _jobs(service, "show", retry_id).out.replace("\n", "")
+    again = _jobs(service, "retry-failed", retry_id)
+    assert again.code == 2
+    assert "nothing to retry" in again.err
+
+
+def test_a_job_resumes_with_new_credentials(
+    slow: S3Server, ministack: S3Server, buckets: tuple[str, str], tmp_path: Path
+) -> None:
+    with program.serving(tmp_path, env=FEW_AT_ONCE) as service:
+        job_id = service.create_job(slow, *buckets)
+        assert _jobs(service, "pause", job_id).code == 0
+        pair = ("--source-access-key-id", ministack.access_key_id)
+        secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": "wrong"}
+        refused = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
+        assert refused.code == 2
+        assert "SignatureDoesNotMatch" in refused.err
+        assert "wrong" not in refused.err
+        missing = program.run("jobs", "resume", job_id, *pair, env=service.env)
+        assert missing.code == 2
+        assert "--source-secret-access-key is missing" in missing.err
+        secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": ministack.secret_access_key}
+        resumed = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
+        assert resumed.out == "Job resumed\n", resumed.err
+        assert _jobs(service, "watch", job_id).code == 0
+
+
 def test_job_commands_explain_what_is_missing(service: Service) -> None:
     for lacking, said in (
         ("CLOUDFLARE_ACCOUNT_ID", "--account"),

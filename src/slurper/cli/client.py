@@ -32,9 +32,9 @@ class Client:
         """Return `result` of a GET below `/slurper`."""
         return self._ask("GET", path, query)
 
-    def put(self, path: str) -> Json:
-        """Return `result` of a PUT without a body below `/slurper`."""
-        return self._ask("PUT", path, {})
+    def put(self, path: str, body: Json = None) -> Json:
+        """Return `result` of a PUT below `/slurper`, without a body when that is None."""
+        return self._ask("PUT", path, {}, body)
 
     def delete(self, path: str) -> Json:
         """Return `result` of a DELETE below `/slurper`."""
@@ -52,9 +52,9 @@ class Client:
             offset += len(page)
             left = None if left is None else left - len(page)
 
-    def _ask(self, method: str, path: str, query: dict[str, int]) -> Json:
+    def _ask(self, method: str, path: str, query: dict[str, int], body: Json = None) -> Json:
         try:
-            answer = self._http.request(method, path, params=query)
+            answer = self._http.request(method, path, params=query, json=body)
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise errors.ConfigurationError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slurper.cli import console
+from slurper.cli import console, new_secrets
 from slurper.cli.options import Json
 
 if TYPE_CHECKING:
@@ -124,10 +124,51 @@ def pause(
 
 @app.command()
 def resume(
-    job_id: JobId, *, server: Server = DEFAULT_SERVER, account: Account = None, token: Token = None
+    job_id: JobId,
+    *,
+    source_access_key_id: new_secrets.SourceKeyId = None,
+    source_secret_access_key: new_secrets.SourceSecret = None,
+    target_access_key_id: new_secrets.TargetKeyId = None,
+    target_secret_access_key: new_secrets.TargetSecret = None,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
 ) -> None:
-    """Resume a paused job where it stopped."""
-    _command(job_id, "resume", server, account, token)
+    """Resume a paused job where it stopped, with new credentials if some are given."""
+    body = new_secrets.body(
+        source_access_key_id=source_access_key_id,
+        source_secret_access_key=source_secret_access_key,
+        target_access_key_id=target_access_key_id,
+        target_secret_access_key=target_secret_access_key,
+    )
+    console.out().print(_put(job_id, "resume", body, server, account, token))
+
+
+@app.command("retry-failed")
+def retry_failed(
+    job_id: JobId,
+    *,
+    source_access_key_id: new_secrets.SourceKeyId = None,
+    source_secret_access_key: new_secrets.SourceSecret = None,
+    target_access_key_id: new_secrets.TargetKeyId = None,
+    target_secret_access_key: new_secrets.TargetSecret = None,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+) -> None:
+    """Start a job of exactly the objects that failed in one that has ended; print its id.
+
+    Credentials must be given when those of the job have been erased, a day after its end by
+    default.
+    """
+    body = new_secrets.body(
+        source_access_key_id=source_access_key_id,
+        source_secret_access_key=source_secret_access_key,
+        target_access_key_id=target_access_key_id,
+        target_secret_access_key=target_secret_access_key,
+    )
+    made = _put(job_id, "retryFailed", body, server, account, token)
+    console.out().print(made["id"], soft_wrap=True)
 
 
 @app.command()
@@ -202,10 +243,16 @@ def _follow(client: Client, job_id: str) -> JsonValue:
 
 
 def _command(job_id: str, verb: str, server: str, account: str | None, token: str | None) -> None:
+    console.out().print(_put(job_id, verb, None, server, account, token))
+
+
+def _put(
+    job_id: str, verb: str, body: JsonValue, server: str, account: str | None, token: str | None
+) -> JsonValue:
     from slurper.cli.client import job_path
 
     with _connected(server, account, token) as client:
-        console.out().print(client.put(job_path(job_id, verb)))
+        return client.put(job_path(job_id, verb), body)
 
 
 @contextmanager
@@ -228,7 +275,9 @@ def _description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str
     yield "source", _place(job["source"])
     yield "target", _place(job["target"])
     keys = job["source"].get("keys")
-    if keys is not None:
+    if job.get("retryOf"):
+        yield "retries", f"what failed in job {job['retryOf']}"
+    elif keys is not None:
         yield "keys", f"{len(keys):,} given"
     yield "overwrite", "yes" if job["overwrite"] else "no"
     yield "created", job["createdAt"]
