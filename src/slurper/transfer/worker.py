@@ -19,14 +19,19 @@ STORE_IDLE_SECONDS = 300.0
 """A store that no task has used for this long is closed, with its connections."""
 
 
+OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
+
+
 class Worker:
     """Runs tasks over stores that stay open between them; all tasks share one byte budget."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, open_store: OpenStore = open_store) -> None:
+        """Prepare; no store is opened yet. Tests and measurements give another `open_store`."""
         self._settings = settings
+        self._open_store = open_store
         self._options = TransportOptions.from_settings(settings)
         self._budget = ByteBudget(settings.in_flight_bytes)
-        self._stores: dict[StoreAddress, _OpenStore] = {}
+        self._stores: dict[StoreAddress, _OpenedStore] = {}
 
     async def run(self, task: RangeTask) -> RangeReport:
         """Work on a slice until it, or the task's time, is used up. Several may run at once."""
@@ -51,10 +56,10 @@ class Worker:
         self._stores.clear()
         await asyncio.gather(*(store.close() for store in stores))
 
-    def _use(self, address: StoreAddress) -> _OpenStore:
+    def _use(self, address: StoreAddress) -> _OpenedStore:
         opened = self._stores.get(address)
         if opened is None:
-            opened = self._stores[address] = _OpenStore(open_store(address, self._options))
+            opened = self._stores[address] = _OpenedStore(self._open_store(address, self._options))
         opened.users += 1
         return opened
 
@@ -66,7 +71,7 @@ class Worker:
                 await opened.store.close()
 
 
-class _OpenStore:
+class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
     __slots__ = ("last_used", "retries", "store", "throttled", "users")

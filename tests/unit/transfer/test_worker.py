@@ -42,21 +42,22 @@ TASK = RangeTask(
 )
 
 
+class Opened(dict[str, TroubledStore]):
+    """Stores by bucket, as a worker opens them; it opens each only once."""
+
+    def open(self, where: StoreAddress, _: object) -> ObjectStore:
+        assert where.bucket not in self
+        self[where.bucket] = TroubledStore()
+        return self[where.bucket]
+
+
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, TroubledStore]:
-    stores: dict[str, TroubledStore] = {}
-
-    def open_store(where: StoreAddress, _: object) -> ObjectStore:
-        assert where.bucket not in stores
-        stores[where.bucket] = TroubledStore()
-        return stores[where.bucket]
-
-    monkeypatch.setattr(workers, "open_store", open_store)
-    return stores
+def opened() -> Opened:
+    return Opened()
 
 
-async def test_stores_stay_open_between_tasks(opened: dict[str, TroubledStore]) -> None:
-    worker = workers.Worker(Settings())
+async def test_stores_stay_open_between_tasks(opened: Opened) -> None:
+    worker = workers.Worker(Settings(), open_store=opened.open)
     await worker.run(TASK)
     opened["from"].add("a", b"x")
     report = await worker.run(TASK)
@@ -65,10 +66,8 @@ async def test_stores_stay_open_between_tasks(opened: dict[str, TroubledStore]) 
     await worker.close()
 
 
-async def test_idle_stores_are_closed(
-    opened: dict[str, TroubledStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = workers.Worker(Settings())
+async def test_idle_stores_are_closed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = workers.Worker(Settings(), open_store=opened.open)
     await worker.run(TASK)
     monkeypatch.setattr(workers, "STORE_IDLE_SECONDS", -1.0)
     before = opened.copy()
@@ -78,8 +77,8 @@ async def test_idle_stores_are_closed(
     assert opened["from"] is not before["from"]
 
 
-async def test_each_retry_is_reported_once(opened: dict[str, TroubledStore]) -> None:
-    worker = workers.Worker(Settings())
+async def test_each_retry_is_reported_once(opened: Opened) -> None:
+    worker = workers.Worker(Settings(), open_store=opened.open)
     assert (await worker.run(TASK)).retries == 0
     opened["from"].trouble.retries += 3
     opened["to"].trouble.throttled += 2
