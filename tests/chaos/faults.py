@@ -108,6 +108,17 @@ async def lost_answer(exchange: Exchange) -> bool:
     return False
 
 
+def done_but(code: int, name: str) -> Fault:
+    """The store did what was asked, and the answer says that it did not."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        await reply.whole_body()
+        return await status(code, name)(exchange)
+
+    return fault
+
+
 async def reset_in_head(exchange: Exchange) -> bool:
     """The answer breaks off in the middle of its headers."""
     reply = await exchange.forward()

@@ -358,6 +358,22 @@ async def test_an_aborted_upload_leaves_nothing(store: ObjectStore, prefix: str)
     assert await keys_of(store, prefix) == []
 
 
+async def test_uploads_under_way_are_listed(store: ObjectStore, prefix: str) -> None:
+    keys = [f"{prefix}a", f"{prefix}a", f"{prefix}b+ %41ü", f"{prefix[:-1]}other"]
+    begun = [(key, await store.create_upload(key, NO_HEADERS)) for key in keys]
+    try:
+        listed = await store.list_uploads(prefix=prefix)
+        assert {(found.key, found.upload_id) for found in listed} == set(begun[:3])
+        assert all(-2 < found.age_seconds < 60 for found in listed)
+        await store.abort_upload(*begun[1])
+        listed = await store.list_uploads(prefix=prefix)
+        assert {found.upload_id for found in listed} == {begun[0][1], begun[2][1]}
+    finally:
+        for key, upload_id in begun:
+            await store.abort_upload(key, upload_id)
+    assert await store.list_uploads(prefix=prefix) == []
+
+
 async def test_an_upload_does_not_replace_unasked(store: ObjectStore, prefix: str) -> None:
     key = f"{prefix}k"
     upload = await store.create_upload(key, NO_HEADERS)

@@ -99,6 +99,18 @@ class ListingPage:
     finished: bool
     """No key of the prefix comes after the last of this page."""
     order: KeyOrder = KeyOrder.BYTES
+    served_at: datetime | None = None
+    """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
+    """
+
+
+class UploadMeta(NamedTuple):
+    """A multipart upload that is neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    age_seconds: float
+    """How long ago it was begun, by the store's own clock where it tells that."""
 
 
 @dataclass(slots=True)
@@ -216,6 +228,14 @@ class ObjectStore(Protocol):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
+        ...
+
+    async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
+        """List the multipart uploads under way for keys of `prefix`, whoever began them.
+
+        Raises:
+            ListingError: XML that is no such listing.
+        """
         ...
 
     async def close(self) -> None:

@@ -4,21 +4,25 @@ Two readers give the same answer. The general one is an XML parser. The fast one
 the rows of a page all have the markup of its first row, and reads them with one regular expression
 made from that row; where anything is out of the ordinary it declines, and the general one decides.
 Nothing is guessed: a document that is cut off, or is no listing, raises ListingError.
+
+Listings of multipart uploads are short and rare, and are left to the parser.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
 
 from slurper import errors
-from slurper.objectstore.base import ListingPage, ObjectMeta
+from slurper.objectstore.base import ListingPage, ObjectMeta, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
 
 MAX_DOCUMENT_BYTES = 16 << 20
@@ -39,6 +43,7 @@ def parse_page(
     prefix: str,
     start_after: str | None,
     order: KeyOrder = KeyOrder.BYTES,
+    served_at: datetime | None = None,
 ) -> ListingPage:
     """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
 
@@ -59,7 +64,50 @@ def parse_page(
         raise errors.ListingError(
             f"the listing after {start_after!r} says that there is more, but shows no key"
         )
-    return ListingPage(objects=_objects(keys, columns), finished=finished, order=order)
+    objects = _objects(keys, columns)
+    return ListingPage(objects=objects, finished=finished, order=order, served_at=served_at)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One ListMultipartUploads response."""
+
+    uploads: list[UploadMeta]
+    following: tuple[str, str] | None
+    """Key marker and upload id marker of the next page; None: there is none."""
+
+
+def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
+    """Read one page of a listing of uploads; `now` is the store's time.
+
+    Raises:
+        ListingError: not a complete ListMultipartUploadsResult.
+    """
+    rows: list[Summary] = []
+    summary: Summary = {}
+    for child in _parse(_as_text(document), "ListMultipartUploadsResult"):
+        if _local(child.tag) == "Upload":
+            rows.append({_local(leaf.tag): leaf.text or "" for leaf in child})
+        else:
+            summary[_local(child.tag)] = child.text or ""
+    encoded = summary.get("EncodingType", "").lower() == "url"
+    read_key = _unquoted if encoded else str
+    uploads = [
+        UploadMeta(read_key(row.get("Key", "")), upload_id, _age_seconds(row, now))
+        for row in rows
+        if (upload_id := row.get("UploadId", "")) and row.get("Key")
+    ]
+    if _is_finished(summary) or not uploads:
+        return UploadsPage(uploads, None)
+    last = uploads[-1]
+    key_marker = read_key(summary.get("NextKeyMarker", "")) or last.key
+    return UploadsPage(uploads, (key_marker, summary.get("NextUploadIdMarker") or last.upload_id))
+
+
+def _age_seconds(row: Summary, now: datetime) -> float:
+    """An upload whose beginning is not told counts as infinitely old: nobody's to abort."""
+    begun_at = _moment(row.get("Initiated", ""))
+    return math.inf if begun_at is None else (now - begun_at).total_seconds()
 
 
 def _as_text(document: bytes) -> str:
@@ -77,7 +125,7 @@ def _as_text(document: bytes) -> str:
 def _read_with_parser(text: str) -> tuple[Columns, Summary]:
     rows: list[dict[str, str]] = []
     summary: Summary = {}
-    for child in _parse(text):
+    for child in _parse(text, "ListBucketResult"):
         name = _local(child.tag)
         if name == "Contents":
             rows.append({_local(leaf.tag): leaf.text or "" for leaf in child})
@@ -86,13 +134,13 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
     return {name: [row.get(name, "") for row in rows] for name in _FIELDS}, summary
 
 
-def _parse(text: str) -> ET.Element:
+def _parse(text: str, expected: str) -> ET.Element:
     try:
         root = ET.fromstring(text)  # noqa: S314 - without a DTD, see _as_text
     except ET.ParseError as error:
         raise errors.ListingError(f"the listing is not complete XML: {error}") from error
-    if _local(root.tag) != "ListBucketResult":
-        raise errors.ListingError(f"expected a ListBucketResult, got {_local(root.tag)[:80]!r}")
+    if _local(root.tag) != expected:
+        raise errors.ListingError(f"expected a {expected}, got {_local(root.tag)[:80]!r}")
     return root
 
 

@@ -27,6 +27,7 @@ from slurper.objectstore.base import (
     ObjectMeta,
     Part,
     StoredObject,
+    UploadMeta,
 )
 from slurper.objectstore.dialects import GENERIC, Dialect
 
@@ -104,6 +105,7 @@ class _Entry:
 class _Upload:
     key: str
     headers: ObjectHeaders
+    begun_at: datetime
     parts: dict[int, tuple[Part, bytes]] = field(default_factory=dict)
 
 
@@ -187,6 +189,7 @@ class MemoryStore:
         return ListingPage(
             objects=[self._entries[key].stored.meta for key in found[:max_keys]],
             finished=len(found) <= max_keys,
+            served_at=self._now().replace(microsecond=0),
         )
 
     async def head(self, key: str) -> StoredObject:
@@ -244,7 +247,7 @@ class MemoryStore:
         lost = await self.faults.begin("create_upload")
         self._admit("CreateMultipartUpload", key)
         upload_id = secrets.token_urlsafe(16)
-        self._uploads[upload_id] = _Upload(key, _copied_headers(headers))
+        self._uploads[upload_id] = _Upload(key, _copied_headers(headers), self._now())
         _raise_if(lost)
         return upload_id
 
@@ -286,6 +289,18 @@ class MemoryStore:
         lost = await self.faults.begin("abort_upload")
         self._uploads.pop(upload_id, None)
         _raise_if(lost)
+
+    async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
+        """List the multipart uploads under way for keys of `prefix`."""
+        lost = await self.faults.begin("list_uploads")
+        now = self._now()
+        uploads = [
+            UploadMeta(upload.key, upload_id, (now - upload.begun_at).total_seconds())
+            for upload_id, upload in self._uploads.items()
+            if upload.key.startswith(prefix)
+        ]
+        _raise_if(lost)
+        return uploads
 
     async def close(self) -> None:
         """Nothing to close; the objects stay."""

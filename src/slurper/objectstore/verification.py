@@ -52,6 +52,13 @@ def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
             return
 
 
+def whole_checksum(parts: Sequence[Part]) -> str | None:
+    """CRC64NVME of the object these parts make; None unless every part brings its own."""
+    if not all(part.checksum for part in parts):
+        return None
+    return checksums.combine_crc64nvme((part.checksum, part.size) for part in parts)
+
+
 def compare_whole(answer: str, whole: str) -> None:
     """Compare with the checksum in a CompleteMultipartUploadResult, if it is of the object."""
     stored = documents.element(answer, "ChecksumCRC64NVME")

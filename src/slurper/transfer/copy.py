@@ -14,13 +14,23 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore.base import ObjectHeaders, ObjectMeta, ObjectStore, Part
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    ObjectHeaders,
+    ObjectMeta,
+    ObjectStore,
+    Part,
+    StoredObject,
+)
 from slurper.planning import selection
 from slurper.planning.parts import PartPlan, plan_parts
-from slurper.settings import Settings
+from slurper.settings import MIB, Settings
+from slurper.transfer import leftovers
 from slurper.transfer.ledger import Failed, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget
 
@@ -31,8 +41,19 @@ PART_LANES = 4
 """Parts of one object under way at once; the byte budget limits all objects together."""
 
 
+COMPARED_BYTES = 4 * MIB
+"""An object found at the target is compared with its source in pieces of this."""
+
+
 class SourceChangedError(errors.SlurperError):
     """The object is no longer the version that was listed; another attempt reads the new one."""
+
+
+class TargetChangedError(errors.SlurperError):
+    """An upload or object that was at the target a moment ago is gone; another attempt may pass."""
+
+    advice = "somebody else removes objects or uploads at the target, or a rule of its bucket does"
+    retryable = True
 
 
 class Copier:
@@ -51,6 +72,7 @@ class Copier:
         self._source = source
         self._target = target
         self._rules = rules
+        self._prefix = prefix
         self._strip = len(prefix) if rules.options.strip_prefix else 0
         self.max_attempts = settings.object_attempts
         self._multipart_threshold = settings.multipart_threshold_bytes
@@ -58,12 +80,23 @@ class Copier:
         self._budget = budget
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
+        self._begun_at = datetime.now(UTC)
+        self._in_doubt: set[str] = set()
+        """Target keys under which uploads of ours may be that nobody knows."""
         self.attempts = 0
         """Objects begun again."""
 
     def target_key(self, key: str) -> str:
         """The key under which the target keeps `key`."""
         return key[self._strip :]
+
+    def source_key(self, target_key: str) -> str:
+        """The key whose object the target keeps under `target_key`."""
+        return self._prefix[: self._strip] + target_key
+
+    def is_copied_in_parts(self, size: int) -> bool:
+        """Whether objects of so many bytes become multipart uploads."""
+        return size > self._multipart_threshold
 
     async def copy(self, meta: ObjectMeta) -> Outcome:
         """Bring one object to its outcome.
@@ -72,17 +105,31 @@ class Copier:
             SlurperError: with `blocks_job` set, or a retryable one that outlasted every attempt;
                 the caller decides whether it is the object's fault or the store's.
         """
+        try:
+            return await self._copy(meta)
+        finally:
+            key = self.target_key(meta.key)
+            if key in self._in_doubt:
+                self._in_doubt.remove(key)
+                since = self._rules.replayed_since or self._begun_at
+                # Shielded as in `_upload`.
+                await asyncio.shield(leftovers.abort_lost(self._target, key, since=since))
+
+    async def _copy(self, meta: ObjectMeta) -> Outcome:
         attempt = 1
+        has_changed = False
         while True:
             try:
+                if has_changed:
+                    found = await self._look_again(meta.key)
+                    if not isinstance(found, ObjectMeta):
+                        return found
+                    meta, has_changed = found, False
                 return await self._attempt(meta)
             except SourceChangedError as error:
                 if attempt >= self.max_attempts:
                     return Failed(f"changed during each of {attempt} attempts: {error}")
-                refreshed = await self._look_again(meta.key)
-                if not isinstance(refreshed, ObjectMeta):
-                    return refreshed
-                meta = refreshed
+                has_changed = True
             except errors.SlurperError as error:
                 if error.blocks_job:
                     raise
@@ -90,13 +137,15 @@ class Copier:
                     return Failed(failure_text(error, attempt))
                 if attempt >= self.max_attempts:
                     raise
+                # Stores that know no If-Match show a change by a length that is wrong.
+                has_changed = has_changed or isinstance(error, errors.IntegrityError)
                 await asyncio.sleep(_pause_before(attempt + 1))
             attempt += 1
             self.attempts += 1
 
     async def _attempt(self, meta: ObjectMeta) -> Outcome:
         try:
-            if meta.size > self._multipart_threshold:
+            if self.is_copied_in_parts(meta.size):
                 return await self._copy_parts(meta)
             return await self._copy_whole(meta)
         except errors.RequiresRetrieval as error:
@@ -135,8 +184,8 @@ class Copier:
                 await self._target.put(
                     key, download.body, download.stored.headers, if_absent=self._if_absent
                 )
-            except errors.PreconditionFailed as error:
-                return await self._already_there(key, size, error)
+            except errors.PreconditionFailed:
+                return await self._already_there(meta, key)
             return Transferred(size)
         finally:
             budget.release(size)
@@ -148,39 +197,49 @@ class Copier:
             return Skipped(decision.log_type, decision.message)
         return None
 
-    async def _already_there(
-        self, key: str, size: int, refusal: errors.PreconditionFailed
-    ) -> Outcome:
+    async def _already_there(self, meta: ObjectMeta, key: str) -> Outcome:
         """Tell our own earlier write from somebody else's after a 412 (design rule 4).
 
-        A write that was sent more than once, or whose slice is replayed, may have met itself.
+        The key was absent when its slice was planned. If it now holds what we would write, then
+        we have written it: by a request whose answer was lost, or by work that was.
         """
-        since = self._rules.replayed_since
-        if refusal.retries == 0 and since is None:
+        try:
+            existing = (await self._target.head(key)).meta
+        except errors.NotFound as error:
+            raise TargetChangedError(str(error)) from error
+        except errors.AccessDenied:
+            return Skipped()  # who may not look leaves it at what the store said
+        if existing.size != meta.size:
             return Skipped()
-        existing = (await self._target.head(key)).meta
-        sent_twice = refusal.retries > 0 and existing.size == size
-        if sent_twice or selection.copied_by_lost_work(size, existing, since):
-            return Transferred(size)
-        return Skipped()
+        for start in range(0, meta.size, COMPARED_BYTES):
+            piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            try:
+                ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
+            except errors.PreconditionFailed as error:
+                raise SourceChangedError(str(error)) from error
+            theirs = await self._target.get(key, byte_range=piece)
+            if bytes(ours.body) != bytes(theirs.body):
+                return Skipped()
+        return Transferred(meta.size)
 
     async def _copy_parts(self, meta: ObjectMeta) -> Outcome:
         plan = plan_parts(meta.size, self._target.dialect, part_bytes=self._part_bytes)
-        headers = await self._headers_of(meta)
-        if isinstance(headers, Skipped):
-            return headers
+        stored = await self._describe(meta)
+        if isinstance(stored, Skipped):
+            return stored
         key = self.target_key(meta.key)
-        async with self._upload(key, headers) as upload_id:
-            parts = await self._move_parts(meta, plan, key, upload_id)
+        async with self._upload(key, stored.headers) as upload_id:
+            parts = await self._move_parts(stored.meta, plan, key, upload_id)
             try:
                 await self._target.complete_upload(key, upload_id, parts, if_absent=self._if_absent)
-            except errors.PreconditionFailed as error:
-                outcome = await self._already_there(key, meta.size, error)
-                await self._target.abort_upload(key, upload_id)
-                return outcome
+            except errors.PreconditionFailed:
+                await self._abort(key, upload_id)
+                return await self._already_there(meta, key)
+            except errors.NotFound as error:
+                raise TargetChangedError(str(error)) from error
         return Transferred(meta.size)
 
-    async def _headers_of(self, meta: ObjectMeta) -> ObjectHeaders | Skipped:
+    async def _describe(self, meta: ObjectMeta) -> StoredObject | Skipped:
         stored = await self._source.head(meta.key)
         if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
@@ -191,12 +250,17 @@ class Copier:
             skip = self._skip_by_content(stored.headers, bytes(first.body))
             if skip is not None:
                 return skip
-        return stored.headers
+        return stored
 
     @asynccontextmanager
     async def _upload(self, key: str, headers: ObjectHeaders) -> AsyncIterator[str]:
         """An upload that is aborted when its block fails or is cancelled."""
+        # Until its id has come, the store may have begun an upload that nobody knows.
+        was_in_doubt = key in self._in_doubt or self._rules.replayed_since is not None
+        self._in_doubt.add(key)
         upload_id = await self._target.create_upload(key, headers)
+        if not was_in_doubt:
+            self._in_doubt.discard(key)
         try:
             yield upload_id
         except BaseException:
@@ -208,8 +272,8 @@ class Copier:
         try:
             await self._target.abort_upload(key, upload_id)
         except errors.SlurperError:
-            # The first error matters more; the store drops stale uploads by itself after a while.
-            return
+            # The first error matters more. The upload is looked for again when all is over.
+            self._in_doubt.add(key)
 
     async def _move_parts(
         self, meta: ObjectMeta, plan: PartPlan, key: str, upload_id: str
@@ -226,9 +290,8 @@ class Copier:
                     download = await self._source.get(
                         meta.key, if_match=meta.etag, byte_range=byte_range
                     )
-                    parts[number] = await self._target.put_part(
-                        key, upload_id, number, download.body
-                    )
+                    _check_version(meta, download.stored.meta)
+                    parts[number] = await self._put_part(key, upload_id, number, download.body)
                 finally:
                     self._budget.release(size)
 
@@ -242,6 +305,24 @@ class Copier:
                 raise SourceChangedError(str(first)) from first
             raise first from None
         return [parts[number] for number in sorted(parts)]
+
+    async def _put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        try:
+            return await self._target.put_part(key, upload_id, number, body)
+        except errors.NotFound as error:
+            raise TargetChangedError(str(error)) from error
+
+
+def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
+    """Refuse a part of another version, which a store that knows no If-Match may send.
+
+    Raises:
+        SourceChangedError: the part is of another version.
+    """
+    of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
+    differ = any(one and other and one != other for one, other in of_both)
+    if differ or wanted.size != got.size:
+        raise SourceChangedError("a part is of another version than HEAD showed")
 
 
 def _pause_before(attempt: int) -> float:

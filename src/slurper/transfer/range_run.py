@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 from collections import deque
+from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.planning import selection
 from slurper.settings import Settings
-from slurper.transfer import listing
+from slurper.transfer import clocks, leftovers, listing
 from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget
@@ -61,6 +63,8 @@ class RangeRun:
 
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
+        if self._task.replayed_since is not None:
+            await self._prepare_replay(self._task.replayed_since)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._lanes):
@@ -122,6 +126,22 @@ class RangeRun:
     def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
         if self._halt is None:
             self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
+
+    async def _prepare_replay(self, since: datetime) -> None:
+        """Remove what lost work has left half-done, and learn to recognise what it has done."""
+        task, copier = self._task, self._copier
+        await leftovers.sweep(
+            self._source,
+            self._target,
+            prefix=copier.target_key(task.prefix),
+            since=since,
+            source_key=copier.source_key,
+            keys=task.slice if task.keys is None else task.keys,
+            is_copied_in_parts=copier.is_copied_in_parts,
+        )
+        if not task.overwrite:
+            since += await clocks.ahead_of_ours(self._target)
+            self._rules = dataclasses.replace(self._rules, replayed_since=since)
 
     # Planning: one lane at a time turns a page into planned objects; the others wait for it.
 

@@ -115,7 +115,7 @@ async def test_creation_is_not_repeated_when_its_fate_is_unknown(open_s3: Open) 
 
 async def test_creation_must_name_an_upload(open_s3: Open) -> None:
     store, _ = await open_s3(answer(b"<html/>"))
-    with pytest.raises(errors.StoreError, match="no upload id"):
+    with pytest.raises(errors.TransportError, match="no upload id"):
         await store.create_upload("k", NO_HEADERS)
 
 
@@ -174,14 +174,12 @@ def losing_the_first_answer(*responses: bytes) -> Script:
 async def test_a_completion_whose_answer_was_lost_has_succeeded(
     open_s3: Open, parts: list[Part], then: bytes, head: bytes
 ) -> None:
-    store, server = await open_s3(script=losing_the_first_answer(then, head))
+    store, server = await open_s3(script=losing_the_first_answer(then, head, found()))
     etag = head.split(b"ETag: ")[1].split(b"\r\n")[0].decode()
     assert await store.complete_upload("k", "u", parts, if_absent=True) == etag
-    assert [line.split()[0] for line in map(line_of, [server] * 3, range(3))] == [
-        "POST",
-        "POST",
-        "HEAD",
-    ]
+    methods = [line_of(server, index).split()[0] for index in range(len(server.requests))]
+    # What exists may have been made by another upload of these parts; then this one is dropped.
+    assert methods == ["POST", "POST", "HEAD", *(["DELETE"] if then == EXISTS else [])]
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,13 @@ async def test_an_object_that_appears_after_the_listing_is_not_overwritten(
 async def test_a_replayed_slice_recognises_its_own_earlier_copies(
     age_seconds: int, transferred: int
 ) -> None:
-    since = datetime(2026, 1, 1, tzinfo=UTC)
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    moment = since + timedelta(seconds=age_seconds)
     source = MemoryStore()
-    target = MemoryStore(now=lambda: since + timedelta(seconds=age_seconds))
+    target = MemoryStore(now=lambda: moment)
     source.add("a", b"same")
     target.add("a", b"same")
+    moment = datetime.now(UTC)
     task = replace(TASK, overwrite=False, replayed_since=since)
     report = await run(source, target, task)
     assert report.counts.transferred == transferred
@@ -370,13 +372,20 @@ async def test_a_cancelled_task_aborts_its_uploads(
 
 
 async def test_a_large_object_that_appears_meanwhile_is_kept(
-    source: MemoryStore, target: MemoryStore
+    source: MemoryStore, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.add("film", bytes(11 * MIB))
-    refusal = errors.PreconditionFailed("CompleteMultipartUpload", status=412)
-    target.faults.fail(refusal, operation="complete_upload")
+    listing = target.list_page
+
+    async def list_then_write(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        page = await listing(**arguments)
+        target.add("film", b"x" * (11 * MIB))
+        return page
+
+    monkeypatch.setattr(target, "list_page", list_then_write)
     report = await run(source, target, replace(TASK, overwrite=False), settings=LARGE)
     assert (report.counts.skipped, target.open_uploads) == (1, ())
+    assert target.read("film")[0] == b"x" * (11 * MIB)
 
 
 async def test_explicit_keys_missing_ones_fail_with_a_reason(

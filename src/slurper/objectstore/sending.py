@@ -1,0 +1,246 @@
+"""Sends requests to one bucket: addressed, signed, repeated where a dialect asks for it, judged.
+
+What the requests are is told in `s3`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from urllib.parse import quote_from_bytes, urlsplit
+
+from slurper import errors
+from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
+from slurper.http.messages import Request, Response
+from slurper.objectstore import checksums, documents, failures
+from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.signing import Signer, canonical_query
+from slurper.secrets import S3Credentials
+
+_KEY_SAFE = "-_.~/"
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+
+_SKEW_TOLERATED_SECONDS = 60.0
+_SKEW_REFUSED_SECONDS = 300.0
+"""Stores refuse requests whose date is some minutes off; 15 at AWS."""
+
+_LATE_ERROR_BYTES = 64 * 1024
+_SECRET_CHARACTERS = 8
+"""Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
+MAX_ANSWER_BYTES = 1 << 20
+"""No answer but a listing or an object is longer."""
+
+
+class BucketClient:
+    """Requests to one bucket, and whether their answers are answers."""
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        options: TransportOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open a store; no request is sent yet. `clock` gives Unix time, for signatures."""
+        if not isinstance(address.credentials, S3Credentials):
+            raise errors.ConfigurationError("an S3 store needs an access key id and a secret")
+        self._bucket = address.bucket
+        self._dialect = address.dialect
+        self._credentials = address.credentials
+        self._trusted = address.trusted
+        self._options = options
+        self._clock = clock
+        self._origin = address.origin
+        self._retired: list[HttpClient] = []
+        self._taught_clock: Response | None = None
+        self._connect(address.origin, address.region)
+
+    def _connect(self, origin: str, region: str) -> None:
+        parts = urlsplit(origin)
+        authority, bucket = parts.netloc, _quote(self._bucket)
+        named = re.search("[A-Za-z]", (parts.hostname or "").rpartition(".")[2]) is not None
+        if self._dialect.virtual_hosted and named and _DNS_LABEL.fullmatch(self._bucket):
+            authority, self._bucket_path, self._key_path = f"{bucket}.{authority}", "/", "/"
+        else:
+            self._bucket_path, self._key_path = f"/{bucket}", f"/{bucket}/"
+        self._origin = origin
+        self._signer = Signer(self._credentials, host=authority, region=region, clock=self._clock)
+        self._client = HttpClient(
+            f"{parts.scheme}://{authority}",
+            self._options,
+            sign=self._signer,
+            trusted=self._trusted,
+            should_retry=self._should_retry,
+        )
+
+    @property
+    def dialect(self) -> Dialect:
+        """Limits and quirks of this store."""
+        return self._dialect
+
+    @property
+    def statistics(self) -> ClientStatistics:
+        """What has been sent so far."""
+        return self._client.statistics
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in (*self._retired, self._client):
+            await client.close()
+
+    # Sending
+
+    def _target(self, key: str, *parameters: tuple[str, str]) -> str:
+        if not key:
+            raise errors.ConfigurationError("an object's key cannot be empty")
+        path = self._key_path + _quote(key)
+        return f"{path}?{canonical_query(parameters)}" if parameters else path
+
+    async def _send(
+        self,
+        operation: str,
+        request: Request,
+        key: str | None,
+        *,
+        max_body_bytes: int | None = MAX_ANSWER_BYTES,
+    ) -> Response:
+        region = self._signer.region
+        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        if not 200 <= response.status < 300 and self._follow_region(response, region):
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        if not 200 <= response.status < 300:
+            raise self._error(response, operation, key)
+        return response
+
+    def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
+        secret, token = self._credentials.secret_access_key, self._credentials.session_token
+        return failures.to_error(
+            response,
+            operation,
+            bucket=self._bucket,
+            key=key,
+            hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
+        )
+
+    def _unusable(
+        self, response: Response, operation: str, key: str, detail: str
+    ) -> errors.StoreError:
+        return errors.StoreError(
+            operation, status=response.status, detail=detail, bucket=self._bucket, key=key
+        )
+
+    def _unanswered(
+        self, response: Response, operation: str, key: str, lack: str
+    ) -> errors.SlurperError:
+        """A success that does not say what every store says of one: so far nothing was done.
+
+        It is an error that came late, or the page of something between us and the store.
+        """
+        if documents.holds_error(response):
+            return self._error(response, operation, key)
+        seen = documents.words(documents.text_of(response))[:80]
+        text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
+        return errors.TransportError(text)
+
+    def _etag_of(self, response: Response, operation: str, key: str) -> str:
+        etag = response.headers.get("etag")
+        if etag:
+            return etag
+        raise self._unanswered(response, operation, key, "no ETag")
+
+    def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
+        """Where the store repeats the checksum of what it stored, it must be ours."""
+        algorithm = self._dialect.checksum
+        if algorithm is None:
+            return
+        name = checksums.header_of(algorithm)
+        stored = response.headers.get(name)
+        if stored is not None and stored != sent[name]:
+            raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
+
+    # Second chances
+
+    def _should_retry(self, response: Response) -> bool:
+        """What the usual statuses do not tell: see `HttpClient`."""
+        status = response.status
+        if status == 200:
+            return self._failed_late(response)
+        if status not in (400, 403, 409):
+            return False
+        code = failures.read_failure(response).code
+        return code in failures.REPEATABLE or (
+            status == 403 and self._corrected_clock(response, code)
+        )
+
+    def _failed_late(self, response: Response) -> bool:
+        """Whether a 200 holds an error that may pass; objects, which hold anything, have ETags."""
+        headers = response.headers
+        return (
+            0 < response.length <= _LATE_ERROR_BYTES
+            and "etag" not in headers
+            and "last-modified" not in headers
+            and documents.holds_error(response)
+            and failures.to_error(response, "", bucket="", key="").retryable
+        )
+
+    def _corrected_clock(self, response: Response, code: str) -> bool:
+        """Follow the store's clock from now on, if ours is why the request was refused.
+
+        HEAD says nothing but 403, so there only a difference that no store tolerates counts. The
+        answer may be judged more than once, and is judged the same.
+        """
+        if response is self._taught_clock:
+            return True
+        skew = failures.skew_seconds(response, self._clock())
+        if skew is None:
+            return False
+        if code != "RequestTimeTooSkewed":
+            already = abs(skew - self._signer.skew_seconds) < _SKEW_TOLERATED_SECONDS
+            if code or already or abs(skew) < _SKEW_REFUSED_SECONDS:
+                return False
+        elif abs(skew) < _SKEW_TOLERATED_SECONDS:
+            return False
+        self._signer.skew_seconds = skew
+        self._taught_clock = response
+        return True
+
+    def _follow_region(self, response: Response, used: str) -> bool:
+        """Turn to the region the store names, once; True when sending again can help.
+
+        Rule 12: no redirect is followed. The name of a region goes into the signature, and into a
+        host name only where that stays within the provider's own hosts.
+        """
+        if response.status not in (301, 307, 308, 400, 403):
+            return False
+        region = failures.read_failure(response).region
+        if not region or region == used or not _REGION.fullmatch(region):
+            return False
+        if self._retired:
+            return region == self._signer.region
+        origin = self._origin_in(region)
+        if origin is None:
+            return False
+        retired, skew = self._client, self._signer.skew_seconds
+        self._connect(origin, region)
+        self._signer.skew_seconds = skew
+        self._client.statistics = retired.statistics
+        self._retired.append(retired)
+        return True
+
+    def _origin_in(self, region: str) -> str | None:
+        """Where to send for `region`; None when this endpoint cannot be moved."""
+        template = self._dialect.regional_host
+        if not template:
+            return self._origin
+        parts = urlsplit(self._origin)
+        own = (template.format(region=self._signer.region), self._dialect.global_host)
+        if parts.netloc not in own:
+            return None
+        return f"{parts.scheme}://{template.format(region=region)}"
+
+
+def _quote(key: str) -> str:
+    return quote_from_bytes(key.encode("utf-8", "surrogateescape"), _KEY_SAFE)

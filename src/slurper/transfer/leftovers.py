@@ -1,0 +1,94 @@
+"""Multipart uploads that nobody will complete, and whose parts somebody pays for.
+
+A worker that is killed leaves its uploads behind, and a creation whose answer is lost leaves one
+whose id nobody knows. Both can only be found by listing. A listing says of an upload its key and
+when it was begun, not by whom, so one is taken for ours, and aborted, only when all of this holds:
+
+- its key is one that this very slice writes, and the object there is copied in parts;
+- work on the slice may have been lost, or a creation for this key was left without an answer;
+- it was begun since then, by the store's own clock.
+
+Who uploads to the same key of the same bucket at the same time by other means is mistaken for us.
+Such a writer races with the copy anyway, and learns by `NoSuchUpload` that it must begin anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container
+from datetime import UTC, datetime
+
+from slurper import errors
+from slurper.objectstore.base import ObjectStore, UploadMeta
+from slurper.planning.keyspace import KeyRange
+
+AGE_ALLOWANCE_SECONDS = 2.0
+"""Stores tell times in whole seconds, both of the beginning and of now."""
+
+SWEPT_AT_ONCE = 8
+
+
+async def abort_lost(store: ObjectStore, key: str, *, since: datetime) -> None:
+    """Abort the uploads of exactly this key that were begun since then."""
+    await _abort(store, [upload for upload in await _begun(store, key, since) if upload.key == key])
+
+
+async def sweep(
+    source: ObjectStore,
+    target: ObjectStore,
+    *,
+    prefix: str,
+    since: datetime,
+    source_key: Callable[[str], str],
+    keys: KeyRange | Container[str],
+    is_copied_in_parts: Callable[[int], bool],
+) -> None:
+    """Abort what lost work on a slice has left at the target.
+
+    Args:
+        source: Is asked whether it holds an object that would be copied in parts.
+        target: Where uploads are looked for.
+        prefix: Of the target's keys.
+        since: When the first work on the slice can have begun.
+        source_key: Turns a key of the target into one of the source.
+        keys: The source's keys of the slice.
+        is_copied_in_parts: Tells by an object's size.
+    """
+    slots = asyncio.Semaphore(SWEPT_AT_ONCE)
+
+    async def examine(upload: UploadMeta) -> None:
+        async with slots:
+            size = await _size(source, source_key(upload.key))
+            if size is not None and is_copied_in_parts(size):
+                await _abort(target, [upload])
+
+    begun = await _begun(target, prefix, since)
+    ours = [upload for upload in begun if source_key(upload.key) in keys]
+    await asyncio.gather(*map(examine, ours))
+
+
+async def _begun(store: ObjectStore, prefix: str, since: datetime) -> list[UploadMeta]:
+    """Uploads begun since then; none where they cannot be listed, which many may not do."""
+    asked_at = datetime.now(UTC)
+    try:
+        uploads = await store.list_uploads(prefix=prefix)
+    except errors.SlurperError:
+        return []
+    oldest_seconds = (asked_at - since).total_seconds() + AGE_ALLOWANCE_SECONDS
+    return [upload for upload in uploads if upload.age_seconds <= oldest_seconds]
+
+
+async def _abort(store: ObjectStore, uploads: list[UploadMeta]) -> None:
+    for upload in uploads:
+        try:
+            await store.abort_upload(upload.key, upload.upload_id)
+        except errors.SlurperError:
+            return  # stores drop stale uploads by themselves after a while
+
+
+async def _size(source: ObjectStore, key: str) -> int | None:
+    """Bytes of an object; None when it is gone or cannot be asked for."""
+    try:
+        return (await source.head(key)).meta.size
+    except errors.SlurperError:
+        return None
