@@ -20,27 +20,12 @@ from pathlib import Path
 from slurper.cli.assembly import Node, assembled
 from slurper.database.work import WorkStore
 from slurper.engine.local import LocalEngine
-from slurper.http.client import TransportOptions
 from slurper.jobs.driver import Driver
 from slurper.jobs.models import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Vendor
-from slurper.objectstore.base import ObjectStore, StoreAddress
-from slurper.objectstore.memory import DiscardingStore, SyntheticStore
 from slurper.secrets import JobSecrets, S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.worker import Worker
 
 ACCOUNT = "bench"
-
-
-def open_store(address: StoreAddress, _: TransportOptions) -> ObjectStore:
-    """The source's bucket names how many objects it has."""
-    count = address.bucket.removeprefix("objects-")
-    return SyntheticStore(int(count)) if count.isdecimal() else DiscardingStore()
-
-
-def make_worker(settings: Settings) -> Worker:
-    """What the worker process runs."""
-    return Worker(settings, open_store=open_store)
 
 
 async def create(node: Node, objects: int) -> str:
@@ -72,7 +57,7 @@ async def measure(objects: int, folder: Path) -> None:
     """Run the job, and print memory on the way."""
     settings = Settings(data_dir=folder, workers=1, allow_http=True)
     async with assembled(settings) as node, node.leadership.hold() as tenure:
-        engine = LocalEngine(settings, worker_factory="benchmarks.memory:make_worker")
+        engine = LocalEngine(settings, worker_factory="benchmarks.synthetic_worker:make_worker")
         work = WorkStore(node.store.database, tenure.lease)
         driver = Driver(work, engine, node.sealer, settings, woken=node.woken)
         job_id = await create(node, objects)
