@@ -41,6 +41,9 @@ PART_LANES = 4
 """Parts of one object under way at once; the byte budget limits all objects together."""
 
 
+_STATUS_OF_CHANGE = (412, 416)
+"""If-Match does not hold, or the object has become too short for the range."""
+
 COMPARED_BYTES = 4 * MIB
 """An object found at the target is compared with its source in pieces of this."""
 
@@ -301,7 +304,7 @@ class Copier:
                     group.create_task(lane())
         except ExceptionGroup as failures:
             first = failures.exceptions[0]
-            if isinstance(first, errors.PreconditionFailed):
+            if isinstance(first, errors.StoreError) and first.status in _STATUS_OF_CHANGE:
                 raise SourceChangedError(str(first)) from first
             raise first from None
         return [parts[number] for number in sorted(parts)]

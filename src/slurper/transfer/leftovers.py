@@ -22,8 +22,8 @@ from slurper import errors
 from slurper.objectstore.base import ObjectStore, UploadMeta
 from slurper.planning.keyspace import KeyRange
 
-AGE_ALLOWANCE_SECONDS = 2.0
-"""Stores tell times in whole seconds, both of the beginning and of now."""
+AGE_ALLOWANCE_SECONDS = 1.0
+"""Stores tell times in whole seconds, so an age may seem that much longer than it is."""
 
 SWEPT_AT_ONCE = 8
 
