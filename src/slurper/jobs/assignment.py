@@ -4,19 +4,18 @@
 skipped, unless this very job put it there by work whose report was lost: then it counts as
 transferred. A slice may hold such objects when
 
-- a task for it was lost, cancelled or ended by an error since the range's last commit;
-- its last task halted: objects beyond the one that stopped it may have been copied already;
+- a task for its range was lost, cancelled or ended by an error;
+- a task for its range halted: objects beyond the one that stopped it may have been copied already;
 - the job is older than this driver: a previous server may have died in the middle of a task.
 
-For those slices, and no others, `replayed_since` is set, and an object of the right size that the
-target stored at or after that time is taken as the job's own. The time is the job's creation: what
-the job copied is younger, what it found is older. It is rounded down to a whole second and one
-second earlier, because stores list whole seconds and their clocks are not quite ours. What that
-costs: in a replayed slice, an object of equal size that somebody else wrote to the target while the
-job ran, or in the second or two before it was made, counts as transferred. It is not overwritten in
-either case. What it does not cover: a target whose clock is more than a second behind ours, when
-the slice that is replayed was begun before the job was as old as the difference; those objects
-count as skipped. Neither changes what is at the target.
+Nobody knows how far such work came, so the whole rest of the range is taken for a replay. For it,
+and nothing else, `replayed_since` is set, and an object of the right size that the target stored at
+or after that time is taken as the job's own. The time is the job's creation: what the job copied is
+younger, what it found is older. It is rounded down to a whole second and one second earlier,
+because stores list whole seconds; the worker translates it to the target's clock, where that
+differs. What that costs: in a replay, an object of equal size that somebody else wrote to the
+target while the job ran, or in the second or two before it was made, counts as transferred. It is
+not overwritten in either case, and what is at the target is the same.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=1)
-"""How far the target's clock may be behind ours before replayed objects are called skipped."""
+"""How far the target's clock may be behind ours without anybody noticing."""
 
 MIN_BUDGET_SECONDS = 0.5
 

@@ -153,11 +153,12 @@ class Board:
     ) -> None:
         """Everything up to `cursor` is counted.
 
-        `uncounted` says that objects after it may have been copied too.
+        `uncounted` says that objects after it may have been copied too. What was lost before may
+        have come further than `cursor`, so that once a range may hold such objects, its rest may.
         """
         self._touched.add(open_range.job_id)
         open_range.slice = open_range.slice.after(cursor)
-        open_range.uncounted = uncounted
+        open_range.uncounted |= uncounted
         open_range.failures = 0
 
     def close(self, open_range: OpenRange) -> None:

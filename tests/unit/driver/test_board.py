@@ -145,13 +145,17 @@ class TestUncountedWork:
         shown = board(work("old", (1, None), age_seconds=1), work("new", (2, None)))
         assert {take(shown).uncounted, take(shown).uncounted} == {True, False}
 
-    def test_a_commit_settles_the_question(self) -> None:
-        shown = board(work("old", (1, None), age_seconds=1))
-        taken = take(shown)
-        shown.committed(taken, "k")
-        assert (taken.uncounted, taken.failures) == (False, 0)
-        shown.committed(taken, "l", uncounted=True)
-        assert taken.uncounted
+    def test_a_commit_does_not_settle_the_question(self) -> None:
+        """It says nothing about what lies beyond it, and lost work may have come further."""
+        shown = board(work("old", (1, None), age_seconds=1), work("new", (2, None)))
+        old, new = sorted((take(shown), take(shown)), key=lambda taken: taken.range_id)
+        shown.committed(old, "k")
+        assert (old.uncounted, old.failures) == (True, 0)
+        shown.committed(new, "k")
+        assert not new.uncounted
+        shown.committed(new, "l", uncounted=True)
+        shown.committed(new, "m")
+        assert new.uncounted
 
     def test_what_is_known_of_a_range_outlives_a_pause(self) -> None:
         lost, settled = work("new", (1, None)), work("old", (2, None), age_seconds=1)

@@ -286,7 +286,7 @@ class TestPauseAndAbort:
         assert entries[1].message == "listing broke"
         # Objects beyond the one that halted the task may have been copied by it.
         replays = [task.slice.start_after for task in engine.tasks if task.replayed_since]
-        assert replays == ["0003"]
+        assert replays == ["0003", "0004"]
         assert bench.metric("slurper_jobs_ended_total", status="paused") == 1
 
 
@@ -354,7 +354,7 @@ class TestStopping:
         since = second.tasks[0].replayed_since
         assert since is not None
         assert timedelta() < job.created_at - since < timedelta(seconds=2.1)
-        assert [task.replayed_since for task in second.tasks[1:]] == [None, None]
+        assert [task.replayed_since for task in second.tasks[1:]] == [since, since]
 
     async def test_a_job_made_under_this_driver_is_no_replay(self, bench: Bench) -> None:
         engine = ScriptedEngine(steps(3))

@@ -61,7 +61,7 @@ class TestLostWorkers:
         assert [task.replayed_since for task in tries[2:]] == [since, since]
         after = engine.tasks[-1]
         assert (after.slice.start_after, after.budget_seconds) == ("0003", 8.0)
-        assert after.replayed_since is None
+        assert after.replayed_since == since  # the lost task may have come as far
         assert bench.metric("slurper_tasks_total", outcome="lost") == 3
 
     async def test_a_slice_lost_while_its_job_is_paused_is_a_replay_on_resume(
@@ -90,7 +90,7 @@ class TestLostWorkers:
             await bench.store.apply(ACCOUNT, job.id, Command.RESUME)
             driver.wake()
             await bench.until(job, JobStatus.COMPLETED)
-        assert [task.replayed_since is not None for task in engine.tasks] == [False, True, False]
+        assert [task.replayed_since is not None for task in engine.tasks] == [False, True, True]
 
     async def test_a_slice_that_always_kills_its_worker_pauses_the_job_and_names_the_slice(
         self, bench: Bench
