@@ -190,7 +190,8 @@ async def _read_open_ranges(
 
 def _check_report(report: RangeReport) -> None:
     began, cursor = (
-        b"" if key is None else encode_key(key) for key in (report.started_after, report.cursor)
+        b"" if key is None else encode_key(report.order.rank(key))
+        for key in (report.started_after, report.cursor)
     )
     if cursor < began:
         raise ValueError("a report moved its cursor back")

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
+from typing import Any
 
 from slurper import errors
 from slurper.errors import PrecheckProblem
@@ -208,20 +209,38 @@ async def _check_key(store: ObjectStore, key: str) -> None:
 async def _check_target(store: ObjectStore) -> None:
     await store.list_page(max_keys=1)
     key = RESERVED_PREFIX + secrets.token_hex(16)
-    upload_id = await store.create_upload(key, ObjectHeaders())
-    # Shielded, so that the upload is dropped although the check runs out of time just now.
-    clean_up = asyncio.ensure_future(_abort(store, key, upload_id))
     try:
-        await asyncio.shield(clean_up)
+        upload_id = await store.create_upload(key, ObjectHeaders())
+    except BaseException as error:
+        # Without an answer, or out of time: there may be an upload whose id is not known.
+        if not isinstance(error, errors.StoreError) or error.retryable:
+            with contextlib.suppress(errors.SlurperError, TimeoutError):
+                await _see_through(_abort_all(store, key))
+        raise
+    await _see_through(_abort(store, key, upload_id))
+
+
+async def _see_through(clean_up: Coroutine[Any, Any, None]) -> None:
+    """Clean up to the end, although the check may run out of time just now."""
+    task = asyncio.ensure_future(clean_up)
+    try:
+        await asyncio.shield(task)
     except asyncio.CancelledError:
         with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await clean_up
+            await task
         raise
 
 
 async def _abort(store: ObjectStore, key: str, upload_id: str) -> None:
     async with asyncio.timeout(CLEAN_UP_SECONDS):
         await store.abort_upload(key, upload_id)
+
+
+async def _abort_all(store: ObjectStore, key: str) -> None:
+    """Drop every upload of a key that nobody else can have thought of."""
+    async with asyncio.timeout(CLEAN_UP_SECONDS):
+        for upload in await store.list_uploads(prefix=key):
+            await store.abort_upload(upload.key, upload.upload_id)
 
 
 def _impatient(settings: Settings) -> TransportOptions:

@@ -12,6 +12,7 @@ from datetime import datetime
 from slurper import errors
 from slurper.jobs.models import LogType
 from slurper.objectstore.base import ObjectMeta, ObjectStore
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers, listing
@@ -53,6 +54,7 @@ class RangeRun:
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
         self._existing = self._open_target()
+        self._order = KeyOrder.BYTES
         self._exhausted = False
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
         self._planning = asyncio.Lock()
@@ -83,6 +85,7 @@ class RangeRun:
             counts=ledger.counts,
             events=tuple(ledger.events),
             halt=self._halt,
+            order=self._order,
             attempts=self._copier.attempts,
         )
 
@@ -161,6 +164,7 @@ class RangeRun:
         if page is None:
             self._exhausted = True
             return
+        self._order = page.order
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}

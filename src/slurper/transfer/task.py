@@ -11,6 +11,7 @@ from datetime import datetime
 
 from slurper.jobs.models import Counts, JobOptions, LogType
 from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 
 
@@ -69,6 +70,8 @@ class RangeReport:
     counts: Counts
     events: tuple[ObjectEvent, ...] = ()
     halt: Halt | None = None
+    order: KeyOrder = KeyOrder.BYTES
+    """The order in which the source lists, and so the cursor moves."""
     retries: int = 0
     """HTTP requests that were sent again (request level)."""
     attempts: int = 0

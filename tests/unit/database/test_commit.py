@@ -15,6 +15,7 @@ from slurper.database import schema
 from slurper.database.work import CommitOutcome, RangeWork
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, Job, JobStatus, LogEntry, LogType, Progress
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import Halt
 from tests.unit.database import values
@@ -226,6 +227,21 @@ async def test_a_report_that_contradicts_itself_is_refused(
     with pytest.raises(ValueError, match="cursor"):
         await store.work.commit(values.report(job, work, cursor, transferred=objects), values.now())
     assert await _see(store, job) == seen
+
+
+async def test_a_cursor_moves_in_the_order_in_which_its_source_lists(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    first = replace(values.report(job, work, "a/b", transferred=1), order=KeyOrder.FOLDERS)
+    assert (await store.work.commit(first, values.now())).applied
+    (work,) = await values.open_ranges(store, job)
+    then = replace(values.report(job, work, "a.b", transferred=1), order=KeyOrder.FOLDERS)
+    assert (await store.work.commit(then, values.now())).applied
+    (work,) = await values.open_ranges(store, job)
+    assert work.slice.start_after == "a.b"
+    back = replace(values.report(job, work, "a/c", transferred=1), order=KeyOrder.FOLDERS)
+    with pytest.raises(ValueError, match="moved its cursor back"):
+        await store.work.commit(back, values.now())
 
 
 async def test_the_database_itself_refuses_counts_that_do_not_add_up(store: Store) -> None:

@@ -190,6 +190,22 @@ async def test_the_key_of_the_target_check_is_reserved_and_new_each_time(
     assert first.startswith(".slurper-precheck-")
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        errors.TransportError("reset"),
+        errors.UnavailableStore("CreateMultipartUpload", status=500, code="InternalError"),
+    ],
+)
+async def test_an_upload_whose_creation_got_no_answer_is_found_and_dropped(
+    bucket: MemoryStore, lost: errors.SlurperError
+) -> None:
+    bucket.faults.fail(lost, operation="create_upload", takes_effect=True)
+    (problem,) = await _target()
+    assert problem.pointer.startswith("/target/")
+    assert bucket.open_uploads == ()
+
+
 async def test_a_store_that_does_not_answer_ends_the_check(
     bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

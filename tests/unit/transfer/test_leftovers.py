@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,16 @@ from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import clocks, leftovers
+from slurper.transfer.task import RangeTask
 from tests.unit.transfer.test_range_run import LARGE, TASK, run
 
 BIG = bytes(11 * MIB)
 HOUR = timedelta(hours=1)
-NOW = datetime.now(UTC)
-REPLAY = replace(TASK, replayed_since=NOW - timedelta(minutes=1))
+
+
+def replay(**changes: Any) -> RangeTask:  # noqa: ANN401 - fields of RangeTask
+    """A task whose slice may have been worked on within the last minute."""
+    return replace(TASK, replayed_since=datetime.now(UTC) - timedelta(minutes=1), **changes)
 
 
 class Clocked(MemoryStore):
@@ -47,7 +52,7 @@ async def begin(store: MemoryStore, *keys: str) -> None:
 async def test_a_replay_aborts_what_its_slice_may_have_left(source: MemoryStore) -> None:
     target = Clocked()
     await begin(target, "in/big", "in/big", "in/small", "in/gone", "out/big")
-    report = await run(source, target, replace(REPLAY, prefix="in/"), LARGE)
+    report = await run(source, target, replay(prefix="in/"), LARGE)
     assert report.counts.transferred == 3
     # An object copied whole never had an upload of ours, nor has one that is not there.
     assert sorted(target.open_uploads) == ["in/gone", "in/small", "out/big"]
@@ -64,7 +69,7 @@ async def test_no_replay_aborts_nothing(source: MemoryStore) -> None:
 async def test_only_the_slice_is_swept(source: MemoryStore) -> None:
     target = Clocked()
     await begin(target, "in/big", "in/big2", "out/big")
-    task = replace(REPLAY, slice=KeyRange("in/big", "in/z"))
+    task = replay(slice=KeyRange("in/big", "in/z"))
     await run(source, target, task, LARGE)
     assert sorted(target.open_uploads) == ["in/big", "out/big"]
 
@@ -72,14 +77,14 @@ async def test_only_the_slice_is_swept(source: MemoryStore) -> None:
 async def test_only_named_keys_are_swept(source: MemoryStore) -> None:
     target = Clocked()
     await begin(target, "in/big", "in/big2")
-    await run(source, target, replace(REPLAY, keys=("in/big2",)), LARGE)
+    await run(source, target, replay(keys=("in/big2",)), LARGE)
     assert target.open_uploads == ("in/big",)
 
 
 async def test_keys_without_their_prefix_are_recognised(source: MemoryStore) -> None:
     target = Clocked()
     await begin(target, "big", "in/big")
-    task = replace(REPLAY, prefix="in/", options=JobOptions(strip_prefix=True))
+    task = replay(prefix="in/", options=JobOptions(strip_prefix=True))
     await run(source, target, task, LARGE)
     assert target.open_uploads == ("in/big",)
 
@@ -92,7 +97,7 @@ async def test_age_is_told_by_the_stores_clock(source: MemoryStore, ahead: timed
     target.ahead = ahead - timedelta(seconds=10)
     await begin(target, "in/big2")
     target.ahead = ahead
-    await run(source, target, REPLAY, LARGE)
+    await run(source, target, replay(), LARGE)
     assert target.open_uploads == ("in/big",)
 
 
@@ -100,14 +105,14 @@ async def test_objects_that_lost_work_completed_are_swept_too(source: MemoryStor
     target = Clocked()
     target.add("in/big", BIG)
     await begin(target, "in/big")
-    report = await run(source, target, replace(REPLAY, overwrite=False), LARGE)
+    report = await run(source, target, replay(overwrite=False), LARGE)
     assert (report.counts.transferred, target.open_uploads) == (4, ())
 
 
 async def test_a_task_without_time_sweeps_all_the_same(source: MemoryStore) -> None:
     target = Clocked()
     await begin(target, "in/big")
-    report = await run(source, target, replace(REPLAY, budget_seconds=0.0), LARGE)
+    report = await run(source, target, replay(budget_seconds=0.0), LARGE)
     assert (report.counts.objects, target.open_uploads, target.keys) == (0, (), ())
 
 
@@ -117,7 +122,7 @@ async def test_who_may_not_sweep_can_copy(source: MemoryStore, operation: str) -
     await begin(target, "in/big")
     refusal = errors.AccessDenied("ListMultipartUploads", status=403)
     target.faults.fail(refusal, operation=operation, times=100)
-    report = await run(source, target, REPLAY, LARGE)
+    report = await run(source, target, replay(), LARGE)
     assert (report.finished, report.halt, report.counts.transferred) == (True, None, 4)
     assert target.open_uploads == ("in/big",)
 
@@ -130,7 +135,7 @@ async def test_a_source_that_may_not_be_asked_keeps_uploads(source: MemoryStore)
         source,
         target,
         prefix="",
-        since=NOW,
+        since=datetime.now(UTC),
         source_key=str,
         keys=KeyRange(),
         is_copied_in_parts=bool,
@@ -166,5 +171,5 @@ async def test_a_replay_knows_its_own_copies_whatever_the_targets_clock_says(
     target.add("in/small", b"SMALL")  # of equal size, before the job
     target.ahead = ahead
     target.add("out/big", BIG)  # by this job
-    report = await run(source, target, replace(REPLAY, overwrite=False), LARGE)
+    report = await run(source, target, replay(overwrite=False), LARGE)
     assert (report.counts.transferred, report.counts.skipped) == (3, 1)
