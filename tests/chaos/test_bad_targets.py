@@ -184,10 +184,25 @@ LASTING = [
     Case(
         name="creation is forbidden",
         fault=faults.status(403, "AccessDenied"),
-        match=CREATE,
+        match=rf"^POST /[^?]*/{LARGE}\?uploads",
         ends="failed",
         key=LARGE,
         says="CreateMultipartUpload answered HTTP 403 AccessDenied: injected; grant",
+    ),
+    Case(
+        name="every creation is forbidden",
+        fault=faults.status(403, "AccessDenied"),
+        match=CREATE,
+        ends="halted",
+        says="nothing can be written to the target any more: CreateMultipartUpload answered",
+    ),
+    Case(
+        name="writing is forbidden from some time on",
+        fault=faults.status(403, "AccessDenied"),
+        match="^(PUT|POST) /",
+        skip=5,
+        ends="halted",
+        says="nothing can be written to the target any more: PutObject answered HTTP 403 Access",
     ),
     Case(
         name="every answer to a creation lost",

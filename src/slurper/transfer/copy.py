@@ -105,8 +105,8 @@ class Copier:
         """Bring one object to its outcome.
 
         Raises:
-            SlurperError: with `blocks_job` set, or a retryable one that outlasted every attempt;
-                the caller decides whether it is the object's fault or the store's.
+            SlurperError: with `blocks_job` set; AccessDenied, or a retryable one that outlasted
+                every attempt, of which the caller decides whether it is the object's fault.
         """
         try:
             return await self._copy(meta)
@@ -134,7 +134,7 @@ class Copier:
                     return Failed(f"changed during each of {attempt} attempts: {error}")
                 has_changed = True
             except errors.SlurperError as error:
-                if error.blocks_job:
+                if error.blocks_job or isinstance(error, errors.AccessDenied):
                     raise
                 if not error.retryable:
                     return Failed(failure_text(error, attempt))
@@ -220,7 +220,10 @@ class Copier:
                 ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
             except errors.PreconditionFailed as error:
                 raise SourceChangedError(str(error)) from error
-            theirs = await self._target.get(key, byte_range=piece)
+            try:
+                theirs = await self._target.get(key, byte_range=piece)
+            except errors.AccessDenied:
+                return Skipped()  # as above
             if bytes(ours.body) != bytes(theirs.body):
                 return Skipped()
         return Transferred(meta.size)

@@ -19,6 +19,7 @@ from slurper.transfer import clocks, leftovers, listing
 from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.permission import Permission
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 
 
@@ -51,6 +52,14 @@ class RangeRun:
         self._copier = Copier(
             source, target, self._rules, prefix=task.prefix, settings=settings, budget=budget
         )
+        self._permission = Permission(
+            source,
+            target,
+            prefix=task.prefix,
+            target_prefix=self._copier.target_key(task.prefix),
+            keys=task.keys,
+        )
+        self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
         self._existing = self._open_target()
@@ -105,13 +114,30 @@ class RangeRun:
     async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
         try:
             outcome = await self._copier.copy(meta)
+        except errors.AccessDenied as error:
+            await self._settle_denied(entry, error)
+            return
         except errors.SlurperError as error:
             cause = error if error.blocks_job else await self._outage()
             if cause is not None:
                 self._stop(LogType.MIGRATION_ERROR, cause)
                 return
             outcome = Failed(failure_text(error, self._copier.max_attempts))
+        if isinstance(outcome, Transferred):
+            self._permission.used(meta.key, self._copier.target_key(meta.key))
         self._ledger.settle(entry, outcome)
+
+    async def _settle_denied(self, entry: Entry, denial: errors.AccessDenied) -> None:
+        """Fail an object that is denied to us, unless everything is; then it stays unsettled."""
+        async with self._asking:  # who waits here learns from what the first has found
+            if self._halt is not None:
+                return
+            try:
+                await self._permission.check(entry.key, denial)
+            except errors.SlurperError as cause:
+                self._stop(LogType.MIGRATION_ERROR, cause)
+                return
+        self._ledger.settle(entry, Failed(failure_text(denial, 1)))
 
     async def _outage(self) -> errors.SlurperError | None:
         """Why no object at all can be copied now; None when both stores answer.
@@ -174,7 +200,11 @@ class RangeRun:
         if self._deadline == math.inf:
             self._deadline = time.monotonic() + self._task.budget_seconds
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
-            self._select(self._ledger.open(key), found, target_key, existing.get(target_key))
+            entry = self._ledger.open(key)
+            if isinstance(found, errors.AccessDenied):
+                await self._settle_denied(entry, found)
+            else:
+                self._select(entry, found, target_key, existing.get(target_key))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None
