@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     connect_timeout_seconds: Seconds = 10.0
     idle_timeout_seconds: Seconds = 60.0
     """A connection on which nothing moves for this long is given up."""
+    min_bytes_per_second: Annotated[int, Field(ge=0)] = 128
+    """A request whose body moves slower than this, averaged over `idle_timeout_seconds`, is given
+    up and sent again; 0: never. Well below what an honest peer comes to on the thinnest line: 8
+    workers of 64 connections each need half a megabit per second for it, all together."""
     request_retries: Annotated[int, Field(ge=0)] = 5
     """How often one HTTP request is sent again."""
     retry_deadline_seconds: Seconds = 120.0

@@ -41,6 +41,7 @@ PASSING = [
     ("reset of everything now and then", faults.reset_before, "^GET /[^?]*/k-", 5),
     ("stalled", faults.stalled(10, after=1000), ONE, 1),
     ("stalled part", faults.stalled(10, after=1 << 20), PARTS, 1),
+    ("trickles", faults.slow(50, piece_bytes=1), ONE, 1),
     ("says nothing", faults.deaf(10), ONE, 1),
     ("says nothing to HEAD", faults.deaf(10), HEAD, 1),
     ("500", faults.status(500, "InternalError"), ONE, 2),
@@ -129,6 +130,14 @@ LASTING = [
         says="read 97990 bytes of an object listed with 98000",
     ),
     Case(
+        name="always trickles",
+        fault=faults.slow(50, piece_bytes=1),
+        match=ONE,
+        ends="failed",
+        says=r"fewer than 128 bytes per second moved while reading the response, after \d+ of "
+        r"50000 body bytes; gave up after 1 retries \(after 2 attempts\); check endpoint",
+    ),
+    Case(
         name="always stalled",
         fault=faults.stalled(10, after=1000),
         match=ONE,
@@ -162,6 +171,14 @@ LASTING = [
         match=ONE,
         ends="failed",
         says="GetObject answered HTTP 403 AccessDenied: injected; grant",
+    ),
+    Case(
+        name="reading is forbidden from some time on",
+        fault=faults.status(403, "AccessDenied"),
+        match=r"^(GET|HEAD) /[^?]*/(k-|large)",
+        skip=5,
+        ends="halted",
+        says="no object of the source can be read any more: GetObject answered HTTP 403 AccessD",
     ),
     Case(
         name="HEAD is forbidden",

@@ -60,6 +60,8 @@ class TransportOptions:
     """Name resolution, TCP and TLS together."""
     idle_timeout_seconds: float = 60.0
     """A request during which nothing moves in either direction for this long is given up."""
+    min_bytes_per_second: int = 128
+    """So is one whose body moves slower, averaged over `idle_timeout_seconds`."""
     request_retries: int = 5
     """How often a request that failed is sent again; a throttled one is until the deadline."""
     retry_deadline_seconds: float = 120.0
@@ -75,6 +77,7 @@ class TransportOptions:
         return cls(
             connect_timeout_seconds=settings.connect_timeout_seconds,
             idle_timeout_seconds=settings.idle_timeout_seconds,
+            min_bytes_per_second=settings.min_bytes_per_second,
             request_retries=settings.request_retries,
             retry_deadline_seconds=settings.retry_deadline_seconds,
             max_connections=settings.in_flight_requests,
@@ -160,6 +163,7 @@ class HttpClient:
             dialer,
             max_connections=options.max_connections,
             idle_timeout_seconds=options.idle_timeout_seconds,
+            min_bytes_per_second=options.min_bytes_per_second,
         )
         self._origin = parsed
         self._host = parsed.authority

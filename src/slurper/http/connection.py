@@ -7,7 +7,7 @@ What the peer may do, and what follows:
     bytes nobody asked for                  closed; a response that was complete still counts
     `Connection: close`, HTTP/1.0           closed after the response
     EOF or reset in an exchange             TransportError, StaleConnection when reused and silent
-    nothing moves                           TransportError, from the pool's sweep
+    nothing moves, or a body trickles       TransportError, from the pool's sweep
 """
 
 from __future__ import annotations
@@ -58,19 +58,24 @@ class Connection(asyncio.Protocol):
         "_length",
         "_limit",
         "_loop",
-        "_mark",
+        "_moved",
         "_on_lost",
         "_parser",
         "_paused",
-        "_quiet_sweeps",
+        "_phase",
         "_received",
         "_reused",
         "_sent",
         "_status",
         "_transport",
         "_until_eof",
+        "_window_began",
+        "_written",
+        "moves_body",
         "peer",
+        "quiet_sweeps",
         "reusable",
+        "slow_sweeps",
     )
 
     def __init__(self, peer: str, on_lost: Callable[[Connection], None]) -> None:
@@ -87,9 +92,15 @@ class Connection(asyncio.Protocol):
         self._reused = False
         self._keep = True
         self._sent = True
-        self._received = 0
-        self._mark: tuple[int, int] | None = None
-        self._quiet_sweeps = 0
+        self._moved: int | None = None
+        self._phase: tuple[bool, bool, bool] | None = None
+        self._window_began = 0
+        self.quiet_sweeps = 0
+        """During so many sweeps, the last one included, nothing moved in either direction."""
+        self.slow_sweeps = 0
+        """During so many, less moved than makes up a window."""
+        self.moves_body = False
+        """What the last sweep saw on the move, if anything, was a body of known length."""
         self._reset(head_only=False, limit=None)
 
     # The caller's side
@@ -108,13 +119,16 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send a whole request; for those of up to JOINED_BYTES."""
+        self._written = len(data)
         self._transport.write(data)
 
     async def upload(self, head: bytes, body: Sequence[bytes]) -> None:
         """Send a request as fast as the peer takes it; return early when there is an answer."""
         self._sent = False
         slices = bodies.slices(body)
-        self._transport.writelines((head, *next(slices)))
+        first = next(slices)
+        self._written = len(head) + sum(map(len, first))
+        self._transport.writelines((head, *first))
         for pieces in slices:
             if self._paused:
                 await self._drain()
@@ -125,6 +139,7 @@ class Connection(asyncio.Protocol):
             if self._answer is None:
                 self.reusable = False
                 return
+            self._written += sum(map(len, pieces))
             self._transport.writelines(pieces)
         self._sent = True
 
@@ -147,15 +162,20 @@ class Connection(asyncio.Protocol):
             answer.set_exception(error)
         self._wake_upload()
 
-    def sweep(self) -> int:
-        """Count the sweeps, this one included, during which nothing moved in either direction."""
-        mark = (self._received, self._unsent_bytes())
-        if mark != self._mark:
-            self._mark = mark
-            self._quiet_sweeps = 0
+    def sweep(self, window_bytes: int) -> None:
+        """Look at what has moved. A window ends when `window_bytes` have, and with its phase."""
+        unsent = self._unsent_bytes()
+        moved = self._received + self._written - unsent
+        self.quiet_sweeps = self.quiet_sweeps + 1 if moved == self._moved else 0
+        self._moved = moved
+        sending = unsent > 0 or not self._sent
+        phase = (sending, self._received > 0, self._head_done)
+        if phase != self._phase or moved - self._window_began >= window_bytes:
+            self._phase, self._window_began = phase, moved
+            self.slow_sweeps = 0
         else:
-            self._quiet_sweeps += 1
-        return self._quiet_sweeps
+            self.slow_sweeps += 1
+        self.moves_body = self._announced is not None if self._received else sending
 
     @property
     def busy(self) -> bool:
@@ -218,7 +238,10 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._length = 0
         self._received = 0
-        self._mark = None
+        self._written = 0
+        self._moved = None
+        self._phase = None
+        self._window_began = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -226,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on in the response."""
-        self._received += 1
+        self._received += len(data)
         try:
             if self._head_done or len(data) <= MAX_HEAD_BYTES:
                 self._parser.feed_data(data)
@@ -264,7 +287,7 @@ class Connection(asyncio.Protocol):
 
     def body_moved(self, size: int) -> None:
         """Take note of body bytes that went past the parser, see `BodyReader`."""
-        self._received += 1
+        self._received += size
         self._length += size
 
     def body_received(self, chunks: list[bytes]) -> None:

@@ -21,6 +21,9 @@ from slurper.http.window import AdaptiveWindow
 SWEEP_SECONDS = 1.0
 KEEP_SECONDS = 45.0
 """A connection unused for longer is closed: many servers and routers forget theirs soon after."""
+_UNMEASURED_PATIENCE = 10
+"""So many times longer may a trickle last that is no body of known length. A store that puts a
+large upload together keeps the line open by a blank now and then, for minutes."""
 _CLOSE_SECONDS = 2.0
 
 
@@ -34,7 +37,12 @@ class Pool:
     """Lends connections to one origin. Belongs to the event loop that first uses it."""
 
     def __init__(
-        self, dialer: Dialer, *, max_connections: int, idle_timeout_seconds: float
+        self,
+        dialer: Dialer,
+        *,
+        max_connections: int,
+        idle_timeout_seconds: float,
+        min_bytes_per_second: int,
     ) -> None:
         self.window = AdaptiveWindow(max_connections)
         """Tell it how answers turned out."""
@@ -42,6 +50,8 @@ class Pool:
         self._lent = 0
         self._free_slots = max_connections
         self._idle_timeout = idle_timeout_seconds
+        self._slowest = min_bytes_per_second
+        self._window_bytes = int(min_bytes_per_second * idle_timeout_seconds)
         self._interval = min(SWEEP_SECONDS, idle_timeout_seconds / 4)
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -195,17 +205,30 @@ class Pool:
         """Give up connections on which nothing moves, and those nobody needs."""
         self._timer = None
         for connection in tuple(self._open):
-            quiet_seconds = connection.sweep() * self._interval
+            connection.sweep(self._window_bytes)
+            quiet_seconds = connection.quiet_sweeps * self._interval
             if connection.busy:
                 if quiet_seconds >= self._idle_timeout:
                     connection.fail(self._stalled(connection))
+                elif self._trickles(connection):
+                    connection.fail(self._too_slow(connection))
             elif quiet_seconds >= KEEP_SECONDS:
                 connection.close()
         if self._open and not self._closed:
             self._schedule_sweep()
 
+    def _trickles(self, connection: Connection) -> bool:
+        patience = 1 if connection.moves_body else _UNMEASURED_PATIENCE
+        return connection.slow_sweeps * self._interval >= self._idle_timeout * patience
+
     def _stalled(self, connection: Connection) -> errors.TransportError:
         return errors.TransportError(
             f"{connection.peer}: nothing moved for {self._idle_timeout:g} s"
+            f" while {connection.phase}"
+        )
+
+    def _too_slow(self, connection: Connection) -> errors.TransportError:
+        return errors.TransportError(
+            f"{connection.peer}: fewer than {self._slowest} bytes per second moved"
             f" while {connection.phase}"
         )

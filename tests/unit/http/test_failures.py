@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
 from slurper import errors
+from slurper.http import pool
 from slurper.http.client import Request
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
@@ -152,6 +154,118 @@ async def test_slow_reader_that_moves_is_not_given_up(serve: Serve, connect: Con
 
     client = connect(await serve(script, buffer_bytes=1 << 14), idle_timeout_seconds=0.4)
     assert b"".join((await client.send(put(bytes(1 << 20)))).body) == b"done"
+
+
+FLOOR: dict[str, Any] = {"idle_timeout_seconds": 0.4, "min_bytes_per_second": 1000}
+"""A window of 400 bytes, which the peers below do not come to."""
+
+
+async def trickling_body(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(answer(bytes(100_000))[:-90_000])
+    await peer.drip(bytes(90_000), pause_seconds=0.02)
+
+
+async def trickling_reader(peer: Peer) -> None:
+    await peer.head()
+    while True:
+        await peer.reader.readexactly(1)
+        await asyncio.sleep(0.02)
+
+
+async def test_a_body_that_trickles_is_given_up_and_asked_for_again(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(trickling_body, answering(answer(b"at last")))
+    response = await connect(server, request_retries=1, **FLOOR).send(get())
+    assert (b"".join(response.body), response.retries) == (b"at last", 1)
+
+
+async def test_a_peer_that_always_trickles_is_a_transport_error(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(trickling_body)
+    with pytest.raises(
+        errors.TransportError,
+        match=r"fewer than 1000 bytes per second moved while reading the response, after \d+ of "
+        r"100000 body bytes; gave up after 1 retries",
+    ) as caught:
+        await connect(server, request_retries=1, **FLOOR).send(get())
+    assert caught.value.retryable
+    assert server.connections == 2
+
+
+async def test_a_short_body_that_trickles_is_given_up(serve: Serve, connect: Connect) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.drip(answer(bytes(200)), pause_seconds=0.02)
+
+    client = connect(await serve(script), **FLOOR)
+    with pytest.raises(errors.TransportError, match="of 200 body bytes"):
+        await client.send(get())
+
+
+async def test_a_peer_that_takes_a_body_in_a_trickle_is_given_up(
+    serve: Serve, connect: Connect
+) -> None:
+    client = connect(await serve(trickling_reader, buffer_bytes=1 << 14), **FLOOR)
+    with pytest.raises(errors.TransportError, match=r"fewer than|nothing moved") as caught:
+        await client.send(put(*[bytes(1 << 20)] * 8))
+    assert "while sending the request" in str(caught.value)
+
+
+async def test_a_peer_above_the_floor_is_kept(serve: Serve, connect: Connect) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(bytes(6_000))[:-6_000])
+        for _ in range(60):
+            await peer.send(bytes(100))
+            await asyncio.sleep(0.02)
+
+    client = connect(await serve(script), **FLOOR)
+    assert sum(map(len, (await client.send(get())).body)) == 6_000
+
+
+async def test_blanks_that_keep_the_line_open_are_waited_for(
+    serve: Serve, connect: Connect
+) -> None:
+    """As from a store that puts a large upload together."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(60):
+            await peer.send(b"1\r\n \r\n")
+            await asyncio.sleep(0.02)
+        await peer.send(b"4\r\ndone\r\n0\r\n\r\n")
+
+    client = connect(await serve(script), **FLOOR)
+    assert b"".join((await client.send(get())).body).strip() == b"done"
+
+
+async def test_blanks_without_end_are_given_up(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await peer.send(b"1\r\n \r\n")
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(pool, "_UNMEASURED_PATIENCE", 2)
+    client = connect(await serve(script), **FLOOR)
+    with pytest.raises(errors.TransportError, match="fewer than 1000 bytes per second moved"):
+        await client.send(get())
+
+
+async def test_without_a_floor_a_trickle_is_waited_for(serve: Serve, connect: Connect) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.drip(answer(bytes(40)), pause_seconds=0.02)
+
+    client = connect(await serve(script), idle_timeout_seconds=0.4, min_bytes_per_second=0)
+    assert sum(map(len, (await client.send(get())).body)) == 40
 
 
 async def test_total_deadline(serve: Serve, connect: Connect) -> None:
