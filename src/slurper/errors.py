@@ -127,6 +127,8 @@ class StoreError(SlurperError):
     request had been sent before this answer.
     """
 
+    advice = "see what the provider says of this code, then try the object again by key"
+
     def __init__(
         self,
         operation: str,

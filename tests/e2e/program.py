@@ -128,25 +128,46 @@ class Service:
             "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
         }
 
-    def create_job(self, source: S3Server, source_bucket: str, target_bucket: str) -> str:
-        """Create a job between two buckets of one server, through plain HTTP."""
+    def create_job(
+        self,
+        source: S3Server,
+        source_bucket: str,
+        target_bucket: str,
+        *,
+        chosen: Mapping[str, object] | None = None,
+        **more: object,
+    ) -> str:
+        """Create a job between two buckets of one server, through plain HTTP.
+
+        `chosen` are more members of the source, `more` those of the job.
+        """
         secret = {
             "accessKeyId": source.access_key_id,
             "secretAccessKey": source.secret_access_key,
         }
         side = {"vendor": "s3", "endpoint": source.endpoint, "region": source.region}
-        answer = httpx.post(
-            f"{self.url}/accounts/{ACCOUNT}/slurper/jobs",
-            headers={"authorization": f"Bearer {self.token}"},
-            json={
-                "source": {**side, "bucket": source_bucket, "secret": secret},
+        answer = self.call(
+            "POST",
+            "",
+            {
+                "source": {**side, "bucket": source_bucket, "secret": secret, **(chosen or {})},
                 "target": {**side, "bucket": target_bucket, "secret": secret},
+                **more,
             },
-            timeout=SECONDS,
         )
         assert answer.status_code == 201, answer.text
         job_id: str = answer.json()["result"]["id"]
         return job_id
+
+    def call(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """Ask the API for something below the jobs of the account, through plain HTTP."""
+        return httpx.request(
+            method,
+            f"{self.url}/accounts/{ACCOUNT}/slurper/jobs{path}",
+            headers={"authorization": f"Bearer {self.token}"},
+            json=body,
+            timeout=SECONDS,
+        )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class ObjectMeta(NamedTuple):
     """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
     last_modified: datetime | None
     storage_class: str
-    """Empty when the store names none."""
+    """Empty when the store names none, and for an archived object that HEAD shows restored."""
 
 
 @dataclass(slots=True)

@@ -34,9 +34,16 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
         size,
         headers.get("etag", ""),
         http_date(headers.get("last-modified", "")),
-        headers.get("x-amz-storage-class", ""),
+        _storage_class(headers),
     )
     return StoredObject(meta, ObjectHeaders(content, metadata))
+
+
+def _storage_class(headers: Mapping[str, str]) -> str:
+    """Empty for an archived object that has been restored: it keeps its class, and can be read."""
+    if 'ongoing-request="false"' in headers.get("x-amz-restore", ""):
+        return ""
+    return headers.get("x-amz-storage-class", "")
 
 
 def to_request(headers: ObjectHeaders) -> dict[str, str]:

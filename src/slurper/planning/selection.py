@@ -103,10 +103,13 @@ def from_listing(meta: ObjectMeta, existing: ObjectMeta | None, rules: Rules) ->
         return Skip(
             LogType.IMPORT_SKIPPED_OVERSIZED,
             f"{meta.size} bytes; the limit is {rules.max_object_bytes} bytes "
-            "(the target's, or options.maxObjectSize)",
+            "(the target's, or options.maxObjectSize, which can be raised)",
         )
     if meta.size == 0 and rules.options.skip_empty:
-        return Skip(LogType.IMPORT_SKIPPED_EMPTY_OBJECT, "zero bytes, and options.skipEmpty is set")
+        return Skip(
+            LogType.IMPORT_SKIPPED_EMPTY_OBJECT,
+            "zero bytes, and options.skipEmpty is set; leave that out to copy the object",
+        )
     if rules.overwrite or existing is None:
         return TRANSFER
     return DONE if copied_by_lost_work(meta.size, existing, rules.replayed_since) else EXISTS
@@ -134,17 +137,20 @@ def from_content(content_type: str, first_bytes: bytes, options: JobOptions) -> 
     if included and not _matches(kind, included):
         return Skip(
             LogType.IMPORT_SKIPPED_UNSUPPORTED_CONTENT_TYPE,
-            f"content type {kind or '(none)'} is not in options.contentTypes.include",
+            f"content type {kind or '(none)'} is not in options.contentTypes.include; "
+            "add it there to copy the object",
         )
     if _matches(kind, options.exclude_content_types):
         return Skip(
             LogType.IMPORT_SKIPPED_EXCLUDED_CONTENT_TYPE,
-            f"content type {kind} is in options.contentTypes.exclude",
+            f"content type {kind} is in options.contentTypes.exclude; "
+            "remove it there to copy the object",
         )
     if options.validate_media and media.contradicts(kind, first_bytes):
         return Skip(
             LogType.IMPORT_SKIPPED_INVALID_MEDIA,
-            f"the first bytes are not those of {kind}, and options.validateMedia is set",
+            f"the first bytes are not those of {kind}, and options.validateMedia is set; "
+            "correct the object or its content type, or leave that option out",
         )
     return TRANSFER
 

@@ -131,7 +131,7 @@ class Copier:
                 return await self._attempt(meta)
             except SourceChangedError as error:
                 if attempt >= self.max_attempts:
-                    return Failed(f"changed during each of {attempt} attempts: {error}")
+                    return Failed(_changing_text(error, attempt))
                 has_changed = True
             except errors.SlurperError as error:
                 if error.blocks_job or isinstance(error, errors.AccessDenied):
@@ -334,6 +334,13 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
 def _pause_before(attempt: int) -> float:
     jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
     return jitter * ATTEMPT_PAUSE_SECONDS * 2.0 ** (attempt - 2)
+
+
+def _changing_text(error: SourceChangedError, attempts: int) -> str:
+    return (
+        f"changed during each of {attempts} attempts: {error}; "
+        "try it again by key when nobody writes to it"
+    )
 
 
 def failure_text(error: errors.SlurperError, attempts: int) -> str:

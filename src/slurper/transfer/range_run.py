@@ -22,6 +22,8 @@ from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.permission import Permission
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 
+_NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
+
 
 class RangeRun:
     """Runs one `RangeTask`.
@@ -213,7 +215,7 @@ class RangeRun:
             self._ledger.settle(entry, Failed(failure_text(found, 1)))
             return
         if not target_key:
-            self._ledger.settle(entry, Failed("without its prefix the key is empty"))
+            self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
             return
         decision = selection.from_listing(found, existing, self._rules)
         if isinstance(decision, selection.Transfer):

@@ -93,3 +93,18 @@ def test_dates_of_http_are_read(moment: datetime) -> None:
 )
 def test_other_dates_are_read_or_left(text: str, expected: datetime | None) -> None:
     assert http_date(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("restore", "storage_class"),
+    [
+        ({}, "GLACIER"),
+        ({"x-amz-restore": 'ongoing-request="true"'}, "GLACIER"),
+        ({"x-amz-restore": 'ongoing-request="false", expiry-date="Fri, 21 Dec 2012 GMT"'}, ""),
+    ],
+)
+def test_a_restored_object_is_no_longer_of_a_class_that_cannot_be_read(
+    restore: dict[str, str], storage_class: str
+) -> None:
+    stored = from_response("k", 1, {"x-amz-storage-class": "GLACIER", **restore})
+    assert stored.meta.storage_class == storage_class
