@@ -294,12 +294,13 @@ def test_the_advice_for_an_archived_object_works(scene: Scene) -> None:
     """Restored, it keeps its class; HEAD shows that it can be read."""
     job_id = odd(StorageClass="GLACIER")(scene)
     assert scene.progress(job_id)["skippedObjects"] == 1
-    where = {"Bucket": scene.source, "Key": ODD}
-    scene.client.restore_object(**where, RestoreRequest={"Days": 1})
-    restored = 'ongoing-request="false"'
-    program.wait_until(
-        lambda: restored in scene.client.head_object(**where).get("Restore", ""), "the restore"
-    )
+    scene.client.restore_object(Bucket=scene.source, Key=ODD, RestoreRequest={"Days": 1})
+
+    def is_restored() -> bool:
+        head = scene.client.head_object(Bucket=scene.source, Key=ODD)
+        return 'ongoing-request="false"' in head.get("Restore", "")
+
+    program.wait_until(is_restored, "the restore")
     named = scene.start(chosen={"keys": [ODD]})
     scene.wait(named)
     assert scene.progress(named)["transferredObjects"] == 1

@@ -160,8 +160,11 @@ def _precheck_failed(error: errors.PrecheckFailed) -> Response:
 
 def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
     """Nothing was committed, so the client may well try again; the SDKs do."""
-    _log.error("the database cannot be used", error=str(error))
-    text = "the service cannot reach its database at present; try again later"
+    _log.error("the database cannot be used", error=str(error), advice=error.advice)
+    text = (
+        "the service cannot use its database at present: it is full, locked, read-only or away, "
+        "which the service's log tells; nothing was changed, try again later"
+    )
     return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
 
 

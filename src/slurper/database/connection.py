@@ -1,9 +1,9 @@
 """The database connection: one way to write, one way to read, on SQLite and on PostgreSQL.
 
 SQLite has one writer at a time. Writers of this process queue in order on a lock instead of
-polling the file; other processes wait up to `BUSY_SECONDS`. `BEGIN IMMEDIATE` takes the write lock
-before the first read of a transaction, so what it read cannot change under it. Readers see the
-last commit (WAL) and never wait.
+polling the file, for up to `TURN_SECONDS`; other processes wait up to `BUSY_SECONDS`. `BEGIN
+IMMEDIATE` takes the write lock before the first read of a transaction, so what it read cannot
+change under it. Readers see the last commit (WAL) and never wait.
 
 A commit is on the disk when it returns (`synchronous=FULL`). A commit costs one fsync, and a busy
 range commits once in several seconds, so durability is cheap here; without it a power loss could
@@ -21,7 +21,7 @@ import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -40,6 +40,10 @@ next statement, after which the server takes it back."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+TURN_SECONDS = 15
+"""How long a transaction waits for others of this process, where only one can write. It comes to
+that only when those wait for another process: so many of them must not add up their waits."""
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -80,9 +84,7 @@ class Database:
         self._engine = engine
         self._reader = engine.execution_options(slurper_reads=True)
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._writing: AbstractAsyncContextManager[Any] = (
-            asyncio.Lock() if self._is_sqlite else nullcontext()
-        )
+        self._writing = asyncio.Lock()
 
     @classmethod
     async def open(cls, database_url: str) -> Database:
@@ -118,8 +120,26 @@ class Database:
                 answers the COMMIT leaves that open.)
         """
         with _translated():
-            async with self._writing, self._engine.begin() as connection:
+            async with self._turn(), self._engine.begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """On SQLite, be the only writer of this process while the block lasts."""
+        if not self._is_sqlite:
+            yield
+            return
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._writing.acquire()
+        except TimeoutError as error:
+            raise errors.DatabaseUnavailable(
+                "the database cannot be used: database is locked, and others wait for it already"
+            ) from error
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

@@ -104,6 +104,21 @@ async def test_a_locked_database_is_waited_for_then_named_and_works_once_freed(
         await store.close()
 
 
+async def test_writers_do_not_add_up_what_they_wait_for_a_locked_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(database_connection, "TURN_SECONDS", 0.1)
+    store = await Store.open(f"sqlite:///{tmp_path / 'slurper.db'}")
+    job = values.job()
+    work = await values.create(store, job)
+    report = values.report(job, work, "m", transferred=1)
+    async with store.database.write():
+        with pytest.raises(errors.DatabaseUnavailable, match="others wait for it already"):
+            await store.work.commit(report, values.now())
+    assert (await store.work.commit(report, values.now())).applied
+    await store.close()
+
+
 async def test_a_full_disk_leaves_nothing_half_done_and_the_job_goes_on_once_cured(
     tmp_path: Path,
 ) -> None:
