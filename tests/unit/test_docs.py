@@ -50,6 +50,19 @@ def test_the_architecture_page_names_every_module() -> None:
         assert found, f"{path.relative_to(source)} is not in docs/architecture.md"
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "semantics.md").read_text()
+    tables = re.findall(
+        r"^\| promise \| shown by \|\n\|---\|---\|\n((?:\|.*\n)+)", page, re.MULTILINE
+    )
+    assert len(tables) == page.count("\n## "), "a section without promises"
+    for row in "".join(tables).splitlines():
+        assert re.search(r"`tests/\S+::test_\w+`|\*in preparation\*", row), row
+    for path, name in set(re.findall(r"`(tests/[^`:]+)::(\w+)`", page)):
+        defined = re.findall(r"^ *(?:async )?def (\w+)\(", (ROOT / path).read_text(), re.MULTILINE)
+        assert name in defined, f"{path}::{name}"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
