@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import pytest
 from cloudflare import Cloudflare
 
 from slurper.demo.servers import S3Server, TlsFiles
+from tests.chaos import proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -157,4 +158,25 @@ def large_bucket(
     return bucket
 
 
+@pytest.fixture
+def buckets(
+    ministack: S3Server,
+    make_bucket: Callable[[S3Server], str],
+    fill: Callable[[S3Server, str, Mapping[str, bytes]], None],
+) -> tuple[str, str]:
+    """A bucket with `COUNT` objects, and an empty one."""
+    source, target = make_bucket(ministack), make_bucket(ministack)
+    fill(ministack, source, {f"item-{number:03}": b"x" * number for number in range(COUNT)})
+    return source, target
+
+
+@pytest.fixture
+def slow(ministack: S3Server) -> Iterator[S3Server]:
+    """ministack, with every object of `buckets` slow to read."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(proxy.delayed(0.3), "^GET /[^?]*item-")
+        yield replace(ministack, endpoint=front.endpoint)
+
+
+COUNT = 60
 LARGE_COUNT = 2_000

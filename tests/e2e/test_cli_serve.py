@@ -16,6 +16,7 @@ import pytest
 from slurper.demo.servers import S3Server
 from tests.chaos import proxy
 from tests.e2e import program
+from tests.e2e.conftest import COUNT
 from tests.e2e.program import ACCOUNT, Service
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Boto = Callable[[S3Server], "S3Client"]
 MakeBucket = Callable[[S3Server], str]
 
-COUNT = 60
 FEW_AT_ONCE = {"SLURPER_IN_FLIGHT_REQUESTS": "2"}
 
 
@@ -33,23 +33,6 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """A service of its own for each test."""
     with program.serving(tmp_path / "data") as running:
         yield running
-
-
-@pytest.fixture
-def buckets(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> tuple[str, str]:
-    """A bucket with `COUNT` objects, and an empty one."""
-    source, target = make_bucket(ministack), make_bucket(ministack)
-    for number in range(COUNT):
-        boto(ministack).put_object(Bucket=source, Key=f"item-{number:03}", Body=b"x" * number)
-    return source, target
-
-
-@pytest.fixture
-def slow(ministack: S3Server) -> Iterator[S3Server]:
-    """ministack, with every object slow to read."""
-    with proxy.FaultProxy(ministack.endpoint).running() as front:
-        front.add(proxy.delayed(0.3), "^GET /[^?]*item-")
-        yield replace(ministack, endpoint=front.endpoint)
 
 
 def _jobs(service: Service, *arguments: str) -> program.Ended:

@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,20 +25,17 @@ import httpx
 import pytest
 
 from slurper.demo.servers import S3Server
-from tests.chaos import proxy
-from tests.chaos.proxy import FaultProxy
 from tests.e2e import program
+from tests.e2e.conftest import COUNT
 from tests.e2e.program import Service
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Boto = Callable[[S3Server], "S3Client"]
-MakeBucket = Callable[[S3Server], str]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs and prlimit")
 
-COUNT = 60
 SLOWLY = {"SLURPER_IN_FLIGHT_REQUESTS": "2", "SLURPER_STOP_GRACE_SECONDS": "1"}
 
 
@@ -100,7 +96,7 @@ def _mount(program_name: str, *arguments: str) -> str:
     if path is None:
         return f"there is no {program_name}"
     done = subprocess.run([path, *arguments], capture_output=True, encoding="utf-8", check=False)
-    return "" if done.returncode == 0 else done.stderr.strip() or str(done.returncode)
+    return "" if done.returncode == 0 else (done.stderr or f"{program_name} failed").splitlines()[0]
 
 
 @pytest.fixture
@@ -130,23 +126,6 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     with small_disk(folder):
         assert _mount("mount", "-o", "remount,ro", str(folder)) == ""
         yield folder
-
-
-@pytest.fixture
-def buckets(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> tuple[str, str]:
-    """A bucket with `COUNT` objects, and an empty one."""
-    source, target = make_bucket(ministack), make_bucket(ministack)
-    for number in range(COUNT):
-        boto(ministack).put_object(Bucket=source, Key=f"item-{number:03}", Body=b"x" * number)
-    return source, target
-
-
-@pytest.fixture
-def slow(ministack: S3Server) -> Iterator[S3Server]:
-    """ministack, with every object slow to read."""
-    with FaultProxy(ministack.endpoint).running() as front:
-        front.add(proxy.delayed(0.1), "^GET /[^?]*item-")
-        yield replace(ministack, endpoint=front.endpoint)
 
 
 def _commands(folder: Path) -> list[tuple[str, ...]]:

@@ -15,10 +15,8 @@ from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import permission
-from slurper.transfer.pacing import ByteBudget
-from slurper.transfer.range_run import RangeRun
-from slurper.transfer.task import RangeReport, RangeTask
-from tests.unit.transfer.test_range_run import TASK
+from slurper.transfer.task import RangeReport
+from tests.unit.transfer.test_range_run import TASK, run
 
 COUNT = 60
 KEYS = tuple(f"k{number:02}" for number in range(COUNT))
@@ -69,17 +67,6 @@ def source() -> GuardedStore:
 @pytest.fixture
 def target() -> GuardedStore:
     return GuardedStore()
-
-
-async def run(
-    source: MemoryStore,
-    target: MemoryStore,
-    task: RangeTask = TASK,
-    settings: Settings = ONE_LANE,
-) -> RangeReport:
-    return await RangeRun(
-        task, source, target, settings, ByteBudget(settings.in_flight_bytes)
-    ).report()
 
 
 def failed(report: RangeReport) -> set[str]:
@@ -185,7 +172,7 @@ async def test_a_store_that_goes_away_while_it_is_asked_halts(
     source.denies = {KEYS[0]}.__contains__
     expired = errors.CredentialsRejected("GetObject", status=403, code="ExpiredToken")
     source.faults.fail(expired, operation="get")
-    report = await run(source, target)
+    report = await run(source, target, settings=ONE_LANE)
     assert report.halt is not None
     assert "ExpiredToken" in report.halt.message
     assert report.counts.objects == 0
