@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 
 from slurper import errors
 from slurper.objectstore.base import ByteRange, ObjectHeaders, ObjectStore
@@ -78,20 +78,24 @@ class Permission:
             raise PermissionLostError(f"nothing can be written to the target any more: {denial}")
 
     async def _may_read(self, *, beside: str) -> bool:
-        async for key in self._others():
-            if key != beside and await _allowed(self._source.get(key, byte_range=_FIRST_BYTE)):
+        last = () if self._read_last is None else (self._read_last,)
+        for key in (*last, *self._keys[:SAMPLE]):
+            if key != beside and await self._may_read_one(key):
+                return True
+        for key in await self._first_listed():
+            if key != beside and await self._may_read_one(key):
                 return True
         return False
 
-    async def _others(self) -> AsyncIterator[str]:
-        if self._read_last is not None:
-            yield self._read_last
-        for key in self._keys[:SAMPLE]:
-            yield key
-        with contextlib.suppress(errors.AccessDenied):
+    async def _may_read_one(self, key: str) -> bool:
+        return await _allowed(self._source.get(key, byte_range=_FIRST_BYTE))
+
+    async def _first_listed(self) -> list[str]:
+        try:
             page = await self._source.list_page(prefix=self._prefix, max_keys=SAMPLE + 1)
-            for meta in page.objects:
-                yield meta.key
+        except errors.AccessDenied:  # explicit keys need no permission to list
+            return []
+        return [meta.key for meta in page.objects]
 
     async def _may_write(self) -> bool:
         last = self._written_last
