@@ -80,11 +80,15 @@ class FaultProxy:
         times: int | None = None,
         chance: float = 1.0,
         skip: int = 0,
+        first: bool = False,
     ) -> Rule:
-        """Apply `fault` from now on to requests whose first line holds the pattern `match`."""
+        """Apply `fault` from now on to requests whose first line holds the pattern `match`.
+
+        Of several rules that match, the oldest applies, unless a later one is to go `first`.
+        """
         rule = Rule(fault, match, times, chance, skip)
         with self._lock:
-            self._rules.append(rule)
+            self._rules.insert(0 if first else len(self._rules), rule)
         return rule
 
     def clear(self) -> None:

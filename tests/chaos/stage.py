@@ -80,10 +80,14 @@ class Bucket:
         headers = {name: sent[name] for name in HEADERS if name in sent}
         return Stored(answer["Body"].read(), headers, answer["Metadata"])
 
+    def read_keys(self) -> list[str]:
+        """List every object."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
     def read_all(self) -> dict[str, Stored]:
         """Read every object."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        keys = self.read_keys()
         with ThreadPoolExecutor(4) as pool:
             return dict(zip(keys, pool.map(self.get, keys), strict=True))
 

@@ -67,6 +67,8 @@ class LockedJob:
         self._changes["status"] = transition.status.value
         if transition.status not in lifecycle.ACTIVE:
             self._changes["finished_at"] = at
+        if transition.status is JobStatus.ABORTED:
+            self._changes["sweeps_failed"] = 0  # nothing else would clean up after lost work
         if halt is None:
             self.log(LogEntry(log_type=transition.log_type, created_at=at))
         else:

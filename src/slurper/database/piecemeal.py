@@ -22,7 +22,7 @@ FAILED = logs.c.log_type == LogType.IMPORT_ERROR_RETRY_EXHAUSTION.value
 """The log entries of failed objects."""
 
 _retry = jobs.alias("retry")
-_IS_NEEDED = (
+_IS_NEEDED = jobs.c.sweeps_failed.is_not(None) | (
     exists()
     .where(
         _retry.c.retry_of == jobs.c.id,
@@ -31,7 +31,7 @@ _IS_NEEDED = (
     )
     .correlate(jobs)
 )
-"""An unfinished retry still takes keys from the job's log."""
+"""The job's target is still to be swept, or an unfinished retry takes keys from the job's log."""
 
 
 def unready() -> Select[int]:
@@ -71,7 +71,7 @@ async def take_keys(connection: AsyncConnection, number: int) -> None:
 async def remove(connection: AsyncConnection, number: int) -> None:
     """Delete some rows of a deleted job, and its own row with the last of them.
 
-    Nothing is deleted while a retry needs the job's log.
+    Nothing is deleted while the job is needed for a sweep, or its log for a retry.
     """
     this = jobs.c.number == number
     query = select(jobs.c.log_entries, _IS_NEEDED.label("needed")).where(this).with_for_update()

@@ -142,6 +142,7 @@ jobs = Table(
     Column("retry_of", String(64)),
     Column("retry_position", BigInteger),
     Column("deleted_at", UtcDateTime),
+    Column("sweeps_failed", BigInteger),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(
@@ -159,6 +160,9 @@ jobs = Table(
         "retry_position IS NULL OR (retry_of IS NOT NULL AND has_keys)", "retry_has_keys"
     ),
     CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", "deleted_when_final"),
+    CheckConstraint(
+        "sweeps_failed IS NULL OR (status = 'aborted' AND sealed IS NOT NULL)", "swept_with_secrets"
+    ),
     Index("ix_jobs_account_id_number", "account_id", "number"),
     Index(
         "ix_jobs_active",
@@ -177,6 +181,12 @@ jobs = Table(
         "number",
         sqlite_where=text("deleted_at IS NOT NULL"),
         postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_unswept",
+        "number",
+        sqlite_where=text("sweeps_failed IS NOT NULL"),
+        postgresql_where=text("sweeps_failed IS NOT NULL"),
     ),
     sqlite_autoincrement=True,
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
@@ -238,7 +238,8 @@ class JobStore:
         """Delete a job that has ended, with everything that belongs to it.
 
         From now on there is no such job. Of a large one rows are left, which the driver removes
-        (`WorkStore.tidy`); its credentials are not among them.
+        (`WorkStore.tidy`); its credentials are not among them. Only an aborted job whose target is
+        still to be swept keeps them, and its rows, until the driver has done that.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -247,7 +248,8 @@ class JobStore:
         async with self.database.write() as connection:
             job = await locked.lock(connection, *_is(account_id, job_id))
             lifecycle.check_delete(job.status)
-            gone = {"deleted_at": datetime.now(UTC), "sealed": None}
+            needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
+            gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
             await connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
             await piecemeal.remove(connection, job.number)
 

@@ -7,12 +7,13 @@ drives, whether it knows or not, changes nothing. Each public method is exactly 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
@@ -40,13 +41,13 @@ class RangeWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWork:
-    """A running job and what is left of it."""
+    """A job and what is left of it."""
 
     job: Job
     """Without its explicit keys: `spec.keys` is empty, and `keys_within` reads the next ones."""
     sealed: bytes
     ranges: tuple[RangeWork, ...]
-    """Never empty: a job without open ranges is not running."""
+    """Of a running job never empty: one without open ranges is not running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +83,17 @@ class WorkStore:
             jobs.c.finished_at.is_(None),
             jobs.c.retry_position.is_(None),
         )
-        query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*running).order_by(jobs.c.number)
         async with self.database.read() as connection:
-            found = (await connection.execute(query)).all()
-            work = await _read_open_ranges(connection, [row.number for row in found])
-        return [
-            JobWork(job=rows.to_job(row), sealed=bytes(row.sealed), ranges=tuple(work[row.number]))
-            for row in found
-            if work[row.number]
-        ]
+            return [work for work in await _read_work(connection, *running) if work.ranges]
+
+    @uninterrupted
+    async def unswept(self) -> list[JobWork]:
+        """Return every aborted job whose target is still to be swept, deleted ones too.
+
+        It has its sealed credentials and the ranges that were open; oldest first.
+        """
+        async with self.database.read() as connection:
+            return await _read_work(connection, jobs.c.sweeps_failed.is_not(None))
 
     @uninterrupted
     async def keys_within(self, job_id: str, slice_: KeyRange, *, limit: int) -> tuple[str, ...]:
@@ -132,13 +135,48 @@ class WorkStore:
             return CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
 
     @uninterrupted
-    async def erase_secrets(self, finished_before: datetime) -> int:
-        """Erase the credentials of jobs that ended before then; return of how many jobs.
+    async def swept(self, job_id: str) -> None:
+        """Note that nothing of an aborted job is left at its target.
 
         Raises:
             LeaseLost: another process drives the jobs now.
         """
-        due = (jobs.c.finished_at < finished_before, jobs.c.sealed.is_not(None))
+        async with self._write() as connection:
+            await _end_sweeps(connection, job_id)
+
+    @uninterrupted
+    async def sweep_failed(self, job_id: str, *, most: int, entry: LogEntry) -> bool:
+        """Count a sweep that failed; return whether it was the last.
+
+        After `most` of them it is given up, and `entry` says so in the job's log.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        failed = jobs.c.sweeps_failed + 1
+        query = update(jobs).where(jobs.c.id == job_id).values(sweeps_failed=failed)
+        async with self._write() as connection:
+            count = await connection.scalar(query.returning(jobs.c.sweeps_failed))
+            if count is not None and count < most:
+                return False
+            await _end_sweeps(connection, job_id)
+            with contextlib.suppress(errors.JobNotFound):  # deleted
+                job = await locked.lock(connection, jobs.c.id == job_id)
+                job.log(entry)
+                await job.save()
+            return True
+
+    @uninterrupted
+    async def erase_secrets(self, finished_before: datetime) -> int:
+        """Erase the credentials of jobs that ended before then; return of how many jobs.
+
+        Those that a sweep needs are left, for as long as it does.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        unneeded = (jobs.c.sealed.is_not(None), jobs.c.sweeps_failed.is_(None))
+        due = (jobs.c.finished_at < finished_before, *unneeded)
         async with self._write() as connection:
             erased = await connection.execute(update(jobs).where(*due).values(sealed=None))
             return erased.rowcount
@@ -173,6 +211,23 @@ class WorkStore:
 async def _find(connection: AsyncConnection) -> tuple[int | None, int | None]:
     unready = await connection.scalar(piecemeal.unready())
     return unready, await connection.scalar(piecemeal.removable())
+
+
+async def _end_sweeps(connection: AsyncConnection, job_id: str) -> None:
+    """From now on the job's credentials are kept no longer than those of others."""
+    kept = case((jobs.c.deleted_at.is_(None), jobs.c.sealed))
+    ended = {"sweeps_failed": None, "sealed": kept}
+    await connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
+
+
+async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -> list[JobWork]:
+    query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*where).order_by(jobs.c.number)
+    found = (await connection.execute(query)).all()
+    work = await _read_open_ranges(connection, [row.number for row in found])
+    return [
+        JobWork(job=rows.to_job(row), sealed=bytes(row.sealed), ranges=tuple(work[row.number]))
+        for row in found
+    ]
 
 
 async def _read_open_ranges(

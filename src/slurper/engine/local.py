@@ -25,6 +25,9 @@ WORKER_FACTORY = "slurper.transfer.worker:Worker"
 SILENCE_LIMIT_SECONDS = 60.0
 """A worker process whose loop did not turn for this long hangs; no unit of work blocks near it."""
 
+START_ATTEMPTS = 3
+"""Processes in a row that end before they can take tasks: fewer of them are put down to chance."""
+
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 10.0
 _EXIT_SECONDS = 3.0
@@ -56,7 +59,8 @@ class LocalEngine:
         self._waiting: deque[Call] = deque()
         self._suspects: set[tuple[str, int]] = set()
         self._changed = asyncio.Event()
-        self._failed_starts: dict[int, str] = {}
+        self._failed_starts = [0] * self._count
+        self._start_failure = ""
         self._accepting = False
         self._stopping = asyncio.Event()
 
@@ -83,8 +87,8 @@ class LocalEngine:
         ]
         try:
             while not self.worker_pids:
-                if len(self._failed_starts) == self._count:
-                    cause = self._failed_starts[0]
+                if min(self._failed_starts) >= START_ATTEMPTS:
+                    cause = self._start_failure
                     raise errors.SlurperError(f"no worker process can be started: {cause}")
                 await self._wait_for_change()
         except BaseException:
@@ -172,7 +176,8 @@ class LocalEngine:
             if ended.was_ready:
                 backoff_seconds = 0.0
             else:
-                self._failed_starts[place] = ended.text
+                self._failed_starts[place] += 1
+                self._start_failure = ended.text
                 backoff_seconds = _longer(backoff_seconds)
             self._changed_somewhere()
             await self._sleep_unless_stopped(backoff_seconds)

@@ -83,6 +83,36 @@ def make_task(
     )
 
 
+def make_sweep(
+    job: Job,
+    range_id: int,
+    slice_left: KeyRange,
+    *,
+    keys: Sequence[str] | None,
+    secrets: JobSecrets,
+    settings: Settings,
+    until: datetime,
+) -> RangeTask:
+    """Return the task that cleans up after work on a range of an aborted job.
+
+    That work had ended by `until`. `keys` are as for `make_task`: no task has begun others.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    task = make_task(
+        job,
+        range_id,
+        slice_left,
+        keys=keys,
+        secrets=secrets,
+        settings=settings,
+        uncounted=True,
+        failures=0,
+    )
+    return replace(task, swept_until=until)
+
+
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
     """Say of the range what the worker said of its task.
 

@@ -15,6 +15,7 @@ What goes wrong costs one range a turn, never the loop:
     | the task raised                        | likewise; the job is paused if no task could pass |
     | the same slice failed `MAX_FAILURES` x | the job is paused, the log names the slice        |
     | secrets or addresses are unusable      | the job is paused                                 |
+    | the job was aborted                    | its target is swept (`jobs.sweeper`)              |
     | the database is locked, full, away     | the report is kept and committed later            |
     | another process drives now             | `run` ends with `LeaseLost`; nothing is written   |
 """
@@ -36,6 +37,7 @@ from slurper.engine.base import Engine
 from slurper.jobs import assignment
 from slurper.jobs.board import Board, OpenRange
 from slurper.jobs.models import Job, JobStatus
+from slurper.jobs.sweeper import Sweeper
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
@@ -89,10 +91,12 @@ class Driver:
         self._settings = settings
         self._metrics = metrics or telemetry.Metrics(CollectorRegistry())
         self._board = Board(datetime.now(UTC))
+        self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
         self._woken = asyncio.Event() if woken is None else woken
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        """Turns under way, each with the id of its job."""
         self._poll_seconds = POLL_SECONDS
         self._housekeeping_at = 0.0
 
@@ -111,6 +115,7 @@ class Driver:
                 self._woken.clear()
                 await self._look()
                 self._fill()
+                self._sweeper.begin(time.monotonic())
                 await self._housekeep()
                 await self._wait()
         except asyncio.CancelledError:
@@ -138,12 +143,15 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sweeper.stop()
 
     # Finding work
 
     async def _look(self) -> None:
         self._board.begin_update()
         try:
+            # In this order, so that no job is found to be both.
+            unswept = await self._store.unswept()
             works = await self._store.running_jobs()
         except errors.DatabaseUnavailable as error:
             _log.error("running jobs cannot be read; tried again soon", error=str(error))
@@ -152,6 +160,9 @@ class Driver:
             _log.exception("running jobs cannot be read; tried again soon")
             return
         complete = self._board.update(works)
+        for work in unswept:  # one that a commit has just touched may still be on the board
+            self._board.drop_job(work.job.id, for_good=True)
+        self._sweeper.update(unswept, busy=self._tasks.values())
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
@@ -162,21 +173,21 @@ class Driver:
             if turn is None:
                 break
             task = asyncio.create_task(self._advance(*turn))
-            self._tasks.add(task)
+            self._tasks[task] = turn[0].job_id
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("turn of a range failed", exc_info=error)
         self._fill()
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        next_at = self._board.next_at(now)
-        if next_at is not None:
-            seconds = min(seconds, next_at - now)
+        for next_at in (self._board.next_at(now), self._sweeper.next_at(now)):
+            if next_at is not None:
+                seconds = min(seconds, next_at - now)
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()

@@ -6,15 +6,20 @@ when it was begun, not by whom, so one is taken for ours, and aborted, only when
 
 - its key is one that this very slice writes, and the object there is copied in parts;
 - work on the slice may have been lost, or a creation for this key was left without an answer;
-- it was begun since then, by the store's own clock.
+- it was begun since then, by the store's own clock, and not after the last work on the slice.
 
 Who uploads to the same key of the same bucket at the same time by other means is mistaken for us.
 Such a writer races with the copy anyway, and learns by `NoSuchUpload` that it must begin anew.
+
+Whether uploads may be listed, and whether that works just now, does not matter to a copy. It does
+matter when nothing but sweeping is left to do, which is why `sweep` tells of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Callable, Container
 from datetime import UTC, datetime
 
@@ -29,8 +34,14 @@ SWEPT_AT_ONCE = 8
 
 
 async def abort_lost(store: ObjectStore, key: str, *, since: datetime) -> None:
-    """Abort the uploads of exactly this key that were begun since then."""
-    await _abort(store, [upload for upload in await _begun(store, key, since) if upload.key == key])
+    """Abort the uploads of exactly this key that were begun since then, as far as that is possible.
+
+    Stores drop stale uploads by themselves after a while.
+    """
+    with contextlib.suppress(errors.SlurperError):
+        for upload in await _begun(store, key, since):
+            if upload.key == key:
+                await store.abort_upload(upload.key, upload.upload_id)
 
 
 async def sweep(
@@ -39,6 +50,7 @@ async def sweep(
     *,
     prefix: str,
     since: datetime,
+    until: datetime | None = None,
     source_key: Callable[[str], str],
     keys: KeyRange | Container[str],
     is_copied_in_parts: Callable[[int], bool],
@@ -50,9 +62,13 @@ async def sweep(
         target: Where uploads are looked for.
         prefix: Of the target's keys.
         since: When the first work on the slice can have begun.
+        until: When the last work on the slice had ended; None: it goes on.
         source_key: Turns a key of the target into one of the source.
         keys: The source's keys of the slice.
         is_copied_in_parts: Tells by an object's size.
+
+    Raises:
+        SlurperError: what it met first; everything else was swept all the same.
     """
     slots = asyncio.Semaphore(SWEPT_AT_ONCE)
 
@@ -60,35 +76,31 @@ async def sweep(
         async with slots:
             size = await _size(source, source_key(upload.key))
             if size is not None and is_copied_in_parts(size):
-                await _abort(target, [upload])
+                await target.abort_upload(upload.key, upload.upload_id)
 
-    begun = await _begun(target, prefix, since)
+    begun = await _begun(target, prefix, since, until)
     ours = [upload for upload in begun if source_key(upload.key) in keys]
-    await asyncio.gather(*map(examine, ours))
+    for met in await asyncio.gather(*map(examine, ours), return_exceptions=True):
+        if met is not None:
+            raise met
 
 
-async def _begun(store: ObjectStore, prefix: str, since: datetime) -> list[UploadMeta]:
-    """Uploads begun since then; none where they cannot be listed, which many may not do."""
+async def _begun(
+    store: ObjectStore, prefix: str, since: datetime, until: datetime | None = None
+) -> list[UploadMeta]:
+    """Uploads begun since then, and, where that is given, until then."""
     asked_at = datetime.now(UTC)
-    try:
-        uploads = await store.list_uploads(prefix=prefix)
-    except errors.SlurperError:
-        return []
-    oldest_seconds = (asked_at - since).total_seconds() + AGE_ALLOWANCE_SECONDS
-    return [upload for upload in uploads if upload.age_seconds <= oldest_seconds]
-
-
-async def _abort(store: ObjectStore, uploads: list[UploadMeta]) -> None:
-    for upload in uploads:
-        try:
-            await store.abort_upload(upload.key, upload.upload_id)
-        except errors.SlurperError:
-            return  # stores drop stale uploads by themselves after a while
+    uploads = await store.list_uploads(prefix=prefix)
+    most = (asked_at - since).total_seconds() + AGE_ALLOWANCE_SECONDS
+    least = -math.inf
+    if until is not None:
+        least = (asked_at - until).total_seconds() - AGE_ALLOWANCE_SECONDS
+    return [upload for upload in uploads if least <= upload.age_seconds <= most]
 
 
 async def _size(source: ObjectStore, key: str) -> int | None:
-    """Bytes of an object; None when it is gone or cannot be asked for."""
+    """Bytes of an object; None when it is gone."""
     try:
         return (await source.head(key)).meta.size
-    except errors.SlurperError:
+    except errors.NotFound:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import time
@@ -78,6 +79,19 @@ class RangeRun:
         """Work until the slice or the budget is used up, or the job cannot go on."""
         if self._task.replayed_since is not None:
             await self._prepare_replay(self._task.replayed_since)
+        await self._copy_all()
+        return self._report()
+
+    async def sweep(self) -> RangeReport:
+        """Copy nothing: only remove what work on the slice has left half-done.
+
+        Raises:
+            SlurperError: something may be left.
+        """
+        await self._sweep()
+        return self._report()
+
+    async def _copy_all(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._lanes):
@@ -86,6 +100,8 @@ class RangeRun:
             raise failures.exceptions[0] from None
         finally:
             await self._pages.aclose()
+
+    def _report(self) -> RangeReport:
         ledger = self._ledger
         return RangeReport(
             job_id=self._task.job_id,
@@ -160,19 +176,26 @@ class RangeRun:
 
     async def _prepare_replay(self, since: datetime) -> None:
         """Remove what lost work has left half-done, and learn to recognise what it has done."""
+        with contextlib.suppress(errors.SlurperError):
+            await self._sweep()
+        if not self._task.overwrite:
+            since += await clocks.ahead_of_ours(self._target)
+            self._rules = dataclasses.replace(self._rules, replayed_since=since)
+
+    async def _sweep(self) -> None:
         task, copier = self._task, self._copier
+        if task.replayed_since is None:
+            return
         await leftovers.sweep(
             self._source,
             self._target,
             prefix=copier.target_key(task.prefix),
-            since=since,
+            since=task.replayed_since,
+            until=task.swept_until,
             source_key=copier.source_key,
             keys=task.slice if task.keys is None else task.keys,
             is_copied_in_parts=copier.is_copied_in_parts,
         )
-        if not task.overwrite:
-            since += await clocks.ahead_of_ours(self._target)
-            self._rules = dataclasses.replace(self._rules, replayed_since=since)
 
     # Planning: one lane at a time turns a page into planned objects; the others wait for it.
 

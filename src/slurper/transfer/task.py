@@ -34,6 +34,9 @@ class RangeTask:
     """Set when this slice may have been worked on before without a report. An object found at the
     target that is not older than this (target's clock) and of the listed size is taken as
     transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
+    swept_until: datetime | None = None
+    """Set when the job was aborted: nothing is copied, and uploads begun between `replayed_since`
+    and then, when the last work on this slice had ended, are aborted."""
     budget_seconds: float = 8.0
     """No object is begun after this; objects under way are finished."""
 

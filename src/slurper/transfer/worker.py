@@ -39,7 +39,7 @@ class Worker:
         source, target = self._use(task.source), self._use(task.target)
         try:
             run = RangeRun(task, source.store, target.store, self._settings, self._budget)
-            report = await run.report()
+            report = await (run.report() if task.swept_until is None else run.sweep())
             return replace(
                 report,
                 retries=source.retries.fresh() + target.retries.fresh(),

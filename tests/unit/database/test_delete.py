@@ -29,7 +29,7 @@ async def _aborted(store: Store, *, failed: int = 0, keys: int | None = None) ->
     if failed:
         names = tuple(f"k{number:03}" for number in range(failed))
         await store.work.commit(values.report(job, work, "k999", failed=names), values.now())
-    await store.apply(ACCOUNT, job.id, Command.ABORT)
+    await values.abort(store, job)
     return job
 
 

@@ -221,7 +221,10 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
     work = await values.create(store, job)
     for one in (ended, doomed):
         await values.create(store, one)
-        await store.apply(ACCOUNT, one.id, Command.ABORT)
+        await values.abort(store, one)
+    unswept = values.job()
+    await values.create(store, unswept)
+    await store.apply(ACCOUNT, unswept.id, Command.ABORT)
     replaced = store.work
     leases = LeaseStore(store.database)
     await leases.release(store.lease)
@@ -232,6 +235,11 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
         await replaced.commit(report, values.now())
     with pytest.raises(errors.LeaseLost):
         await replaced.erase_secrets(values.now() + timedelta(days=9999))
+    with pytest.raises(errors.LeaseLost):
+        await replaced.swept(unswept.id)
+    with pytest.raises(errors.LeaseLost):
+        await replaced.sweep_failed(unswept.id, most=1, entry=values.started(unswept))
+    assert [one.job.id for one in await replaced.unswept()] == [unswept.id]
     assert (await store.progress(ACCOUNT, job.id)).counts == Counts()
     assert len(await store.logs(ACCOUNT, job.id, limit=50, offset=0)) == 1
     store.work = WorkStore(store.database, lease)

@@ -216,7 +216,7 @@ async def test_an_unready_retry_obeys_commands(store: Store) -> None:
     retried = await _ended(store, *keys)
     paused, aborted = await _retry(store, retried), await _retry(store, retried)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
-    assert (await store.apply(ACCOUNT, aborted.id, Command.ABORT)).status is JobStatus.ABORTED
+    assert (await values.abort(store, aborted)).status is JobStatus.ABORTED
     await _tidy(store)
     assert (await store.apply(ACCOUNT, paused.id, Command.RESUME)).status is JobStatus.RUNNING
     (work,) = await store.work.running_jobs()

@@ -220,7 +220,7 @@ async def test_deleting_takes_everything_of_an_ended_job_and_nothing_else(store:
     await store.work.commit(values.report(doomed, work, "a", failed=("a",)), values.now())
     with pytest.raises(errors.JobConflict, match="still active"):
         await store.delete_job(ACCOUNT, doomed.id)
-    await store.apply(ACCOUNT, doomed.id, Command.ABORT)
+    await values.abort(store, doomed)
     await store.delete_job(ACCOUNT, doomed.id)
     with pytest.raises(errors.JobNotFound):
         await store.get_job(ACCOUNT, doomed.id)
@@ -245,10 +245,10 @@ async def test_only_secrets_of_jobs_long_ended_are_erased(store: Store) -> None:
     ended, recent, paused = (values.job() for _ in range(3))
     for job in (ended, recent, paused):
         await values.create(store, job)
-    finished = (await store.apply(ACCOUNT, ended.id, Command.ABORT)).finished_at
+    finished = (await values.abort(store, ended)).finished_at
     assert finished is not None
     await asyncio.sleep(0.01)
-    await store.apply(ACCOUNT, recent.id, Command.ABORT)
+    await values.abort(store, recent)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
     assert await store.work.erase_secrets(finished) == 0
     assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 1
@@ -280,7 +280,7 @@ async def test_no_file_ever_holds_a_secret_and_erased_ones_are_gone_altogether(
     assert b"AKIDEXAMPLE" not in on_disk()
     assert sealed in on_disk()
     assert sealer.open((await sqlite_store.work.running_jobs())[0].sealed).source == pair
-    await sqlite_store.apply(ACCOUNT, job.id, Command.ABORT)
+    await values.abort(sqlite_store, job)
     await sqlite_store.work.erase_secrets(datetime.now(UTC) + timedelta(seconds=1))
     await sqlite_store.close()
     assert sealed not in on_disk()

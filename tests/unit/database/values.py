@@ -11,6 +11,7 @@ from typing import Any, Self
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import RangeWork, WorkStore
+from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
     Counts,
     Job,
@@ -84,6 +85,13 @@ async def create(store: Store, job: Job, *, max_active: int = 1000) -> RangeWork
     """Store a job and return its one range."""
     await store.create_job(job, SEALED, max_active=max_active, entry=started(job))
     return (await open_ranges(store, job))[0]
+
+
+async def abort(store: Store, job: Job) -> Job:
+    """Abort a job at whose target nothing is left."""
+    aborted = await store.apply(ACCOUNT, job.id, Command.ABORT)
+    await store.work.swept(job.id)
+    return aborted
 
 
 async def open_ranges(store: Store, job: Job) -> tuple[RangeWork, ...]:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from slurper import errors, telemetry
-from slurper.engine.local import TASKS_PER_WORKER, LocalEngine
+from slurper.engine.local import START_ATTEMPTS, TASKS_PER_WORKER, LocalEngine
 from slurper.settings import Settings
 from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task, worker_processes
 
@@ -306,6 +306,18 @@ class TestLosingProcesses:
     ) -> None:
         with pytest.raises(errors.SlurperError, match=text):
             await start_engine(workers=2, worker_factory=factory)
+
+    async def test_a_process_killed_during_start_is_replaced_too(self) -> None:
+        engine = LocalEngine(Settings(workers=1), worker_factory=SCRIPTED)
+        starting = asyncio.create_task(engine.start())
+        for _ in range(START_ATTEMPTS - 1):
+            await until(lambda: engine._processes and engine._processes[0].pid, what="it is born")
+            victim = engine._processes[0]
+            os.kill(victim.pid, signal.SIGKILL)
+            await until(lambda: victim not in engine._processes, what="it is dead")  # noqa: B023
+        await starting
+        assert await pid_of_worker(engine)
+        await engine.stop(5)
 
 
 class TestEnding:

@@ -131,16 +131,49 @@ async def test_a_source_that_may_not_be_asked_keeps_uploads(source: MemoryStore)
     target = MemoryStore()
     await begin(target, "in/big")
     source.faults.fail(errors.AccessDenied("HeadObject", status=403), operation="head")
+    with pytest.raises(errors.AccessDenied):
+        await sweep(source, target)
+    assert target.open_uploads == ("in/big",)
+
+
+async def sweep(source: MemoryStore, target: MemoryStore, *, until: datetime | None = None) -> None:
     await leftovers.sweep(
         source,
         target,
         prefix="",
-        since=datetime.now(UTC),
+        since=datetime.now(UTC) - HOUR,
+        until=until,
         source_key=str,
         keys=KeyRange(),
         is_copied_in_parts=bool,
     )
-    assert target.open_uploads == ("in/big",)
+
+
+@pytest.mark.parametrize("operation", ["list_uploads", "abort_upload"])
+async def test_a_sweep_tells_what_it_met_and_goes_on(source: MemoryStore, operation: str) -> None:
+    target = Clocked()
+    await begin(target, "in/big", "in/big2", "out/big")
+    target.faults.fail(errors.AccessDenied(operation, status=403), operation=operation, times=1)
+    with pytest.raises(errors.AccessDenied, match=operation):
+        await sweep(source, target)
+    assert len(target.open_uploads) == (3 if operation == "list_uploads" else 1)
+    await sweep(source, target)
+    assert target.open_uploads == ()
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, timedelta(), HOUR])
+async def test_what_was_begun_after_the_last_work_is_not_ours(
+    source: MemoryStore, ahead: timedelta
+) -> None:
+    """A new job may be writing the keys of an aborted one."""
+    target = Clocked()
+    target.ahead = ahead - timedelta(minutes=5)
+    await begin(target, "in/big")
+    target.ahead = ahead - timedelta(seconds=10)
+    await begin(target, "in/big2")
+    target.ahead = ahead
+    await sweep(source, target, until=datetime.now(UTC) - timedelta(minutes=1))
+    assert target.open_uploads == ("in/big2",)
 
 
 @pytest.mark.parametrize(

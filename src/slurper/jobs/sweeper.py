@@ -1,0 +1,188 @@
+"""Aborted jobs: removes from their targets the multipart uploads that lost work has left there.
+
+Lost work of a job that goes on is cleaned up by the replay of its slice. Nothing replays a job that
+was aborted, so abort marks it as unswept, in its own transaction, and the driver sweeps it:
+
+    | when                                  | then                                             |
+    |---------------------------------------|--------------------------------------------------|
+    | a task of the job is under way        | it is waited for; it cleans up behind itself     |
+    | none is, `SETTLE_SECONDS` later       | one sweep for each range that was open           |
+    | a sweep failed                        | another one, later, `MAX_SWEEPS` at most         |
+    | this process dies                     | the next driver finds the mark                   |
+    | the job is deleted                    | its row and secrets stay until it is swept       |
+
+Only uploads begun before the last work on the job had ended are taken for its own: a new job may be
+writing the same keys by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from slurper import errors, telemetry
+from slurper.database.work import JobWork, RangeWork, WorkStore
+from slurper.engine.base import Engine
+from slurper.jobs import assignment
+from slurper.jobs.models import LogEntry, LogType
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+from slurper.transfer.task import RangeTask
+
+SETTLE_SECONDS = 1.0
+"""What a killed process had sent may reach the store a moment after its end."""
+
+MAX_SWEEPS = 10
+"""With the delays between them that takes half an hour: long enough for a store to come back."""
+
+_FIRST_DELAY_SECONDS = 5.0
+_LONGEST_DELAY_SECONDS = 600.0
+
+_log = telemetry.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Due:
+    """An aborted job that nobody works on any more."""
+
+    work: JobWork
+    not_before: float
+    """Monotonic seconds; no sweep begins earlier."""
+    until: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the last work on it had ended."""
+    failures: int = 0
+    swept: bool = False
+    """Until the database no longer names it."""
+
+
+class Sweeper:
+    """Sweeps one job after the other, beside what the driver does: there is no hurry."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        engine: Engine,
+        sealer: Sealer,
+        settings: Settings,
+        *,
+        lease_lost: Callable[[errors.LeaseLost], None],
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._sealer = sealer
+        self._settings = settings
+        self._lease_lost = lease_lost
+        self._due: dict[str, _Due] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def update(self, works: Iterable[JobWork], *, busy: Collection[str]) -> None:
+        """Take in what the database said about unswept jobs; those in `busy` have tasks."""
+        found = {work.job.id: work for work in works if work.job.id not in busy}
+        for job_id in self._due.keys() - found.keys():
+            del self._due[job_id]
+        for job_id, work in found.items():
+            if job_id in self._due:
+                self._due[job_id].work = work
+            else:
+                self._due[job_id] = _Due(work, time.monotonic() + SETTLE_SECONDS)
+
+    def begin(self, now: float) -> None:
+        """Begin the next sweep that is due at the monotonic time `now`, if none is under way."""
+        if self._sweeping is not None and not self._sweeping.done():
+            return
+        next_due = min(self._waiting(), key=_not_before, default=None)
+        if next_due is not None and next_due.not_before <= now:
+            self._sweeping = asyncio.create_task(self._attempt(next_due))
+
+    def next_at(self, now: float) -> float | None:
+        """The monotonic time when the next sweep that is held back at `now` may begin, if any."""
+        times = (due.not_before for due in self._waiting() if due.not_before > now)
+        return min(times, default=None)
+
+    async def stop(self) -> None:
+        """Abandon the sweep under way; the job stays unswept."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    def _waiting(self) -> Iterable[_Due]:
+        return (due for due in self._due.values() if not due.swept)
+
+    async def _attempt(self, due: _Due) -> None:
+        job_id = due.work.job.id
+        try:
+            error = await self._sweep(due)
+            if error is None:
+                await self._store.swept(job_id)
+                due.swept = True
+                _log.info("target of an aborted job swept", job_id=job_id)
+            else:
+                due.swept = await self._note_failure(job_id, error)
+        except errors.LeaseLost as lost:
+            self._lease_lost(lost)
+        except Exception as error:
+            _log.error("outcome of a sweep cannot be stored", job_id=job_id, error=str(error))
+        if not due.swept:
+            due.failures += 1
+            due.not_before = time.monotonic() + _delay_seconds(due.failures)
+
+    async def _sweep(self, due: _Due) -> Exception | None:
+        """Sweep every range that was open; return what kept that from being complete."""
+        try:
+            for open_range in due.work.ranges:
+                task = await self._make_task(due, open_range)
+                if task is not None:
+                    await self._engine.run(task)
+        except Exception as error:
+            return error
+        return None
+
+    async def _make_task(self, due: _Due, open_range: RangeWork) -> RangeTask | None:
+        """Return the task that sweeps a range; None when no task can have begun anything there."""
+        job, keys = due.work.job, None
+        if job.spec.keys is not None:
+            limit = assignment.MAX_KEYS
+            keys = await self._store.keys_within(job.id, open_range.slice, limit=limit)
+            if not keys:
+                return None
+        return assignment.make_sweep(
+            job,
+            open_range.range_id,
+            open_range.slice,
+            keys=keys,
+            secrets=self._sealer.open(due.work.sealed),
+            settings=self._settings,
+            until=due.until,
+        )
+
+    async def _note_failure(self, job_id: str, error: Exception) -> bool:
+        """Count a failed sweep; return whether no other will follow."""
+        entry = LogEntry(
+            log_type=LogType.MIGRATION_ERROR, created_at=datetime.now(UTC), message=_gives_up(error)
+        )
+        given_up = await self._store.sweep_failed(job_id, most=MAX_SWEEPS, entry=entry)
+        _log.warning(
+            "target of an aborted job could not be swept",
+            job_id=job_id,
+            given_up=given_up,
+            error=str(error),
+        )
+        return given_up
+
+
+def _not_before(due: _Due) -> float:
+    return due.not_before
+
+
+def _delay_seconds(failures: int) -> float:
+    return min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
+
+
+def _gives_up(error: Exception) -> str:
+    return (
+        "Multipart uploads that the job had under way may be left at the target; they could not be"
+        f" removed: {error}. List them there, and abort those that are not wanted."
+    )

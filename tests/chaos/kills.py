@@ -1,0 +1,390 @@
+"""Plays schedules of kills and faults against the real program, and checks what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from slurper.demo.servers import S3Server
+from slurper.jobs.models import Counts
+from tests.chaos import faults, schedules
+from tests.chaos.processes import Copies, Process, Servers
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.schedules import Act, Ending, Program, Schedule, Step, Target
+from tests.chaos.stage import PART, Bucket, Stored, assert_equal
+from tests.e2e import program
+from tests.e2e.program import wait_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PLAIN, ODD = "plain/", "odd/"
+"""Prefixes: keys for every store, and keys for those that keep any key."""
+
+SMALL = 30
+BIG = ("plain/00-big", "plain/15-big+&é.bin", "plain/28-big")
+"""Objects of two parts each: at the beginning, in the middle and near the end."""
+ODD_KEYS = ("a//b", "/lead", "dir", "dir/", "a/../b", "a/./b", "%41+ &?#=", "\x01\x1f", "ü", "ü")
+
+FOUND = {f"plain/{number:02}": number % 3 for number in range(2, SMALL, 4)}
+"""What is at the target already when nothing may be overwritten: the same, or other bytes of the
+same size, or of another."""
+
+FOUND_AGE_SECONDS = 2.1
+"""What was stored less than two seconds before a job is taken for the job's own in a replay."""
+
+SETTINGS = {
+    "SLURPER_IN_FLIGHT_REQUESTS": "3",
+    "SLURPER_LEASE_SECONDS": "3",
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(PART),
+    "SLURPER_OBJECT_ATTEMPTS": "8",
+    "SLURPER_PART_BYTES": str(PART),
+    "SLURPER_TASK_SECONDS": "0.3",
+    "SLURPER_WORKERS": "1",
+}
+"""Many commits in a short life; attempts enough to outlast every fault of a schedule."""
+
+GET_OBJECT = "^GET /[^/]*/[^?]"
+PUT_OBJECT = "^PUT /[^/]*/[^?]* "
+PUT_PART = r"^PUT /[^?]*\?partNumber"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The servers of all schedules, and the bucket that all of them copy."""
+
+    ministack: S3Server
+    stores: Mapping[Target, S3Server]
+    clients: Mapping[Target, S3Client]
+    source: Bucket
+    everything: Mapping[str, Stored]
+
+    def new_target(self, target: Target) -> Bucket:
+        """Make an empty bucket."""
+        name = f"test-{token_hex(8)}"
+        self.clients[target].create_bucket(Bucket=name)
+        return Bucket(self.clients[target], name)
+
+    def to_copy(self, target: Target) -> dict[str, Stored]:
+        """The objects that are copied to a store: SeaweedFS does not keep every key."""
+        prefix = prefix_of(target)
+        return {key: stored for key, stored in self.everything.items() if key.startswith(prefix)}
+
+
+def prefix_of(target: Target) -> str:
+    """What is copied to a store."""
+    return PLAIN if target is Target.SEAWEEDFS else ""
+
+
+def build(ministack: S3Server, seaweedfs: S3Server) -> World:
+    """Fill the source."""
+    clients = {Target.MINISTACK: ministack.client(), Target.SEAWEEDFS: seaweedfs.client()}
+    source = Bucket(clients[Target.MINISTACK], f"test-{token_hex(8)}")
+    source.client.create_bucket(Bucket=source.name)
+    chance = random.Random(1)  # noqa: S311 - repeatable bytes
+    sizes = {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
+    sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
+    sizes |= {key: PART + 1 + 1000 * place for place, key in enumerate(BIG)}
+    for place, (key, size) in enumerate(sizes.items()):
+        source.put(
+            key,
+            chance.randbytes(size),
+            ContentType=f"text/x-{place}",
+            CacheControl=f"max-age={place}",
+            ContentLanguage="mi",
+            Metadata={"place": str(place), "Mixed-Case": "a  b"},
+        )
+    return World(
+        ministack=ministack,
+        stores={Target.MINISTACK: ministack, Target.SEAWEEDFS: seaweedfs},
+        clients=clients,
+        source=source,
+        everything=source.read_all(),
+    )
+
+
+@dataclass(slots=True)
+class Played:
+    """What became of a job."""
+
+    status: str
+    counts: Counts
+    acts: Counter[Act]
+    """What really happened: a step finds nothing to kill when the job is over."""
+
+
+class Play:
+    """One schedule on its way. Everything is checked past the proxies, when all is over."""
+
+    def __init__(self, world: World, schedule: Schedule, directory: Path) -> None:
+        self.world = world
+        self.schedule = schedule
+        self.directory = directory
+        self.target = world.new_target(schedule.target)
+        self.expected = world.to_copy(schedule.target)
+        self.found: dict[str, Stored] = {}
+        self.acts: Counter[Act] = Counter()
+        self.output = ""
+
+    def run(self) -> Played:
+        """Play it, check it, and clean up."""
+        if not self.schedule.overwrite:
+            self._place_found()
+        placed_at = time.monotonic()
+        try:
+            with self._proxies() as (before_source, before_target):
+                self._slow_down(before_source, before_target)
+                self._before = (before_source, before_target)
+                copies = self.schedule.program is Program.COPY
+                played = self._copy(placed_at) if copies else self._serve(placed_at)
+            self._check(played)
+            return played
+        finally:
+            self._remove()
+
+    # The stage
+
+    @contextmanager
+    def _proxies(self) -> Iterator[tuple[FaultProxy, FaultProxy]]:
+        seed, target = self.schedule.seed, self.world.stores[self.schedule.target]
+        with (
+            FaultProxy(self.world.ministack.endpoint, seed=2 * seed).running() as before_source,
+            FaultProxy(target.endpoint, seed=2 * seed + 1).running() as before_target,
+        ):
+            yield before_source, before_target
+
+    def _slow_down(self, _before_source: FaultProxy, before_target: FaultProxy) -> None:
+        """Let the job last long enough for something to happen to it."""
+        before_target.add(faults.delayed(0.15), PUT_PART)
+        before_target.add(faults.delayed(0.05), PUT_OBJECT)
+
+    def _place_found(self) -> None:
+        for key, kind in FOUND.items():
+            body = self.expected[key].body
+            other = (body, bytes(byte ^ 1 for byte in body), body + b"more")[kind]
+            self.target.put(key, other, ContentType="text/found")
+            self.found[key] = self.target.get(key)
+
+    def _remove(self) -> None:
+        """The stores keep what they have in memory, or on a small disk."""
+        for key in self.target.read_keys():
+            self.target.delete(key)
+
+    # The programs
+
+    def _serve(self, placed_at: float) -> Played:
+        count = 2 if self.schedule.program is Program.PAIR else 1
+        running = Servers(self.directory, SETTINGS, count=count)
+        try:
+            path = self._create(running, placed_at)
+            for step in self.schedule.steps:
+                time.sleep(step.after_seconds)
+                self._act_on_servers(running, step, path)
+            self._end(running, path)
+            return self._played(running.database)
+        finally:
+            self.output = running.output
+            running.close()
+
+    def _create(self, running: Servers, placed_at: float) -> str:
+        body = {
+            "overwrite": self.schedule.overwrite,
+            "source": {
+                **self._side(self.world.ministack, 0, self.world.source),
+                "pathPrefix": prefix_of(self.schedule.target),
+            },
+            "target": self._side(self.world.stores[self.schedule.target], 1, self.target),
+        }
+        time.sleep(max(0.0, placed_at + FOUND_AGE_SECONDS - time.monotonic()))
+        return f"/{running.create(body)}"
+
+    def _side(self, server: S3Server, place: int, bucket: Bucket) -> dict[str, Any]:
+        secret = {
+            "accessKeyId": server.access_key_id,
+            "secretAccessKey": server.secret_access_key,
+        }
+        return {
+            "vendor": "s3",
+            "endpoint": self._before[place].endpoint,
+            "region": server.region,
+            "bucket": bucket.name,
+            "secret": secret,
+        }
+
+    def _act_on_servers(self, running: Servers, step: Step, path: str) -> None:
+        process = running.processes[step.place % len(running.processes)]
+        if step.act in schedules.FAULTS:
+            self._misbehave(step)
+        elif step.act is Act.PAUSE:
+            if not running.command(f"{path}/pause"):
+                return
+            time.sleep(step.after_seconds / 2)
+            assert running.command(f"{path}/resume")
+        elif step.act is Act.KILL_WORKER:
+            if not any(one.kill_worker(step.place) for one in running.processes):
+                return
+        elif step.act is Act.KILL_ALL:
+            for one in list(running.processes):
+                one.kill_all()
+                running.restart(one)
+        else:
+            process.kill() if step.act is Act.KILL_SERVER else process.stop()
+            running.restart(process)
+        self.acts[step.act] += 1
+
+    def _end(self, running: Servers, path: str) -> None:
+        """Bring the job to its end, and the servers to theirs."""
+        ending = self.schedule.ending
+        if ending is Ending.COMPLETED:
+            self._wait_for_completion(running, path)
+        else:
+            self._abort(running, path)
+            wait_until(lambda: _is_swept(running.database), "the target to be swept")
+        running.stop()
+
+    def _wait_for_completion(self, running: Servers, path: str) -> None:
+        def completed() -> bool:
+            status = running.get(f"{path}/progress")["status"]
+            assert status in ("running", "completed"), running.get(f"{path}/logs")
+            return bool(status == "completed")
+
+        wait_until(completed, "the job to complete")
+
+    def _abort(self, running: Servers, path: str) -> None:
+        killed_first = self.schedule.ending is not Ending.ABORTED_KILLED
+        killed_last = self.schedule.ending is not Ending.KILLED_ABORTED
+        if killed_first:
+            self._kill_everything(running)
+        if not running.command(f"{path}/abort"):
+            return
+        if self.schedule.ending is Ending.ABORTED_DELETED:
+            running.delete(path)
+        if killed_last:
+            self._kill_everything(running)
+
+    def _kill_everything(self, running: Servers) -> None:
+        for process in list(running.processes):
+            process.kill_all()
+            running.restart(process)
+        self.acts[Act.KILL_ALL] += 1
+
+    def _copy(self, placed_at: float) -> Played:
+        behind = (
+            replace(self.world.ministack, endpoint=self._before[0].endpoint),
+            replace(self.world.stores[self.schedule.target], endpoint=self._before[1].endpoint),
+        )
+        env = {**program.both_sides(*behind, self.directory), **SETTINGS}
+        more = () if self.schedule.overwrite else ("--no-overwrite",)
+        sides = (
+            f"s3://{self.world.source.name}/{prefix_of(self.schedule.target)}",
+            f"s3://{self.target.name}",
+        )
+        time.sleep(max(0.0, placed_at + FOUND_AGE_SECONDS - time.monotonic()))
+        running = Copies(self.directory, env, *sides, *more)
+        try:
+            time.sleep(0.7)  # for the program to come up
+            for step in self.schedule.steps:
+                time.sleep(step.after_seconds)
+                self._act_on_copy(running, running.process, step)
+            running.finish()
+            return self._played(running.database)
+        finally:
+            self.output = running.output
+            running.close()
+
+    def _act_on_copy(self, running: Copies, process: Process, step: Step) -> None:
+        if step.act in schedules.FAULTS:
+            self._misbehave(step)
+        elif step.act is Act.KILL_WORKER:
+            if not process.kill_worker(step.place):
+                return
+        elif process.code is not None:
+            return  # it was faster
+        else:
+            {Act.KILL_SERVER: process.kill, Act.KILL_ALL: process.kill_all, Act.STOP: process.stop}[
+                step.act
+            ]()
+            running.restart()
+        self.acts[step.act] += 1
+
+    # The faults
+
+    def _misbehave(self, step: Step) -> None:
+        proxy = self._before[0 if step.at_source else 1]
+        fault, match = {
+            Act.SLOW_DOWN: (faults.status(503, "SlowDown"), ""),
+            Act.RESET: (faults.reset_before, ""),
+            Act.LOSE_ANSWER: (faults.lost_answer, ""),
+            Act.TRUNCATE: (faults.truncated(500), GET_OBJECT),
+            Act.DELAY: (faults.delayed(0.2), ""),
+        }[step.act]
+        proxy.add(fault, match, times=step.times, first=True)
+
+    # What is left
+
+    def _played(self, database: Path) -> Played:
+        """Read the first job there: the one that was disturbed."""
+        names = [field.name for field in dataclasses.fields(Counts)]
+        query = f"SELECT status, {', '.join(names)} FROM jobs ORDER BY number LIMIT 1"  # noqa: S608
+        with closing(sqlite3.connect(database)) as connection:
+            row = connection.execute(query).fetchone()
+        status, *counts = row or ("deleted", *(0 for _ in names))
+        return Played(status, Counts(**dict(zip(names, counts, strict=True))), self.acts)
+
+    def _check(self, played: Played) -> None:
+        assert self.target.uploads() == [], "uploads are left behind"
+        counts = played.counts
+        assert counts.objects == counts.transferred + counts.skipped + counts.failed
+        assert counts.failed == 0, counts
+        at_target = self.target.read_all()
+        for key, stored in self.found.items():
+            assert at_target[key] == stored, f"{key} was not to be touched"
+        for key, stored in at_target.items():
+            if key not in self.found:
+                assert_equal(key, self.expected[key], stored)
+        aborted = self.schedule.ending is not Ending.COMPLETED and played.status != "completed"
+        if aborted:
+            assert played.status in ("aborted", "deleted")
+            assert counts.transferred <= len(at_target) - len(self.found)
+            assert counts.skipped <= len(self.found)
+            return
+        assert played.status == "completed"
+        assert at_target.keys() == self.expected.keys()
+        moved = self.expected.keys() - self.found.keys()
+        assert (counts.transferred, counts.skipped) == (len(moved), len(self.found)), counts
+        assert counts.transferred_bytes == sum(len(self.expected[key].body) for key in moved)
+
+
+def _is_swept(database: Path) -> bool:
+    """Also when the job is gone, or was completed before it could be aborted."""
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        query = (
+            "SELECT count(*) FROM jobs WHERE sweeps_failed IS NOT NULL OR deleted_at IS NOT NULL"
+        )
+        (left,) = connection.execute(query).fetchone()
+    return left == 0
+
+
+def undisturbed(schedule: Schedule) -> Schedule:
+    """The reference: the same job to which nothing happens."""
+    return replace(schedule, program=Program.SERVE, steps=(), ending=Ending.COMPLETED)
+
+
+def play(world: World, schedule: Schedule, directory: Path) -> Played:
+    """Play one schedule; a failure says how to repeat it, and what the programs said."""
+    this = Play(world, schedule, directory)
+    try:
+        return this.run()
+    except BaseException as error:
+        again = f'make chaos ARGS="--schedules 1 --seed {schedule.seed}"'
+        error.add_note(f"{this.output[-6000:]}\nseed {schedule.seed}: {schedule}\nagain: {again}")
+        raise

@@ -1,0 +1,118 @@
+"""What happens to a job while it runs, and when: drawn from a seed, so that it can be repeated.
+
+The schedule is repeated to the last step; what each step hits depends on the machine.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Program(StrEnum):
+    """What runs the job."""
+
+    SERVE = "serve"
+    PAIR = "pair"
+    """Two servers on one data folder: one drives, the other stands by."""
+    COPY = "copy"
+
+
+class Target(StrEnum):
+    """Where it copies to."""
+
+    MINISTACK = "ministack"
+    SEAWEEDFS = "seaweedfs"
+
+
+class Act(StrEnum):
+    """One thing that happens. Whatever was ended is started again at once."""
+
+    KILL_WORKER = "kill worker"
+    KILL_SERVER = "kill server"
+    KILL_ALL = "kill server and workers"
+    STOP = "stop"
+    PAUSE = "pause, then resume"
+    SLOW_DOWN = "503 SlowDown"
+    RESET = "reset"
+    LOSE_ANSWER = "lose answer"
+    TRUNCATE = "truncate"
+    DELAY = "delay"
+
+
+class Ending(StrEnum):
+    """How the job ends."""
+
+    COMPLETED = "completed"
+    KILLED_ABORTED = "killed, then aborted"
+    ABORTED_KILLED = "aborted, then killed"
+    ABORTED_DELETED = "killed, aborted, deleted, then killed"
+
+
+KILLS = (Act.KILL_WORKER, Act.KILL_SERVER, Act.KILL_ALL)
+ENDS = (*KILLS, Act.STOP)
+FAULTS = (Act.SLOW_DOWN, Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE, Act.DELAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens so long after the step before."""
+
+    after_seconds: float
+    act: Act
+    times: int
+    """How many requests a fault meets."""
+    at_source: bool
+    """Which side a fault is on."""
+    place: int
+    """Which of several processes, if there are several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The life of one job."""
+
+    seed: int
+    program: Program
+    target: Target
+    overwrite: bool
+    steps: tuple[Step, ...]
+    ending: Ending
+
+    def __str__(self) -> str:
+        steps = ", ".join(f"{step.after_seconds:.2f} s {step.act}" for step in self.steps)
+        kept = "" if self.overwrite else ", nothing overwritten"
+        return f"{self.program} to {self.target}{kept}: {steps}; {self.ending}"
+
+
+def drawn(seed: int) -> Schedule:
+    """Return the schedule of a seed."""
+    chance = random.Random(f"schedule {seed}")  # noqa: S311 - to be repeatable
+    program = chance.choice((Program.SERVE, Program.SERVE, Program.PAIR, Program.COPY))
+    ending = Ending.COMPLETED
+    if program is not Program.COPY and chance.random() < 0.4:
+        ending = chance.choice(tuple(Ending)[1:])
+    acts = [*ENDS, *FAULTS] if program is Program.COPY else [*ENDS, Act.PAUSE, *FAULTS]
+    steps = [_step(chance, acts) for _ in range(chance.randint(2, 5))]
+    # At least one kill each, while there is still something to be lost.
+    steps.insert(chance.randint(0, 1), _step(chance, KILLS))
+    return Schedule(
+        seed=seed,
+        program=program,
+        target=chance.choice((Target.MINISTACK, Target.MINISTACK, Target.SEAWEEDFS)),
+        overwrite=chance.random() < 0.4,
+        steps=tuple(steps),
+        ending=ending,
+    )
+
+
+def _step(chance: random.Random, acts: Sequence[Act]) -> Step:
+    return Step(
+        after_seconds=chance.uniform(0.02, 0.6),
+        act=chance.choice(acts),
+        times=chance.randint(1, 3),
+        at_source=chance.random() < 0.5,
+        place=chance.randint(0, 7),
+    )
