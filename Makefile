@@ -9,7 +9,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test chaos check format bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare the
 
 test: $(STAMP) ## run every test
 	@$(BIN)/python -m pytest
+
+chaos: $(STAMP) ## 200 schedules of kills and faults; ARGS="--schedules 500 --seed 1"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

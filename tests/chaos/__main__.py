@@ -6,7 +6,9 @@ A failure is printed with its seed and the command that plays the same schedule 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -15,11 +17,12 @@ import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from slurper.demo import servers
 from tests.chaos import kills, schedules
 from tests.chaos.kills import World
-from tests.chaos.schedules import Act
+from tests.chaos.schedules import Act, Target
 
 
 class Run:
@@ -28,39 +31,56 @@ class Run:
     def __init__(self, world: World, scratch: Path) -> None:
         self._world = world
         self._scratch = scratch
-        self._printing = threading.Lock()
+        self._counting = threading.Lock()
         self.played = 0
         self.failed: list[int] = []
         self.acts: Counter[Act] = Counter()
+        self.endings: Counter[str] = Counter()
+
+    def play_references(self) -> None:
+        """Play what the schedules are compared with. Raises what went wrong."""
+        for target, overwrite in itertools.product(Target, (True, False)):
+            reference = schedules.undisturbed(target, overwrite=overwrite)
+            kills.play(self._world, reference, self._directory())
 
     def play(self, seed: int) -> None:
         """Play the schedule of a seed, and print how it went."""
         schedule = schedules.drawn(seed)
-        directory = Path(tempfile.mkdtemp(prefix=f"{seed}-", dir=self._scratch))
         begun = time.monotonic()
         try:
-            played = kills.play(self._world, schedule, directory)
+            played = kills.play(self._world, schedule, self._directory())
         except Exception:
-            with self._printing:
+            with self._counting:
                 self.failed.append(seed)
-                sys.stdout.write(f"FAILED seed {seed}\n{traceback.format_exc()}\n")
-                sys.stdout.flush()
+                self._say(f"FAILED seed {seed}\n{traceback.format_exc()}")
         else:
-            with self._printing:
+            with self._counting:
                 self.played += 1
+                self.endings[played.status] += 1
                 self.acts += played.acts
                 seconds = time.monotonic() - begun
-                sys.stdout.write(f"seed {seed}: {played.status} in {seconds:.1f} s; {schedule}\n")
-                sys.stdout.flush()
+                self._say(f"seed {seed}: {played.status} in {seconds:.1f} s; {schedule}")
+
+    def _directory(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._scratch))
+
+    def _say(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def summary(self) -> str:
         """What has been seen."""
-        acts = ", ".join(f"{count} x {act}" for act, count in self.acts.most_common())
+        acts = _listed(self.acts)
         kills_seen = sum(self.acts[act] for act in schedules.KILLS)
         return (
-            f"{self.played} schedules passed, {len(self.failed)} failed {self.failed or ''}\n"
+            f"{self.played} schedules passed ({_listed(self.endings)}),"
+            f" {len(self.failed)} failed {self.failed or ''}\n"
             f"{kills_seen} kills; {acts}"
         )
+
+
+def _listed(counter: Counter[Any]) -> str:
+    return ", ".join(f"{count} x {thing}" for thing, count in counter.most_common())
 
 
 def main() -> int:
@@ -70,6 +90,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the first, the others follow (random)")
     parser.add_argument("--side-by-side", type=int, default=2, help="how many at once (2)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are stopped
     first = random.randrange(10**6) if arguments.seed is None else arguments.seed  # noqa: S311
     with tempfile.TemporaryDirectory(prefix="slurper-chaos-") as folder:
         scratch = Path(folder)
@@ -80,8 +101,12 @@ def main() -> int:
             servers.seaweedfs(scratch / "seaweedfs") as seaweedfs,
         ):
             run = Run(kills.build(ministack, seaweedfs), scratch)
-            with ThreadPoolExecutor(arguments.side_by_side) as pool:
+            run.play_references()
+            pool = ThreadPoolExecutor(arguments.side_by_side)
+            try:
                 list(pool.map(run.play, range(first, first + arguments.schedules)))
+            finally:
+                pool.shutdown(cancel_futures=True)
     sys.stdout.write(f"{run.summary()}\n")
     return 1 if run.failed else 0
 

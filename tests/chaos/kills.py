@@ -53,8 +53,8 @@ SETTINGS = {
 }
 """Many commits in a short life; attempts enough to outlast every fault of a schedule."""
 
-GET_OBJECT = "^GET /[^/]*/[^?]"
-PUT_OBJECT = "^PUT /[^/]*/[^?]* "
+GET_OBJECT = "^GET /[^/?]*/[^?]"
+PUT_OBJECT = "^PUT /[^/?]*/[^?]* "
 PUT_PART = r"^PUT /[^?]*\?partNumber"
 
 
@@ -196,29 +196,17 @@ class Play:
             running.close()
 
     def _create(self, running: Servers, placed_at: float) -> str:
+        store = self.world.stores[self.schedule.target]
         body = {
             "overwrite": self.schedule.overwrite,
             "source": {
-                **self._side(self.world.ministack, 0, self.world.source),
+                **side(self.world.ministack, self._before[0], self.world.source),
                 "pathPrefix": prefix_of(self.schedule.target),
             },
-            "target": self._side(self.world.stores[self.schedule.target], 1, self.target),
+            "target": side(store, self._before[1], self.target),
         }
         time.sleep(max(0.0, placed_at + FOUND_AGE_SECONDS - time.monotonic()))
         return f"/{running.create(body)}"
-
-    def _side(self, server: S3Server, place: int, bucket: Bucket) -> dict[str, Any]:
-        secret = {
-            "accessKeyId": server.access_key_id,
-            "secretAccessKey": server.secret_access_key,
-        }
-        return {
-            "vendor": "s3",
-            "endpoint": self._before[place].endpoint,
-            "region": server.region,
-            "bucket": bucket.name,
-            "secret": secret,
-        }
 
     def _act_on_servers(self, running: Servers, step: Step, path: str) -> None:
         process = running.processes[step.place % len(running.processes)]
@@ -248,7 +236,7 @@ class Play:
             self._wait_for_completion(running, path)
         else:
             self._abort(running, path)
-            wait_until(lambda: _is_swept(running.database), "the target to be swept")
+            wait_until(lambda: is_swept(running.database), "the target to be swept")
         running.stop()
 
     def _wait_for_completion(self, running: Servers, path: str) -> None:
@@ -364,19 +352,27 @@ class Play:
         assert counts.transferred_bytes == sum(len(self.expected[key].body) for key in moved)
 
 
-def _is_swept(database: Path) -> bool:
+def side(server: S3Server, proxy: FaultProxy, bucket: Bucket) -> dict[str, Any]:
+    """One side of a job, behind a proxy, as the API wants it described."""
+    return {
+        "vendor": "s3",
+        "endpoint": proxy.endpoint,
+        "region": server.region,
+        "bucket": bucket.name,
+        "secret": {
+            "accessKeyId": server.access_key_id,
+            "secretAccessKey": server.secret_access_key,
+        },
+    }
+
+
+def is_swept(database: Path) -> bool:
     """Also when the job is gone, or was completed before it could be aborted."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         query = (
             "SELECT count(*) FROM jobs WHERE sweeps_failed IS NOT NULL OR deleted_at IS NOT NULL"
         )
-        (left,) = connection.execute(query).fetchone()
-    return left == 0
-
-
-def undisturbed(schedule: Schedule) -> Schedule:
-    """The reference: the same job to which nothing happens."""
-    return replace(schedule, program=Program.SERVE, steps=(), ending=Ending.COMPLETED)
+        return bool(connection.execute(query).fetchone() == (0,))
 
 
 def play(world: World, schedule: Schedule, directory: Path) -> Played:

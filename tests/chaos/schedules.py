@@ -83,8 +83,21 @@ class Schedule:
 
     def __str__(self) -> str:
         steps = ", ".join(f"{step.after_seconds:.2f} s {step.act}" for step in self.steps)
+        steps = steps or "undisturbed"
         kept = "" if self.overwrite else ", nothing overwritten"
         return f"{self.program} to {self.target}{kept}: {steps}; {self.ending}"
+
+
+def undisturbed(target: Target, *, overwrite: bool) -> Schedule:
+    """The same job when nothing happens to it: what the others have to come to."""
+    return Schedule(
+        seed=0,
+        program=Program.SERVE,
+        target=target,
+        overwrite=overwrite,
+        steps=(),
+        ending=Ending.COMPLETED,
+    )
 
 
 def drawn(seed: int) -> Schedule:

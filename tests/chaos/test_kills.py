@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from slurper.demo.servers import S3Server
-from tests.chaos import kills, schedules
-from tests.chaos.kills import World
+from tests.chaos import faults, kills, schedules
+from tests.chaos.kills import PUT_PART, SETTINGS, World
+from tests.chaos.processes import Servers
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.schedules import Ending, Program, Target
+from tests.chaos.stage import Bucket
+from tests.e2e.program import wait_until
 
-SEEDS = (1, 2, 3, 4, 5, 6)
+SEEDS = (2, 9, 10, 12, 14)
+"""Of each program, to each store, with and without overwriting, completed, aborted and deleted."""
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +31,93 @@ def world(ministack: S3Server, seaweedfs: S3Server) -> World:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_job_outlives_its_schedule(world: World, seed: int, tmp_path: Path) -> None:
     kills.play(world, schedules.drawn(seed), tmp_path)
+
+
+def test_the_seeds_differ_in_what_matters() -> None:
+    drawn = [schedules.drawn(seed) for seed in SEEDS]
+    assert {schedule.program for schedule in drawn} == set(Program)
+    assert {schedule.target for schedule in drawn} == set(Target)
+    assert {schedule.overwrite for schedule in drawn} == {True, False}
+    assert {schedule.ending for schedule in drawn} >= {Ending.COMPLETED, Ending.ABORTED_DELETED}
+
+
+def test_a_schedule_is_repeated_by_its_seed() -> None:
+    assert [schedules.drawn(seed) for seed in range(50)] == [
+        schedules.drawn(seed) for seed in range(50)
+    ]
+    assert len({schedules.drawn(seed) for seed in range(50)}) == 50
+
+
+def test_nothing_happens_to_the_reference(world: World, tmp_path: Path) -> None:
+    reference = schedules.undisturbed(Target.MINISTACK, overwrite=False)
+    kills.play(world, reference, tmp_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A job whose worker has a multipart upload under way."""
+
+    servers: Servers
+    path: str
+    target: Bucket
+
+    def kill(self) -> None:
+        """Kill -9 everything at once."""
+        (process,) = self.servers.processes
+        process.kill_all()
+        assert self.target.uploads(), "or this shows nothing"
+
+    def start(self) -> None:
+        """Start another server."""
+        self.servers.restart(self.servers.processes[0])
+
+
+@contextmanager
+def half_done(world: World, directory: Path) -> Iterator[Half]:
+    target = world.new_target(Target.MINISTACK)
+    with contextlib.ExitStack() as stack:
+        proxies = [FaultProxy(world.ministack.endpoint).running() for _ in range(2)]
+        before_source, before_target = (stack.enter_context(proxy) for proxy in proxies)
+        before_target.add(faults.delayed(1.0), PUT_PART)
+        servers = Servers(directory, SETTINGS, count=1)
+        stack.callback(servers.close)
+        job_id = servers.create(
+            {
+                "source": kills.side(world.ministack, before_source, world.source),
+                "target": kills.side(world.ministack, before_target, target),
+            }
+        )
+        wait_until(lambda: bool(target.uploads()), "an upload to begin")
+        yield Half(servers, f"/{job_id}", target)
+
+
+def is_clean(half: Half) -> bool:
+    """Whether the job is swept, and nothing is left."""
+    return kills.is_swept(half.servers.database) and half.target.uploads() == []
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_nothing_replays_an_aborted_job_but_its_uploads_are_removed(
+    world: World, tmp_path: Path, *, deleted: bool
+) -> None:
+    with half_done(world, tmp_path) as half:
+        half.servers.command(f"{half.path}/abort")
+        if deleted:
+            half.servers.delete(half.path)
+        half.kill()
+        half.start()
+        wait_until(lambda: is_clean(half), "the target to be swept")
+        half.servers.stop()
+
+
+def test_a_server_killed_before_the_sweep_leaves_it_to_the_next(
+    world: World, tmp_path: Path
+) -> None:
+    with half_done(world, tmp_path) as half:
+        half.kill()
+        half.start()
+        assert half.servers.command(f"{half.path}/abort")
+        half.servers.processes[0].kill_all()
+        half.start()
+        wait_until(lambda: is_clean(half), "the target to be swept")
+        half.servers.stop()
