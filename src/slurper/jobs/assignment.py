@@ -95,7 +95,9 @@ def make_sweep(
 ) -> RangeTask:
     """Return the task that cleans up after work on a range of an aborted job.
 
-    That work had ended by `until`. `keys` are as for `make_task`: no task has begun others.
+    That work had ended by `until`. `keys` are as for `make_task`: no task has begun others. Where
+    the source was listed, the range is swept from its start: nobody works on what is settled
+    either, and a source that lists folder by folder has its cursor behind keys that are not.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -110,7 +112,8 @@ def make_sweep(
         uncounted=True,
         failures=0,
     )
-    return replace(task, swept_until=until)
+    from_its_start = KeyRange(None, task.slice.end_at)
+    return replace(task, swept_until=until, slice=from_its_start if keys is None else task.slice)
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
