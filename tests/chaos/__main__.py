@@ -35,6 +35,7 @@ class Run:
         self.played = 0
         self.failed: list[int] = []
         self.acts: Counter[Act] = Counter()
+        self.uploads_hit = 0
         self.endings: Counter[str] = Counter()
 
     def play_references(self) -> None:
@@ -58,6 +59,7 @@ class Run:
                 self.played += 1
                 self.endings[played.status] += 1
                 self.acts += played.acts
+                self.uploads_hit += played.uploads_hit
                 seconds = time.monotonic() - begun
                 self._say(f"seed {seed}: {played.status} in {seconds:.1f} s; {schedule}")
 
@@ -75,7 +77,7 @@ class Run:
         return (
             f"{self.played} schedules passed ({_listed(self.endings)}),"
             f" {len(self.failed)} failed {self.failed or ''}\n"
-            f"{kills_seen} kills; {acts}"
+            f"{kills_seen} kills, {self.uploads_hit} of them or of aborts in an upload; {acts}"
         )
 
 

@@ -120,6 +120,8 @@ class Played:
     counts: Counts
     acts: Counter[Act]
     """What really happened: a step finds nothing to kill when the job is over."""
+    uploads_hit: int
+    """Kills and aborts that met a multipart upload under way."""
 
 
 class Play:
@@ -133,6 +135,7 @@ class Play:
         self.expected = world.to_copy(schedule.target)
         self.found: dict[str, Stored] = {}
         self.acts: Counter[Act] = Counter()
+        self.uploads_hit = 0
         self.output = ""
 
     def run(self) -> Played:
@@ -164,7 +167,7 @@ class Play:
 
     def _slow_down(self, _before_source: FaultProxy, before_target: FaultProxy) -> None:
         """Let the job last long enough for something to happen to it."""
-        before_target.add(faults.delayed(0.15), PUT_PART)
+        before_target.add(faults.delayed(0.25), PUT_PART)
         before_target.add(faults.delayed(0.05), PUT_OBJECT)
 
     def _place_found(self) -> None:
@@ -202,6 +205,7 @@ class Play:
             "source": {
                 **side(self.world.ministack, self._before[0], self.world.source),
                 "pathPrefix": prefix_of(self.schedule.target),
+                "keys": list(self.expected) if self.schedule.named else None,
             },
             "target": side(store, self._before[1], self.target),
         }
@@ -210,6 +214,7 @@ class Play:
 
     def _act_on_servers(self, running: Servers, step: Step, path: str) -> None:
         process = running.processes[step.place % len(running.processes)]
+        self._await_upload(step)
         if step.act in schedules.FAULTS:
             self._misbehave(step)
         elif step.act is Act.PAUSE:
@@ -250,6 +255,7 @@ class Play:
     def _abort(self, running: Servers, path: str) -> None:
         killed_first = self.schedule.ending is not Ending.ABORTED_KILLED
         killed_last = self.schedule.ending is not Ending.KILLED_ABORTED
+        self._await_an_upload()
         if killed_first:
             self._kill_everything(running)
         if not running.command(f"{path}/abort"):
@@ -290,6 +296,7 @@ class Play:
             running.close()
 
     def _act_on_copy(self, running: Copies, process: Process, step: Step) -> None:
+        self._await_upload(step)
         if step.act in schedules.FAULTS:
             self._misbehave(step)
         elif step.act is Act.KILL_WORKER:
@@ -305,6 +312,19 @@ class Play:
         self.acts[step.act] += 1
 
     # The faults
+
+    def _await_upload(self, step: Step) -> None:
+        if step.act in schedules.KILLS and step.in_upload:
+            self._await_an_upload()
+
+    def _await_an_upload(self) -> None:
+        """Wait until there is something to be left behind, but not for long: it may be too late."""
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            if self.target.uploads():
+                self.uploads_hit += 1
+                return
+            time.sleep(0.01)
 
     def _misbehave(self, step: Step) -> None:
         proxy = self._before[0 if step.at_source else 1]
@@ -326,7 +346,9 @@ class Play:
         with closing(sqlite3.connect(database)) as connection:
             row = connection.execute(query).fetchone()
         status, *counts = row or ("deleted", *(0 for _ in names))
-        return Played(status, Counts(**dict(zip(names, counts, strict=True))), self.acts)
+        return Played(
+            status, Counts(**dict(zip(names, counts, strict=True))), self.acts, self.uploads_hit
+        )
 
     def _check(self, played: Played) -> None:
         assert self.target.uploads() == [], "uploads are left behind"

@@ -66,6 +66,8 @@ class Step:
     """How many requests a fault meets."""
     at_source: bool
     """Which side a fault is on."""
+    in_upload: bool
+    """A kill waits a little for a multipart upload to be under way."""
     place: int
     """Which of several processes, if there are several."""
 
@@ -80,12 +82,15 @@ class Schedule:
     overwrite: bool
     steps: tuple[Step, ...]
     ending: Ending
+    named: bool = False
+    """The job names its keys, one by one."""
 
     def __str__(self) -> str:
         steps = ", ".join(f"{step.after_seconds:.2f} s {step.act}" for step in self.steps)
         steps = steps or "undisturbed"
         kept = "" if self.overwrite else ", nothing overwritten"
-        return f"{self.program} to {self.target}{kept}: {steps}; {self.ending}"
+        named = ", keys named" if self.named else ""
+        return f"{self.program} to {self.target}{kept}{named}: {steps}; {self.ending}"
 
 
 def undisturbed(target: Target, *, overwrite: bool) -> Schedule:
@@ -118,6 +123,7 @@ def drawn(seed: int) -> Schedule:
         overwrite=chance.random() < 0.4,
         steps=tuple(steps),
         ending=ending,
+        named=chance.random() < 0.25 and program is not Program.COPY,
     )
 
 
@@ -127,5 +133,6 @@ def _step(chance: random.Random, acts: Sequence[Act]) -> Step:
         act=chance.choice(acts),
         times=chance.randint(1, 3),
         at_source=chance.random() < 0.5,
+        in_upload=chance.random() < 0.5,
         place=chance.randint(0, 7),
     )
