@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slurper.demo import servers
+from slurper.demo.servers import S3Server
 from tests.chaos import kills, schedules
 from tests.chaos.kills import World
 from tests.chaos.schedules import Act, Target
@@ -102,7 +103,7 @@ def main() -> int:
             servers.ministack(scratch / "ministack") as ministack,
             servers.seaweedfs(scratch / "seaweedfs") as seaweedfs,
         ):
-            run = Run(kills.build(ministack, seaweedfs), scratch)
+            run = Run(kills.build(ministack, seaweedfs, S3Server.client), scratch)
             run.play_references()
             pool = ThreadPoolExecutor(arguments.side_by_side)
             try:

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,18 @@ PLAIN, ODD = "plain/", "odd/"
 SMALL = 30
 BIG = ("plain/00-big", "plain/15-big+&é.bin", "plain/28-big")
 """Objects of two parts each: at the beginning, in the middle and near the end."""
-ODD_KEYS = ("a//b", "/lead", "dir", "dir/", "a/../b", "a/./b", "%41+ &?#=", "\x01\x1f", "ü", "ü")
+ODD_KEYS = (
+    "a//b",
+    "/lead",
+    "dir",
+    "dir/",
+    "a/../b",
+    "a/./b",
+    "%41+ &?#=",
+    "\x01\x1f",
+    "\xfc",
+    "u\u0308",
+)
 
 FOUND = {f"plain/{number:02}": number % 3 for number in range(2, SMALL, 4)}
 """What is at the target already when nothing may be overwritten: the same, or other bytes of the
@@ -85,9 +96,9 @@ def prefix_of(target: Target) -> str:
     return PLAIN if target is Target.SEAWEEDFS else ""
 
 
-def build(ministack: S3Server, seaweedfs: S3Server) -> World:
-    """Fill the source."""
-    clients = {Target.MINISTACK: ministack.client(), Target.SEAWEEDFS: seaweedfs.client()}
+def build(ministack: S3Server, seaweedfs: S3Server, boto: Callable[[S3Server], S3Client]) -> World:
+    """Fill the source; `boto` makes clients that somebody else closes."""
+    clients = {Target.MINISTACK: boto(ministack), Target.SEAWEEDFS: boto(seaweedfs)}
     source = Bucket(clients[Target.MINISTACK], f"test-{token_hex(8)}")
     source.client.create_bucket(Bucket=source.name)
     chance = random.Random(1)  # noqa: S311 - repeatable bytes
@@ -145,7 +156,7 @@ class Play:
         placed_at = time.monotonic()
         try:
             with self._proxies() as (before_source, before_target):
-                self._slow_down(before_source, before_target)
+                _slow_down(before_target)
                 self._before = (before_source, before_target)
                 copies = self.schedule.program is Program.COPY
                 played = self._copy(placed_at) if copies else self._serve(placed_at)
@@ -164,11 +175,6 @@ class Play:
             FaultProxy(target.endpoint, seed=2 * seed + 1).running() as before_target,
         ):
             yield before_source, before_target
-
-    def _slow_down(self, _before_source: FaultProxy, before_target: FaultProxy) -> None:
-        """Let the job last long enough for something to happen to it."""
-        before_target.add(faults.delayed(0.25), PUT_PART)
-        before_target.add(faults.delayed(0.05), PUT_OBJECT)
 
     def _place_found(self) -> None:
         for key, kind in FOUND.items():
@@ -226,9 +232,7 @@ class Play:
             if not any(one.kill_worker(step.place) for one in running.processes):
                 return
         elif step.act is Act.KILL_ALL:
-            for one in list(running.processes):
-                one.kill_all()
-                running.restart(one)
+            _kill_everything(running)
         else:
             process.kill() if step.act is Act.KILL_SERVER else process.stop()
             running.restart(process)
@@ -257,18 +261,16 @@ class Play:
         killed_last = self.schedule.ending is not Ending.KILLED_ABORTED
         self._await_an_upload()
         if killed_first:
-            self._kill_everything(running)
+            self._count_and_kill_everything(running)
         if not running.command(f"{path}/abort"):
             return
         if self.schedule.ending is Ending.ABORTED_DELETED:
             running.delete(path)
         if killed_last:
-            self._kill_everything(running)
+            self._count_and_kill_everything(running)
 
-    def _kill_everything(self, running: Servers) -> None:
-        for process in list(running.processes):
-            process.kill_all()
-            running.restart(process)
+    def _count_and_kill_everything(self, running: Servers) -> None:
+        _kill_everything(running)
         self.acts[Act.KILL_ALL] += 1
 
     def _copy(self, placed_at: float) -> Played:
@@ -372,6 +374,20 @@ class Play:
         moved = self.expected.keys() - self.found.keys()
         assert (counts.transferred, counts.skipped) == (len(moved), len(self.found)), counts
         assert counts.transferred_bytes == sum(len(self.expected[key].body) for key in moved)
+
+
+def _kill_everything(running: Servers) -> None:
+    processes = list(running.processes)
+    for process in processes:
+        process.kill_all()
+    for process in processes:
+        running.restart(process)
+
+
+def _slow_down(before_target: FaultProxy) -> None:
+    """Let the job last long enough for something to happen to it."""
+    before_target.add(faults.delayed(0.25), PUT_PART)
+    before_target.add(faults.delayed(0.05), PUT_OBJECT)
 
 
 def side(server: S3Server, proxy: FaultProxy, bucket: Bucket) -> dict[str, Any]:

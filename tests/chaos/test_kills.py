@@ -12,6 +12,7 @@ import pytest
 
 from slurper.demo.servers import S3Server
 from tests.chaos import faults, kills, schedules
+from tests.chaos.conftest import Boto
 from tests.chaos.kills import PUT_PART, SETTINGS, World
 from tests.chaos.processes import Servers
 from tests.chaos.proxy import FaultProxy
@@ -24,8 +25,8 @@ SEEDS = (8, 10, 14, 42)
 
 
 @pytest.fixture(scope="module")
-def world(ministack: S3Server, seaweedfs: S3Server) -> World:
-    return kills.build(ministack, seaweedfs)
+def world(ministack: S3Server, seaweedfs: S3Server, boto: Boto) -> World:
+    return kills.build(ministack, seaweedfs, boto)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
