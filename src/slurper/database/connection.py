@@ -201,7 +201,7 @@ def _create_engine(url: URL) -> AsyncEngine:
         engine = create_async_engine(url, pool_pre_ping=True)
     except ImportError as error:
         raise errors.ConfigurationError(
-            "SLURPER_DATABASE_URL names PostgreSQL, which needs the Python package asyncpg"
+            "SLURPER_DATABASE_URL names PostgreSQL, which needs the extra slurper[postgres]"
         ) from error
     event.listen(engine.sync_engine, "connect", _set_up_postgresql)
     return engine

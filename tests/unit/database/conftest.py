@@ -1,80 +1,40 @@
-"""One store suite, on SQLite and, where its server and driver are installed, on PostgreSQL."""
+"""One store suite, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.unit.database import postgres_server
+from tests.unit.database.postgres_server import PostgresServer
 from tests.unit.database.values import Store
 
 _numbers = count()
 
 
-def _postgres_binaries() -> Path | None:
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    found = str(installed[-1]) if installed else shutil.which("pg_ctl")
-    return Path(found).parent if found else None
-
-
-def _wait_until_ready(binaries: Path, folder: Path, process: subprocess.Popen[bytes]) -> None:
-    question = [str(binaries / "pg_isready"), "-q", "-h", str(folder)]
-    while subprocess.run(question, check=False).returncode != 0:
-        assert process.poll() is None, (folder / "log").read_text()
-        time.sleep(0.05)
-
-
-_HAS_POSTGRES = bool(_postgres_binaries() and importlib.util.find_spec("asyncpg"))
-
-
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server of our own, on a socket in its own folder; gives that folder."""
-    binaries = _postgres_binaries()
-    assert binaries is not None
-    # Socket paths are short, and the server refuses to run as root.
-    folder = Path(tempfile.mkdtemp(prefix="slurper-pg-"))
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(folder, user)
-    server = binaries / "postgres"
-    options = ["-D", f"{folder}/data", "-k", str(folder), "-c", "listen_addresses=", "-F"]
-    try:
-        initdb = [str(binaries / "initdb"), "-D", f"{folder}/data", "-U", "slurper", "-E", "UTF8"]
-        subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([server, *options], user=user, cwd=folder, stderr=log)
-        try:
-            _wait_until_ready(binaries, folder, process)
-            yield str(folder)
-        finally:
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
-    finally:
-        shutil.rmtree(folder)
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server.running() as server:
+        yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if _HAS_POSTGRES else ["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+_NEEDS_POSTGRES = pytest.mark.skipif(
+    postgres_server.find_binaries() is None, reason=postgres_server.MISSING
+)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=_NEEDS_POSTGRES)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'slurper.db'}"
-    socket = request.getfixturevalue("postgres")
-    binaries = _postgres_binaries()
-    assert binaries is not None
-    name = f"slurper{next(_numbers)}"
-    command = [str(binaries / "createdb"), "-h", socket, "-U", "slurper", name]
-    subprocess.run(command, check=True)
-    return f"postgresql://slurper@/{name}?host={socket}"
+        yield f"sqlite:///{tmp_path / 'slurper.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database(f"slurper{next(_numbers)}") as url:
+        yield url
 
 
 @pytest.fixture
