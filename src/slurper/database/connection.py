@@ -23,7 +23,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, event, exc, make_url, text
@@ -87,7 +87,7 @@ class Database:
         self._writing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, database_url: str) -> Database:
+    async def open(cls, database_url: str) -> Self:
         """Connect, and bring the schema to the newest version.
 
         Raises:

@@ -1,8 +1,8 @@
 """The driver's side of the database: running jobs, what is left of them, and what was done.
 
 Every write in here checks the driver's lease in its own transaction, so a process that no longer
-drives, whether it knows or not, changes nothing. Each public method is exactly one transaction,
-`tidy` two.
+drives, whether it knows or not, changes nothing. So does the look for work, so that it begins none.
+Each public method is exactly one transaction, `tidy` two.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ class WorkStore:
         """Return every running job with its sealed credentials and open ranges, oldest first.
 
         A retry is left out until it has all its keys.
+
+        Raises:
+            LeaseLost: another process drives the jobs now. It takes jobs that are younger than its
+                lease for untouched, so nobody else may begin one of them.
         """
         running = (
             jobs.c.status == JobStatus.RUNNING.value,
@@ -84,6 +88,7 @@ class WorkStore:
             jobs.c.retry_position.is_(None),
         )
         async with self.database.read() as connection:
+            await leases.check(connection, self.lease)
             return [work for work in await _read_work(connection, *running) if work.ranges]
 
     @uninterrupted

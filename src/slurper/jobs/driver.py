@@ -153,6 +153,9 @@ class Driver:
             # In this order, so that no job is found to be both.
             unswept = await self._store.unswept()
             works = await self._store.running_jobs()
+        except errors.LeaseLost as error:
+            self._yield(error)
+            return
         except errors.DatabaseUnavailable as error:
             _log.error("running jobs cannot be read; tried again soon", error=str(error))
             return

@@ -65,6 +65,23 @@ async def test_an_idle_driver_notices_with_its_housekeeping(
         await running
 
 
+async def test_a_replaced_driver_begins_no_job_that_is_younger_than_its_successor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor takes such a job for untouched, and what it finds at the target for old."""
+    monkeypatch.setattr(driver_module, "POLL_SECONDS", 3600.0)
+    engine = ScriptedEngine(steps(1))
+    driver = bench.driver(engine)
+    running = asyncio.create_task(driver.run())
+    await asyncio.sleep(0.05)
+    await _replace(bench)
+    await bench.create()
+    driver.wake()
+    with pytest.raises(errors.LeaseLost):
+        await running
+    assert engine.tasks == []
+
+
 async def test_a_report_is_kept_while_the_database_is_away_and_the_lease_expires(
     bench: Bench,
 ) -> None:
