@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
@@ -18,6 +19,9 @@ from tests.tls_forwarder import TlsForwarder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _PRIVATE = ("AWS_", "CLOUDFLARE_", "SLURPER_", "GOOGLE_")
 
