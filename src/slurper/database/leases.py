@@ -16,17 +16,18 @@ An expired lease that nobody has taken is still its holder's: there is no other 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
+from slurper.database import clock
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.holders import Holder
-from slurper.database.schema import UtcDateTime, leases
+from slurper.database.schema import leases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class LeaseStore:
                 row.name,
                 token=lease.token,
                 holder=self._holder.encode(),
-                expires_at=await _now(connection) + timedelta(seconds=seconds),
+                expires_at=await clock.now(connection) + timedelta(seconds=seconds),
             )
             return lease
 
@@ -80,7 +81,7 @@ class LeaseStore:
         """
         async with self._database.write() as connection:
             await _check_for_update(connection, lease)
-            expires_at = await _now(connection) + timedelta(seconds=seconds)
+            expires_at = await clock.now(connection) + timedelta(seconds=seconds)
             await _change(connection, lease.name, expires_at=expires_at)
 
     @uninterrupted
@@ -135,19 +136,9 @@ async def _holder_of(
     if row is None or row.holder is None:
         return None
     holder = Holder.parse(row.holder)
-    is_over = row.expires_at <= await _now(connection) or holder.lives is False
+    is_over = row.expires_at <= await clock.now(connection) or holder.lives is False
     return None if is_over else holder
 
 
 async def _change(connection: AsyncConnection, name: str, **values: object) -> None:
     await connection.execute(update(leases).where(leases.c.name == name).values(values))
-
-
-async def _now(connection: AsyncConnection) -> datetime:
-    """The one clock of all processes on this database, at this moment."""
-    if connection.dialect.name != "postgresql":
-        return datetime.now(UTC)
-    # Not now(), which is when the transaction began, perhaps long before it got the lock.
-    clock = select(func.clock_timestamp(type_=UtcDateTime))
-    moment: datetime = (await connection.execute(clock)).scalar_one()
-    return moment

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
-from slurper.database import locked, piecemeal, rows
+from slurper.database import clock, locked, piecemeal, rows
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.jobs import lifecycle
@@ -59,6 +59,12 @@ class JobStore:
     async def close(self) -> None:
         """Close the database."""
         await self.database.close()
+
+    @uninterrupted
+    async def now(self) -> datetime:
+        """Return the time by the clock that all processes on this database share."""
+        async with self.database.read() as connection:
+            return await clock.now(connection)
 
     @uninterrupted
     async def create_job(

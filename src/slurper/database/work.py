@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
-from slurper.database import leases, locked, piecemeal, rows
+from slurper.database import clock, leases, locked, piecemeal, rows
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.leases import Lease
 from slurper.database.schema import encode_key, jobs, ranges
@@ -44,7 +44,8 @@ class JobWork:
     """A job and what is left of it."""
 
     job: Job
-    """Without its explicit keys: `spec.keys` is empty, and `keys_within` reads the next ones."""
+    """Without its explicit keys: `spec.keys` is empty, and `keys_within` reads the next ones.
+    `created_at` is told by this process's clock, not by the database's."""
     sealed: bytes
     ranges: tuple[RangeWork, ...]
     """Of a running job never empty: one without open ranges is not running."""
@@ -227,12 +228,21 @@ async def _end_sweeps(connection: AsyncConnection, job_id: str) -> None:
 
 async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -> list[JobWork]:
     query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*where).order_by(jobs.c.number)
+    ahead = await clock.ahead_of_ours(connection)
     found = (await connection.execute(query)).all()
     work = await _read_open_ranges(connection, [row.number for row in found])
     return [
-        JobWork(job=rows.to_job(row), sealed=bytes(row.sealed), ranges=tuple(work[row.number]))
+        JobWork(
+            job=_by_our_clock(rows.to_job(row), ahead),
+            sealed=bytes(row.sealed),
+            ranges=tuple(work[row.number]),
+        )
         for row in found
     ]
+
+
+def _by_our_clock(job: Job, ahead: timedelta) -> Job:
+    return replace(job, created_at=job.created_at - ahead)
 
 
 async def _read_open_ranges(

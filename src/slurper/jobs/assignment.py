@@ -12,10 +12,11 @@ Nobody knows how far such work came, so the whole rest of the range is taken for
 and nothing else, `replayed_since` is set, and an object of the right size that the target stored at
 or after that time is taken as the job's own. The time is the job's creation: what the job copied is
 younger, what it found is older. It is rounded down to a whole second and one second earlier,
-because stores list whole seconds; the worker translates it to the target's clock, where that
-differs. What that costs: in a replay, an object of equal size that somebody else wrote to the
-target while the job ran, or in the second or two before it was made, counts as transferred. It is
-not overwritten in either case, and what is at the target is the same.
+because stores list whole seconds. It is noted by the database's clock, which all servers share,
+read by ours (`database.work`), and translated by the worker to the target's, where those differ.
+What that costs: in a replay, an object of equal size that somebody else wrote to the target while
+the job ran, or in the second or two before it was made, counts as transferred. It is not
+overwritten in either case, and what is at the target is the same.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors
@@ -53,7 +53,7 @@ class JobService:
         """
         spec = _in_order(spec)
         await self._check(account_id, spec, source=secrets.source, target=secrets.target)
-        job = _new_job(account_id, spec)
+        job = _new_job(account_id, spec, at=await self._store.now())
         await self._store.create_job(
             job,
             self._sealer.seal(secrets),
@@ -89,7 +89,8 @@ class JobService:
         spec = replace(failures.job.spec, keys=(failures.sample,))
         with _only_secrets_can_change():
             await self._check(account_id, spec, source=secrets.source, target=secrets.target)
-        job = _new_job(account_id, replace(spec, keys=()), retry_of=job_id)
+        at = await self._store.now()
+        job = _new_job(account_id, replace(spec, keys=()), at=at, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
         await self._store.create_retry(
             job,
@@ -271,13 +272,13 @@ class JobService:
         return job
 
 
-def _new_job(account_id: str, spec: JobSpec, *, retry_of: str | None = None) -> Job:
+def _new_job(account_id: str, spec: JobSpec, *, at: datetime, retry_of: str | None = None) -> Job:
     return Job(
         id=token_hex(32),
         account_id=account_id,
         spec=spec,
         status=JobStatus.RUNNING,
-        created_at=datetime.now(UTC),
+        created_at=at,
         retry_of=retry_of,
     )
 

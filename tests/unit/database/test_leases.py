@@ -14,8 +14,8 @@ from typing import Self
 import pytest
 
 from slurper import errors
+from slurper.database import clock
 from slurper.database import connection as connection_module
-from slurper.database import leases as leases_module
 from slurper.database import work as work_module
 from slurper.database.connection import Database
 from slurper.database.holders import Holder
@@ -209,7 +209,7 @@ async def test_the_clock_is_the_databases(
         def now(cls, tz: tzinfo | None = None) -> Self:
             return super().now(tz) + timedelta(days=1)
 
-    monkeypatch.setattr(leases_module, "datetime", Wrong)
+    monkeypatch.setattr(clock, "datetime", Wrong)
     assert await here.acquire("x", LONG) is None
 
 

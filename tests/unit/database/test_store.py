@@ -236,7 +236,8 @@ async def test_running_jobs_come_oldest_first_with_all_a_driver_needs(store: Sto
         await values.create(store, job)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
     work = await store.work.running_jobs()
-    assert [one.job for one in work] == [values.without_keys(job) for job in jobs]
+    found = [values.made_at(one.job, job) for one, job in zip(work, jobs, strict=True)]
+    assert found == [values.without_keys(job) for job in jobs]
     assert {one.sealed for one in work} == {values.SEALED}
     assert [len(one.ranges) for one in work] == [1, 1, 1]
 

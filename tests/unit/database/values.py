@@ -60,6 +60,11 @@ def without_keys(job: Job) -> Job:
     return replace(job, spec=replace(job.spec, keys=keys))
 
 
+def made_at(job: Job, other: Job) -> Job:
+    """The job, made when the other was: a driver reads that time by its own clock."""
+    return replace(job, created_at=other.created_at)
+
+
 def started(job: Job) -> LogEntry:
     return LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at)
 
