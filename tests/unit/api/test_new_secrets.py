@@ -202,3 +202,17 @@ async def test_nobody_without_a_token_gets_a_body_read(api: Api) -> None:
     path = f"/accounts/{ACCOUNT}/slurper/jobs/{'0' * 64}/retryFailed"
     answer = await api.client.put(path, content=b"{", headers={"authorization": "Bearer wrong"})
     failure(answer, 401, Code.AUTHENTICATION)
+
+
+async def test_one_job_too_many_is_409_and_not_to_be_repeated_until_one_has_ended(
+    api: Api, work: WorkStore, body: bodies.Json
+) -> None:
+    ended = await _failed(api, work, body, "a")
+    first, *_ = [await _created(api, body) for _ in range(10)]
+    for answer in (await api.client.post(JOBS, json=body), await _retry(api, ended)):
+        assert "Maximum number of concurrent jobs" in failure(answer, 409, Code.JOB_LIMIT)
+        assert answer.headers["x-should-retry"] == "false"
+    await api.client.put(f"{JOBS}/{first}/pause")
+    assert (await api.client.post(JOBS, json=body)).status_code == 409, "paused jobs are active"
+    await api.client.put(f"{JOBS}/{first}/abort")
+    assert (await api.client.post(JOBS, json=body)).status_code == 201
