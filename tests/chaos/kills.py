@@ -353,7 +353,8 @@ class Play:
         )
 
     def _check(self, played: Played) -> None:
-        assert self.target.uploads() == [], "uploads are left behind"
+        left = self.target.uploads()
+        assert left == [], f"uploads are left behind: {left}"
         counts = played.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
         assert counts.failed == 0, counts

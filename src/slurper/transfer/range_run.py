@@ -77,9 +77,14 @@ class RangeRun:
 
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
-        if self._task.replayed_since is not None:
-            await self._prepare_replay(self._task.replayed_since)
+        since = self._task.replayed_since
+        if since is not None:
+            await self._prepare_replay(since)
         await self._copy_all()
+        if since is not None and self._halt is None:
+            # What lost work had sent may have reached the store after the first time, and a part
+            # that arrives while its upload is aborted can bring the upload back.
+            await self._sweep_if_possible()
         return self._report()
 
     async def sweep(self) -> RangeReport:
@@ -176,11 +181,14 @@ class RangeRun:
 
     async def _prepare_replay(self, since: datetime) -> None:
         """Remove what lost work has left half-done, and learn to recognise what it has done."""
-        with contextlib.suppress(errors.SlurperError):
-            await self._sweep()
+        await self._sweep_if_possible()
         if not self._task.overwrite:
             since += await clocks.ahead_of_ours(self._target)
             self._rules = dataclasses.replace(self._rules, replayed_since=since)
+
+    async def _sweep_if_possible(self) -> None:
+        with contextlib.suppress(errors.SlurperError):
+            await self._sweep()
 
     async def _sweep(self) -> None:
         task, copier = self._task, self._copier

@@ -10,7 +10,7 @@ import pytest
 
 from slurper import errors
 from slurper.jobs.models import JobOptions
-from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.base import ListingPage, ObjectHeaders
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
@@ -56,6 +56,25 @@ async def test_a_replay_aborts_what_its_slice_may_have_left(source: MemoryStore)
     assert report.counts.transferred == 3
     # An object copied whole never had an upload of ours, nor has one that is not there.
     assert sorted(target.open_uploads) == ["in/gone", "in/small", "out/big"]
+
+
+async def test_a_replay_aborts_what_reaches_the_store_while_it_runs(source: MemoryStore) -> None:
+    """A killed process had sent the request; nothing comes back to these keys later."""
+    target = Clocked()
+    target.add("in/big", BIG)  # by the same process: it is not copied again
+    listed = 0
+    list_page = source.list_page
+
+    async def late(**arguments: Any) -> ListingPage:  # noqa: ANN401 - as the listing's own
+        nonlocal listed
+        listed += 1
+        if listed == 1:
+            await begin(target, "in/big", "in/small")
+        return await list_page(**arguments)
+
+    source.list_page = late  # type: ignore[method-assign]
+    report = await run(source, target, replay(prefix="in/", overwrite=False), LARGE)
+    assert (report.counts.transferred, target.open_uploads) == (3, ("in/small",))
 
 
 async def test_no_replay_aborts_nothing(source: MemoryStore) -> None:
