@@ -20,8 +20,8 @@ from tests.chaos.schedules import Ending, Program, Target
 from tests.chaos.stage import Bucket
 from tests.e2e.program import wait_until
 
-SEEDS = (8, 10, 14, 42)
-"""Of each program, to each store, with and without overwriting, completed, aborted and deleted."""
+SEEDS = (10, 22, 40)
+"""Of each program, to each store, with and without overwriting, completed and aborted."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_seeds_differ_in_what_matters() -> None:
     assert {schedule.program for schedule in drawn} == set(Program)
     assert {schedule.target for schedule in drawn} == set(Target)
     assert {schedule.overwrite for schedule in drawn} == {True, False}
-    assert {schedule.ending for schedule in drawn} >= {Ending.COMPLETED, Ending.ABORTED_DELETED}
+    assert {schedule.ending for schedule in drawn} == {Ending.COMPLETED, Ending.ABORTED_KILLED}
 
 
 def test_a_schedule_is_repeated_by_its_seed() -> None:
