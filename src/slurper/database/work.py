@@ -93,6 +93,22 @@ class WorkStore:
             return [work for work in await _read_work(connection, *running) if work.ranges]
 
     @uninterrupted
+    async def open_to_work(self, job_id: str) -> bytes | None:
+        """Return a job's sealed credentials of this moment if it is running; else None.
+
+        It is asked before each task, so that nothing begins after a pause was acknowledged, and so
+        that a task gets the secrets given last.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        running = (jobs.c.id == job_id, jobs.c.status == JobStatus.RUNNING.value)
+        async with self.database.read() as connection:
+            await leases.check(connection, self.lease)
+            sealed: bytes | None = await connection.scalar(select(jobs.c.sealed).where(*running))
+            return None if sealed is None else bytes(sealed)
+
+    @uninterrupted
     async def unswept(self) -> list[JobWork]:
         """Return every aborted job whose target is still to be swept, deleted ones too.
 

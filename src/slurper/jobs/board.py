@@ -44,7 +44,6 @@ class OpenRange:
 @dataclass(slots=True, eq=False)
 class _RunningJob:
     job: Job
-    sealed: bytes
     last_turn: int = 0
 
 
@@ -95,7 +94,7 @@ class Board:
         job = work.job
         earlier = self._jobs.get(job.id)
         last_turn = earlier.last_turn if earlier else 0
-        self._jobs[job.id] = _RunningJob(job, work.sealed, last_turn)
+        self._jobs[job.id] = _RunningJob(job, last_turn)
         still_open = {item.range_id: item.slice for item in work.ranges}
         for known_range in self._of_job(job.id):
             if known_range.range_id not in still_open and not known_range.under_way:
@@ -115,8 +114,8 @@ class Board:
             if idle and open_range.uncounted == open_range.presumed_uncounted:
                 del self._ranges[open_range.range_id]
 
-    def take(self, now: float) -> tuple[OpenRange, Job, bytes] | None:
-        """Choose the next range, mark it as under way, and return it with its job and secrets.
+    def take(self, now: float) -> tuple[OpenRange, Job] | None:
+        """Choose the next range, mark it as under way, and return it with its job.
 
         None: no range is waiting at the monotonic time `now`.
         """
@@ -137,7 +136,7 @@ class Board:
         running, chosen = self._jobs[job_id], candidates[job_id]
         running.last_turn = chosen.last_turn = next(self._turns)
         chosen.under_way = True
-        return chosen, running.job, running.sealed
+        return chosen, running.job
 
     def next_at(self, now: float) -> float | None:
         """The monotonic time when the next range that is held back at `now` may begin, if any."""

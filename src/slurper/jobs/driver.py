@@ -199,9 +199,13 @@ class Driver:
 
     # One turn of one range
 
-    async def _advance(self, open_range: OpenRange, job: Job, sealed: bytes) -> None:
+    async def _advance(self, open_range: OpenRange, job: Job) -> None:
         """Run the range's next task and commit what it reports."""
         try:
+            sealed = await self._patiently(lambda: self._store.open_to_work(job.id), open_range)
+            if sealed is None:  # paused, aborted or deleted since the board was filled
+                self._board.drop_job(job.id, for_good=False)
+                return
             await self._settle(open_range, await self._work(open_range, job, sealed))
         except errors.WorkerLost as error:
             self._metrics.tasks.labels("lost").inc()

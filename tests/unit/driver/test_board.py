@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -58,8 +57,8 @@ def test_each_range_is_taken_once_while_it_is_under_way() -> None:
 def test_a_range_carries_its_job_and_secrets() -> None:
     turn = board(work("a", (1, "k"))).take(0.0)
     assert turn is not None
-    open_range, job, sealed = turn
-    assert (open_range.slice, job.id, sealed) == (KeyRange("k"), "a", b"sealed")
+    open_range, job = turn
+    assert (open_range.slice, job.id) == (KeyRange("k"), "a")
 
 
 def test_the_job_with_fewer_tasks_under_way_comes_first() -> None:
@@ -197,12 +196,3 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
         assert max(waited.values()) < len(sizes)
         ended = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
         ended.under_way = False
-
-
-def test_sealed_secrets_follow_the_database() -> None:
-    first = work("a", (1, None))
-    shown = board(first)
-    show(shown, replace(first, sealed=b"renewed"))
-    turn = shown.take(0.0)
-    assert turn is not None
-    assert turn[2] == b"renewed"

@@ -13,8 +13,9 @@ from slurper import errors
 from slurper.jobs import driver as driver_module
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, JobStatus, LogType
+from slurper.secrets import JobSecrets
 from slurper.transfer.task import Halt, RangeReport, RangeTask
-from tests.unit.driver.conftest import ACCOUNT, Bench, ScriptedEngine, report, steps, until
+from tests.unit.driver.conftest import ACCOUNT, SECRETS, Bench, ScriptedEngine, report, steps, until
 
 
 class TestMovingForward:
@@ -208,6 +209,41 @@ class TestPauseAndAbort:
         assert progress.counts.objects == 3
         assert [task.slice.start_after for task in engine.tasks] == [None, "0001", "0002"]
         assert [task.replayed_since for task in engine.tasks] == [None] * 3
+
+    @pytest.mark.parametrize("command", [Command.PAUSE, Command.ABORT])
+    async def test_a_job_that_waits_for_its_turn_gets_none_any_more(
+        self, bench: Bench, command: Command
+    ) -> None:
+        """Also when this driver has not heard of it: another server took the command."""
+        gate = asyncio.Event()
+
+        async def script(task: RangeTask) -> RangeReport:
+            await gate.wait()
+            return await steps(1)(task)
+
+        engine = ScriptedEngine(script, slots=1)
+        first, waiting = await bench.create(), await bench.create()
+        async with bench.driving(engine):
+            await until(lambda: engine.tasks)
+            await bench.store.apply(ACCOUNT, waiting.id, command)
+            gate.set()
+            await bench.until(first, JobStatus.COMPLETED)
+            await asyncio.sleep(0.05)
+        assert engine.tasks_of(waiting) == []
+
+    async def test_a_task_gets_the_secrets_that_were_given_last(self, bench: Bench) -> None:
+        renewed = JobSecrets(source=SECRETS.source, target=SECRETS.source)
+        job = await bench.create()
+
+        async def script(task: RangeTask) -> RangeReport:
+            await bench.store.renew_secrets(ACCOUNT, job.id, bench.sealer.seal(renewed))
+            return await steps(2)(task)
+
+        engine = ScriptedEngine(script)
+        async with bench.driving(engine):
+            await bench.until(job, JobStatus.COMPLETED)
+        given = [task.target.credentials for task in engine.tasks]
+        assert given == [SECRETS.target, SECRETS.source]
 
     async def test_a_job_paused_during_its_last_task_completes_on_resume(
         self, bench: Bench
