@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -53,7 +53,11 @@ class Ending(StrEnum):
 
 KILLS = (Act.KILL_WORKER, Act.KILL_SERVER, Act.KILL_ALL)
 ENDS = (*KILLS, Act.STOP)
-FAULTS = (Act.SLOW_DOWN, Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE, Act.DELAY)
+LOSSES = (Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE)
+FAULTS = (Act.SLOW_DOWN, *LOSSES, Act.DELAY)
+
+MOST_LOSSES = 5
+"""All may meet the same request, which is sent again so often and then given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,17 @@ def drawn(seed: int) -> Schedule:
         program=program,
         target=chance.choice((Target.MINISTACK, Target.MINISTACK, Target.SEAWEEDFS)),
         overwrite=chance.random() < 0.4,
-        steps=tuple(steps),
+        steps=_bearable(steps),
         ending=ending,
         named=chance.random() < 0.25 and program is not Program.COPY,
     )
+
+
+def _bearable(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The same steps, with losses that no request can be given up for."""
+    if sum(step.times for step in steps if step.act in LOSSES) <= MOST_LOSSES:
+        return tuple(steps)
+    return tuple(replace(step, times=1) if step.act in LOSSES else step for step in steps)
 
 
 def _step(chance: random.Random, acts: Sequence[Act]) -> Step:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from slurper.demo.servers import S3Server
+from slurper.settings import Settings
 from tests.chaos import faults, kills, schedules
 from tests.chaos.conftest import Boto
 from tests.chaos.kills import PUT_PART, SETTINGS, World
@@ -40,6 +41,12 @@ def test_the_seeds_differ_in_what_matters() -> None:
     assert {schedule.target for schedule in drawn} == set(Target)
     assert {schedule.overwrite for schedule in drawn} == {True, False}
     assert {schedule.ending for schedule in drawn} == {Ending.COMPLETED, Ending.ABORTED_KILLED}
+
+
+def test_no_schedule_makes_a_request_fail_for_good() -> None:
+    for seed in range(2000):
+        losses = [s.times for s in schedules.drawn(seed).steps if s.act in schedules.LOSSES]
+        assert sum(losses) <= schedules.MOST_LOSSES == Settings().request_retries
 
 
 def test_a_schedule_is_repeated_by_its_seed() -> None:
