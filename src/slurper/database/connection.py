@@ -25,7 +25,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
-from alembic.util import CommandError
 from sqlalchemy import URL, Connection, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -99,7 +98,11 @@ class Database:
             async with database.write() as connection:
                 await database.serialise(connection, "migrations")
                 await connection.run_sync(migrations.upgrade)
-        except (errors.DatabaseUnavailable, exc.DBAPIError, CommandError) as error:
+        except (
+            errors.DatabaseUnavailable,
+            exc.DBAPIError,
+            migrations.UnknownRevisionError,
+        ) as error:
             await database.close()
             raise errors.ConfigurationError(_cannot_use(url, error)) from error
         except BaseException:
@@ -245,7 +248,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _cannot_use(url: URL, error: Exception) -> str:
-    if isinstance(error, CommandError):
+    if isinstance(error, migrations.UnknownRevisionError):
         cause = f"its schema is unknown to this version, so a newer one wrote it ({error})"
         fix = "upgrade Slurper, or restore the backup made before the upgrade"
     else:

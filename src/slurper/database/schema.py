@@ -140,9 +140,27 @@ jobs = Table(
     Column("options", JSON, nullable=False),
     Column("sealed", LargeBinary),
     Column("retry_of", String(64)),
-    Column("retry_position", BigInteger),
-    Column("deleted_at", UtcDateTime),
-    Column("sweeps_failed", BigInteger),
+    # These came later: their checks are the columns' own, with which SQLite can drop them again.
+    Column(
+        "retry_position",
+        BigInteger,
+        CheckConstraint(
+            "retry_position IS NULL OR (retry_of IS NOT NULL AND has_keys)", "retry_has_keys"
+        ),
+    ),
+    Column(
+        "deleted_at",
+        UtcDateTime,
+        CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", "deleted_when_final"),
+    ),
+    Column(
+        "sweeps_failed",
+        BigInteger,
+        CheckConstraint(
+            "sweeps_failed IS NULL OR (status = 'aborted' AND sealed IS NOT NULL)",
+            "swept_with_secrets",
+        ),
+    ),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(
@@ -156,13 +174,6 @@ jobs = Table(
         "finished_when_final",
     ),
     CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
-    CheckConstraint(
-        "retry_position IS NULL OR (retry_of IS NOT NULL AND has_keys)", "retry_has_keys"
-    ),
-    CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", "deleted_when_final"),
-    CheckConstraint(
-        "sweeps_failed IS NULL OR (status = 'aborted' AND sealed IS NOT NULL)", "swept_with_secrets"
-    ),
     Index("ix_jobs_account_id_number", "account_id", "number"),
     Index(
         "ix_jobs_active",

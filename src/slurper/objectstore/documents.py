@@ -9,7 +9,6 @@ import html
 import re
 import zlib
 from collections.abc import Iterable
-from xml.sax.saxutils import escape
 
 from slurper.http.messages import Response
 
@@ -60,9 +59,13 @@ def complete_upload(parts: Iterable[tuple[int, str, str, str]]) -> bytes:
     """
     rows = []
     for number, etag, name, value in parts:
-        checksum = f"<{name}>{escape(value)}</{name}>" if name else ""
+        checksum = f"<{name}>{_escaped(value)}</{name}>" if name else ""
         rows.append(
-            f"<Part>{checksum}<ETag>{escape(etag)}</ETag><PartNumber>{number}</PartNumber></Part>"
+            f"<Part>{checksum}<ETag>{_escaped(etag)}</ETag><PartNumber>{number}</PartNumber></Part>"
         )
     head = '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
     return f"{head}{''.join(rows)}</CompleteMultipartUpload>".encode()
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False)

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
+from slurper import errors
 from slurper.database import migrations, rows, schema
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
@@ -32,18 +33,15 @@ def _shape(connection: Connection) -> dict[str, object]:
     """What `compare_metadata` does not look at."""
     inspector = inspect(connection)
     return {
-        table.name: (
-            [column["name"] for column in inspector.get_columns(table.name)],
-            {
-                check["name"]: check["sqltext"]
-                for check in inspector.get_check_constraints(table.name)
-            },
-            inspector.get_pk_constraint(table.name),
-            inspector.get_foreign_keys(table.name),
-            sorted(map(_index, inspector.get_indexes(table.name))),
-            _storage(connection, table.name),
+        table: (
+            [column["name"] for column in inspector.get_columns(table)],
+            {check["name"]: check["sqltext"] for check in inspector.get_check_constraints(table)},
+            inspector.get_pk_constraint(table),
+            inspector.get_foreign_keys(table),
+            sorted(map(_index, inspector.get_indexes(table))),
+            _storage(connection, table),
         )
-        for table in schema.metadata.sorted_tables
+        for table in inspector.get_table_names()
     }
 
 
@@ -60,14 +58,24 @@ def _index(index: ReflectedIndex) -> tuple[str | None, list[str | None], list[st
     return index["name"], index["column_names"], sorted(map(str, conditions))
 
 
-async def test_migrations_and_schema_agree(store: Store) -> None:
+async def test_a_new_database_is_what_the_migrations_make(store: Store) -> None:
     async with store.database.write() as connection:
-        assert await connection.run_sync(_differences) == []
-        migrated = await connection.run_sync(_shape)
+        made_at_once = await connection.run_sync(_shape)
         await connection.run_sync(schema.metadata.drop_all)
-        await connection.run_sync(schema.metadata.create_all)
-        assert await connection.run_sync(_shape) == migrated
-    assert len(migrated) == 6
+        await connection.exec_driver_sql("DROP TABLE alembic_version")
+        await connection.run_sync(migrations.migrate)
+        assert await connection.run_sync(_differences) == []
+        assert await connection.run_sync(_shape) == made_at_once
+    assert len(made_at_once) == len(schema.metadata.tables) + 1
+
+
+async def test_tables_of_a_stranger_are_not_taken_for_ours(database_url: str) -> None:
+    database = await Database.open(database_url)
+    async with database.write() as connection:
+        await connection.exec_driver_sql("DROP TABLE alembic_version")
+    await database.close()
+    with pytest.raises(errors.ConfigurationError, match="already exists"):
+        await Database.open(database_url)
 
 
 async def test_a_migration_can_be_taken_back(store: Store) -> None:
@@ -97,13 +105,14 @@ async def test_opening_again_keeps_everything(database_url: str) -> None:
 async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_head = migrations.upgrade
-    monkeypatch.setattr(migrations, "upgrade", lambda connection: to_head(connection, "0001"))
-    old = await Database.open(database_url)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            migrations, "upgrade", lambda connection: migrations.migrate(connection, "0001")
+        )
+        old = await Database.open(database_url)
     job = values.job(keys=("k",))
     await _fill(old, job)
     await old.close()
-    monkeypatch.setattr(migrations, "upgrade", to_head)
     store = await Store.open(database_url)
     assert await store.get_job(ACCOUNT, job.id) == replace(
         job, status=JobStatus.ABORTED, finished_at=job.created_at
