@@ -5,18 +5,24 @@ of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) take the same
 message says what happened and fields say to whom, so that logs can be searched.
 
 Worker processes do not import this module: they report to the driver, which logs and counts.
+
+The libraries behind it, structlog and prometheus-client, are loaded by the first record that is
+shown and the first metric that is kept. `slurper copy` has neither, unless something goes wrong,
+and would spend on them what 1,500 small objects cost.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from structlog.typing import EventDict, Processor, WrappedLogger
+if TYPE_CHECKING:
+    import structlog
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "********"
 
@@ -55,32 +61,77 @@ def configure_logging(
     output = sys.stderr if stream is None else stream
     readable = output.isatty() if as_json is None else not as_json
     handler = logging.StreamHandler(output)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _without_colours, *_DESCRIBING],
-            processors=_rendering(readable=readable, colours=output.isatty()),
-        )
-    )
+    handler.setFormatter(_Formatter(readable=readable, colours=output.isatty()))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(number)
 
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger of a module: events with fields, handed to the standard library.
+class Logger:
+    """Takes events with fields and hands them to the standard library's logger of the same name.
 
     So it obeys whatever `logging` is set to, now or later, and says nothing more than that.
     """
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(name),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_DESCRIBING,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-    )
-    return logger
+
+    def __init__(self, name: str) -> None:
+        self._gate = logging.getLogger(name)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Tell what happened."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Tell of something that should not be, and that took care of itself."""
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Tell of something that somebody should look at."""
+        self._log(logging.ERROR, event, fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Tell of an error, with the traceback of the exception being handled."""
+        self._log(logging.ERROR, event, {"exc_info": True, **fields})
+
+    def _log(self, level: int, event: str, fields: Mapping[str, object]) -> None:
+        if self._gate.isEnabledFor(level):
+            self._structured.log(level, event, **fields)
+
+    @functools.cached_property
+    def _structured(self) -> structlog.stdlib.BoundLogger:
+        import structlog
+
+        logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            self._gate,
+            wrapper_class=structlog.stdlib.BoundLogger,
+            processors=[*_describing(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        )
+        return logger
+
+
+def get_logger(name: str) -> Logger:
+    """Return the logger of a module."""
+    return Logger(name)
+
+
+class _Formatter(logging.Formatter):
+    """Writes records of any origin, masked and in one form."""
+
+    def __init__(self, *, readable: bool, colours: bool) -> None:
+        super().__init__()
+        self._readable = readable
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._structured.format(record)
+
+    @functools.cached_property
+    def _structured(self) -> structlog.stdlib.ProcessorFormatter:
+        import structlog
+
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _without_colours, *_describing()],
+            processors=_rendering(readable=self._readable, colours=self._colours),
+        )
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -111,6 +162,8 @@ def _is_secret(name: str) -> bool:
 
 
 def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
+    import structlog
+
     # Tracebacks without local variables: those hold credentials.
     if readable:
         plain = structlog.dev.plain_traceback
@@ -126,14 +179,43 @@ def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
     ]
 
 
-_DESCRIBING: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    mask_secrets,
-)
-"""Every record goes through these, whether it is ours or a library's."""
+def _describing() -> tuple[Processor, ...]:
+    """What every record goes through, whether it is ours or a library's."""
+    import structlog
+
+    return (
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        mask_secrets,
+    )
+
+
+class _Unkept:
+    """Stands in for a metric of any kind where nobody will ask for it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def labels(self, *_: object) -> _Unkept:
+        return self
+
+    def inc(self, *_: object) -> None:
+        pass
+
+    set = observe = inc
+
+
+def _kinds(
+    registry: CollectorRegistry | None,
+) -> tuple[type[Gauge], type[Counter], type[Histogram]]:
+    if registry is None:
+        unkept = cast("Any", _Unkept)
+        return unkept, unkept, unkept
+    import prometheus_client
+
+    return prometheus_client.Gauge, prometheus_client.Counter, prometheus_client.Histogram
 
 
 class Metrics:
@@ -143,57 +225,59 @@ class Metrics:
     with the jobs' own counters. Counters restart at zero with the process.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Register the metrics. A registry takes them once."""
-        self.registry = registry
-        self.jobs_running = Gauge(
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Register the metrics. A registry takes them once; without one they are not kept."""
+        gauge, counter, histogram = _kinds(registry)
+        if registry is not None:
+            self.registry = registry
+        self.jobs_running = gauge(
             "slurper_jobs_running", "Jobs the driver is working on.", registry=registry
         )
-        self.jobs_ended = Counter(
+        self.jobs_ended = counter(
             "slurper_jobs_ended",
             "Jobs that a commit completed, or paused because they could not go on.",
             ["status"],
             registry=registry,
         )
-        self.objects = Counter(
+        self.objects = counter(
             "slurper_objects",
             "Settled objects by outcome: transferred, skipped, failed.",
             ["outcome"],
             registry=registry,
         )
-        self.transferred_bytes = Counter(
+        self.transferred_bytes = counter(
             "slurper_transferred_bytes", "Bytes of transferred objects.", registry=registry
         )
-        self.retries = Counter(
+        self.retries = counter(
             "slurper_request_retries", "HTTP requests that were sent again.", registry=registry
         )
-        self.attempts = Counter(
+        self.attempts = counter(
             "slurper_object_attempts", "Objects that were begun again.", registry=registry
         )
-        self.throttled = Counter(
+        self.throttled = counter(
             "slurper_throttled", "Answers that asked to slow down.", registry=registry
         )
-        self.tasks = Counter(
+        self.tasks = counter(
             "slurper_tasks",
             "Tasks that ended, by outcome: reported, lost, failed, cancelled.",
             ["outcome"],
             registry=registry,
         )
-        self.task_seconds = Histogram(
+        self.task_seconds = histogram(
             "slurper_task_seconds",
             "Seconds from submitting a task to its report.",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 300),
             registry=registry,
         )
-        self.tasks_under_way = Gauge(
+        self.tasks_under_way = gauge(
             "slurper_tasks_under_way", "Tasks submitted and not yet committed.", registry=registry
         )
-        self.commits = Counter(
+        self.commits = counter(
             "slurper_commits",
             "Reports given to the database, by outcome: applied, stale, delayed (to be repeated).",
             ["outcome"],
             registry=registry,
         )
-        self.worker_restarts = Counter(
+        self.worker_restarts = counter(
             "slurper_worker_restarts", "Worker processes that were replaced.", registry=registry
         )

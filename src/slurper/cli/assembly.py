@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-
 from slurper import data_folder, errors, telemetry
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
@@ -38,8 +36,12 @@ class Node:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Node]:
+async def assembled(
+    settings: Settings, *, metrics: telemetry.Metrics | None = None
+) -> AsyncIterator[Node]:
     """Open the database and connect the parts; close the database in the end.
+
+    Without `metrics` nobody counts.
 
     Raises:
         ConfigurationError: database, data folder or key cannot be used.
@@ -54,7 +56,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Node]:
             service=JobService(store, sealer, settings, wake=woken.set),
             leadership=Leadership(LeaseStore(store.database), settings.lease_seconds),
             sealer=sealer,
-            metrics=telemetry.Metrics(CollectorRegistry()),
+            metrics=metrics or telemetry.Metrics(),
             woken=woken,
         )
     finally:

@@ -1,25 +1,34 @@
-"""What the commands print: results to standard output, everything else to standard error."""
+"""What the commands print: results to standard output, everything else to standard error.
+
+Rich is loaded by the first thing that is printed with it; JSON needs none of it.
+"""
 
 from __future__ import annotations
 
 import json
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from slurper import errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 _UNLIMITED = 10_000
 
 
 def out() -> Console:
     """Standard output, for what was asked for."""
+    from rich.console import Console
+
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """Standard error, for progress and complaints."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
@@ -57,12 +66,16 @@ def shown(key: str) -> str:
 
 def print_table(made: Table) -> None:
     """Print a table as wide as it is: ids and keys stay whole, and can be searched and copied."""
+    from rich.console import Console
+
     wide = Console(width=_UNLIMITED, highlight=False, markup=False, emoji=False)
     wide.print(made, soft_wrap=True)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; columns whose name ends in a colon hold numbers."""
+    from rich.table import Table
+
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numeric = column.endswith(":")
@@ -76,5 +89,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def status_text(status: str) -> Text:
     """A job's status in its colour."""
+    from rich.text import Text
+
     colours = {"running": "cyan", "paused": "yellow", "completed": "green", "aborted": "red"}
     return Text(status, style=colours.get(status, ""))

@@ -220,7 +220,7 @@ def _run(
 
     telemetry.configure_logging("info" if verbose else "error")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    display = Display(console.err(), f"{_place(source)} -> {_place(target)}")
+    display = Display(sys.stderr, f"{_place(source)} -> {_place(target)}")
     request = copying.CopyRequest(
         account_id=account,
         spec=spec,

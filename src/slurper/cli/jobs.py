@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,7 +226,7 @@ def _follow(client: Client, job_id: str) -> JsonValue:
     from slurper.cli.client import job_path
     from slurper.cli.progress import Display, Snapshot
 
-    display = Display(console.err(), f"job {job_id[:8]}")
+    display = Display(sys.stderr, f"job {job_id[:8]}")
     with display.shown():
         while True:
             progress = client.get(job_path(job_id, "progress"))

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
 
 from rich import filesize
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 RATE_WINDOW_SECONDS = 10.0
 PLAIN_LINE_SECONDS = 10.0
@@ -82,46 +84,54 @@ class Meter:
 
 
 class Display:
-    """Shows snapshots as they come."""
+    """Shows snapshots as they come, on a stream that is a terminal or is not."""
 
-    def __init__(self, console: Console, label: str) -> None:
-        self._console = console
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self._stream = stream
         self._meter = Meter()
         self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
         self._label = label
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[line]}", markup=False),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(label, total=None, line="")
+        self._bar = _bar(stream) if stream.isatty() else None
 
     @property
     def live(self) -> bool:
         """Whether somebody watches a terminal."""
-        return self._console.is_terminal
+        return self._bar is not None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the bar, when there is a terminal to show it on."""
-        if not self.live:
+        if self._bar is None:
             yield
             return
+        self._bar.add_task(self._label, total=None, line="")
         with self._bar:
             yield
 
     def update(self, now: Snapshot) -> None:
         """Show a newer snapshot."""
         line = self._meter.line(now)
-        if self.live:
+        if self._bar is not None:
             total = now.total if now.total_is_final else None
-            self._bar.update(self._task, completed=now.objects, total=total, line=line)
+            for task in self._bar.task_ids:
+                self._bar.update(task, completed=now.objects, total=total, line=line)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
-            self._console.print(f"{self._label}: {line}", soft_wrap=True)
+            print(f"{self._label}: {line}", file=self._stream, flush=True)
+
+
+def _bar(terminal: TextIO) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[line]}", markup=False),
+        console=Console(file=terminal, highlight=False, markup=False, emoji=False),
+        transient=True,
+    )
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 
+from slurper import telemetry
 from slurper.api.app import create_app
 from slurper.cli import console
 from slurper.cli.assembly import Node, assembled, driven_in_turn
@@ -25,7 +27,8 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
     Raises:
         ConfigurationError: database, data folder or key cannot be used.
     """
-    async with assembled(settings) as node, driven_in_turn(node) as driving:
+    metrics = telemetry.Metrics(CollectorRegistry())
+    async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, access_log=access_log)
         _stop_on_signals(server)
         _announce(listener, settings)

@@ -29,8 +29,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry
-
 from slurper import errors, telemetry
 from slurper.database.work import CommitOutcome, WorkStore
 from slurper.engine.base import Engine
@@ -89,7 +87,7 @@ class Driver:
         self._engine = engine
         self._sealer = sealer
         self._settings = settings
-        self._metrics = metrics or telemetry.Metrics(CollectorRegistry())
+        self._metrics = metrics or telemetry.Metrics()
         self._board = Board(datetime.now(UTC))
         self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
         self._woken = asyncio.Event() if woken is None else woken

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
 from slurper.cli import console, progress
 from slurper.cli.progress import Meter, Snapshot
@@ -62,7 +61,7 @@ def test_what_is_not_known_is_said(snapshot: Snapshot, said: str) -> None:
 
 def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
     output = io.StringIO()
-    display = progress.Display(Console(file=output, width=40), "a -> b")
+    display = progress.Display(output, "a -> b")
     with display.shown():
         for _ in range(25):
             display.update(Snapshot(objects=1))
@@ -72,14 +71,20 @@ def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
     assert lines[0].startswith("a -> b: 1 objects")
 
 
-def test_a_terminal_shows_a_bar() -> None:
-    output = io.StringIO()
-    terminal = Console(file=output, force_terminal=True, width=120)
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
     display = progress.Display(terminal, "s3://a/[b] -> r2://c")
     assert display.live
     with display.shown():
         display.update(Snapshot(objects=3, total=4, total_is_final=True))
-    assert "s3://a/[b]" in output.getvalue()
+    assert "s3://a/[b]" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
