@@ -57,9 +57,9 @@ class Process:
         self._popen.wait()
 
     def kill_worker(self, place: int) -> bool:
-        """Kill -9 one of its workers; False when it has none."""
+        """Kill -9 one of its workers, or what they are forked from; False when it has none."""
         try:
-            workers = psutil.Process(self._popen.pid).children()
+            workers = psutil.Process(self._popen.pid).children(recursive=True)
             if workers:
                 workers[place % len(workers)].kill()
         except psutil.NoSuchProcess:

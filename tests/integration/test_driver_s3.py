@@ -245,5 +245,5 @@ async def _let_the_clock_move_on() -> None:
 
 
 def _assert_no_worker_left() -> None:
-    for child in psutil.Process().children():
-        assert "slurper.engine.child" not in " ".join(child.cmdline())
+    for child in psutil.Process().children(recursive=True):
+        assert "slurper.engine.forking" not in " ".join(child.cmdline())

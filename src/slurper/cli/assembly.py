@@ -12,6 +12,7 @@ from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.engine.local import LocalEngine
+from slurper.engine.template import Template
 from slurper.jobs.driver import Driver
 from slurper.jobs.leadership import Leadership, Tenure
 from slurper.jobs.service import JobService
@@ -64,12 +65,15 @@ async def assembled(
 
 
 @asynccontextmanager
-async def driven(node: Node, tenure: Tenure) -> AsyncIterator[asyncio.Task[None]]:
+async def driven(
+    node: Node, tenure: Tenure, template: Template | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Move jobs forward until the block ends; then let tasks under way end, and commit them.
 
-    Yields the task that does it, which ends early only by a fault or the loss of the lease.
+    Workers are forked from `template`, if one is given, which ends with the block. Yields the task
+    that does it, which ends early only by a fault or the loss of the lease.
     """
-    async with _aside(_drive(node, tenure)) as driving:
+    async with _aside(_drive(node, tenure, template)) as driving:
         yield driving
 
 
@@ -92,13 +96,13 @@ async def _drive_in_turn(node: Node) -> None:
             _log.warning("another process drives now; this one stands by", error=str(error))
 
 
-async def _drive(node: Node, tenure: Tenure) -> None:
+async def _drive(node: Node, tenure: Tenure, template: Template | None = None) -> None:
     """Move jobs forward until cancelled, which lets tasks under way end; again, and it does not.
 
     Raises:
         LeaseLost: another process drives now.
     """
-    engine = LocalEngine(node.settings, metrics=node.metrics)
+    engine = LocalEngine(node.settings, template=template, metrics=node.metrics)
     driver = Driver(
         WorkStore(node.store.database, tenure.lease),
         engine,

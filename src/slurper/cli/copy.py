@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from slurper.secrets import JobSecrets
 
 if TYPE_CHECKING:
     from slurper.cli.copying import Outcome
+    from slurper.engine.template import Template
     from slurper.settings import Settings
 
 TASK_SECONDS = 2.0
@@ -103,6 +105,7 @@ def copy(
     Exit code 0: everything was copied, or skipped for a reason. 1: something failed, or the copy
     could not go on. 2: it could not begin. 130: stopped by Ctrl-C.
     """
+    template = _template()
     settings = _settings(
         allow_http=allow_http,
         allow_private_endpoints=allow_private,
@@ -160,6 +163,7 @@ def copy(
             source_side,
             target_side,
             settings,
+            template=template,
             failed_keys=failed_keys,
             verbose=verbose,
         )
@@ -169,6 +173,14 @@ def copy(
         )
         console.err().print(text, soft_wrap=True)
     _report(outcome, as_json=as_json)
+
+
+def _template() -> Template | None:
+    """Fork what workers are forked from, while nothing has begun and no secret has been read."""
+    gc.disable()  # until all is imported: nothing of that is garbage
+    from slurper.engine.template import Template
+
+    return Template.forked()
 
 
 def _settings(**given: Any) -> Settings:  # noqa: ANN401 - fields of Settings
@@ -211,6 +223,7 @@ def _run(
     target: Side,
     settings: Settings,
     *,
+    template: Template | None,
     failed_keys: BinaryIO | None,
     verbose: bool,
 ) -> Outcome:
@@ -218,6 +231,7 @@ def _run(
     from slurper.cli import copying
     from slurper.cli.progress import Display
 
+    gc.enable()
     telemetry.configure_logging("info" if verbose else "error")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     display = Display(sys.stderr, f"{_place(source)} -> {_place(target)}")
@@ -227,7 +241,8 @@ def _run(
         secrets=JobSecrets(source=source.credentials, target=target.credentials),
     )
     with display.shown():
-        return asyncio.run(copying.run(request, settings, display, failed_keys=failed_keys))
+        copy = copying.run(request, settings, display, template=template, failed_keys=failed_keys)
+        return asyncio.run(copy)
 
 
 def _place(side: Side) -> str:

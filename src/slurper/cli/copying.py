@@ -26,6 +26,7 @@ from slurper.cli.assembly import Node, assembled, driven
 from slurper.cli.census import Census
 from slurper.cli.progress import Display, Snapshot
 from slurper.database.work import WorkStore
+from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
 from slurper.jobs.leadership import Tenure
 from slurper.jobs.models import Counts, JobSpec, JobStatus, LogEntry, LogType, Progress
@@ -87,18 +88,21 @@ async def run(
     settings: Settings,
     display: Display,
     *,
+    template: Template | None = None,
     failed_keys: BinaryIO | None = None,
 ) -> Outcome:
     """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
 
-    The keys of objects that failed are written to `failed_keys`, one a line.
+    Workers are forked from `template`, if there is one. The keys of objects that failed are written
+    to `failed_keys`, one a line.
 
     Raises:
         ConfigurationError, InvalidField: the request cannot work.
         PrecheckFailed: a side cannot be used with what was given.
     """
     directory = settings.data_dir / "copies" / request.fingerprint
-    return await _Copy(request, _settings_of(settings, directory), display, failed_keys).run()
+    own = _settings_of(settings, directory)
+    return await _Copy(request, own, display, template, failed_keys).run()
 
 
 def _settings_of(settings: Settings, directory: Path) -> Settings:
@@ -115,9 +119,11 @@ class _Copy:
         request: CopyRequest,
         settings: Settings,
         display: Display,
+        template: Template | None,
         failed_keys: BinaryIO | None,
     ) -> None:
         self._request = request
+        self._template = template
         self._failed_keys = failed_keys
         self._settings = settings
         self._display = display
@@ -129,7 +135,7 @@ class _Copy:
         async with assembled(self._settings) as node, self._alone(node) as tenure:
             job_id, resumed = await self._prepare(node)
             before = (await node.service.progress(self._account_id, job_id)).counts
-            async with driven(node, tenure) as driving, self._counting():
+            async with driven(node, tenure, self._template) as driving, self._counting():
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)

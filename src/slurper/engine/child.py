@@ -2,8 +2,8 @@
 
 It lives as long as its pipe. When the control plane is gone, however it went, the pipe ends and so
 does the process, at once and without clean-up: another control plane may already be running the
-same slices again. Only that control plane decides when to stop, so the signals that a terminal or a
-service manager sends to the whole group are ignored.
+same slices again. Only that control plane decides when to stop: the signals that a terminal or a
+service manager sends to the whole group are ignored, as by the template this was forked from.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import gc
 import importlib
 import os
 import pickle
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import uvloop
 
@@ -49,14 +48,9 @@ class Runner(Protocol):
         ...
 
 
-def main() -> None:
-    """Serve the pipe whose descriptor is the last argument; `sys.path` comes first on it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    # Both were blocked before exec, so that none could end the process until this line.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+def run(connection: socket.socket) -> NoReturn:
+    """Serve the pipe, in a process that was just forked; `sys.path` comes first on it."""
     faulthandler.enable()
-    connection = socket.socket(fileno=int(sys.argv[-1]))
     paths, setup = _receive(connection), _receive(connection)
     assert isinstance(paths, list)  # noqa: S101 - the two opening messages
     assert isinstance(setup, pipe.Setup)  # noqa: S101

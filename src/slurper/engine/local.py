@@ -1,18 +1,21 @@
 """The local engine: worker processes on this machine.
 
-One process per core, each with one event loop that runs `slurper.transfer.worker.Worker`. A process
-that is lost, whatever the cause, is replaced at once; the tasks it ran raise `WorkerLost`.
+Up to one process per core, each with one event loop that runs `slurper.transfer.worker.Worker`. The
+first is started with the engine, each further one when there is work for it. A process that is
+lost, whatever the cause, is replaced at once; the tasks it ran raise `WorkerLost`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.process import Call, Exit, WorkerProcess
+from slurper.engine.template import Child, Template
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
 
@@ -43,23 +46,28 @@ class LocalEngine:
         self,
         settings: Settings,
         *,
+        template: Template | None = None,
         metrics: telemetry.Metrics | None = None,
         worker_factory: str = WORKER_FACTORY,
         silence_limit_seconds: float = SILENCE_LIMIT_SECONDS,
     ) -> None:
-        """Prepare. Only tests give another `worker_factory`: a `module:callable`."""
+        """Prepare. A `template` that is given ends with the engine; else one is started with it.
+
+        Only tests give another `worker_factory`: a `module:callable`.
+        """
         self._count = settings.workers
         self._metrics = metrics
         self._silence_limit_seconds = silence_limit_seconds
         self._setup = pipe.Setup(
             _without_secrets(settings), worker_factory, beat_seconds=silence_limit_seconds / 12
         )
+        self._template = template
         self._processes: list[WorkerProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._waiting: deque[Call] = deque()
         self._suspects: set[tuple[str, int]] = set()
         self._changed = asyncio.Event()
-        self._failed_starts = [0] * self._count
+        self._failed_starts = 0
         self._start_failure = ""
         self._accepting = False
         self._stopping = asyncio.Event()
@@ -75,19 +83,18 @@ class LocalEngine:
         return tuple(process.pid for process in self._processes if process.ready)
 
     async def start(self) -> None:
-        """Start the worker processes; return when one takes tasks, the others follow.
+        """Start a worker process; return when it takes tasks.
 
         Raises:
-            SlurperError: none of them came up; the message says why.
+            SlurperError: it did not come up; the message says why.
         """
         self._accepting = True
-        self._keepers = [
-            asyncio.create_task(self._keep(place), name=f"worker process {place}")
-            for place in range(self._count)
-        ]
+        if self._template is not None:
+            self._listen(self._template)
+        self._grow()
         try:
             while not self.worker_pids:
-                if min(self._failed_starts) >= START_ATTEMPTS:
+                if self._failed_starts >= START_ATTEMPTS:
                     cause = self._start_failure
                     raise errors.SlurperError(f"no worker process can be started: {cause}")
                 await self._wait_for_change()
@@ -143,7 +150,10 @@ class LocalEngine:
         finally:
             for keeper in self._keepers:
                 keeper.cancel()
-            await asyncio.gather(*self._keepers, return_exceptions=True)
+            try:
+                await asyncio.gather(*self._keepers, return_exceptions=True)
+            finally:
+                self._let_template_go()
 
     async def _wait_for_exit(self, seconds: float) -> None:
         if self._keepers:
@@ -166,29 +176,41 @@ class LocalEngine:
 
     # Keeping processes alive
 
-    async def _keep(self, place: int) -> None:
+    def _grow(self) -> None:
+        process = self._next_process()
+        name = f"worker process {len(self._keepers)}"
+        self._keepers.append(asyncio.create_task(self._keep(process), name=name))
+
+    async def _keep(self, process: WorkerProcess) -> None:
         """Keep one worker process alive, process after process, until the engine stops."""
         backoff_seconds = 0.0
-        while not self._stopping.is_set():
-            ended = await self._live()
+        while True:
+            ended = await self._live(process)
             if self._stopping.is_set():
                 return
             if ended.was_ready:
                 backoff_seconds = 0.0
             else:
-                self._failed_starts[place] += 1
+                self._failed_starts += 1
                 self._start_failure = ended.text
                 backoff_seconds = _longer(backoff_seconds)
             self._changed_somewhere()
             await self._sleep_unless_stopped(backoff_seconds)
+            if self._stopping.is_set():
+                return
+            process = self._next_process()
 
-    async def _live(self) -> Exit:
+    def _next_process(self) -> WorkerProcess:
         process = WorkerProcess(
             self._setup,
+            fork=self._fork,
             silence_limit_seconds=self._silence_limit_seconds,
             changed=self._changed_somewhere,
         )
         self._processes.append(process)
+        return process
+
+    async def _live(self, process: WorkerProcess) -> Exit:
         try:
             ended = await process.live()
         except OSError as error:
@@ -214,6 +236,31 @@ class LocalEngine:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
+    # The template that they are forked from
+
+    def _fork(self, worker_socket: socket.socket) -> Child:
+        """Fork a worker process, from another template if the last one is lost."""
+        if self._template is None or self._template.lost:
+            self._let_template_go()
+            self._template = Template.spawned()
+            self._listen(self._template)
+        return self._template.fork(worker_socket)
+
+    def _listen(self, template: Template) -> None:
+        asyncio.get_running_loop().add_reader(template.fileno(), self._hear, template)
+
+    def _hear(self, template: Template) -> None:
+        template.read()
+        if template.lost:
+            _log.error("template process lost; the next worker needs another", pid=template.pid)
+            self._let_template_go()
+
+    def _let_template_go(self) -> None:
+        template, self._template = self._template, None
+        if template is not None:
+            asyncio.get_running_loop().remove_reader(template.fileno())
+            template.close()
+
     # Giving calls to processes
 
     def _changed_somewhere(self) -> None:
@@ -236,9 +283,20 @@ class LocalEngine:
         ]
 
     def _place(self) -> WorkerProcess | None:
-        """The least loaded process with a free place."""
+        """The least loaded process with a free place, unless an idle one is on its way."""
         process = min(self._open_processes(), key=_load, default=None)
-        return process if process is not None and process.load < TASKS_PER_WORKER else None
+        if process is None or (process.load and self._is_growing()):
+            return None
+        return process if process.load < TASKS_PER_WORKER else None
+
+    def _is_growing(self) -> bool:
+        """Whether another process is on its way; one is from now on, if there is room for it."""
+        if not all(process.ready for process in self._processes):
+            return True
+        if len(self._keepers) == self._count:
+            return False
+        self._grow()
+        return True
 
     def _place_alone(self, call: Call) -> WorkerProcess | None:
         """A process that runs nothing else, for a call whose last process was lost.
@@ -249,6 +307,8 @@ class LocalEngine:
         kept = next((process for process in self._processes if process.kept_for is call), None)
         if kept is None or not kept.ready:
             kept = min(self._open_processes(), key=_load, default=None)
+            if kept is not None and kept.load and self._is_growing():
+                return None
         if kept is None:
             return None
         kept.kept_for = None if kept.load == 0 else call

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import ClassVar
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
+from slurper.engine.template import Child
 from slurper.transfer.task import RangeReport, RangeTask
 
 _log = telemetry.get_logger(__name__)
 
-_PROGRAM = "import gc; gc.disable(); from slurper.engine.child import main; main()"
-"""Nothing that the imports make is garbage; `tune_process` enables the collector afterwards."""
-
-_NOT_FOR_WORKERS = ("SLURPER_API_TOKEN", "SLURPER_SECRET_KEY", "SLURPER_DATABASE_URL")
-"""A worker gets no secrets but those inside its tasks (design rule 11)."""
-
 _START_SECONDS = 60.0
-"""A process that is not ready after this long is killed; it takes a quarter of a second."""
+"""A process that is not ready after this long is killed; it takes a hundredth of a second."""
 
 _REAP_SECONDS = 5.0
 """A killed process is gone within milliseconds, unless it is stuck inside the kernel."""
@@ -79,15 +72,21 @@ class WorkerProcess:
         self,
         setup: pipe.Setup,
         *,
+        fork: Callable[[socket.socket], Child],
         silence_limit_seconds: float,
         changed: Callable[[], None],
     ) -> None:
-        """Prepare; `changed` is called when the process gets ready and when a call of it ends."""
+        """Prepare.
+
+        `fork` makes a process that serves the other end of a pipe; `changed` is called when the
+        process gets ready and when a call of it ends.
+        """
         self._setup = setup
+        self._fork = fork
         self._silence_limit_seconds = silence_limit_seconds
         self._changed = changed
         self._pipe = pipe.Pipe(self._received, self._lost)
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._calls: dict[int, Call] = {}
         self._gone = asyncio.Event()
         self._last_heard = 0.0
@@ -101,7 +100,7 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """The process id; 0 before the start."""
-        return self._popen.pid if self._popen else 0
+        return self._child.pid if self._child else 0
 
     @property
     def load(self) -> int:
@@ -122,27 +121,32 @@ class WorkerProcess:
         Raises:
             OSError: the process could not be started.
         """
-        popen, connection = _spawn()
-        self._popen = popen
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                child = self._child = self._fork(theirs)
+            except BaseException:
+                ours.close()
+                raise
         loop = asyncio.get_running_loop()
         self._last_heard = loop.time()
         try:
-            await _connect(self._pipe, connection)
+            await _connect(self._pipe, ours)
             self._pipe.send(sys.path)
             self._pipe.send(self._setup)
             self._watch(loop)
             await self._gone.wait()
-            popen.kill()  # the pipe may have ended before the process did
-            await _reap(popen)
+            child.kill()  # the pipe may have ended before the process did
+            await _end_of(child)
         finally:
-            if popen.poll() is None:  # cancelled: there may be no later turn of the loop
-                popen.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    popen.wait(_REAP_SECONDS)
+            if not child.over:  # cancelled: there may be no later turn of the loop
+                child.kill()
+                child.wait(_REAP_SECONDS)
             self._lost()
             self._pipe.close()
-            self._fail_calls(popen)
-        return Exit(self._broken_text or _how_it_ended(popen), was_ready=self._was_ready)
+            self._fail_calls(child)
+        return Exit(self._broken_text or _how_it_ended(child), was_ready=self._was_ready)
 
     def begin(self, call: Call) -> None:
         """Run a call here."""
@@ -160,8 +164,8 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process now; `live` returns soon after."""
-        if self._popen is not None:
-            self._popen.kill()
+        if self._child is not None:
+            self._child.kill()
             self._lost()
 
     def _received(self, message: object) -> None:
@@ -183,8 +187,8 @@ class WorkerProcess:
         self.ready = False
         self._gone.set()
 
-    def _fail_calls(self, popen: subprocess.Popen[bytes]) -> None:
-        text = f"worker process {popen.pid} {_how_it_ended(popen)} while it ran the task"
+    def _fail_calls(self, child: Child) -> None:
+        text = f"worker process {child.pid} {_how_it_ended(child)} while it ran the task"
         for call in self._calls.values():
             call.fail(errors.WorkerLost(text))
         self._calls.clear()
@@ -201,32 +205,6 @@ class WorkerProcess:
         loop.call_later(self._silence_limit_seconds / 4, self._watch, loop)
 
 
-def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a process that holds the other end of the returned socket, and nothing else of ours.
-
-    Neither a fork of this process (its threads and loop would come along) nor multiprocessing's
-    spawn (it runs the caller's `__main__` again): a plain new interpreter.
-    """
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    stopping = {signal.SIGINT, signal.SIGTERM}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # until the child ignores them
-    try:
-        popen = subprocess.Popen(  # noqa: S603 - our own interpreter with fixed arguments
-            [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=_environment(os.environ),
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-    return popen, ours
-
-
 async def _connect(protocol: pipe.Pipe, connection: socket.socket) -> None:
     try:
         loop = asyncio.get_running_loop()
@@ -236,21 +214,21 @@ async def _connect(protocol: pipe.Pipe, connection: socket.socket) -> None:
         raise
 
 
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in ours.items() if name not in _NOT_FOR_WORKERS}
-
-
-async def _reap(popen: subprocess.Popen[bytes]) -> None:
-    """Wait for a killed process without a thread or a signal handler of its own."""
+async def _end_of(child: Child) -> None:
+    """Wait until the end of a killed process is told."""
     delay_seconds, waited_seconds = 0.001, 0.0
-    while popen.poll() is None and waited_seconds < _REAP_SECONDS:
+    while not child.over and waited_seconds < _REAP_SECONDS:
         await asyncio.sleep(delay_seconds)
         waited_seconds += delay_seconds
         delay_seconds = min(delay_seconds * 2, 0.05)
 
 
-def _how_it_ended(popen: subprocess.Popen[bytes]) -> str:
-    status = popen.returncode
+def _how_it_ended(child: Child) -> str:
+    if child.refusal:
+        return f"could not be forked: {os.strerror(child.refusal)}"
+    if child.orphaned:
+        return "ended unseen, since its template process was lost"
+    status = child.status
     if status is None:
         return "does not end although it was killed"
     if status >= 0:

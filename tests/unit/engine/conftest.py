@@ -42,17 +42,17 @@ def make_task(script: str, range_id: int = 1) -> RangeTask:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """Worker processes that this one started, dead ones that nobody has waited for included.
+    """Worker processes of this one and their templates, dead ones nobody waited for included.
 
     Those of a service that other tests run for the whole session are not this one's children.
     """
-    children = psutil.Process().children()
+    children = psutil.Process().children(recursive=True)
     return [child for child in children if _is_worker(child)]
 
 
 def _is_worker(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE or "slurper.engine.child" in " ".join(
+        return process.status() == psutil.STATUS_ZOMBIE or "slurper.engine.forking" in " ".join(
             process.cmdline()
         )
     except psutil.NoSuchProcess:

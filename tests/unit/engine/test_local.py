@@ -30,6 +30,10 @@ async def until(condition: Callable[[], object], *, what: str) -> None:
     pytest.fail(f"waited in vain until {what}")
 
 
+def loads(engine: LocalEngine) -> list[int]:
+    return [process.load for process in engine._processes]
+
+
 async def pid_of_worker(engine: LocalEngine) -> int:
     report = await engine.run(make_task("pid"))
     assert report.cursor is not None
@@ -58,17 +62,28 @@ class TestRunning:
         self, start_engine: StartEngine, tmp_path: Path
     ) -> None:
         engine = await start_engine(workers=2)
-        await until(lambda: len(engine.worker_pids) == 2, what="both workers are ready")
         assert engine.slots == 2 * TASKS_PER_WORKER
         gate = tmp_path / "gate"
         held = [
             asyncio.create_task(engine.run(make_task(f"wait:{gate}", number))) for number in (1, 2)
         ]
-        await asyncio.sleep(0)
-        loads = [process.load for process in engine._processes]
-        assert loads == [1, 1]
+        await until(lambda: loads(engine) == [1, 1], what="each worker has a task")
         gate.touch()
         await asyncio.gather(*held)
+
+    async def test_a_worker_is_started_only_when_there_is_work_for_it(
+        self, start_engine: StartEngine, tmp_path: Path
+    ) -> None:
+        engine = await start_engine(workers=3)
+        gate = tmp_path / "gate"
+        first = asyncio.create_task(engine.run(make_task(f"wait:{gate}", 1)))
+        await until(lambda: loads(engine) == [1], what="the first worker has a task")
+        second = asyncio.create_task(engine.run(make_task(f"wait:{gate}", 2)))
+        await until(lambda: loads(engine) == [1, 1], what="another worker has a task")
+        gate.touch()
+        await asyncio.gather(first, second)
+        assert await pid_of_worker(engine) in engine.worker_pids
+        assert len(engine.worker_pids) == 2
 
     async def test_more_tasks_than_slots_wait_their_turn(
         self, start_engine: StartEngine, tmp_path: Path
@@ -186,13 +201,12 @@ class TestLosingProcesses:
     ) -> None:
         metrics = telemetry.Metrics(CollectorRegistry())
         engine = await start_engine(workers=2, metrics=metrics)
-        await until(lambda: len(engine.worker_pids) == 2, what="both workers are ready")
         gate = tmp_path / "gate"
         calls = [
             asyncio.create_task(engine.run(make_task(f"wait:{gate}", number)))
             for number in range(4)
         ]
-        await asyncio.sleep(0)
+        await until(lambda: loads(engine) == [2, 2], what="each worker has two tasks")
         victim = engine._processes[0].pid
         os.kill(victim, signal.SIGKILL)
         await until(lambda: sum(call.done() for call in calls) == 2, what="two calls are lost")
@@ -396,9 +410,12 @@ class TestEnding:
             "import asyncio, uvloop\n"
             "from slurper.engine.local import LocalEngine\n"
             "from slurper.settings import Settings\n"
+            "from tests.unit.engine.conftest import make_task\n"
             "async def main():\n"
             f"    engine = LocalEngine(Settings(workers=2), worker_factory={SCRIPTED!r})\n"
             "    await engine.start()\n"
+            "    task = make_task('wait:/never')\n"
+            "    calls = [asyncio.create_task(engine.run(task)) for _ in range(2)]\n"
             "    while len(engine.worker_pids) < 2: await asyncio.sleep(0.01)\n"
             "    print(*engine.worker_pids, flush=True)\n"
             "    await asyncio.sleep(3600)\n"

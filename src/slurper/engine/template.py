@@ -1,0 +1,205 @@
+"""The control plane's end of the template process, and of the workers that are forked from it.
+
+A template is forked from a program that has just begun, and is single-threaded and without secrets
+(`forked`), or else is an interpreter of its own (`spawned`). Either way it has the data plane
+loaded, and does nothing until it is asked for a worker. See decision 0010.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from itertools import count
+
+from slurper.engine import forking
+from slurper.engine.forking import NOT_FOR_WORKERS, NOTICE, REQUEST, STOP_SIGNALS, Notice, Request
+
+_PROGRAM = "import gc; gc.disable(); from slurper.engine.forking import main; main()"
+"""Nothing that the imports make is garbage; a worker's `tune_process` enables the collector."""
+
+_END_SECONDS = 5.0
+"""A template ends within milliseconds, once it has ended its workers."""
+
+
+class Child:
+    """A worker process, as its template tells of it."""
+
+    def __init__(self, template: Template, number: int) -> None:
+        self._template = template
+        self._number = number
+        self.pid = 0
+        """0 until the template has told it."""
+        self.status: int | None = None
+        """Its exit status, or minus the signal that ended it."""
+        self.refusal = 0
+        """Why the system did not allow another process, an error number."""
+        self.orphaned = False
+        """Its template is lost: it may live, but nobody will tell how it ended."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be heard of it."""
+        return self.status is not None or self.refusal != 0 or self.orphaned
+
+    def kill(self) -> None:
+        """End it now, if it has not ended: its template knows, and keeps its id from being reused.
+
+        Of an orphan only its pipe tells. Its id is nobody else's so soon.
+        """
+        if not self.over:
+            self._template.ask(Request.KILL, self._number)
+        if self.orphaned and self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds: float) -> None:
+        """Block until it is over, or for so long."""
+        give_up = time.monotonic() + seconds
+        while not self.over and (left := give_up - time.monotonic()) > 0:
+            self._template.read(left)
+
+
+class Template:
+    """A template process. `read` is to be called when its `fileno` is readable."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.pid = pid
+        self.lost = False
+        """It has ended; its workers may live."""
+        self._connection = connection
+        self._buffer = bytearray()
+        self._numbers = count(1)
+        self._children: dict[int, Child] = {}
+
+    @classmethod
+    def forked(cls) -> Template | None:
+        """Fork this very process; None where that is not safe. To be called before all else.
+
+        Nothing must have begun that does not survive a fork: threads, an event loop, macOS's own
+        libraries. And nothing must be known that is not for workers.
+        """
+        if sys.platform != "linux" or threading.active_count() > 1:
+            return None
+        ours, theirs = socket.socketpair()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the fork ignores them
+        try:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                forking.serve(theirs)
+        except OSError:
+            ours.close()
+            return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+        return cls(pid, ours)
+
+    @classmethod
+    def spawned(cls) -> Template:
+        """Start an interpreter of its own.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        ours, theirs = socket.socketpair()
+        theirs.set_inheritable(True)
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
+                _environment(os.environ),
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+                setsigmask=STOP_SIGNALS,  # until it ignores them
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(pid, ours)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when there is something to `read`."""
+        return self._connection.fileno()
+
+    def fork(self, worker_socket: socket.socket) -> Child:
+        """Fork a worker that serves the socket; what becomes of it is told to `read`."""
+        number = next(self._numbers)
+        made = self._children[number] = Child(self, number)
+        self.ask(Request.FORK, number, worker_socket.fileno())
+        return made
+
+    def ask(self, request: Request, number: int, *descriptors: int) -> None:
+        """Send a request; to a template that is lost nothing can be sent, and nothing is."""
+        try:
+            socket.send_fds(self._connection, [REQUEST.pack(request, number)], descriptors)
+        except OSError:
+            self._lose()
+
+    def read(self, seconds: float = 0.0) -> None:
+        """Take in what the template tells, waiting for it for so long."""
+        if self.lost or not select.select([self._connection], [], [], seconds)[0]:
+            return
+        try:
+            data = self._connection.recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+        self._buffer += data
+        while len(self._buffer) >= NOTICE.size:
+            self._note(*NOTICE.unpack_from(self._buffer))
+            del self._buffer[: NOTICE.size]
+
+    def close(self) -> None:
+        """End the template and all its workers; when this returns none is left."""
+        self._connection.close()
+        if not self.lost:
+            self._end_of_process(_END_SECONDS)
+            self._lose()
+
+    def _note(self, notice: int, number: int, value: int) -> None:
+        told = self._children[number]
+        if notice == Notice.BORN:
+            told.pid = value
+            return
+        del self._children[number]
+        if notice == Notice.UNBORN:
+            told.refusal = value
+        else:
+            told.status = value
+
+    def _lose(self) -> None:
+        """Let go of a template that has ended, or that cannot be talked to."""
+        if self.lost:
+            return
+        self.lost = True
+        for orphan in self._children.values():
+            orphan.orphaned = True
+        self._children.clear()
+        self._end_of_process(0)
+
+    def _end_of_process(self, seconds: float) -> None:
+        """Wait for the end of a template whose socket has ended; kill it when it takes too long."""
+        give_up = time.monotonic() + seconds
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() >= give_up:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                    return
+                time.sleep(0.001)
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in ours.items() if name not in NOT_FOR_WORKERS}
