@@ -15,31 +15,29 @@ class AdaptiveWindow:
     message, so after a cut only an answer to a request that was sent later can cut again.
     """
 
-    __slots__ = ("_ceiling", "_cut_at", "_width")
+    __slots__ = ("_ceiling", "_cut_at", "_width", "narrowed", "size")
 
     def __init__(self, ceiling: int) -> None:
         """Begin fully open: most providers never throttle, and the first cut comes fast."""
         self._ceiling = float(ceiling)
-        self._width = float(ceiling)
         self._cut_at = float("-inf")
+        self._resize(self._ceiling)
 
-    @property
-    def size(self) -> int:
+    def _resize(self, width: float) -> None:
+        self._width = width
+        # Plain attributes, since every request asks for them and few change them.
+        self.size = int(width)
         """How many requests may be under way now."""
-        return int(self._width)
-
-    @property
-    def narrowed(self) -> bool:
+        self.narrowed = width < self._ceiling
         """Whether the window is below its ceiling."""
-        return self._width < self._ceiling
 
     def granted(self) -> None:
         """Take note of an answer that was not throttled."""
-        if self._width < self._ceiling:
-            self._width = min(self._ceiling, self._width + 1.0 / self._width)
+        if self.narrowed:
+            self._resize(min(self._ceiling, self._width + 1.0 / self._width))
 
     def throttled(self, *, sent_at: float, now: float) -> None:
         """Take note of a throttled answer to a request sent at `sent_at` (monotonic seconds)."""
         if sent_at >= self._cut_at:
-            self._width = max(1.0, self._width / 2.0)
+            self._resize(max(1.0, self._width / 2.0))
             self._cut_at = now
