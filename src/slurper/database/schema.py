@@ -31,6 +31,8 @@ from sqlalchemy import (
     text,
 )
 
+from slurper.planning.keyspace import encode_key
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -43,11 +45,6 @@ metadata = MetaData(
 
 BigNumber = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite numbers rows by itself only in a column spelled INTEGER."""
-
-
-def encode_key(key: str) -> bytes:
-    """A key's own bytes."""
-    return key.encode("utf-8", "surrogateescape")
 
 
 class Key(TypeDecorator[str]):

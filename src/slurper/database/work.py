@@ -20,10 +20,10 @@ from slurper import errors
 from slurper.database import clock, leases, locked, piecemeal, rows
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.leases import Lease
-from slurper.database.schema import encode_key, jobs, ranges
+from slurper.database.schema import jobs, ranges
 from slurper.jobs import lifecycle
 from slurper.jobs.models import Job, JobStatus, LogEntry
-from slurper.planning.keyspace import KeyRange
+from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import RangeReport
 
 

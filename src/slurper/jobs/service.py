@@ -10,13 +10,13 @@ from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors
-from slurper.database.schema import encode_key
 from slurper.database.store import JobStore
 from slurper.errors import PrecheckProblem
 from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Progress
 from slurper.jobs.precheck import Precheck, Side
+from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.settings import Settings
 

@@ -17,11 +17,15 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers, listing
+from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.permission import Permission
 from slurper.transfer.task import Halt, RangeReport, RangeTask
+
+SPLIT_SECONDS = 0.2
+"""A task that can be split works at least this long. What takes no longer is not worth it."""
 
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
 
@@ -70,10 +74,20 @@ class RangeRun:
         self._exhausted = False
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
         self._planning = asyncio.Lock()
+        self._last_listed: str | None = None
+        self._boundaries = Boundaries(
+            source,
+            prefix=task.prefix,
+            end_at=task.slice.end_at,
+            pieces=1 if task.keys is not None else task.wanted_pieces,
+        )
         self._halt: Halt | None = None
         self._deadline = math.inf
         """Monotonic seconds. It is set when the first page has come, so that no page is too slow
         for a task to get ahead."""
+
+        self._no_sooner = math.inf
+        """When a task whose slice can be cut has worked long enough."""
 
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
@@ -104,22 +118,29 @@ class RangeRun:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
+            await self._boundaries.close()
             await self._pages.aclose()
 
     def _report(self) -> RangeReport:
         ledger = self._ledger
+        finished = self._exhausted and ledger.all_settled
         return RangeReport(
             job_id=self._task.job_id,
             range_id=self._task.range_id,
             started_after=self._task.slice.start_after,
             cursor=ledger.cursor,
-            finished=self._exhausted and ledger.all_settled,
+            finished=finished,
             counts=ledger.counts,
             events=tuple(ledger.events),
             halt=self._halt,
             order=self._order,
             attempts=self._copier.attempts,
+            boundaries=() if finished or self._halt is not None else self._cuts(),
         )
+
+    def _cuts(self) -> tuple[str, ...]:
+        listed = [entry.key for entry, _ in self._planned]
+        return self._boundaries.among(listed, self._last_listed)
 
     @property
     def _over(self) -> bool:
@@ -232,12 +253,22 @@ class RangeRun:
             return
         if self._deadline == math.inf:
             self._deadline = time.monotonic() + self._task.budget_seconds
+            self._no_sooner = time.monotonic() + SPLIT_SECONDS
+            # A store that lists folder by folder is not split: its slices are none of bytes.
+            if page.order is KeyOrder.BYTES:
+                self._boundaries.look_behind([key for key, _ in page.rows], self._end_early)
+        if page.rows:
+            self._last_listed = page.rows[-1][0]
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
                 await self._settle_denied(entry, found)
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    def _end_early(self) -> None:
+        """The slice can be cut: report soon, so that others get their pieces."""
+        self._deadline = min(self._deadline, max(self._no_sooner, time.monotonic()))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None

@@ -39,6 +39,9 @@ class RangeTask:
     and then, when the last work on this slice had ended, are aborted."""
     budget_seconds: float = 8.0
     """No object is begun after this; objects under way are finished."""
+    wanted_pieces: int = 1
+    """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
+    A task that finds where to cut ends early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,8 @@ class RangeReport:
     halt: Halt | None = None
     order: KeyOrder = KeyOrder.BYTES
     """The order in which the source lists, and so the cursor moves."""
+    boundaries: tuple[str, ...] = ()
+    """Keys, in order, that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0
     """HTTP requests that were sent again (request level)."""
     attempts: int = 0

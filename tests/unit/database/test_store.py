@@ -15,7 +15,7 @@ from slurper import errors
 from slurper.database import schema
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress
-from slurper.planning.keyspace import KeyRange
+from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
@@ -57,7 +57,7 @@ async def _log_types(store: Store, job: Job) -> list[LogType]:
 async def test_a_job_comes_back_as_it_was_stored(store: Store, changes: dict[str, Any]) -> None:
     job = values.job(**changes)
     if job.spec.keys:
-        in_order = tuple(sorted(job.spec.keys, key=schema.encode_key))
+        in_order = tuple(sorted(job.spec.keys, key=encode_key))
         job = values.job(**(changes | {"keys": in_order}))
     work = await values.create(store, job)
     assert await store.get_job(ACCOUNT, job.id) == job

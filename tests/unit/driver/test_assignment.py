@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.database.schema import encode_key
+from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.jobs import assignment
 from slurper.jobs.models import Job, JobStatus, Jurisdiction, Location, Vendor
-from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer.task import RangeTask
 from tests.unit.driver.conftest import ACCOUNT, SECRETS, SPEC, report

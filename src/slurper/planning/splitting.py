@@ -1,0 +1,186 @@
+"""Where to cut a slice of which only the beginning is known, by asking for few keys.
+
+A store tells which key comes first after any other, known or not (LIST with `start-after` and
+`max-keys=1`), and nothing else: neither how many keys there are nor which is the last. A search
+asks that and is told the answers, so that it needs no store:
+
+1. The end. Of the first key it finds by bisection how many characters all later keys share with
+   it. At the next place keys differ; there it looks for the largest character, and at the place
+   after that. That is close enough to the last key, after some ten or fifteen questions.
+2. Cuts. Half way between the first and the last known key is a cut, for one lies on either side.
+   One question tells where the keys behind it begin, and both halves are cut again.
+
+Half way is meant in characters that keys really use, learnt from those that were seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+
+from slurper.planning.keyspace import between, following, is_text, shared_length
+
+QUESTIONS_PER_CUT = 40
+"""More are not asked for one, whatever keys there are."""
+
+_QUESTIONS_PER_PLACE = 12
+
+_PLACES = 2
+"""At so many places in a row the largest character is looked for."""
+
+Question = str
+Answer = str | None
+Search = Generator[Question, Answer, None]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A piece that holds `first` and nothing before it."""
+
+    first: str
+    end_at: str | None
+    last: str | None = None
+    """A key of the piece, and nearly its last; None: not looked for yet."""
+
+
+class BoundarySearch:
+    """Looks for keys that cut what lies after a known key into pieces, none of them empty.
+
+    `questions` is a generator: it yields a key and is sent the first key after it, or None. At any
+    time `found` holds the cuts that are certain so far.
+    """
+
+    def __init__(
+        self, seen: Iterable[str], *, prefix: str, end_at: str | None, pieces: int
+    ) -> None:
+        """Take keys of the slice, in order: cuts are looked for behind the last of them.
+
+        All keys of the slice begin with `prefix`, and none comes after `end_at`.
+        """
+        self.found: list[str] = []
+        """Cuts, in the order in which they were found: each ends one piece and begins another."""
+        self.nothing_behind = False
+        """The keys that were seen are all there are."""
+        self._seen = list(seen)
+        self._shared = len(prefix)
+        self._end_at = end_at
+        self._cuts = pieces - 1
+        self._questions_left = QUESTIONS_PER_CUT * self._cuts
+        self._alphabet: list[str] = []
+
+    def questions(self) -> Search:
+        """Ask until there are enough cuts, or no more can be found."""
+        first = self._seen[-1]
+        if not is_text(first):
+            return
+        pieces = deque([_Piece(first, self._end_at)])
+        while pieces and len(self.found) < self._cuts and self._questions_left > 0:
+            piece = pieces.popleft()
+            cut = yield from self._cut(piece)
+            if cut is not None:
+                boundary, behind = cut
+                self.found.append(boundary)
+                pieces.append(_Piece(piece.first, boundary))
+                pieces.append(_Piece(behind, piece.end_at, piece.last))
+
+    def _cut(self, piece: _Piece) -> Generator[Question, Answer, tuple[str, str] | None]:
+        """Cut a piece; return where, and the first key behind. None: it is one key, or strange."""
+        if piece.last is None and piece.end_at is not None and self._alphabet:
+            # Most often keys are spread so evenly that some are beyond the middle.
+            boundary = between(piece.first, piece.end_at, self._alphabet)
+            behind = yield from self._ask(boundary, piece)
+            if boundary is not None and behind is not None:
+                return boundary, behind
+        if piece.last is None:
+            piece.last = yield from self._near_the_end(piece)
+        if piece.last <= piece.first:
+            return None
+        boundary = between(piece.first, piece.last, self._alphabet)
+        behind = yield from self._ask(boundary, piece)
+        return None if boundary is None or behind is None else (boundary, behind)
+
+    def _near_the_end(self, piece: _Piece) -> Generator[Question, Answer, str]:
+        """Return a key near the last of a piece; the first when there is no other."""
+        last = yield from self._ask(piece.first, piece)
+        if last is None:
+            self.nothing_behind |= not self.found
+            return piece.first
+        shared, last = yield from self._level(piece, last)
+        self._learn(shared, last)
+        for place in range(shared, shared + _PLACES):
+            last = yield from self._largest_at(piece, place, last)
+        return last
+
+    def _level(self, piece: _Piece, last: str) -> Generator[Question, Answer, tuple[int, str]]:
+        """How many characters all keys of a piece share, and one of those that differ there."""
+        fewest, most = self._shared, shared_length(piece.first, last)
+        while fewest < most:
+            length = (fewest + most + 1) // 2
+            bound = following(piece.first[length - 1])
+            beyond = None
+            if bound is not None:
+                beyond = yield from self._ask(piece.first[: length - 1] + bound, piece)
+            if beyond is None:
+                fewest = length
+            else:
+                last = max(last, beyond)
+                most = min(length - 1, shared_length(piece.first, beyond))
+        return fewest, last
+
+    def _largest_at(self, piece: _Piece, place: int, last: str) -> Generator[Question, Answer, str]:
+        """Find about the largest character that keys have at a place; return a key that has it.
+
+        Up to there all keys after `last` are like it.
+        """
+        bound, leap = "", 1
+        for _ in range(_QUESTIONS_PER_PLACE):
+            if place >= len(last):
+                return last
+            used = last[place]
+            inside = [one for one in self._alphabet if used < one and (not bound or one < bound)]
+            if inside:
+                character = inside[len(inside) // 2]
+            elif leap > 1 or not bound:  # beyond all that we have seen
+                character = _leap(used, bound, leap)
+                leap *= 4
+            else:
+                return last
+            if not character:
+                return last
+            beyond = yield from self._ask(last[:place] + character, piece)
+            if beyond is not None and beyond > last:
+                last = beyond
+            elif inside or leap > 4:
+                bound = character
+            else:
+                return last
+        return last
+
+    def _learn(self, shared: int, *more: str) -> None:
+        """Learn which characters keys use behind those that all of them share."""
+        used = set(self._alphabet)
+        for key in (*self._seen, *more):
+            used.update(key[shared:])
+        self._seen.clear()
+        self._alphabet = sorted(used)
+
+    def _ask(self, key: str | None, piece: _Piece) -> Generator[Question, Answer, Answer]:
+        """Ask for the first key after `key` in a piece; None also where none can be."""
+        outside = key is None or key < piece.first or (piece.end_at and key >= piece.end_at)
+        if key is None or outside or not is_text(key) or self._questions_left <= 0:
+            return None
+        self._questions_left -= 1
+        answer = yield key
+        usable = answer is not None and is_text(answer) and answer > key
+        if not usable or answer is None or (piece.end_at is not None and answer > piece.end_at):
+            return None
+        return answer
+
+
+def _leap(used: str, bound: str, width: int) -> str:
+    """A character so far behind a used one, or half way to one that is too far; empty: enough."""
+    if not bound:
+        return following(chr(min(ord(used) + width - 1, 0x10FFFE))) or ""
+    span = ord(bound) - ord(used)
+    return following(chr(ord(used) + span // 2 - 1)) or "" if span > max(1, width // 64) else ""

@@ -1,0 +1,88 @@
+"""Where the rest of a task's slice can be cut, found while the task copies.
+
+The keys beyond those that were listed are asked for one by one (`planning.splitting`). When nothing
+lies beyond, the listed keys that nobody has begun are cut by their number. What goes wrong here
+costs a cut, never the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from slurper import errors
+from slurper.objectstore.base import ObjectStore
+from slurper.planning.splitting import BoundarySearch
+
+MIN_LISTED_KEYS = 16
+"""Listed keys that a piece of its own is worth."""
+
+
+class Boundaries:
+    """Looks for `pieces - 1` keys to cut a slice at, beside the task's own work."""
+
+    def __init__(
+        self, store: ObjectStore, *, prefix: str, end_at: str | None, pieces: int
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._end_at = end_at
+        self._pieces = pieces
+        self._search: BoundarySearch | None = None
+        self._searching: asyncio.Task[None] | None = None
+
+    def look_behind(self, listed: Sequence[str], found: Callable[[], None]) -> None:
+        """Begin the search behind the slice's first listed keys, once.
+
+        `found` is called when there is a cut to report, or when those keys are all there are.
+        """
+        if self._pieces == 1 or not listed or self._search is not None:
+            return
+        self._search = BoundarySearch(
+            listed, prefix=self._prefix, end_at=self._end_at, pieces=self._pieces
+        )
+        self._searching = asyncio.create_task(self._run(self._search, found))
+
+    async def close(self) -> None:
+        """End the search; what it has found stays."""
+        if self._searching is not None:
+            self._searching.cancel()
+            await asyncio.gather(self._searching, return_exceptions=True)
+
+    def among(self, listed: Sequence[str], last_listed: str | None) -> tuple[str, ...]:
+        """Return cuts for what is left: `listed` keys that nobody has begun, and all beyond them.
+
+        `last_listed` is the last of the slice's keys that the task has seen.
+        """
+        if self._search is None or last_listed is None:
+            return ()
+        begin = listed[0] if listed else last_listed
+        ahead = tuple(sorted(cut for cut in self._search.found if cut >= begin))
+        if ahead:
+            return ahead
+        pieces = min(self._pieces, len(listed) // MIN_LISTED_KEYS)
+        return tuple(listed[piece * len(listed) // pieces - 1] for piece in range(1, pieces))
+
+    async def _run(self, search: BoundarySearch, found: Callable[[], None]) -> None:
+        try:
+            await self._ask(search, found)
+        except errors.SlurperError:
+            return  # the task itself meets it too, if it matters
+        if search.nothing_behind:
+            found()
+
+    async def _ask(self, search: BoundarySearch, found: Callable[[], None]) -> None:
+        questions = search.questions()  # is begun by sending it None
+        answer: str | None = None
+        try:
+            while True:
+                question = questions.send(answer)
+                if search.found:
+                    found()
+                answer = await self._first_after(question)
+        except StopIteration:
+            return
+
+    async def _first_after(self, key: str) -> str | None:
+        page = await self._store.list_page(prefix=self._prefix, start_after=key, max_keys=1)
+        return page.objects[0].key if page.objects else None
