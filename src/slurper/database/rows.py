@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper.database.schema import job_keys, jobs
@@ -142,12 +142,30 @@ async def read_keys(
     connection: AsyncConnection, number: int, slice_: KeyRange, *, limit: int
 ) -> tuple[str, ...]:
     """Read the first explicit keys of a job that lie in a slice, in byte order."""
-    query = select(job_keys.c.key).where(job_keys.c.job_number == number)
-    if slice_.start_after is not None:
-        query = query.where(job_keys.c.key > slice_.start_after)
-    if slice_.end_at is not None:
-        query = query.where(job_keys.c.key <= slice_.end_at)
+    query = select(job_keys.c.key).where(*_keys_within(number, slice_))
     return tuple(await connection.scalars(query.order_by(job_keys.c.key).limit(limit)))
+
+
+async def key_boundaries(
+    connection: AsyncConnection, number: int, slice_: KeyRange, *, pieces: int, least: int
+) -> tuple[str, ...]:
+    """Read which of a job's explicit keys cut a slice into pieces of about as many keys."""
+    within = _keys_within(number, slice_)
+    count = await connection.scalar(select(func.count()).select_from(job_keys).where(*within)) or 0
+    pieces = min(pieces, count // least)
+    ordered = select(job_keys.c.key).where(*within).order_by(job_keys.c.key).limit(1)
+    lasts = [piece * count // pieces - 1 for piece in range(1, pieces)]
+    found = [await connection.scalar(ordered.offset(last)) for last in lasts]
+    return tuple(key for key in found if key is not None)
+
+
+def _keys_within(number: int, slice_: KeyRange) -> list[ColumnElement[bool]]:
+    within = [job_keys.c.job_number == number]
+    if slice_.start_after is not None:
+        within.append(job_keys.c.key > slice_.start_after)
+    if slice_.end_at is not None:
+        within.append(job_keys.c.key <= slice_.end_at)
+    return within
 
 
 def _to_location(plain: Mapping[str, Any]) -> Location:

@@ -8,12 +8,13 @@ Each public method is exactly one transaction, `tidy` two.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
@@ -61,6 +62,10 @@ class CommitOutcome:
     """The job's status after the commit; a deleted job reads as aborted."""
     range_open: bool
     """The range holds more to do."""
+    end_at: str | None = None
+    """Where an open range ends now."""
+    cut_off: tuple[RangeWork, ...] = ()
+    """New ranges, in order, of what was the range's end: it now ends where the first begins."""
 
 
 _GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
@@ -127,13 +132,28 @@ class WorkStore:
             return await rows.read_keys(connection, number, slice_, limit=limit)
 
     @uninterrupted
+    async def key_boundaries(
+        self, job_id: str, slice_: KeyRange, *, pieces: int, least: int
+    ) -> tuple[str, ...]:
+        """Return explicit keys that cut a slice into at most `pieces` of about as many keys.
+
+        No piece has fewer than `least` keys; none at all when there are too few to cut.
+        """
+        async with self.database.read() as connection:
+            number = await connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
+            if number is None:
+                return ()
+            return await rows.key_boundaries(connection, number, slice_, pieces=pieces, least=least)
+
+    @uninterrupted
     async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
         """Make a report's results the job's: cursor, counters, log and status in one transaction.
 
         A report counts once. It applies only while the range's cursor is where the task began; a
         second commit of the same report finds the cursor moved on and changes nothing. A report
         of a job that was paused or aborted meanwhile is counted (its objects are settled) and
-        leaves the status alone.
+        leaves the status alone. What is left of a running job's range is cut where the report
+        says.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -145,16 +165,26 @@ class WorkStore:
                 job = await locked.lock(connection, jobs.c.id == report.job_id)
             except errors.JobNotFound:
                 return _GONE
-            if not await _advance(connection, job.number, report, at):
+            end_at, is_applied = await _advance(connection, job.number, report, at)
+            if not is_applied:
                 still_open = await _is_open(connection, job.number, report.range_id)
                 return CommitOutcome(applied=False, status=job.status, range_open=still_open)
             job.count(report)
             job.log(*_entries(report, at))
             if report.halt is not None and job.status is JobStatus.RUNNING:
                 job.move(lifecycle.Command.HALT, at, halt=report.halt)
+            is_cut = job.status is JobStatus.RUNNING and not report.finished
+            left = KeyRange(report.cursor, end_at)
+            cut_off = await _cut(connection, job.number, report, left, at) if is_cut else ()
             await job.complete_if_done(at)
             await job.save()
-            return CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
+            return CommitOutcome(
+                applied=True,
+                status=job.status,
+                range_open=not report.finished,
+                end_at=cut_off[0].slice.start_after if cut_off else end_at,
+                cut_off=cut_off,
+            )
 
     @uninterrupted
     async def swept(self, job_id: str) -> None:
@@ -287,8 +317,11 @@ def _check_report(report: RangeReport) -> None:
 
 async def _advance(
     connection: AsyncConnection, number: int, report: RangeReport, at: datetime
-) -> bool:
-    """Compare and set the range's cursor; False when it is not where the report began."""
+) -> tuple[str | None, bool]:
+    """Compare and set the range's cursor; return where the range ends.
+
+    And whether it was set: False when it was not where the report began.
+    """
     cursor = func.coalesce(ranges.c.cursor, ranges.c.start_after, type_=ranges.c.cursor.type)
     expected = (
         ranges.c.id == report.range_id,
@@ -297,8 +330,30 @@ async def _advance(
         cursor.is_not_distinct_from(report.started_after),
     )
     values = {"cursor": report.cursor, "done": report.finished, "committed_at": at}
-    changed = await connection.execute(update(ranges).where(*expected).values(values))
-    return changed.rowcount == 1
+    query = update(ranges).where(*expected).values(values).returning(ranges.c.end_at)
+    changed = (await connection.execute(query)).one_or_none()
+    return (None, False) if changed is None else (changed.end_at, True)
+
+
+async def _cut(
+    connection: AsyncConnection, number: int, report: RangeReport, left: KeyRange, at: datetime
+) -> tuple[RangeWork, ...]:
+    """Narrow a range to the first piece of what is left of it, and make ranges of the others.
+
+    A boundary outside cuts nothing, so that to do it again changes nothing.
+    """
+    inside = {key for key in report.boundaries if key in left and key != left.end_at}
+    cuts = sorted(inside, key=encode_key)
+    if not cuts:
+        return ()
+    this = ranges.c.id == report.range_id
+    await connection.execute(update(ranges).where(this).values(end_at=cuts[0]))
+    made = []
+    for piece in itertools.starmap(KeyRange, itertools.pairwise((*cuts, left.end_at))):
+        row = {"job_number": number, "committed_at": at, **asdict(piece)}
+        new_id = await connection.scalar(insert(ranges).values(row).returning(ranges.c.id))
+        made.append(RangeWork(range_id=new_id or 0, slice=piece, committed_at=at))
+    return tuple(made)
 
 
 async def _is_open(connection: AsyncConnection, number: int, range_id: int) -> bool:

@@ -21,6 +21,7 @@ overwritten in either case, and what is at the target is the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -42,6 +43,13 @@ CLOCK_ALLOWANCE = timedelta(seconds=1)
 
 MIN_BUDGET_SECONDS = 0.5
 
+AGE_SHARE = 1 / 8
+"""Of the time for which a job was worked on, how much its next task may take. It bounds what a slot
+that has run dry may miss, at a few more commits in a job's first minute."""
+
+MIN_KEYS = 64
+"""Explicit keys that a range of its own is worth."""
+
 
 def make_task(
     job: Job,
@@ -53,6 +61,8 @@ def make_task(
     settings: Settings,
     uncounted: bool,
     failures: int,
+    wanted_pieces: int = 1,
+    age_seconds: float = math.inf,
 ) -> RangeTask:
     """Return the next task for a range.
 
@@ -61,6 +71,9 @@ def make_task(
 
     After each of `failures` fruitless tasks in a row the budget is halved: whatever keeps killing
     workers, a shorter task more often lives to report, and one that dies loses less.
+
+    Tasks of a job that was begun `age_seconds` ago are shorter too, for ranges can be cut between
+    two tasks only: so the first that runs dry soon gets a part of what others have left.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -80,7 +93,8 @@ def make_task(
         overwrite=spec.overwrite,
         options=spec.options,
         replayed_since=replayed_since(job.created_at) if uncounted else None,
-        budget_seconds=_budget_seconds(settings.task_seconds, failures),
+        budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
+        wanted_pieces=wanted_pieces,
     )
 
 
@@ -135,6 +149,12 @@ def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeRepor
     return _empty(job_id, range_id, slice_left, finished=True, halt=None)
 
 
+def cut(job_id: str, range_id: int, slice_left: KeyRange, boundaries: Sequence[str]) -> RangeReport:
+    """The report that cuts a range without any work."""
+    nothing = _empty(job_id, range_id, slice_left, finished=False, halt=None)
+    return replace(nothing, boundaries=tuple(boundaries))
+
+
 def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
     """The report that pauses a job because the driver cannot go on with the range."""
     halt = Halt(log_type=LogType.MIGRATION_ERROR, message=message)
@@ -156,8 +176,9 @@ def _resolve(
         raise errors.ConfigurationError(text) from error
 
 
-def _budget_seconds(task_seconds: float, failures: int) -> float:
-    return max(task_seconds * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
+def _budget_seconds(task_seconds: float, failures: int, age_seconds: float) -> float:
+    full = min(task_seconds, age_seconds * AGE_SHARE)
+    return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
 
 
 def _empty(

@@ -8,12 +8,12 @@ range's task came to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 
-from slurper.database.work import JobWork
+from slurper.database.work import JobWork, RangeWork
 from slurper.jobs.models import Job
 from slurper.planning.keyspace import KeyRange
 
@@ -35,6 +35,8 @@ class OpenRange:
     not_before: float = 0.0
     """Monotonic seconds; no task begins earlier."""
     under_way: bool = False
+    wanted_pieces: int = 1
+    """Into how many pieces the task under way was asked to cut it."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
@@ -45,6 +47,8 @@ class OpenRange:
 class _RunningJob:
     job: Job
     last_turn: int = 0
+    began: float | None = None
+    """Monotonic seconds of its first turn here."""
 
 
 class Board:
@@ -65,6 +69,8 @@ class Board:
         self._jobs: dict[str, _RunningJob] = {}
         self._ranges: dict[int, OpenRange] = {}
         self._touched: set[str] = set()
+        self._unsure: set[str] = set()
+        """Jobs whose ranges may hold uncounted objects, nobody knows which."""
         self._turns = count(1)
 
     @property
@@ -93,8 +99,8 @@ class Board:
     def _take_in(self, work: JobWork) -> None:
         job = work.job
         earlier = self._jobs.get(job.id)
-        last_turn = earlier.last_turn if earlier else 0
-        self._jobs[job.id] = _RunningJob(job, last_turn)
+        last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
+        self._jobs[job.id] = _RunningJob(job, last_turn, began)
         still_open = {item.range_id: item.slice for item in work.ranges}
         for known_range in self._of_job(job.id):
             if known_range.range_id not in still_open and not known_range.under_way:
@@ -102,10 +108,20 @@ class Board:
         for range_id, slice_left in still_open.items():
             open_range = self._ranges.get(range_id)
             if open_range is None:
-                before_us = job.created_at < self._driving_since
-                self._ranges[range_id] = OpenRange(job.id, range_id, slice_left, before_us)
+                self._add(job, range_id, slice_left)
             elif not open_range.under_way:
                 open_range.slice = slice_left
+
+    def _add(self, job: Job, range_id: int, slice_left: KeyRange) -> None:
+        """Take in a new range. It was cut off one that we know, and inherits what that may hold.
+
+        A look at the database may show it before we are told of which one; so any will do.
+        """
+        before_us = job.created_at < self._driving_since
+        inherited = any(one.uncounted for one in self._of_job(job.id))
+        added = OpenRange(job.id, range_id, slice_left, before_us)
+        added.uncounted |= inherited or job.id in self._unsure
+        self._ranges[range_id] = added
 
     def _forget_the_obvious(self) -> None:
         """Drop ranges of jobs that do not run, but for those that would come back different."""
@@ -135,8 +151,31 @@ class Board:
         job_id = min(candidates, key=lambda id_: (under_way[id_], self._jobs[id_].last_turn))
         running, chosen = self._jobs[job_id], candidates[job_id]
         running.last_turn = chosen.last_turn = next(self._turns)
+        if running.began is None:
+            running.began = now
         chosen.under_way = True
         return chosen, running.job
+
+    def wanted_pieces(self, open_range: OpenRange, slots: int) -> int:
+        """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
+
+        All running jobs together need as many open ranges as the engine has slots, and each of
+        them an equal share.
+        """
+        open_ranges: dict[str, int] = dict.fromkeys(self._jobs, 0)
+        for other in self._ranges.values():
+            if other.job_id in open_ranges:
+                open_ranges[other.job_id] += other.wanted_pieces
+        share = -(-slots // max(1, len(open_ranges)))
+        missing = min(
+            slots - sum(open_ranges.values()), share - open_ranges.get(open_range.job_id, share)
+        )
+        return max(1, 1 + missing)
+
+    def age_seconds(self, job_id: str, now: float) -> float:
+        """For how long the job has been worked on; 0 when it is no longer on the board."""
+        running = self._jobs.get(job_id)
+        return 0.0 if running is None or running.began is None else now - running.began
 
     def next_at(self, now: float) -> float | None:
         """The monotonic time when the next range that is held back at `now` may begin, if any."""
@@ -148,22 +187,40 @@ class Board:
         return min(held_back, default=None)
 
     def committed(
-        self, open_range: OpenRange, cursor: str | None, *, uncounted: bool = False
+        self,
+        open_range: OpenRange,
+        left: KeyRange,
+        *,
+        uncounted: bool = False,
+        cut_off: Sequence[RangeWork] = (),
     ) -> None:
-        """Everything up to `cursor` is counted.
+        """What is not `left` of the range is counted, or has become ranges of its own.
 
-        `uncounted` says that objects after it may have been copied too. What was lost before may
-        have come further than `cursor`, so that once a range may hold such objects, its rest may.
+        `uncounted` says that objects in there may have been copied too. What was lost before may
+        have come further than the cursor, so that once a range may hold such objects, its rest may.
         """
         self._touched.add(open_range.job_id)
-        open_range.slice = open_range.slice.after(cursor)
+        open_range.slice = left
         open_range.uncounted |= uncounted
         open_range.failures = 0
+        running = self._jobs.get(open_range.job_id)
+        for piece in cut_off:
+            if running is not None and piece.range_id not in self._ranges:
+                self._add(running.job, piece.range_id, piece.slice)
 
     def close(self, open_range: OpenRange) -> None:
-        """Drop the range: it is done, or the database knows better what is left of it."""
+        """Drop the range: it is done."""
         self._touched.add(open_range.job_id)
         self._ranges.pop(open_range.range_id, None)
+
+    def lose_sight(self, open_range: OpenRange, *, uncounted: bool) -> None:
+        """Drop a range of which the database knows better what is left, and in which ranges.
+
+        `uncounted` is as for `committed`. Whatever comes back inherits it.
+        """
+        if open_range.uncounted or uncounted:
+            self._unsure.add(open_range.job_id)
+        self.close(open_range)
 
     def drop_job(self, job_id: str, *, for_good: bool) -> bool:
         """Take the job off the board, because it no longer runs; `for_good` if it never will.
@@ -172,6 +229,7 @@ class Board:
         """
         self._touched.add(job_id)
         if for_good:
+            self._unsure.discard(job_id)
             for open_range in self._of_job(job_id):
                 del self._ranges[open_range.range_id]
         return self._jobs.pop(job_id, None) is not None

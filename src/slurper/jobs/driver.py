@@ -36,6 +36,7 @@ from slurper.jobs import assignment
 from slurper.jobs.board import Board, OpenRange
 from slurper.jobs.models import Job, JobStatus
 from slurper.jobs.sweeper import Sweeper
+from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
@@ -219,6 +220,7 @@ class Driver:
             await self._fail(open_range, error)
         finally:
             open_range.under_way = False
+            open_range.wanted_pieces = 1
 
     def _yield(self, error: errors.LeaseLost) -> None:
         """Another process drives: end `run` at once."""
@@ -229,6 +231,9 @@ class Driver:
     async def _work(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeReport:
         """Return what is to be committed for the range next."""
         identity = (job.id, open_range.range_id, open_range.slice)
+        open_range.wanted_pieces = self._board.wanted_pieces(open_range, self._engine.slots)
+        if boundaries := await self._key_boundaries(open_range, job):
+            return assignment.cut(*identity, boundaries)
         keys = await self._next_keys(open_range, job)
         if keys == ():
             return assignment.nothing_left(*identity)
@@ -241,6 +246,19 @@ class Driver:
         self._metrics.task_seconds.observe(time.monotonic() - began)
         self._metrics.tasks.labels("reported").inc()
         return assignment.conclude(report, task, keys)
+
+    async def _key_boundaries(self, open_range: OpenRange, job: Job) -> tuple[str, ...]:
+        """Return where to cut a range of explicit keys, which takes no worker to know."""
+        if job.spec.keys is None or open_range.wanted_pieces == 1:
+            return ()
+        read = functools.partial(
+            self._store.key_boundaries,
+            job.id,
+            open_range.slice,
+            pieces=open_range.wanted_pieces,
+            least=assignment.MIN_KEYS,
+        )
+        return await self._patiently(read, open_range)
 
     async def _next_keys(self, open_range: OpenRange, job: Job) -> tuple[str, ...] | None:
         """Return the range's next explicit keys, one more than a task takes.
@@ -266,6 +284,8 @@ class Driver:
             settings=self._settings,
             uncounted=open_range.uncounted,
             failures=open_range.failures,
+            wanted_pieces=open_range.wanted_pieces,
+            age_seconds=self._board.age_seconds(job.id, time.monotonic()),
         )
 
     async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
@@ -277,11 +297,17 @@ class Driver:
                 job_id=report.job_id,
                 range_id=report.range_id,
             )
-            self._board.close(open_range)
+            self._board.lose_sight(open_range, uncounted=report.halt is not None)
             self.wake()
         elif outcome.range_open:
-            self._board.committed(open_range, report.cursor, uncounted=report.halt is not None)
-            self._hold_back_if_fruitless(open_range, report)
+            self._board.committed(
+                open_range,
+                KeyRange(report.cursor, outcome.end_at),
+                uncounted=report.halt is not None,
+                cut_off=outcome.cut_off,
+            )
+            if not outcome.cut_off:
+                self._hold_back_if_fruitless(open_range, report)
         else:
             self._board.close(open_range)
         self._note(report, outcome)

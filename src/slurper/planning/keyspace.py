@@ -30,9 +30,12 @@ class KeyRange:
     end_at: str | None = None
 
     def __contains__(self, key: str) -> bool:
-        place = encode_key(key)
-        after_start = self.start_after is None or place > encode_key(self.start_after)
-        return after_start and (self.end_at is None or place <= encode_key(self.end_at))
+        after_start = self.start_after is None or encode_key(key) > encode_key(self.start_after)
+        return after_start and not self.ends_before(key)
+
+    def ends_before(self, key: str) -> bool:
+        """Whether a key lies beyond the end."""
+        return self.end_at is not None and encode_key(key) > encode_key(self.end_at)
 
     def after(self, cursor: str | None) -> KeyRange:
         """The part of this range that lies after `cursor` (None: all of it)."""

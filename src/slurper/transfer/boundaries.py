@@ -21,9 +21,7 @@ MIN_LISTED_KEYS = 16
 class Boundaries:
     """Looks for `pieces - 1` keys to cut a slice at, beside the task's own work."""
 
-    def __init__(
-        self, store: ObjectStore, *, prefix: str, end_at: str | None, pieces: int
-    ) -> None:
+    def __init__(self, store: ObjectStore, *, prefix: str, end_at: str | None, pieces: int) -> None:
         self._store = store
         self._prefix = prefix
         self._end_at = end_at

@@ -40,9 +40,9 @@ async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages
     while True:
         page = await store.list_page(prefix=prefix, start_after=cursor)
         objects = page.objects
-        beyond = part.end_at is not None and bool(objects) and objects[-1].key > part.end_at
+        beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
-            objects = [meta for meta in objects if meta.key in part]
+            objects = [meta for meta in objects if not part.ends_before(meta.key)]
         yield Page([(meta.key, meta) for meta in objects], page.order)
         if page.finished or beyond:
             return

@@ -79,7 +79,7 @@ class RangeReport:
     order: KeyOrder = KeyOrder.BYTES
     """The order in which the source lists, and so the cursor moves."""
     boundaries: tuple[str, ...] = ()
-    """Keys, in order, that cut what lies after `cursor`: each ends one piece and begins the next."""
+    """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0
     """HTTP requests that were sent again (request level)."""
     attempts: int = 0

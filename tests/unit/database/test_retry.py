@@ -16,11 +16,11 @@ from slurper import errors
 from slurper.database import piecemeal
 from slurper.database import store as store_module
 from slurper.database.leases import LeaseStore
-from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Job, JobStatus, LogType
+from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import ObjectEvent
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, SEALED, Store

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.jobs import assignment
 from slurper.jobs.models import Job, JobStatus, Jurisdiction, Location, Vendor
+from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.settings import Settings
 from slurper.transfer.task import RangeTask
 from tests.unit.driver.conftest import ACCOUNT, SECRETS, SPEC, report
@@ -86,7 +86,7 @@ def test_the_budget_shrinks_with_failures_but_not_to_nothing() -> None:
 
 
 def test_a_small_budget_is_never_enlarged() -> None:
-    assert assignment._budget_seconds(0.01, 5) == 0.01
+    assert assignment._budget_seconds(0.01, 5, 100.0) == 0.01
 
 
 def test_replays_begin_before_the_second_in_which_the_job_was_made() -> None:

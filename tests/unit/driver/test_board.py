@@ -111,7 +111,7 @@ def test_a_commit_during_a_read_wins_over_what_was_read() -> None:
     shown = board(work("a", (1, None)))
     taken = take(shown)
     shown.begin_update()
-    shown.committed(taken, "k")
+    shown.committed(taken, KeyRange("k"))
     taken.under_way = False
     assert not shown.update([work("a", (1, None))]), "read again"
     assert take(shown).slice == KeyRange("k")
@@ -133,7 +133,7 @@ def test_other_jobs_are_taken_in_whatever_was_committed() -> None:
     shown = board(work("a", (1, None)))
     taken = take(shown)
     shown.begin_update()
-    shown.committed(taken, "k")
+    shown.committed(taken, KeyRange("k"))
     shown.update([work("b", (2, None))])
     assert take(shown).job_id == "b"
     assert shown.running_jobs == 2
@@ -148,12 +148,12 @@ class TestUncountedWork:
         """It says nothing about what lies beyond it, and lost work may have come further."""
         shown = board(work("old", (1, None), age_seconds=1), work("new", (2, None)))
         old, new = sorted((take(shown), take(shown)), key=lambda taken: taken.range_id)
-        shown.committed(old, "k")
+        shown.committed(old, KeyRange("k"))
         assert (old.uncounted, old.failures) == (True, 0)
-        shown.committed(new, "k")
+        shown.committed(new, KeyRange("k"))
         assert not new.uncounted
-        shown.committed(new, "l", uncounted=True)
-        shown.committed(new, "m")
+        shown.committed(new, KeyRange("l"), uncounted=True)
+        shown.committed(new, KeyRange("m"))
         assert new.uncounted
 
     def test_what_is_known_of_a_range_outlives_a_pause(self) -> None:

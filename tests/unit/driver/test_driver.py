@@ -34,10 +34,11 @@ class TestMovingForward:
     async def test_a_task_carries_what_the_worker_needs(self, bench: Bench) -> None:
         engine = ScriptedEngine(steps(1))
         job = await bench.create(prefix="p/", overwrite=False)
-        async with bench.driving(engine, task_seconds=3.0):
+        async with bench.driving(engine, task_seconds=0.3):
             await bench.until(job, JobStatus.COMPLETED)
         (task,) = engine.tasks
-        assert (task.prefix, task.overwrite, task.budget_seconds) == ("p/", False, 3.0)
+        assert (task.prefix, task.overwrite, task.budget_seconds) == ("p/", False, 0.3)
+        assert task.wanted_pieces == engine.slots
         assert (task.source.bucket, task.target.bucket) == ("from", "to")
         assert task.source.origin == "https://s3.example"
         assert "hush" not in repr(task)
@@ -130,12 +131,32 @@ class TestExplicitKeys:
             return report(task, task.keys[-1], objects=len(task.keys), finished=True)
 
         keys = tuple(f"key-{number:05}" for number in range(2500))
-        engine = ScriptedEngine(script)
+        engine = ScriptedEngine(script, slots=1)
         job = await bench.create(keys=keys)
         async with bench.driving(engine):
             progress = await bench.until(job, JobStatus.COMPLETED)
         given = [task.keys or () for task in engine.tasks]
         assert list(map(len, given)) == [1000, 1000, 500]
+        assert tuple(key for part in given for key in part) == keys
+        assert progress.counts.transferred == 2500
+
+    async def test_they_are_shared_by_all_slots_from_the_first_task_on(self, bench: Bench) -> None:
+        begun = asyncio.Event()
+
+        async def script(task: RangeTask) -> RangeReport:
+            assert task.keys is not None
+            if len(engine.tasks) == engine.slots:
+                begun.set()
+            await begun.wait()
+            return report(task, task.keys[-1], objects=len(task.keys), finished=True)
+
+        keys = tuple(f"key-{number:05}" for number in range(2500))
+        engine = ScriptedEngine(script)
+        job = await bench.create(keys=keys)
+        async with bench.driving(engine):
+            progress = await bench.until(job, JobStatus.COMPLETED)
+        given = sorted(task.keys or () for task in engine.tasks)
+        assert list(map(len, given)) == [625, 625, 625, 625]
         assert tuple(key for part in given for key in part) == keys
         assert progress.counts.transferred == 2500
 

@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 
 from slurper import errors
 from slurper.database.store import JobStore
+from slurper.jobs import assignment
 from slurper.jobs import driver as driver_module
 from slurper.jobs.driver import MAX_FAILURES
 from slurper.jobs.lifecycle import Command
@@ -44,9 +45,12 @@ def failing(at: str, error: Exception, *, times: int, then: Script) -> Script:
 
 
 class TestLostWorkers:
-    async def test_the_same_slice_runs_again_as_a_replay_with_less_time(self, bench: Bench) -> None:
+    async def test_the_same_slice_runs_again_as_a_replay_with_less_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         lost = errors.WorkerLost("killed by SIGKILL")
         engine = ScriptedEngine(failing("0002", lost, times=3, then=steps(4)))
+        monkeypatch.setattr(assignment, "AGE_SHARE", 1e12)
         async with bench.driving(engine, task_seconds=8.0) as driver:
             job = await bench.create(overwrite=False)
             driver.wake()

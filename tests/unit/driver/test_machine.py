@@ -35,14 +35,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from slurper import errors
 from slurper.database import connection, piecemeal
 from slurper.database.store import JobStore
+from slurper.jobs import assignment, leadership
 from slurper.jobs import driver as driver_module
-from slurper.jobs import leadership
 from slurper.jobs.models import Counts, JobOptions, JobStatus, LogEntry, LogType, Progress
 from slurper.jobs.service import JobService
 from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
 from slurper.settings import MIB, Settings
-from slurper.transfer import copy, range_run
+from slurper.transfer import boundaries, copy, range_run
 from tests.unit.driver.conftest import SECRETS, SPEC
 from tests.unit.driver.world import (
     Bucket,
@@ -189,6 +189,8 @@ class WorldMachine(RuleBasedStateMachine):
     world: World
     service: JobService
     runner: asyncio.Runner
+    cut = 0
+    """How many completed jobs had several ranges."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -375,12 +377,14 @@ class WorldMachine(RuleBasedStateMachine):
             return
         if job.id in self.world.disturbed or self._has_halted(job):
             return
-        cursor, is_done = self.world.range_of(job.id)
-        if is_done:
+        left = of(self.world.left_of(job.id), place)
+        if left is None:
             return
-        ahead = [key for key in job.source.keys if key > cursor]
+        ahead = [key for key in job.source.keys if key in left]
+        late = f"{max(left.start_after or '', 'p/')}~{place}"
         if change == "put":
-            job.source.add(f"{max(cursor, 'p/')}~{place}", b"late")
+            if late in left:
+                job.source.add(late, b"late")
         elif ahead:
             key = ahead[place % len(ahead)]
             job.source.remove(key)
@@ -529,7 +533,9 @@ class WorldMachine(RuleBasedStateMachine):
         assert progress.counts == job.counts
         assert job.target.contents == job.contents
         entries = [one for one in self.log(job) if one.object_key is not None]
-        assert [(one.log_type, one.object_key) for one in entries] == job.entries
+        assert {(one.log_type, one.object_key) for one in entries} == set(job.entries)
+        assert len(entries) == len(job.entries)
+        type(self).cut += self.world.has_been_cut(job.id)
         assert all(one.message for one in entries)
         if not job.target.is_troubled and job.id not in self.world.haunted:
             assert job.target.open_uploads == ()
@@ -636,6 +642,10 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     looks_at_the_clock = count()
     clock = SimpleNamespace(monotonic=lambda: next(looks_at_the_clock))
     monkeypatch.setattr(range_run, "time", clock)
+    monkeypatch.setattr(range_run, "SPLIT_SECONDS", 3)
+    monkeypatch.setattr(boundaries, "MIN_LISTED_KEYS", 1)
+    monkeypatch.setattr(assignment, "MIN_KEYS", 1)
+    monkeypatch.setattr(assignment, "AGE_SHARE", 1e12)
     set_up = connection._set_up_sqlite
 
     def set_up_without_disk(dbapi_connection: DBAPIConnection, record: object) -> None:
@@ -674,7 +684,9 @@ def test_whatever_happens_every_object_is_counted_once(
         monkeypatch.setattr(factory, "open_store", lambda address, _: world.buckets[address.bucket])
         service = JobService(JobStore(world.front), sealer, configured, wake=world.wake)
         parts = {"world": world, "service": service, "runner": runner}
+        machine = type("Machine", (WorldMachine,), parts)
         try:
-            run_state_machine_as_test(type("Machine", (WorldMachine,), parts), settings=profile())
+            run_state_machine_as_test(machine, settings=profile())
+            assert machine.cut > 0, "no job was ever split"
         finally:
             runner.run(world.close())

@@ -35,6 +35,7 @@ from slurper.jobs.models import LogEntry, Progress
 from slurper.objectstore.base import ByteRange, Download, ObjectStore, StoreAddress
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
@@ -536,11 +537,18 @@ class World:
         )
         return [rows.to_log_entry(row) for row in found]
 
-    def range_of(self, job_id: str) -> tuple[str, bool]:
-        """Where the job stands, and whether nothing is left."""
-        query = select(ranges.c.cursor, ranges.c.done).join(jobs).where(jobs.c.id == job_id)
-        ((cursor, is_done),) = self._read(query)
-        return cursor or "", is_done
+    def left_of(self, job_id: str) -> list[KeyRange]:
+        """What is left of the job's ranges."""
+        query = select(ranges).join(jobs).where(jobs.c.id == job_id, ranges.c.done.is_(False))
+        return [
+            KeyRange(row.start_after, row.end_at).after(row.cursor)
+            for row in self._read(query.order_by(ranges.c.id))
+        ]
+
+    def has_been_cut(self, job_id: str) -> bool:
+        """Whether the job has had more than one range."""
+        query = select(ranges.c.id).join(jobs).where(jobs.c.id == job_id)
+        return len(self._read(query)) > 1
 
     def is_empty(self) -> bool:
         """Whether no job has left any row."""
