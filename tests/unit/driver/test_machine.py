@@ -35,7 +35,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from slurper import errors
 from slurper.database import connection, piecemeal
 from slurper.database.store import JobStore
-from slurper.jobs import assignment, leadership
+from slurper.jobs import assignment, leadership, sweeper
 from slurper.jobs import driver as driver_module
 from slurper.jobs.models import Counts, JobOptions, JobStatus, LogEntry, LogType, Progress
 from slurper.jobs.service import JobService
@@ -645,6 +645,7 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_run, "SPLIT_SECONDS", 3)
     monkeypatch.setattr(boundaries, "MIN_LISTED_KEYS", 1)
     monkeypatch.setattr(assignment, "MIN_KEYS", 1)
+    monkeypatch.setattr(sweeper, "SETTLE_SECONDS", 0.02)
     monkeypatch.setattr(assignment, "AGE_SHARE", 1e12)
     set_up = connection._set_up_sqlite
 
@@ -659,7 +660,7 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def profile() -> settings:
     bounded = settings(
-        max_examples=EXAMPLES or 60,
+        max_examples=EXAMPLES or 45,
         stateful_step_count=50,
         deadline=None,
         database=None,
@@ -684,7 +685,7 @@ def test_whatever_happens_every_object_is_counted_once(
         monkeypatch.setattr(factory, "open_store", lambda address, _: world.buckets[address.bucket])
         service = JobService(JobStore(world.front), sealer, configured, wake=world.wake)
         parts = {"world": world, "service": service, "runner": runner}
-        machine = type("Machine", (WorldMachine,), parts)
+        machine: type[WorldMachine] = type("Machine", (WorldMachine,), parts)
         try:
             run_state_machine_as_test(machine, settings=profile())
             assert machine.cut > 0, "no job was ever split"

@@ -269,6 +269,9 @@ class TurnEngine:
 
     async def run(self, task: RangeTask) -> RangeReport:
         """Part of the protocol."""
+        if task.swept_until is not None:  # when it begins is not for the test to say
+            process = WorkerProcess(self._world.buckets, Fate())
+            return await Worker(self._world.settings, open_store=process.open).run(task)
         turn = Turn(task, self._server)
         self._world.begin(turn)
         try:
