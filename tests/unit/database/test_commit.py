@@ -368,3 +368,87 @@ async def test_a_crash_loses_no_commit_and_keeps_no_half(
         assert await _see(recovered, job) == seen
     finally:
         await recovered.close()
+
+
+async def test_a_report_cuts_what_is_left_of_its_range(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    report = replace(
+        values.report(job, work, "d", transferred=2), boundaries=("ü", "m", "m", "d", "a")
+    )
+    at = values.now()
+    outcome = await store.work.commit(report, at)
+    first, *others = await values.open_ranges(store, job)
+    assert (first.range_id, first.slice) == (work.range_id, KeyRange("d", "m"))
+    assert [one.slice for one in others] == [KeyRange("m", "ü"), KeyRange("ü", None)]
+    assert {one.committed_at for one in others} == {at}
+    assert outcome == CommitOutcome(
+        applied=True,
+        status=JobStatus.RUNNING,
+        range_open=True,
+        end_at="m",
+        cut_off=tuple(others),
+    )
+
+
+async def test_a_range_is_cut_once_even_where_its_cursor_stays(store: Store) -> None:
+    """The answer to the first commit may be lost; the second tells where the range ends now."""
+    job = values.job()
+    work = await values.create(store, job)
+    report = replace(values.report(job, work, None), boundaries=("h", "p"))
+    first = await store.work.commit(report, values.now())
+    seen = await _see(store, job)
+    again = await store.work.commit(report, values.now())
+    assert len(first.cut_off) == 2
+    assert (again.end_at, again.cut_off) == ("h", ())
+    assert [one.slice for one in (await _see(store, job))[2]] == [one.slice for one in seen[2]]
+
+
+async def test_a_stale_report_cuts_nothing(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    await store.work.commit(values.report(job, work, "d", transferred=1), values.now())
+    stale = replace(values.report(job, work, "c", transferred=1), boundaries=("m",))
+    outcome = await store.work.commit(stale, values.now())
+    assert (outcome.applied, outcome.cut_off) == (False, ())
+    assert [one.slice for one in await values.open_ranges(store, job)] == [KeyRange("d", None)]
+
+
+async def test_a_job_with_cut_ranges_completes_with_the_last_of_them(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    cutting = replace(values.report(job, work, "d", transferred=1), boundaries=("m",))
+    await store.work.commit(cutting, values.now())
+    statuses = []
+    for left in await values.open_ranges(store, job):
+        done = values.report(job, left, left.slice.end_at or "z", transferred=1, finished=True)
+        statuses.append((await store.work.commit(done, values.now())).status)
+    assert statuses == [JobStatus.RUNNING, JobStatus.COMPLETED]
+    assert (await store.progress(ACCOUNT, job.id)).counts.transferred == 3
+
+
+async def test_no_range_of_a_paused_job_is_cut(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    await store.apply(ACCOUNT, job.id, Command.PAUSE)
+    report = replace(values.report(job, work, "d", transferred=1), boundaries=("m",))
+    outcome = await store.work.commit(report, values.now())
+    assert (outcome.applied, outcome.cut_off) == (True, ())
+    await store.apply(ACCOUNT, job.id, Command.RESUME)
+    assert [one.slice for one in await values.open_ranges(store, job)] == [KeyRange("d", None)]
+
+
+async def test_explicit_keys_are_cut_by_their_number(store: Store) -> None:
+    keys = tuple(f"k{number:03}" for number in range(100))
+    job = values.job(keys=keys)
+    await values.create(store, job)
+
+    async def cuts(slice_: KeyRange, pieces: int, least: int) -> tuple[str, ...]:
+        return await store.work.key_boundaries(job.id, slice_, pieces=pieces, least=least)
+
+    assert await cuts(KeyRange(), 4, 1) == ("k024", "k049", "k074")
+    assert await cuts(KeyRange("k049", "k069"), 2, 10) == ("k059",)
+    assert await cuts(KeyRange("k049", "k069"), 4, 10) == ("k059",)
+    assert await cuts(KeyRange("k049", "k069"), 4, 11) == ()
+    assert await cuts(KeyRange("z"), 4, 1) == ()
+    assert await store.work.key_boundaries("gone", KeyRange(), pieces=2, least=1) == ()

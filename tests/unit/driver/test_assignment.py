@@ -89,6 +89,17 @@ def test_a_small_budget_is_never_enlarged() -> None:
     assert assignment._budget_seconds(0.01, 5, 100.0) == 0.01
 
 
+def test_tasks_of_a_young_job_are_short_so_that_it_is_shared_soon() -> None:
+    budgets = [assignment._budget_seconds(8.0, 0, age) for age in (0.0, 4.0, 16.0, 64.0, 1e6)]
+    assert budgets == [0.5, 0.5, 2.0, 8.0, 8.0]
+
+
+def test_a_range_is_cut_without_any_work() -> None:
+    report = assignment.cut("j", 7, KeyRange("c", "x"), ["h", "p"])
+    assert (report.started_after, report.cursor, report.finished) == ("c", "c", False)
+    assert (report.boundaries, report.counts.objects) == (("h", "p"), 0)
+
+
 def test_replays_begin_before_the_second_in_which_the_job_was_made() -> None:
     task = make(JOB, failures=1)
     assert task.replayed_since == datetime(2026, 3, 19, 15, 46, 19, tzinfo=UTC)

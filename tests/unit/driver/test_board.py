@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,3 +197,77 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
         assert max(waited.values()) < len(sizes)
         ended = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
         ended.under_way = False
+
+
+def pieces(*found: tuple[int, str | None, str | None]) -> tuple[RangeWork, ...]:
+    return tuple(
+        RangeWork(range_id=range_id, slice=KeyRange(start, end), committed_at=START)
+        for range_id, start, end in found
+    )
+
+
+def test_what_was_cut_off_a_range_waits_for_its_turn_at_once() -> None:
+    shown = board(work("a", (1, None)))
+    taken = take(shown)
+    cut_off = pieces((2, "h", "p"), (3, "p", None))
+    shown.committed(taken, KeyRange("c", "h"), cut_off=cut_off)
+    taken.under_way = False
+    assert [take(shown).slice for _ in range(3)] == [
+        KeyRange("h", "p"),
+        KeyRange("p", None),
+        KeyRange("c", "h"),
+    ]
+
+
+@pytest.mark.parametrize("is_seen_first", [False, True])
+def test_what_was_cut_off_inherits_what_the_range_may_hold(*, is_seen_first: bool) -> None:
+    shown = board(work("a", (1, None)))
+    taken = take(shown)
+    taken.uncounted = True
+    if is_seen_first:  # by a look at the database that was quicker than the answer to the commit
+        show(shown, work("a", (1, None), (2, "h")))
+    shown.committed(taken, KeyRange("c", "h"), cut_off=pieces((2, "h", None)))
+    assert take(shown).uncounted
+
+
+def test_a_range_lost_sight_of_comes_back_with_what_it_may_hold() -> None:
+    shown = board(work("a", (1, None)))
+    shown.lose_sight(take(shown), uncounted=True)
+    show(shown, work("a", (1, "c"), (2, "h")))
+    assert [take(shown).uncounted, take(shown).uncounted] == [True, True]
+    shown.drop_job("a", for_good=True)
+    show(shown, work("a", (3, None)))
+    assert not take(shown).uncounted
+
+
+def wanted(shown: Board, slots: int) -> int:
+    taken = take(shown)
+    taken.wanted_pieces = shown.wanted_pieces(taken, slots)
+    return taken.wanted_pieces
+
+
+def test_a_range_is_cut_for_the_slots_that_nobody_needs() -> None:
+    assert wanted(board(work("a", (1, None))), 4) == 4
+    assert wanted(board(work("a", (1, None), (2, "k"))), 4) == 3
+    assert wanted(board(work("a", *((number, None) for number in range(4)))), 4) == 1
+
+
+def test_pieces_that_are_on_their_way_are_not_wanted_again() -> None:
+    shown = board(work("a", (1, None), (2, "k")))
+    assert [wanted(shown, 4), wanted(shown, 4)] == [3, 1]
+
+
+def test_every_job_gets_its_share_of_the_slots() -> None:
+    shown = board(work("a", (1, None)), work("b", (2, None)))
+    assert [wanted(shown, 4), wanted(shown, 4)] == [2, 2]
+    crowd = board(*(work(f"job{number}", (number, None)) for number in range(9)))
+    assert {wanted(crowd, 4) for _ in range(9)} == {1}
+
+
+def test_a_job_is_as_old_as_its_first_turn() -> None:
+    shown = board(work("a", (1, None)), work("b", (2, None)))
+    take(shown, 5.0)
+    take(shown, 7.0)
+    assert shown.age_seconds("a", 10.0) == 5.0
+    assert shown.age_seconds("b", 10.0) == 3.0
+    assert shown.age_seconds("gone", 10.0) == 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,11 +19,12 @@ from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore import dialects
 from slurper.objectstore.base import Download, ListingPage, ObjectHeaders, StoreAddress
 from slurper.objectstore.dialects import MIB
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
+from slurper.transfer import range_run
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import RangeReport, RangeTask
@@ -435,3 +438,144 @@ def test_the_merge_agrees_with_set_algebra(
             assert target.read(key)[0] == (b"theirs" if kept else b"ours")
 
     asyncio.run(scenario())
+
+
+WANTING = replace(TASK, wanted_pieces=4)
+
+
+@pytest.fixture
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(range_run, "SPLIT_SECONDS", 0.05)
+
+
+def numbered(count: int) -> SyntheticStore:
+    store = SyntheticStore(count)
+    store.faults.latency_seconds = 0.001
+    return store
+
+
+def check_cuts(report: RangeReport, source: SyntheticStore, count: int) -> None:
+    """Each piece of what is left holds keys."""
+    keys = [source.key_at(index) for index in range(count)]
+    left = [key for key in keys if report.cursor is None or key > report.cursor]
+    ends = [bisect.bisect_right(left, cut) for cut in report.boundaries]
+    assert all(start < end for start, end in pairwise([0, *ends, len(left)]))
+
+
+@pytest.mark.usefixtures("_short")
+async def test_a_task_that_is_to_be_shared_ends_early_and_tells_where_to_cut() -> None:
+    source = numbered(50_000)
+    report = await run(source, DiscardingStore(), replace(WANTING, budget_seconds=60.0))
+    assert 1 <= len(report.boundaries) <= 3
+    assert not report.finished
+    assert 0 < report.counts.objects < 50_000
+    check_cuts(report, source, 50_000)
+
+
+@pytest.mark.usefixtures("_short")
+async def test_listed_keys_that_nobody_has_begun_are_cut_by_their_number() -> None:
+    source = numbered(1_000)
+    report = await run(source, DiscardingStore(), replace(WANTING, budget_seconds=60.0))
+    check_cuts(report, source, 1_000)
+    assert len(report.boundaries) == 3
+    assert report.boundaries[0] > (report.cursor or "")
+
+
+@pytest.mark.usefixtures("_short")
+async def test_a_slice_is_cut_inside_of_its_end() -> None:
+    source = numbered(50_000)
+    slice_ = KeyRange(source.key_at(9_999), source.key_at(19_999))
+    task = replace(WANTING, slice=slice_, prefix="object-1", budget_seconds=60.0)
+    report = await run(source, DiscardingStore(), task)
+    assert report.boundaries
+    assert all(cut in slice_ and cut != slice_.end_at for cut in report.boundaries)
+
+
+async def test_a_task_that_is_not_to_be_shared_asks_nothing(source: MemoryStore) -> None:
+    source.add("a")
+    listed = 0
+    listing = source.list_page
+
+    async def counted(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        nonlocal listed
+        listed += 1
+        return await listing(**arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "list_page", counted)
+        report = await run(source, MemoryStore())
+    assert (listed, report.boundaries) == (1, ())
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("error", [RESET, BUSY, errors.AccessDenied("ListObjectsV2", status=403)])
+async def test_a_question_that_fails_costs_the_cut_and_not_the_task(
+    error: errors.SlurperError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = numbered(3_000)
+    listing = source.list_page
+
+    async def list_pages_only(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        if arguments.get("max_keys") == 1:
+            raise error
+        return await listing(**arguments)
+
+    monkeypatch.setattr(source, "list_page", list_pages_only)
+    report = await run(source, DiscardingStore(), replace(WANTING, budget_seconds=60.0))
+    assert (report.finished, report.halt, report.boundaries) == (True, None, ())
+    assert report.counts.transferred == 3_000
+
+
+@pytest.mark.usefixtures("_short")
+async def test_a_store_that_lists_folder_by_folder_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = numbered(3_000)
+    listing = source.list_page
+
+    async def by_folder(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        assert "max_keys" not in arguments
+        page = await listing(**arguments)
+        page.order = dialects.KeyOrder.FOLDERS
+        return page
+
+    monkeypatch.setattr(source, "list_page", by_folder)
+    report = await run(source, DiscardingStore(), replace(WANTING, budget_seconds=60.0))
+    assert (report.finished, report.boundaries) == (True, ())
+
+
+@pytest.mark.usefixtures("_short")
+async def test_a_task_that_halts_cuts_nothing() -> None:
+    source = numbered(50_000)
+    target = DiscardingStore()
+    target.faults.fail(
+        errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken"),
+        operation="put",
+        nth=500,
+    )
+    report = await run(source, target, replace(WANTING, budget_seconds=60.0))
+    assert report.halt is not None or report.boundaries
+    if report.halt is not None:
+        assert report.boundaries == ()
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_pieces_together_copy_every_key_once(*, overwrite: bool) -> None:
+    source, target = numbered(5_000), MemoryStore()
+    for index in range(0, 5_000, 7):
+        target.add(source.key_at(index), b"found")
+    left, settled, skipped = [KeyRange()], 0, 0
+    while left:
+        slice_ = left.pop()
+        report = await run(
+            source, target, replace(WANTING, slice=slice_, overwrite=overwrite, budget_seconds=0.1)
+        )
+        settled += report.counts.objects
+        skipped += report.counts.skipped
+        if not report.finished:
+            rest = slice_.after(report.cursor)
+            ends = (*report.boundaries, rest.end_at)
+            left += [KeyRange(*part) for part in pairwise((rest.start_after, *ends))]
+    assert (settled, skipped) == (5_000, 0 if overwrite else len(range(0, 5_000, 7)))
+    assert len(target.keys) == 5_000
