@@ -203,6 +203,25 @@ async def test_killing_a_worker_in_the_middle_loses_nothing(
     _assert_no_worker_left()
 
 
+async def test_one_flat_bucket_is_copied_by_both_workers_even_when_one_is_killed(
+    sides: Sides, boto: Boto, tmp_path: Path
+) -> None:
+    async with served(tmp_path, Fernet.generate_key().decode()) as server:
+        job_id = await server.service.create(ACCOUNT, sides.spec(overwrite=False), sides.secrets)
+        await until(server, job_id, lambda _: _busy_workers(server) == 2)
+        await kill_a_busy_worker(server)
+        progress = await until(server, job_id, _has_ended)
+        logs = await server.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+    assert progress.status is JobStatus.COMPLETED, logs
+    check_counts(progress, sides, skipped=set())
+    assert _read_all(boto(sides.target), sides.target_bucket) == sides.bodies
+    _assert_no_worker_left()
+
+
+def _busy_workers(server: Served) -> int:
+    return sum(process.load > 0 for process in server.engine._processes)
+
+
 async def test_killed_server_and_worker_do_not_turn_copies_into_skips(
     sides: Sides, boto: Boto, tmp_path: Path
 ) -> None:
@@ -213,13 +232,13 @@ async def test_killed_server_and_worker_do_not_turn_copies_into_skips(
     found = {name: bytes(len(sides.bodies[name])) for name in skipped}
     _put_all(target, sides.target_bucket, found)
     await _let_the_clock_move_on()
-    # Tasks so long that none reports before its worker and its server are gone.
+    # Tasks so long that few report before their worker and their server are gone.
     async with served(tmp_path, key, task_seconds=60.0) as server:
         job_id = await server.service.create(ACCOUNT, sides.spec(overwrite=False), sides.secrets)
         await _until_copied(target, sides.target_bucket, len(skipped) + 40)
         await kill_a_busy_worker(server)
         await _until_copied(target, sides.target_bucket, len(skipped) + 80)
-        assert (await server.service.progress(ACCOUNT, job_id)).counts == Counts()
+        assert (await server.service.progress(ACCOUNT, job_id)).status is JobStatus.RUNNING
     # The first server was stopped without grace in the middle of its tasks.
     async with served(tmp_path, key) as server:
         progress = await until(server, job_id, _has_ended)
