@@ -111,7 +111,10 @@ class ListedTarget:
         if self._order not in (None, order):
             return await NamedTarget(self._store).among(keys, order)
         found = {key: self._known[key] for key in keys if key in self._known}
-        self._known = {key: meta for key, meta in self._known.items() if order.rank(key) > last}
+        if self._cursor is not None and order.rank(self._cursor) > last:
+            self._known = {key: meta for key, meta in self._known.items() if order.rank(key) > last}
+        else:
+            self._known.clear()
         return found
 
     def _behind(self, last: str, order: KeyOrder) -> bool:

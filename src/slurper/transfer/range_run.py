@@ -27,6 +27,7 @@ from slurper.transfer.task import Halt, RangeReport, RangeTask
 SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
 
+_EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
 
 
@@ -280,7 +281,9 @@ class RangeRun:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
             return
         decision = selection.from_listing(found, existing, self._rules)
-        if isinstance(decision, selection.Transfer):
+        if decision is selection.EXISTS:  # all there is to do when there is nothing to do
+            self._ledger.settle(entry, _EXISTS)
+        elif isinstance(decision, selection.Transfer):
             self._planned.append((entry, found))
         elif isinstance(decision, selection.Done):
             self._ledger.settle(entry, Transferred(found.size))
