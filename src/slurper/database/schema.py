@@ -143,6 +143,9 @@ jobs = Table(
     Column("retry_position", BigInteger),
     Column("deleted_at", UtcDateTime),
     Column("sweeps_failed", BigInteger),
+    Column("total_objects", BigInteger),
+    Column("total_bytes", BigInteger),
+    Column("recent", JSON(none_as_null=True)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(
@@ -163,6 +166,8 @@ jobs = Table(
     CheckConstraint(
         "sweeps_failed IS NULL OR (status = 'aborted' AND sealed IS NOT NULL)", "swept_with_secrets"
     ),
+    CheckConstraint("total_objects >= 0", "total_objects_not_negative"),
+    CheckConstraint("total_bytes >= 0", "total_bytes_not_negative"),
     Index("ix_jobs_account_id_number", "account_id", "number"),
     Index(
         "ix_jobs_active",

@@ -25,13 +25,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
-from slurper.jobs.models import Counts, Job, Location, LogType
+from slurper.jobs.models import Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory
 from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
-from slurper.transfer.task import Halt, RangeReport, RangeTask
+from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
 
 MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
@@ -52,8 +52,9 @@ def make_task(
     settings: Settings,
     uncounted: bool,
     failures: int,
+    share: float = 1.0,
 ) -> RangeTask:
-    """Return the next task for a range.
+    """Return the next task for a range, which gets `share` (0 to 1) of the job's limits.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -80,6 +81,7 @@ def make_task(
         options=spec.options,
         replayed_since=replayed_since(job.created_at) if uncounted else None,
         budget_seconds=_budget_seconds(settings.task_seconds, failures),
+        share=_share_of_limits(spec.options, share),
     )
 
 
@@ -157,6 +159,16 @@ def _resolve(
 
 def _budget_seconds(task_seconds: float, failures: int) -> float:
     return max(task_seconds * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
+
+
+def _share_of_limits(options: JobOptions, share: float) -> Share | None:
+    if not options.is_limited:
+        return None
+    bandwidth, requests = options.bandwidth_limit, options.request_rate_limit
+    return Share(
+        bytes_per_second=None if bandwidth is None else bandwidth * share,
+        requests_per_second=None if requests is None else requests * share,
+    )
 
 
 def _empty(

@@ -35,6 +35,8 @@ class OpenRange:
     not_before: float = 0.0
     """Monotonic seconds; no task begins earlier."""
     under_way: bool = False
+    share: float = 0.0
+    """Of the job's limits, what the task under way has."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
@@ -46,6 +48,10 @@ class _RunningJob:
     job: Job
     sealed: bytes
     last_turn: int = 0
+
+
+_LEAST_OF_EVEN = 0.1
+"""Of an even share, what a task gets at least."""
 
 
 class Board:
@@ -95,6 +101,9 @@ class Board:
         job = work.job
         earlier = self._jobs.get(job.id)
         last_turn = earlier.last_turn if earlier else 0
+        if earlier is not None and earlier.job.spec.options != job.spec.options:
+            for held_back in self._of_job(job.id):
+                held_back.not_before = 0.0  # what is owed was reckoned by other limits
         self._jobs[job.id] = _RunningJob(job, work.sealed, last_turn)
         still_open = {item.range_id: item.slice for item in work.ranges}
         for known_range in self._of_job(job.id):
@@ -138,6 +147,18 @@ class Board:
         running.last_turn = chosen.last_turn = next(self._turns)
         chosen.under_way = True
         return chosen, running.job, running.sealed
+
+    def deal(self, open_range: OpenRange, slots: int) -> float:
+        """Give a range under way its share (0 to 1) of the job's limits, and return it.
+
+        All shares of a job together are no more than 1, but for what keeps a task moving that
+        begins when the others have taken everything. `slots` is how many tasks run at once.
+        """
+        of_job = self._of_job(open_range.job_id)
+        even = 1 / max(1, min(slots, len(of_job)))
+        dealt = sum(one.share for one in of_job if one.under_way and one is not open_range)
+        open_range.share = max(min(even, 1 - dealt), _LEAST_OF_EVEN * even)
+        return open_range.share
 
     def next_at(self, now: float) -> float | None:
         """The monotonic time when the next range that is held back at `now` may begin, if any."""

@@ -264,6 +264,7 @@ class Driver:
             settings=self._settings,
             uncounted=open_range.uncounted,
             failures=open_range.failures,
+            share=self._board.deal(open_range, self._engine.slots),
         )
 
     async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
@@ -279,6 +280,7 @@ class Driver:
             self.wake()
         elif outcome.range_open:
             self._board.committed(open_range, report.cursor, uncounted=report.halt is not None)
+            self._hold_back_if_owing(open_range, report)
             self._hold_back_if_fruitless(open_range, report)
         else:
             self._board.close(open_range)
@@ -360,6 +362,12 @@ class Driver:
             failures=open_range.failures,
             error=str(error),
         )
+
+    def _hold_back_if_owing(self, open_range: OpenRange, report: RangeReport) -> None:
+        """Let the range pay for what its last task was ahead of its share; no slot waits for it."""
+        if report.owed_seconds > 0:
+            open_range.not_before = time.monotonic() + report.owed_seconds
+            self.wake()
 
     def _hold_back_if_fruitless(self, open_range: OpenRange, report: RangeReport) -> None:
         """Do not spin when a task ends in time, without an error and without any progress."""

@@ -32,7 +32,7 @@ from slurper.planning.parts import PartPlan, plan_parts
 from slurper.settings import MIB, Settings
 from slurper.transfer import leftovers
 from slurper.transfer.ledger import Failed, Outcome, Skipped, Transferred
-from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.pacing import ByteBudget, Pacer
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
@@ -71,6 +71,7 @@ class Copier:
         prefix: str,
         settings: Settings,
         budget: ByteBudget,
+        pacer: Pacer | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -81,6 +82,7 @@ class Copier:
         self._multipart_threshold = settings.multipart_threshold_bytes
         self._part_bytes = settings.part_bytes
         self._budget = budget
+        self._pacer = pacer
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._begun_at = datetime.now(UTC)
@@ -167,6 +169,8 @@ class Copier:
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size
+        if self._pacer is not None:
+            self._pacer.spend(size=size, requests=2)
         await budget.acquire(size)
         try:
             try:
@@ -291,6 +295,8 @@ class Copier:
         async def lane() -> None:
             for number, byte_range in todo:
                 size = len(byte_range)
+                if self._pacer is not None:
+                    await self._pacer.begin(size=size, requests=2)
                 await self._budget.acquire(size)
                 try:
                     download = await self._source.get(

@@ -19,7 +19,7 @@ from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers, listing
 from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
-from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 
@@ -52,8 +52,15 @@ class RangeRun:
             options=task.options,
             replayed_since=task.replayed_since,
         )
+        self._pacer = None if task.share is None else Pacer(task.share)
         self._copier = Copier(
-            source, target, self._rules, prefix=task.prefix, settings=settings, budget=budget
+            source,
+            target,
+            self._rules,
+            prefix=task.prefix,
+            settings=settings,
+            budget=budget,
+            pacer=self._pacer,
         )
         self._permission = Permission(
             source,
@@ -114,6 +121,7 @@ class RangeRun:
             halt=self._halt,
             order=self._order,
             attempts=self._copier.attempts,
+            owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
         )
 
     @property
@@ -124,10 +132,22 @@ class RangeRun:
         planned = self._planned
         while not self._over:
             if planned:
+                if self._pacer is not None and not await self._is_our_turn(self._pacer):
+                    continue
                 entry, meta = planned.popleft()
                 await self._copy(entry, meta)
             elif not await self._plan():
                 return
+
+    async def _is_our_turn(self, pacer: Pacer) -> bool:
+        """Wait until another object may begin; False when there is none or no time any more.
+
+        One lane waits at a time, and only while there is something to wait for.
+        """
+        async with pacer.queue:
+            if self._planned:
+                await pacer.turn(self._deadline)
+            return bool(self._planned) and not self._over
 
     async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
         try:
@@ -203,6 +223,8 @@ class RangeRun:
         """Plan pages until an object is to be copied; False when there will be none."""
         async with self._planning:
             while not (self._planned or self._exhausted or self._over):
+                if self._pacer is not None:
+                    await self._pacer.turn_to_ask(self._deadline)
                 await self._plan_page()
         return bool(self._planned)
 
@@ -216,6 +238,8 @@ class RangeRun:
             self._exhausted = True
             return
         self._order = page.order
+        if self._pacer is not None:
+            self._pacer.spend(requests=self._asked_for(page))
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
@@ -230,6 +254,11 @@ class RangeRun:
                 await self._settle_denied(entry, found)
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    def _asked_for(self, page: listing.Page) -> int:
+        """How many requests a page takes: one, or one for each explicit key; twice if compared."""
+        sides = 1 if self._task.overwrite else 2
+        return sides * (1 if self._task.keys is None else len(page.rows))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None

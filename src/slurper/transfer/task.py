@@ -9,10 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slurper.jobs.models import Counts, JobOptions, LogType
+from slurper.jobs.models import Counts, JobOptions, LogType, Whole
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A task's share of its job's limits; None: no limit."""
+
+    bytes_per_second: float | None = None
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +47,10 @@ class RangeTask:
     and then, when the last work on this slice had ended, are aborted."""
     budget_seconds: float = 8.0
     """No object is begun after this; objects under way are finished."""
+    share: Share | None = None
+    """None: the job has no limits, and nothing is paced."""
+    only_counts: bool = False
+    """Nothing is copied: the source is listed, and the report says how much it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,16 @@ class Halt:
     log_type: LogType
     """`MIGRATION_ERROR` or `MIGRATION_ERROR_FAILED_CONTINUATION`."""
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What a task asked of one store."""
+
+    requests: int = 0
+    """Sent, again ones included."""
+    throttled: int = 0
+    """Answers 503 SlowDown and 429 among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +103,13 @@ class RangeReport:
     """Objects that were begun again (object level)."""
     throttled: int = 0
     """Answers 503 SlowDown and 429."""
+    source: Traffic = Traffic()
+    target: Traffic = Traffic()
+    seconds: float = 0.0
+    """How long the task took."""
+    owed_seconds: float = 0.0
+    """By how long the task was ahead of its share: the range's next one begins no earlier."""
+    workers: int | None = None
+    """How many processes had a task of the job when this one ended; None: nobody knows."""
+    counted: Whole | None = None
+    """What a task that only counts has found in `(started_after, cursor]`."""

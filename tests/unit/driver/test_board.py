@@ -206,3 +206,38 @@ def test_sealed_secrets_follow_the_database() -> None:
     turn = shown.take(0.0)
     assert turn is not None
     assert turn[2] == b"renewed"
+
+
+def test_the_shares_of_a_job_are_never_more_than_its_limits() -> None:
+    shown = board(work("a", (1, None)), work("b", (9, None)))
+    first = take(shown)
+    assert shown.deal(first, slots=4) == 1.0
+    first.under_way = False
+    show(shown, work("a", (1, "c"), (2, "m"), (3, "x")), work("b", (9, None)))
+    dealt = []
+    while (turn := shown.take(0.0)) is not None:
+        if turn[1].id == "a":
+            dealt.append(shown.deal(turn[0], slots=2))
+    assert dealt[:2] == [0.5, 0.5]
+    assert dealt[2:] == [0.05]  # more tasks than slots: it moves, slowly
+
+
+def test_a_share_that_was_taken_before_there_were_more_is_respected() -> None:
+    shown = board(work("a", (1, None)))
+    assert shown.deal(take(shown), slots=4) == 1.0
+    show(shown, work("a", (1, None), (2, "m")))
+    assert shown.deal(take(shown), slots=4) == 0.05
+
+
+def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
+    before = work("a", (1, None))
+    shown = board(before)
+    open_range = take(shown)
+    open_range.under_way, open_range.not_before = False, 1e9
+    assert shown.take(0.0) is None
+    show(shown, before)
+    assert shown.take(0.0) is None
+    options = replace(SPEC.options, bandwidth_limit=5)
+    limited = replace(before.job, spec=replace(SPEC, options=options))
+    show(shown, replace(before, job=limited))
+    assert take(shown) is open_range
