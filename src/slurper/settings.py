@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Smallest part of a multipart upload; grows with the object to keep within the part limit."""
     task_seconds: Seconds = 8.0
     """A task begins no object after this, and then reports."""
+    server_side_copy: bool = True
+    """Let a store that holds both buckets copy objects itself."""
     object_attempts: Count = 3
     """How often an object is begun before it is given up."""
     connect_timeout_seconds: Seconds = 10.0

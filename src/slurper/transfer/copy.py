@@ -33,6 +33,7 @@ from slurper.settings import MIB, Settings
 from slurper.transfer import leftovers
 from slurper.transfer.ledger import Failed, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
@@ -72,6 +73,7 @@ class Copier:
         settings: Settings,
         budget: ByteBudget,
         pacer: Pacer | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -85,6 +87,7 @@ class Copier:
         self._pacer = pacer
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
+        self._shortcut = None if rules.looks_at_content else shortcut
         self._begun_at = datetime.now(UTC)
         self._in_doubt: set[str] = set()
         """Target keys under which uploads of ours may be that nobody knows."""
@@ -150,6 +153,10 @@ class Copier:
 
     async def _attempt(self, meta: ObjectMeta) -> Outcome:
         try:
+            if self._shortcut is not None and self._shortcut.takes(meta.size):
+                outcome = await self._copy_inside(self._shortcut, meta)
+                if outcome is not None:
+                    return outcome
             if self.is_copied_in_parts(meta.size):
                 return await self._copy_parts(meta)
             return await self._copy_whole(meta)
@@ -166,6 +173,28 @@ class Copier:
         if isinstance(decision, selection.Skip):
             return Skipped(decision.log_type, decision.message)
         return stored.meta
+
+    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | None:
+        """Let the store copy the object itself; None when it does not."""
+        if self._pacer is not None:
+            self._pacer.spend(size=meta.size, requests=2)
+        stored = await self._describe(meta)
+        if isinstance(stored, Skipped):
+            return stored
+        key = self.target_key(meta.key)
+        try:
+            await self._target.copy_object(key, shortcut.bucket, stored, if_absent=self._if_absent)
+        except errors.PreconditionFailed as error:
+            if self._if_absent:
+                return await self._already_there(meta, key)
+            raise SourceChangedError(str(error)) from error
+        except (errors.CredentialsRejected, errors.RequiresRetrieval, errors.Throttled):
+            raise
+        except errors.SlurperError as error:
+            shortcut.failed(error)
+            return None
+        shortcut.worked()
+        return Transferred(meta.size)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size

@@ -21,6 +21,7 @@ from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
+from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -40,6 +41,8 @@ class RangeRun:
         target: ObjectStore,
         settings: Settings,
         budget: ByteBudget,
+        *,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -61,6 +64,7 @@ class RangeRun:
             settings=settings,
             budget=budget,
             pacer=self._pacer,
+            shortcut=shortcut,
         )
         self._permission = Permission(
             source,

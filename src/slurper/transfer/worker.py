@@ -13,6 +13,7 @@ from slurper.objectstore.factory import open_store
 from slurper.settings import Settings
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
+from slurper.transfer.shortcuts import Shortcuts
 from slurper.transfer.task import RangeReport, RangeTask, Traffic
 
 STORE_IDLE_SECONDS = 300.0
@@ -31,6 +32,7 @@ class Worker:
         self._open_store = open_store
         self._options = TransportOptions.from_settings(settings)
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
 
     async def run(self, task: RangeTask) -> RangeReport:
@@ -39,7 +41,14 @@ class Worker:
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            run = RangeRun(task, source.store, target.store, self._settings, self._budget)
+            run = RangeRun(
+                task,
+                source.store,
+                target.store,
+                self._settings,
+                self._budget,
+                shortcut=self._shortcuts.of(task),
+            )
             report = await (run.report() if task.swept_until is None else run.sweep())
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(

@@ -1,0 +1,75 @@
+"""Copies that a store makes by itself, where one store holds both buckets.
+
+No byte of such an object passes through the worker. Whether it works can only be found out by
+asking: the target's credentials may not be allowed to read the source, and not every store that
+speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
+are copied the ordinary way, and none fails for it.
+"""
+
+from __future__ import annotations
+
+from slurper import errors, telemetry
+from slurper.objectstore.base import StoreAddress
+from slurper.secrets import S3Credentials
+from slurper.transfer.task import RangeTask
+
+_log = telemetry.get_logger(__name__)
+
+
+class Shortcut:
+    """The way from one bucket to another inside their store."""
+
+    def __init__(self, bucket: str, max_bytes: int) -> None:
+        self.bucket = bucket
+        """The source's."""
+        self._max_bytes = max_bytes
+        self._works = False
+        self.is_closed = False
+
+    def takes(self, size: int) -> bool:
+        """Whether an object of so many bytes goes this way."""
+        return not self.is_closed and size <= self._max_bytes
+
+    def worked(self) -> None:
+        """An object came through."""
+        self._works = True
+
+    def failed(self, error: errors.SlurperError) -> None:
+        """One did not; if that is not the object's fault nor chance, no other is sent."""
+        its_own_fault = isinstance(error, errors.NotFound)
+        by_chance = self._works and error.retryable
+        if not (its_own_fault or by_chance or self.is_closed):
+            self.is_closed = True
+            _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
+
+
+class Shortcuts:
+    """The shortcuts of a process, for as long as it lives."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+        self._known: dict[tuple[StoreAddress, StoreAddress], Shortcut] = {}
+
+    def of(self, task: RangeTask) -> Shortcut | None:
+        """The shortcut between a task's buckets, if there can be one."""
+        source, target, dialect = task.source, task.target, task.target.dialect
+        wanted = self._allowed and task.options.server_side_copy
+        keeps_promises = task.overwrite or dialect.conditional_copy
+        if not (wanted and keeps_promises and dialect.server_side_copy and _meet(source, target)):
+            return None
+        pair = (source, target)
+        if pair not in self._known:
+            self._known[pair] = Shortcut(source.bucket, dialect.max_copy_bytes)
+        return self._known[pair]
+
+
+def _meet(source: StoreAddress, target: StoreAddress) -> bool:
+    """Whether the target's store knows the source's bucket, and by the same name."""
+    return source.origin == target.origin and (
+        target.dialect.global_bucket_names or _key_id(source) == _key_id(target)
+    )
+
+
+def _key_id(address: StoreAddress) -> str | None:
+    credentials = address.credentials
+    return credentials.access_key_id if isinstance(credentials, S3Credentials) else None
