@@ -41,6 +41,12 @@ CLOCK_ALLOWANCE = timedelta(seconds=1)
 
 MIN_BUDGET_SECONDS = 0.5
 
+NO_RANGE = 0
+"""Stands in for a range where a task belongs to none."""
+
+COUNTING = 0.05
+"""Of a job's request rate, what counting its source may take; the copying has the rest."""
+
 
 def make_task(
     job: Job,
@@ -118,6 +124,29 @@ def make_sweep(
     return replace(task, swept_until=until, slice=from_its_start if keys is None else task.slice)
 
 
+def make_count(
+    job: Job, start_after: str | None, *, secrets: JobSecrets, settings: Settings
+) -> RangeTask:
+    """Return the task that goes on counting the source after `start_after`.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    task = make_task(
+        job,
+        NO_RANGE,
+        KeyRange(start_after),
+        keys=None,
+        secrets=secrets,
+        settings=settings,
+        uncounted=False,
+        failures=0,
+    )
+    requests = job.spec.options.request_rate_limit
+    share = None if requests is None else Share(requests_per_second=requests * COUNTING)
+    return replace(task, only_counts=True, share=share)
+
+
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
     """Say of the range what the worker said of its task.
 
@@ -165,9 +194,10 @@ def _share_of_limits(options: JobOptions, share: float) -> Share | None:
     if not options.is_limited:
         return None
     bandwidth, requests = options.bandwidth_limit, options.request_rate_limit
+    of_requests = share * (1 - COUNTING) if options.count_objects else share
     return Share(
         bytes_per_second=None if bandwidth is None else bandwidth * share,
-        requests_per_second=None if requests is None else requests * share,
+        requests_per_second=None if requests is None else requests * of_requests,
     )
 
 

@@ -36,6 +36,7 @@ from slurper.database.work import CommitOutcome, WorkStore
 from slurper.engine.base import Engine
 from slurper.jobs import assignment
 from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.counter import Counter
 from slurper.jobs.models import Job, JobStatus
 from slurper.jobs.sweeper import Sweeper
 from slurper.secrets import Sealer
@@ -92,6 +93,9 @@ class Driver:
         self._metrics = metrics or telemetry.Metrics(CollectorRegistry())
         self._board = Board(datetime.now(UTC))
         self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
+        self._counter = Counter(
+            store, engine, sealer, settings, wake=self.wake, lease_lost=self._yield
+        )
         self._woken = asyncio.Event() if woken is None else woken
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
@@ -116,6 +120,7 @@ class Driver:
                 await self._look()
                 self._fill()
                 self._sweeper.begin(time.monotonic())
+                self._counter.begin(time.monotonic())
                 await self._housekeep()
                 await self._wait()
         except asyncio.CancelledError:
@@ -144,6 +149,7 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sweeper.stop()
+        await self._counter.stop()
 
     # Finding work
 
@@ -166,6 +172,7 @@ class Driver:
         for work in unswept:  # one that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
         self._sweeper.update(unswept, busy=self._tasks.values())
+        self._counter.update(works)
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
@@ -188,7 +195,8 @@ class Driver:
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        for next_at in (self._board.next_at(now), self._sweeper.next_at(now)):
+        for waiting in (self._board, self._sweeper, self._counter):
+            next_at = waiting.next_at(now)
             if next_at is not None:
                 seconds = min(seconds, next_at - now)
         try:

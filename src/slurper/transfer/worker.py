@@ -11,6 +11,7 @@ from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import open_store
 from slurper.settings import Settings
+from slurper.transfer import counting
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.shortcuts import Shortcuts
@@ -41,15 +42,7 @@ class Worker:
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            run = RangeRun(
-                task,
-                source.store,
-                target.store,
-                self._settings,
-                self._budget,
-                shortcut=self._shortcuts.of(task),
-            )
-            report = await (run.report() if task.swept_until is None else run.sweep())
+            report = await self._run(task, source.store, target.store)
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -63,6 +56,13 @@ class Worker:
             for opened in (source, target):
                 opened.users -= 1
                 opened.last_used = time.monotonic()
+
+    async def _run(self, task: RangeTask, source: ObjectStore, target: ObjectStore) -> RangeReport:
+        if task.only_counts:
+            return await counting.count(task, source)
+        shortcut = self._shortcuts.of(task)
+        run = RangeRun(task, source, target, self._settings, self._budget, shortcut=shortcut)
+        return await (run.report() if task.swept_until is None else run.sweep())
 
     async def close(self) -> None:
         """Close every connection."""
