@@ -11,7 +11,7 @@ from slurper.transfer.task import RangeReport, RangeTask
 
 
 async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
-    """List what comes after the start of the task's slice until that, or the budget, is used up; at least one page.
+    """List the source from the start of the task's slice on, until the budget is used up.
 
     Raises:
         SlurperError: the source cannot be listed.
