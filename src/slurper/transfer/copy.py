@@ -200,31 +200,36 @@ class Copier:
         budget, size = self._budget, meta.size
         if self._pacer is not None:
             self._pacer.spend(size=size, requests=2)
+        key = self.target_key(meta.key)
         await budget.acquire(size)
         try:
-            try:
-                download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
-            except errors.PreconditionFailed as error:
-                raise SourceChangedError(str(error)) from error
-            if download.body.length != size:
-                raise errors.IntegrityError(
-                    f"read {download.body.length} bytes of an object listed with {size}"
-                )
-            if self._looks_at_content:
-                first = download.body.chunks[0] if download.body.chunks else b""
-                skip = self._skip_by_content(download.stored.headers, first)
-                if skip is not None:
-                    return skip
-            key = self.target_key(meta.key)
-            try:
-                await self._target.put(
-                    key, download.body, download.stored.headers, if_absent=self._if_absent
-                )
-            except errors.PreconditionFailed:
-                return await self._already_there(meta, key)
-            return Transferred(size)
+            outcome = await self._move_whole(meta, key)
         finally:
             budget.release(size)
+        return outcome or await self._already_there(meta, key)
+
+    async def _move_whole(self, meta: ObjectMeta, key: str) -> Outcome | None:
+        """Read an object and write it; None when the target has one that is not to be replaced."""
+        try:
+            download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        if download.body.length != meta.size:
+            raise errors.IntegrityError(
+                f"read {download.body.length} bytes of an object listed with {meta.size}"
+            )
+        if self._looks_at_content:
+            first = download.body.chunks[0] if download.body.chunks else b""
+            skip = self._skip_by_content(download.stored.headers, first)
+            if skip is not None:
+                return skip
+        try:
+            await self._target.put(
+                key, download.body, download.stored.headers, if_absent=self._if_absent
+            )
+        except errors.PreconditionFailed:
+            return None
+        return Transferred(meta.size)
 
     def _skip_by_content(self, headers: ObjectHeaders, first: bytes) -> Skipped | None:
         kind = headers.content.get("content-type", "")
@@ -249,17 +254,24 @@ class Copier:
             return Skipped()
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            await self._budget.acquire(2 * len(piece))
             try:
-                ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
-            except errors.PreconditionFailed as error:
-                raise SourceChangedError(str(error)) from error
-            try:
-                theirs = await self._target.get(key, byte_range=piece)
-            except errors.AccessDenied:
-                return Skipped()  # as above
-            if bytes(ours.body) != bytes(theirs.body):
-                return Skipped()
+                if not await self._is_same(meta, key, piece):
+                    return Skipped()
+            finally:
+                self._budget.release(2 * len(piece))
         return Transferred(meta.size)
+
+    async def _is_same(self, meta: ObjectMeta, key: str, piece: ByteRange) -> bool:
+        try:
+            ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        try:
+            theirs = await self._target.get(key, byte_range=piece)
+        except errors.AccessDenied:
+            return False  # as above
+        return bytes(ours.body) == bytes(theirs.body)
 
     async def _copy_parts(self, meta: ObjectMeta) -> Outcome:
         plan = plan_parts(meta.size, self._target.dialect, part_bytes=self._part_bytes)
