@@ -183,18 +183,12 @@ class Copier:
             return stored
         key = self.target_key(meta.key)
         try:
-            await self._target.copy_object(key, shortcut.bucket, stored, if_absent=self._if_absent)
+            etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
             if self._if_absent:
                 return await self._already_there(meta, key)
             raise SourceChangedError(str(error)) from error
-        except (errors.CredentialsRejected, errors.RequiresRetrieval, errors.Throttled):
-            raise
-        except errors.SlurperError as error:
-            shortcut.failed(error)
-            return None
-        shortcut.worked()
-        return Transferred(meta.size)
+        return Transferred(meta.size) if etag is not None else None
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size
@@ -281,6 +275,8 @@ class Copier:
         key = self.target_key(meta.key)
         async with self._upload(key, stored.headers) as upload_id:
             parts = await self._move_parts(stored.meta, plan, key, upload_id)
+            if self._shortcut is not None:
+                await self._describe(meta)  # parts copied inside do not tell their version
             try:
                 await self._target.complete_upload(key, upload_id, parts, if_absent=self._if_absent)
             except errors.PreconditionFailed:
@@ -338,6 +334,10 @@ class Copier:
                 size = len(byte_range)
                 if self._pacer is not None:
                     await self._pacer.begin(size=size, requests=2)
+                inside = await self._copy_part_inside(meta, key, upload_id, number, byte_range)
+                if inside is not None:
+                    parts[number] = inside
+                    continue
                 await self._budget.acquire(size)
                 try:
                     download = await self._source.get(
@@ -358,6 +358,15 @@ class Copier:
                 raise SourceChangedError(str(first)) from first
             raise first from None
         return [parts[number] for number in sorted(parts)]
+
+    async def _copy_part_inside(
+        self, meta: ObjectMeta, key: str, upload_id: str, number: int, byte_range: ByteRange
+    ) -> Part | None:
+        """Let the store copy a part itself; None when it does not."""
+        shortcut = self._shortcut
+        if shortcut is None or shortcut.is_closed:
+            return None
+        return await shortcut.copy_part(self._target, key, upload_id, number, meta, byte_range)
 
     async def _put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         try:

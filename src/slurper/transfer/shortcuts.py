@@ -8,10 +8,29 @@ are copied the ordinary way, and none fails for it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from slurper import errors, telemetry
-from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.base import (
+    ByteRange,
+    ObjectMeta,
+    ObjectStore,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import RangeTask
+
+Answer = TypeVar("Answer")
+
+_FOR_THE_CALLER = (
+    errors.PreconditionFailed,
+    errors.CredentialsRejected,
+    errors.RequiresRetrieval,
+    errors.Throttled,
+)
 
 _log = telemetry.get_logger(__name__)
 
@@ -27,15 +46,51 @@ class Shortcut:
         self.is_closed = False
 
     def takes(self, size: int) -> bool:
-        """Whether an object of so many bytes goes this way."""
+        """Whether an object of so many bytes goes this way as a whole; larger ones do in parts."""
         return not self.is_closed and size <= self._max_bytes
 
-    def worked(self) -> None:
-        """An object came through."""
-        self._works = True
+    async def copy_object(
+        self, target: ObjectStore, key: str, source: StoredObject, *, if_absent: bool
+    ) -> str | None:
+        """Have an object copied and return the copy's ETag; None: the ordinary way is left.
 
-    def failed(self, error: errors.SlurperError) -> None:
-        """One did not; if that is not the object's fault nor chance, no other is sent."""
+        Raises:
+            PreconditionFailed: as the store's own `copy_object` says.
+            CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
+        """
+        asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
+        return await self._await(asked)
+
+    async def copy_part(
+        self,
+        target: ObjectStore,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: ObjectMeta,
+        byte_range: ByteRange,
+    ) -> Part | None:
+        """Have a range copied into a part; None: the ordinary way is left. Raises as above.
+
+        A store that knows no condition on the source shows by nothing that it copied another
+        version: look at the source again before the parts are joined.
+        """
+        asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
+        return await self._await(asked)
+
+    async def _await(self, answer: Awaitable[Answer]) -> Answer | None:
+        try:
+            found = await answer
+        except _FOR_THE_CALLER:
+            raise
+        except errors.SlurperError as error:
+            self._note(error)
+            return None
+        self._works = True
+        return found
+
+    def _note(self, error: errors.SlurperError) -> None:
+        """Close, if it is neither the object's fault nor chance."""
         its_own_fault = isinstance(error, errors.NotFound)
         by_chance = self._works and error.retryable
         if not (its_own_fault or by_chance or self.is_closed):

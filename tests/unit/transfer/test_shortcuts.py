@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from slurper import errors
 from slurper.jobs.models import JobOptions
 from slurper.objectstore import dialects
-from slurper.objectstore.base import ObjectHeaders, ObjectStore, StoreAddress
-from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.base import ObjectHeaders, ObjectStore, Part, StoreAddress
+from slurper.objectstore.dialects import MIB, Dialect
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
@@ -41,10 +42,10 @@ TASK = RangeTask(
 class Server:
     """Two buckets of one server, and a worker."""
 
-    def __init__(self, dialect: Dialect = DIALECT, **settings: bool) -> None:
+    def __init__(self, dialect: Dialect = DIALECT, **settings: Any) -> None:  # noqa: ANN401 - of Settings
         self.source = MemoryStore(dialect=dialect, bucket="from")
         self.target = MemoryStore(dialect=dialect, bucket="to", neighbours=[self.source])
-        made = Settings(in_flight_requests=4, object_attempts=2, **settings)  # type: ignore[arg-type]
+        made = Settings(in_flight_requests=4, object_attempts=2, **settings)
         self._worker = Worker(made, open_store=self._open)
 
     def _open(self, where: StoreAddress, _: object) -> ObjectStore:
@@ -129,7 +130,48 @@ async def test_other_credentials_will_do_where_names_are_global() -> None:
     assert (server.read, server.copied) == (0, 1)
 
 
-async def test_larger_objects_go_the_ordinary_way() -> None:
+async def test_objects_over_the_limit_are_copied_in_parts_inside() -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", bytes(range(256)) * 4 * 1024 * 11, HEADERS)
+    assert (await server.run()).counts.transferred == 1
+    assert (server.read, server.copied) == (0, 0)
+    assert server.target.faults.requests["copy_part"] == 3
+    assert "put_part" not in server.target.faults.requests
+    server.assert_same()
+
+
+async def test_refused_parts_go_the_ordinary_way() -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", bytes(range(256)) * 4 * 1024 * 11, HEADERS)
+    refusal = errors.StoreError("UploadPartCopy", status=501, code="NotImplemented")
+    server.target.faults.fail(refusal, operation="copy_part", nth=2, times=9)
+    assert (await server.run()).counts.transferred == 1
+    assert server.read == server.target.faults.requests["put_part"] == 2
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+async def test_a_source_that_changes_under_its_parts_is_begun_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", b"1" * 11 * MIB, HEADERS)
+    copy_part: Any = server.target.copy_part
+
+    async def unconditional(*arguments: Any) -> Part:  # noqa: ANN401 - passed through
+        if server.target.faults.requests.get("copy_part") == 1:
+            server.source.add("large", b"2" * 11 * MIB, HEADERS)
+        *rest, meta, byte_range = arguments
+        return await copy_part(*rest, meta._replace(etag=""), byte_range)
+
+    monkeypatch.setattr(server.target, "copy_part", unconditional)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts) == (1, 1)
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+async def test_somewhat_larger_objects_go_the_ordinary_way() -> None:
     server = Server()
     server.source.add("large", b"x" * 1_001)
     server.source.add("limit", b"x" * 1_000)
