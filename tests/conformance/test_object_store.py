@@ -26,6 +26,22 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NO_HEADERS = ObjectHeaders()
+EVERYTHING = ObjectHeaders(
+    {
+        "cache-control": "max-age=60, public",
+        "content-disposition": 'attachment; filename="a  b.txt"',
+        "content-encoding": "gzip",
+        "content-language": "de, en",
+        "content-type": "text/x-odd; charset=utf-8",
+        "expires": "Thu, 01 Jan 2099 00:00:00 GMT",
+    },
+    {
+        "plain": "value",
+        "with-spaces": "a   b",
+        "under_score": "1",
+        "punctuation": "a=b;c:d,%41",
+    },
+)
 KIB, MIB = 1 << 10, 1 << 20
 
 over_tls_too = pytest.mark.parametrize("subject", tuple(DIALECTS), indirect=True)
@@ -102,26 +118,10 @@ async def test_a_marker_stands_beside_an_object(empty_store: ObjectStore) -> Non
 
 @over_tls_too
 async def test_everything_kept_beside_the_bytes(store: ObjectStore, prefix: str) -> None:
-    headers = ObjectHeaders(
-        {
-            "cache-control": "max-age=60, public",
-            "content-disposition": 'attachment; filename="a  b.txt"',
-            "content-encoding": "gzip",
-            "content-language": "de, en",
-            "content-type": "text/x-odd; charset=utf-8",
-            "expires": "Thu, 01 Jan 2099 00:00:00 GMT",
-        },
-        {
-            "plain": "value",
-            "with-spaces": "a   b",
-            "under_score": "1",
-            "punctuation": "a=b;c:d,%41",
-        },
-    )
-    await store.put(f"{prefix}k", Body([b"not gzip at all"]), headers)
+    await store.put(f"{prefix}k", Body([b"not gzip at all"]), EVERYTHING)
     download = await store.get(f"{prefix}k")
-    assert download.stored.headers == headers
-    assert (await store.head(f"{prefix}k")).headers == headers
+    assert download.stored.headers == EVERYTHING
+    assert (await store.head(f"{prefix}k")).headers == EVERYTHING
     assert bytes(download.body) == b"not gzip at all"
 
 
@@ -418,23 +418,12 @@ async def copy(store: ObjectStore, key: str, to: str) -> str:
 
 @over_tls_too
 async def test_a_copy_has_everything_its_source_has(store: ObjectStore, prefix: str) -> None:
-    headers = ObjectHeaders(
-        {
-            "cache-control": "max-age=60, public",
-            "content-disposition": 'attachment; filename="a  b.txt"',
-            "content-encoding": "gzip",
-            "content-language": "de, en",
-            "content-type": "text/x-odd; charset=utf-8",
-            "expires": "Thu, 01 Jan 2099 00:00:00 GMT",
-        },
-        {"plain": "value", "punctuation": "a=b;c:d,%41"},
-    )
     body = bytes(range(256)) * 5000
-    etag = await store.put(f"{prefix}from", Body([body]), headers)
+    etag = await store.put(f"{prefix}from", Body([body]), EVERYTHING)
     assert (await copy(store, f"{prefix}from", f"{prefix}to")).strip('"') == etag.strip('"')
     download = await store.get(f"{prefix}to")
     assert bytes(download.body) == body
-    assert download.stored.headers == headers
+    assert download.stored.headers == EVERYTHING
 
 
 async def test_a_copy_has_nothing_else(store: ObjectStore, prefix: str) -> None:

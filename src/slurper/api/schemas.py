@@ -169,11 +169,20 @@ class ContentTypes(Request):
 
 
 Limit = Annotated[int | None, Field(ge=1, le=2**63 - 1)]
-_BANDWIDTH = "Bytes per second, each byte copied once; null: no limit"
-_REQUEST_RATE = "Requests per second, to both sides together; null: no limit"
 
 
-class Options(Request):
+class Limits(Request):
+    """How fast a job may go; null: no limit."""
+
+    bandwidth_limit: Annotated[
+        Limit, Field(description="Bytes per second, each byte copied once")
+    ] = None
+    request_rate_limit: Annotated[
+        Limit, Field(description="Requests per second, to both sides together")
+    ] = None
+
+
+class Options(Limits):
     """What upstream cannot do: an extension, and without effect when left out."""
 
     skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
@@ -187,8 +196,6 @@ class Options(Request):
     max_object_size: Annotated[
         int | None, Field(ge=1, le=2**63 - 1, description="Skip larger objects; bytes")
     ] = None
-    bandwidth_limit: Annotated[Limit, Field(description=_BANDWIDTH)] = None
-    request_rate_limit: Annotated[Limit, Field(description=_REQUEST_RATE)] = None
     server_side_copy: Annotated[
         bool, Field(description="Let a store that holds both buckets copy by itself, if it can")
     ] = True
@@ -210,13 +217,10 @@ class CreateJob(Request):
     options: Options | None = None
 
 
-class NewLimits(Request):
+class NewLimits(Limits):
     """The options that can be changed while a job lasts; one that is left out stays."""
 
     model_config = ConfigDict(extra="forbid")
-
-    bandwidth_limit: Annotated[Limit, Field(description=_BANDWIDTH)] = None
-    request_rate_limit: Annotated[Limit, Field(description=_REQUEST_RATE)] = None
 
 
 class ChangeJob(Request):

@@ -162,7 +162,8 @@ async def test_a_source_that_changes_under_its_parts_is_begun_again(
         if server.target.faults.requests.get("copy_part") == 1:
             server.source.add("large", b"2" * 11 * MIB, HEADERS)
         *rest, meta, byte_range = arguments
-        return await copy_part(*rest, meta._replace(etag=""), byte_range)
+        part: Part = await copy_part(*rest, meta._replace(etag=""), byte_range)
+        return part
 
     monkeypatch.setattr(server.target, "copy_part", unconditional)
     report = await server.run()
