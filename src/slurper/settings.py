@@ -6,7 +6,9 @@ Memory of a worker process is bounded by
 
 because a unit (an object up to `multipart_threshold_bytes`, else a part) is read as a whole before
 it is written, and is admitted only when its bytes fit into what is left of `in_flight_bytes`, or
-when nothing else is under way.
+when nothing else is under way. All tasks of the process share that budget, and comparing an object
+with one that is at the target already takes from it as well. Copies that a store makes by itself
+bring no bytes here, and a task that is paced waits before it reads, not with what it has read.
 """
 
 from __future__ import annotations
@@ -77,6 +79,8 @@ class Settings(BaseSettings):
     """Smallest part of a multipart upload; grows with the object to keep within the part limit."""
     task_seconds: Seconds = 8.0
     """A task begins no object after this, and then reports."""
+    server_side_copy: bool = True
+    """Let a store that holds both buckets copy objects itself."""
     object_attempts: Count = 3
     """How often an object is begun before it is given up."""
     connect_timeout_seconds: Seconds = 10.0

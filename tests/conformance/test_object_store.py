@@ -18,6 +18,7 @@ from slurper.demo.servers import S3Server
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.s3 import S3ObjectStore
 from tests.conformance.conftest import DIALECTS, Open, Subject, pair_of
 from tests.conformance.differences import DIFFERENCES
 
@@ -25,7 +26,23 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NO_HEADERS = ObjectHeaders()
-MIB = 1 << 20
+EVERYTHING = ObjectHeaders(
+    {
+        "cache-control": "max-age=60, public",
+        "content-disposition": 'attachment; filename="a  b.txt"',
+        "content-encoding": "gzip",
+        "content-language": "de, en",
+        "content-type": "text/x-odd; charset=utf-8",
+        "expires": "Thu, 01 Jan 2099 00:00:00 GMT",
+    },
+    {
+        "plain": "value",
+        "with-spaces": "a   b",
+        "under_score": "1",
+        "punctuation": "a=b;c:d,%41",
+    },
+)
+KIB, MIB = 1 << 10, 1 << 20
 
 over_tls_too = pytest.mark.parametrize("subject", tuple(DIALECTS), indirect=True)
 
@@ -101,26 +118,10 @@ async def test_a_marker_stands_beside_an_object(empty_store: ObjectStore) -> Non
 
 @over_tls_too
 async def test_everything_kept_beside_the_bytes(store: ObjectStore, prefix: str) -> None:
-    headers = ObjectHeaders(
-        {
-            "cache-control": "max-age=60, public",
-            "content-disposition": 'attachment; filename="a  b.txt"',
-            "content-encoding": "gzip",
-            "content-language": "de, en",
-            "content-type": "text/x-odd; charset=utf-8",
-            "expires": "Thu, 01 Jan 2099 00:00:00 GMT",
-        },
-        {
-            "plain": "value",
-            "with-spaces": "a   b",
-            "under_score": "1",
-            "punctuation": "a=b;c:d,%41",
-        },
-    )
-    await store.put(f"{prefix}k", Body([b"not gzip at all"]), headers)
+    await store.put(f"{prefix}k", Body([b"not gzip at all"]), EVERYTHING)
     download = await store.get(f"{prefix}k")
-    assert download.stored.headers == headers
-    assert (await store.head(f"{prefix}k")).headers == headers
+    assert download.stored.headers == EVERYTHING
+    assert (await store.head(f"{prefix}k")).headers == EVERYTHING
     assert bytes(download.body) == b"not gzip at all"
 
 
@@ -401,6 +402,101 @@ async def test_a_small_part_must_be_the_last(store: ObjectStore, prefix: str) ->
     with pytest.raises(errors.StoreError, match="EntityTooSmall"):
         await store.complete_upload(key, upload, parts)
     await store.abort_upload(key, upload)
+
+
+# Copies that the store makes itself
+
+
+def bucket_of(store: ObjectStore) -> str:
+    assert isinstance(store, S3ObjectStore | MemoryStore)
+    return store._bucket
+
+
+async def copy(store: ObjectStore, key: str, to: str) -> str:
+    return await store.copy_object(to, bucket_of(store), await store.head(key))
+
+
+@over_tls_too
+async def test_a_copy_has_everything_its_source_has(store: ObjectStore, prefix: str) -> None:
+    body = bytes(range(256)) * 5000
+    etag = await store.put(f"{prefix}from", Body([body]), EVERYTHING)
+    assert (await copy(store, f"{prefix}from", f"{prefix}to")).strip('"') == etag.strip('"')
+    download = await store.get(f"{prefix}to")
+    assert bytes(download.body) == body
+    assert download.stored.headers == EVERYTHING
+
+
+async def test_a_copy_has_nothing_else(store: ObjectStore, prefix: str) -> None:
+    await store.put(f"{prefix}from", Body([]), ObjectHeaders({"content-type": "a/b"}, {"m": "1"}))
+    await store.put(
+        f"{prefix}to", Body([b"old"]), ObjectHeaders({"content-language": "de"}, {"o": "2"})
+    )
+    await copy(store, f"{prefix}from", f"{prefix}to")
+    download = await store.get(f"{prefix}to")
+    assert bytes(download.body) == b""
+    assert download.stored.headers == ObjectHeaders({"content-type": "a/b"}, {"m": "1"})
+
+
+@pytest.mark.parametrize("name", KEYS)
+async def test_any_key_is_copied_from_and_to(empty_store: ObjectStore, name: str) -> None:
+    key = KEYS[name]
+    await empty_store.put(key, Body([key.encode()]), NO_HEADERS)
+    await copy(empty_store, key, "plain")
+    assert bytes((await empty_store.get("plain")).body) == key.encode()
+    await empty_store.put("other", Body([b"other"]), NO_HEADERS)
+    await copy(empty_store, "other", key)
+    assert bytes((await empty_store.get(key)).body) == b"other"
+    assert sorted(await keys_of(empty_store)) == sorted([key, "other", "plain"])
+
+
+async def test_a_copy_insists_on_a_version(store: ObjectStore, prefix: str) -> None:
+    await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
+    first = await store.head(f"{prefix}from")
+    await store.put(f"{prefix}from", Body([b"2"]), NO_HEADERS)
+    with pytest.raises(errors.PreconditionFailed):
+        await store.copy_object(f"{prefix}to", bucket_of(store), first)
+    with pytest.raises(errors.NotFound):
+        await store.head(f"{prefix}to")
+
+
+async def test_a_copy_of_what_is_not_there(store: ObjectStore, prefix: str) -> None:
+    await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
+    source = await store.head(f"{prefix}from")
+    gone = replace(source, meta=source.meta._replace(key=f"{prefix}gone"))
+    with pytest.raises(errors.StoreError):
+        await store.copy_object(f"{prefix}to", bucket_of(store), gone)
+    with pytest.raises(errors.StoreError):
+        await store.copy_object(f"{prefix}to", "no-such-bucket-anywhere", source)
+
+
+@over_tls_too
+async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
+    body = bytes(range(256)) * 4 * KIB * 11
+    key = f"{prefix}from?+%41/ü"
+    await store.put(key, Body([body]), NO_HEADERS)
+    source = (await store.head(key)).meta
+    to = f"{prefix}to"
+    upload_id = await store.create_upload(to, ObjectHeaders({"content-type": "a/b"}))
+    parts = [
+        await store.copy_part(to, upload_id, number, bucket_of(store), source, byte_range)
+        for number, byte_range in ((1, ByteRange(0, 5 * MIB)), (2, ByteRange(5 * MIB, len(body))))
+    ]
+    assert [part.size for part in parts] == [5 * MIB, len(body) - 5 * MIB]
+    await store.complete_upload(to, upload_id, parts)
+    download = await store.get(to)
+    assert bytes(download.body) == body
+    assert download.stored.headers.content == {"content-type": "a/b"}
+
+
+async def test_a_part_is_copied_of_one_version_only(store: ObjectStore, prefix: str) -> None:
+    await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
+    first = (await store.head(f"{prefix}from")).meta
+    await store.put(f"{prefix}from", Body([b"2"]), NO_HEADERS)
+    upload_id = await store.create_upload(f"{prefix}to", NO_HEADERS)
+    whole = ByteRange(0, 1)
+    with pytest.raises(errors.PreconditionFailed):
+        await store.copy_part(f"{prefix}to", upload_id, 1, bucket_of(store), first, whole)
+    await store.abort_upload(f"{prefix}to", upload_id)
 
 
 # Checksums

@@ -181,6 +181,8 @@ def serving(data_dir: Path, *, env: Mapping[str, str] | None = None) -> Iterator
         "SLURPER_API_TOKEN": token,
         "SLURPER_TASK_SECONDS": "0.3",
         "SLURPER_WORKERS": "1",
+        # Both buckets are of one server here, and what the tests disturb is the reading.
+        "SLURPER_SERVER_SIDE_COPY": "false",
         **(env or {}),
     }
     arguments = ("serve", "--port", "0", "--data-dir", str(data_dir))

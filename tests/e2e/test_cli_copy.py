@@ -286,6 +286,41 @@ def test_a_signal_pauses_and_running_again_goes_on(
     assert _equal(filled, empty)
 
 
+def test_goes_on_with_other_limits(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    limited = (*command, "--request-rate-limit", "10", "--bandwidth-limit", "1MB/s")
+    with program.started(*limited, env=env | SLOWLY) as process:
+        program.wait_until(lambda: len(empty.keys()) > 2, "the copy to begin")
+        program.interrupt(process, signal.SIGINT)
+        stopped = program.end(process)
+    assert stopped.json["status"] == "paused"
+    assert stopped.json["transferred"] == len(empty.keys()) < COUNT
+    told = program.run(*command, env=env).json
+    assert (told["job"], told["resumed"]) == (stopped.json["job"], True)
+    assert (told["transferred"], told["failed"]) == (COUNT, 0)
+    assert _equal(filled, empty)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--no-server-side-copy",)], ids=["inside", "through"])
+def test_a_store_that_holds_both_buckets_copies_by_itself(
+    filled: compare.Bucket,
+    empty: compare.Bucket,
+    ministack: S3Server,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        behind = replace(ministack, endpoint=front.endpoint)
+        env = program.both_sides(behind, behind, tmp_path / "data")
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", *arguments)
+        ended = program.run(*command, env=env)
+        assert ended.code == 0, ended.err
+        assert front.count("^GET /[^?]*item-") == (COUNT if arguments else 0)
+    assert _equal(filled, empty)
+
+
 def test_goes_on_with_fresh_credentials_when_the_old_ones_expire(
     filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
 ) -> None:

@@ -160,6 +160,37 @@ def _check_pause_resume_and_abort(
     assert _jobs(service, "show", other, "--json").json["status"] == "aborted"
 
 
+def test_limits_hold_until_they_are_lifted(
+    ministack: S3Server, buckets: tuple[str, str], boto: Boto, tmp_path: Path
+) -> None:
+    with program.serving(tmp_path) as service:
+        options = {"requestRateLimit": 5, "countObjects": True}
+        job_id = service.create_job(ministack, *buckets, options=options)
+        listing = boto(ministack).list_objects_v2
+        program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 1, "two objects")
+
+        def progress() -> dict[str, object]:
+            found: dict[str, object] = _jobs(service, "show", job_id, "--json").json["progress"]
+            return found
+
+        program.wait_until(lambda: progress()["totalObjects"] == COUNT, "the count")
+        program.wait_until(lambda: bool(progress()["objectsPerSecond"]), "a rate")
+        assert listing(Bucket=buckets[1])["KeyCount"] < COUNT
+        shown = _jobs(service, "show", job_id).out
+        assert "at most 5/s" in shown
+        assert f"({COUNT} objects in all)" in shown
+        assert _jobs(service, "set", job_id, "--bandwidth-limit", "fast").code == 2
+        assert _jobs(service, "set", job_id).code == 2
+        told = _jobs(service, "set", job_id, "--request-rate-limit", "none").out
+        assert told == "no limits\n"
+        watched = _jobs(service, "watch", job_id, "--json")
+        assert watched.code == 0, watched.err
+        assert watched.json["transferredObjects"] == COUNT
+        ended = _jobs(service, "set", job_id, "--request-rate-limit", "1")
+        assert ended.code == 2
+        assert "already completed" in ended.err
+
+
 def test_a_failed_object_shows_in_log_and_exit_code(
     service: Service, ministack: S3Server, buckets: tuple[str, str]
 ) -> None:

@@ -147,7 +147,11 @@ def test_what_a_finished_job_looks_like(
     )
     progress = wait_for_end(sdk, account, job_id)
     assert (progress.id, progress.status) == (job_id, "completed")
-    assert progress.to_dict()["transferredBytes"] == 3
+    extensions = progress.to_dict()
+    assert extensions["transferredBytes"] == 3
+    assert extensions["estimatedSecondsLeft"] == 0
+    assert extensions["throttledShare"] == {"source": 0, "target": 0}
+    assert extensions["activeWorkers"] == 0
     assert progress.created_at is not None
     assert TIME.fullmatch(progress.created_at)
 
@@ -345,7 +349,17 @@ def test_options_are_taken_from_an_extra_body(
             account_id=account,
             source={**s3_source(ministack, source), "path_prefix": "in/"},
             target=r2_target(ministack, target),
-            extra_body={"options": {"skipEmpty": True, "stripPrefix": True, "maxObjectSize": 100}},
+            extra_body={
+                "options": {
+                    "skipEmpty": True,
+                    "stripPrefix": True,
+                    "maxObjectSize": 100,
+                    "bandwidthLimit": 1_000_000,
+                    "requestRateLimit": 1_000,
+                    "serverSideCopy": False,
+                    "countObjects": True,
+                }
+            },
         )
     )
     progress = wait_for_end(sdk, account, job_id)

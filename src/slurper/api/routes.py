@@ -1,4 +1,4 @@
-"""The operations, twelve of upstream and one of ours: parse, one call of the service, envelope.
+"""The operations, twelve of upstream and two of ours: parse, one call of the service, envelope.
 
 `SlurperRoute` fixes the order in which a request is refused: an account id that cannot be one, then
 missing credentials, then a body that is too large or not JSON, and only then what is in the fields.
@@ -169,6 +169,23 @@ async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Su
     """Forget a completed or aborted job, its counters and its log."""
     await backend.service.delete(account_id, job_id)
     return Success(result="Job deleted")
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    operation_id="slurper-change-job",
+    summary="Change the limits of an unfinished job",
+    response_description="Job changed",
+    responses=CONFLICT,
+    openapi_extra={"x-extension": True},
+)
+async def change_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.ChangeJob
+) -> Success[schemas.JobView]:
+    """Tasks under way keep the limits they began with, for some seconds."""
+    changes = translate.limit_changes(body)
+    job = await backend.service.change_limits(account_id, job_id, changes)
+    return Success(result=translate.job_view(job))
 
 
 @router.put(

@@ -168,7 +168,21 @@ class ContentTypes(Request):
     exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
 
 
-class Options(Request):
+Limit = Annotated[int | None, Field(ge=1, le=2**63 - 1)]
+
+
+class Limits(Request):
+    """How fast a job may go; null: no limit."""
+
+    bandwidth_limit: Annotated[
+        Limit, Field(description="Bytes per second, each byte copied once")
+    ] = None
+    request_rate_limit: Annotated[
+        Limit, Field(description="Requests per second, to both sides together")
+    ] = None
+
+
+class Options(Limits):
     """What upstream cannot do: an extension, and without effect when left out."""
 
     skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
@@ -182,6 +196,12 @@ class Options(Request):
     max_object_size: Annotated[
         int | None, Field(ge=1, le=2**63 - 1, description="Skip larger objects; bytes")
     ] = None
+    server_side_copy: Annotated[
+        bool, Field(description="Let a store that holds both buckets copy by itself, if it can")
+    ] = True
+    count_objects: Annotated[
+        bool, Field(description="List the source beside the copy, to know how much there is")
+    ] = False
 
 
 class CreateJob(Request):
@@ -195,6 +215,20 @@ class CreateJob(Request):
     source: Source
     target: Target
     options: Options | None = None
+
+
+class NewLimits(Limits):
+    """The options that can be changed while a job lasts; one that is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChangeJob(Request):
+    """What a job is to be like from now on: an extension."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: NewLimits
 
 
 def _kind_of_secret(secret: object) -> str:
@@ -309,6 +343,10 @@ class OptionsView(View):
     validate_media: bool
     strip_prefix: bool
     max_object_size: int | None
+    bandwidth_limit: int | None
+    request_rate_limit: int | None
+    server_side_copy: bool
+    count_objects: bool
 
 
 class JobView(View):
@@ -333,8 +371,15 @@ class JobIdView(View):
     id: str
 
 
+class ThrottledShareView(View):
+    """Which share of the recent answers of each side asked to slow down, 0 to 1."""
+
+    source: float
+    target: float
+
+
 class JobProgressView(View):
-    """A job's counters. `finishedAt` and `transferredBytes` are extensions."""
+    """A job's counters, and as extensions `finishedAt` and all that follows `failedObjects`."""
 
     id: str
     created_at: str
@@ -347,6 +392,19 @@ class JobProgressView(View):
     skipped_objects: int
     failed_objects: int
     transferred_bytes: int
+    objects_per_second: Annotated[float, Field(description="Of about the last half minute")]
+    bytes_per_second: Annotated[float, Field(description="Of about the last half minute")]
+    total_objects: Annotated[
+        int | None, Field(description="Null: not known; options.countObjects asks for it")
+    ]
+    total_bytes: int | None
+    estimated_seconds_left: Annotated[
+        float | None, Field(description="Null: the total is not known, or nothing moves")
+    ]
+    throttled_share: ThrottledShareView
+    active_workers: Annotated[
+        int | None, Field(description="Processes that work on the job; null: not known")
+    ]
 
 
 class JobLogView(View):

@@ -114,7 +114,29 @@ def _options(options: schemas.Options | None) -> models.JobOptions:
         validate_media=options.validate_media,
         strip_prefix=options.strip_prefix,
         max_object_bytes=options.max_object_size,
+        bandwidth_limit=options.bandwidth_limit,
+        request_rate_limit=options.request_rate_limit,
+        server_side_copy=options.server_side_copy,
+        count_objects=options.count_objects,
     )
+
+
+def limit_changes(body: schemas.ChangeJob) -> models.LimitChanges:
+    """Return the limits that the request names.
+
+    Raises:
+        InvalidField: it names none.
+    """
+    limits, changes = body.options, models.LimitChanges()
+    if "bandwidth_limit" in limits.model_fields_set:
+        changes["bandwidth_limit"] = limits.bandwidth_limit
+    if "request_rate_limit" in limits.model_fields_set:
+        changes["request_rate_limit"] = limits.request_rate_limit
+    if not changes:
+        raise errors.InvalidField(
+            "/options", "names nothing to change: bandwidthLimit, requestRateLimit or both"
+        )
+    return changes
 
 
 def job_view(job: models.Job) -> schemas.JobView:
@@ -176,12 +198,17 @@ def _options_view(options: models.JobOptions) -> schemas.OptionsView:
         validate_media=options.validate_media,
         strip_prefix=options.strip_prefix,
         max_object_size=options.max_object_bytes,
+        bandwidth_limit=options.bandwidth_limit,
+        request_rate_limit=options.request_rate_limit,
+        server_side_copy=options.server_side_copy,
+        count_objects=options.count_objects,
     )
 
 
 def progress_view(progress: models.Progress) -> schemas.JobProgressView:
     """Return a job's counters as a client sees them."""
-    counts = progress.counts
+    counts, pace = progress.counts, progress.pace
+    left = pace.seconds_left
     return schemas.JobProgressView(
         id=progress.job_id,
         created_at=timestamp(progress.created_at),
@@ -192,6 +219,15 @@ def progress_view(progress: models.Progress) -> schemas.JobProgressView:
         skipped_objects=counts.skipped,
         failed_objects=counts.failed,
         transferred_bytes=counts.transferred_bytes,
+        objects_per_second=round(pace.objects_per_second, 1),
+        bytes_per_second=round(pace.bytes_per_second, 1),
+        total_objects=progress.whole.objects,
+        total_bytes=progress.whole.size,
+        estimated_seconds_left=None if left is None else round(left, 1),
+        throttled_share=schemas.ThrottledShareView(
+            source=round(pace.source_throttled, 4), target=round(pace.target_throttled, 4)
+        ),
+        active_workers=pace.active_workers,
     )
 
 

@@ -36,6 +36,10 @@ class Client:
         """Return `result` of a PUT below `/slurper`, without a body when that is None."""
         return self._ask("PUT", path, {}, body)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """Return `result` of a PATCH below `/slurper`."""
+        return self._ask("PATCH", path, {}, body)
+
     def delete(self, path: str) -> Json:
         """Return `result` of a DELETE below `/slurper`."""
         return self._ask("DELETE", path, {})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from slurper import errors
-from slurper.cli import configuration, console, options, sides
+from slurper.cli import configuration, console, limits, options, sides
 from slurper.cli.sides import Side, SideOptions
 from slurper.jobs.models import JobOptions, JobSpec
 from slurper.secrets import JobSecrets
@@ -74,6 +74,16 @@ def copy(
         int | None,
         typer.Option("--max-object-bytes", metavar="BYTES", min=1, help="Leave out larger objects"),
     ] = None,
+    bandwidth_limit: limits.BandwidthLimit = None,
+    request_rate_limit: limits.RequestRateLimit = None,
+    server_side_copy: Annotated[
+        bool | None,
+        typer.Option(
+            "--server-side-copy/--no-server-side-copy",
+            help="Let a store that holds both buckets copy by itself",
+            show_default="on",
+        ),
+    ] = None,
     source_endpoint: options.SourceEndpoint = None,
     source_region: options.SourceRegion = None,
     source_jurisdiction: options.SourceJurisdiction = None,
@@ -112,6 +122,7 @@ def copy(
         ca_file=ca_file,
         workers=workers,
         data_dir=data_dir,
+        server_side_copy=server_side_copy,
     )
     source_side = sides.resolve(
         "source",
@@ -153,6 +164,7 @@ def copy(
             validate_media=validate_media,
             strip_prefix=strip_prefix,
             max_object_bytes=max_object_bytes,
+            **limits.changes(bandwidth_limit, request_rate_limit),
         ),
     )
     account = sides.account(source_side, target_side, account_id, settings)

@@ -29,7 +29,15 @@ from slurper.database.work import WorkStore
 from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
 from slurper.jobs.leadership import Tenure
-from slurper.jobs.models import Counts, JobSpec, JobStatus, LogEntry, LogType, Progress
+from slurper.jobs.models import (
+    Counts,
+    JobSpec,
+    JobStatus,
+    LimitChanges,
+    LogEntry,
+    LogType,
+    Progress,
+)
 from slurper.objectstore import factory
 from slurper.secrets import JobSecrets
 from slurper.settings import Settings
@@ -53,8 +61,12 @@ class CopyRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Names the copy: the same for the same request, whatever the credentials are."""
-        plain = {"account": self.account_id, "spec": dataclasses.asdict(self.spec)}
+        """Names the copy: the same for the same request, whatever credentials and limits are."""
+        options = dataclasses.replace(
+            self.spec.options, bandwidth_limit=None, request_rate_limit=None
+        )
+        spec = dataclasses.replace(self.spec, options=options)
+        plain = {"account": self.account_id, "spec": dataclasses.asdict(spec)}
         text = json.dumps(plain, sort_keys=True)  # ASCII, so that any key can be hashed
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -171,13 +183,18 @@ class _Copy:
             yield tenure
 
     async def _prepare(self, node: Node) -> tuple[str, bool]:
-        """Make the job, or take up the unfinished one with the credentials given now."""
+        """Make the job, or take up the unfinished one with the credentials and limits given now."""
         service, secrets = node.service, self._request.secrets
         unfinished = await self._unfinished(node)
         if unfinished is None:
             return await service.create(self._account_id, self._request.spec, secrets), False
         job_id, status = unfinished
         await service.renew_secrets(self._account_id, job_id, secrets)
+        now = self._request.spec.options
+        limits = LimitChanges(
+            bandwidth_limit=now.bandwidth_limit, request_rate_limit=now.request_rate_limit
+        )
+        await service.change_limits(self._account_id, job_id, limits)
         if status is JobStatus.PAUSED:
             await service.resume(self._account_id, job_id)
         return job_id, True
@@ -219,6 +236,8 @@ class _Copy:
                 transferred_bytes=counts.transferred_bytes,
                 total=census.total,
                 total_is_final=census.final,
+                throttled_by_source=progress.pace.source_throttled,
+                throttled_by_target=progress.pace.target_throttled,
             )
         )
 

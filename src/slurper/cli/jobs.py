@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slurper.cli import console, new_secrets
+from slurper.cli import console, limits, new_secrets
 from slurper.cli.options import Json
 
 if TYPE_CHECKING:
@@ -145,6 +145,30 @@ def resume(
     console.out().print(_put(job_id, "resume", body, server, account, token))
 
 
+@app.command("set")
+def set_limits(
+    job_id: JobId,
+    *,
+    bandwidth_limit: limits.BandwidthLimit = None,
+    request_rate_limit: limits.RequestRateLimit = None,
+    server: Server = DEFAULT_SERVER,
+    account: Account = None,
+    token: Token = None,
+) -> None:
+    """Change the limits of a job that has not ended; `none` lifts one."""
+    from slurper.cli.client import job_path
+
+    changes = limits.changes(bandwidth_limit, request_rate_limit)
+    if not changes:
+        raise typer.BadParameter("give --bandwidth-limit, --request-rate-limit or both")
+    members = {"bandwidth_limit": "bandwidthLimit", "request_rate_limit": "requestRateLimit"}
+    body = {"options": {members[name]: value for name, value in changes.items()}}
+    with _connected(server, account, token) as client:
+        job = client.patch(job_path(job_id), body)
+    said = [f"{name} {value}" for name, value in _limits(job["options"])]
+    console.out().print(", ".join(said) or "no limits", soft_wrap=True)
+
+
 @app.command("retry-failed")
 def retry_failed(
     job_id: JobId,
@@ -230,12 +254,17 @@ def _follow(client: Client, job_id: str) -> JsonValue:
     with display.shown():
         while True:
             progress = client.get(job_path(job_id, "progress"))
+            shares = progress.get("throttledShare") or {}
             display.update(
                 Snapshot(
                     objects=progress["objects"],
                     skipped=progress["skippedObjects"],
                     failed=progress["failedObjects"],
                     transferred_bytes=progress.get("transferredBytes"),
+                    total=progress.get("totalObjects"),
+                    total_is_final=progress.get("totalObjects") is not None,
+                    throttled_by_source=shares.get("source", 0.0),
+                    throttled_by_target=shares.get("target", 0.0),
                 )
             )
             if progress["status"] in TERMINAL:
@@ -283,7 +312,40 @@ def _description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str
     yield "overwrite", "yes" if job["overwrite"] else "no"
     yield "created", job["createdAt"]
     yield "finished", job.get("finishedAt") or "not yet"
+    yield from _limits(job.get("options") or {})
     yield "progress", _counters(progress)
+    if progress["status"] == "running":
+        yield from _pace(progress)
+
+
+def _limits(options: JsonValue) -> Iterator[tuple[str, str]]:
+    from rich import filesize
+
+    if options.get("bandwidthLimit"):
+        yield "bandwidth", f"at most {filesize.decimal(options['bandwidthLimit'])}/s"
+    if options.get("requestRateLimit"):
+        yield "requests", f"at most {options['requestRateLimit']:,}/s"
+
+
+def _pace(progress: JsonValue) -> Iterator[tuple[str, str]]:
+    """How fast the job moves, where the server tells it."""
+    from rich import filesize
+
+    from slurper.cli.progress import duration, throttled
+
+    if "objectsPerSecond" not in progress:
+        return
+    size = filesize.decimal(int(progress["bytesPerSecond"]))
+    yield "pace", f"{progress['objectsPerSecond']:,.0f} objects/s, {size}/s"
+    if progress["estimatedSecondsLeft"] is not None:
+        total = f"{progress['totalObjects']:,} objects in all"
+        yield "left", f"{duration(progress['estimatedSecondsLeft'])} ({total})"
+    if progress["activeWorkers"] is not None:
+        yield "workers", str(progress["activeWorkers"])
+    shares = progress["throttledShare"].items()
+    slowed = [text for side, share in shares if (text := throttled(side, share))]
+    if slowed:
+        yield "throttled", ", ".join(slowed)
 
 
 def _counters(progress: JsonValue) -> str:

@@ -31,6 +31,9 @@ class Snapshot:
     total: int | None = None
     total_is_final: bool = False
     """False while the source is still being counted."""
+    throttled_by_source: float = 0.0
+    """Which share of its recent answers asked to slow down, 0 to 1."""
+    throttled_by_target: float = 0.0
 
 
 class Meter:
@@ -69,10 +72,12 @@ class Meter:
         more = "" if now.total_is_final else "+"
         return f"{now.objects:,} of {max(now.total, now.objects):,}{more} objects"
 
-    def _named(self, now: Snapshot) -> tuple[str, str]:
+    def _named(self, now: Snapshot) -> tuple[str, ...]:
         return (
             f"{now.skipped:,} skipped" if now.skipped else "",
             f"{now.failed:,} failed" if now.failed else "",
+            throttled("source", now.throttled_by_source),
+            throttled("target", now.throttled_by_target),
         )
 
     def _left(self, now: Snapshot, objects_rate: float) -> str:
@@ -132,6 +137,11 @@ def _bar(terminal: TextIO) -> Progress:
         console=Console(file=terminal, highlight=False, markup=False, emoji=False),
         transient=True,
     )
+
+
+def throttled(side: str, share: float) -> str:
+    """Say that a side slows the copy down; empty when it does not."""
+    return f"throttled by {side}: {share:.0%}" if share >= 0.005 else ""
 
 
 def duration(seconds: float) -> str:

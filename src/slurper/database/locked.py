@@ -9,6 +9,7 @@ bulk INSERT of log entries.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +20,20 @@ from slurper import errors
 from slurper.database import rows
 from slurper.database.schema import jobs, logs, ranges
 from slurper.jobs import lifecycle
-from slurper.jobs.models import JobStatus, LogEntry
+from slurper.jobs.models import JobOptions, JobStatus, LogEntry
+from slurper.jobs.recent import Recent
 from slurper.transfer.task import Halt, RangeReport
 
-_COLUMNS = (jobs.c.number, jobs.c.id, jobs.c.status, jobs.c.failed, jobs.c.log_entries)
+_COLUMNS = (
+    jobs.c.number,
+    jobs.c.id,
+    jobs.c.status,
+    jobs.c.created_at,
+    jobs.c.failed,
+    jobs.c.log_entries,
+    jobs.c.options,
+    jobs.c.recent,
+)
 
 
 class LockedJob:
@@ -34,11 +45,14 @@ class LockedJob:
         self.status = JobStatus(row.status)
         self.failed: int = row.failed
         self._connection = connection
+        self.options = rows.to_options(row.options)
+        self._created_at: datetime = row.created_at
+        self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
         self._changes: dict[str, object] = {}
         self._entries: list[LogEntry] = []
 
-    def count(self, report: RangeReport) -> None:
+    def count(self, report: RangeReport, at: datetime) -> None:
         """Add a report's counts to the job's."""
         added = {
             "objects": report.counts.objects,
@@ -51,6 +65,14 @@ class LockedJob:
             "throttled": report.throttled,
         }
         self._changes |= {name: jobs.c[name] + more for name, more in added.items() if more}
+        began = self._created_at.timestamp()
+        recent = Recent(**self._recent) if self._recent else Recent(since=began, at=began)
+        self._changes["recent"] = asdict(recent.after(report, at))
+
+    def change_options(self, options: JobOptions) -> None:
+        """Replace the job's options."""
+        self.options = options
+        self._changes["options"] = asdict(options)
 
     def log(self, *entries: LogEntry) -> None:
         """Append to the job's log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, func, select
@@ -22,7 +23,9 @@ from slurper.jobs.models import (
     LogType,
     Progress,
     Vendor,
+    Whole,
 )
+from slurper.jobs.recent import Recent, pace_of
 from slurper.planning.keyspace import KeyRange
 
 JOB_COLUMNS = (
@@ -52,6 +55,9 @@ PROGRESS_COLUMNS = (
     jobs.c.skipped,
     jobs.c.failed,
     jobs.c.transferred_bytes,
+    jobs.c.total_objects,
+    jobs.c.total_bytes,
+    jobs.c.recent,
 )
 
 
@@ -72,6 +78,7 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
         "options": asdict(spec.options),
         "sealed": sealed,
         "retry_of": job.retry_of,
+        "total_objects": len(spec.keys) if spec.keys else None,
     }
 
 
@@ -83,7 +90,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         prefix=row.prefix,
         keys=tuple(keys) if row.has_keys else None,
         overwrite=row.overwrite,
-        options=_to_options(row.options),
+        options=to_options(row.options),
     )
     return Job(
         id=row.id,
@@ -96,20 +103,26 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
     )
 
 
-def to_progress(row: Row[*tuple[Any, ...]]) -> Progress:
-    """Build a progress from `PROGRESS_COLUMNS`."""
+def to_progress(row: Row[*tuple[Any, ...]], now: datetime) -> Progress:
+    """Build a progress from `PROGRESS_COLUMNS`, with the pace that the job has at `now`."""
+    status = JobStatus(row.status)
+    counts = Counts(
+        objects=row.objects,
+        transferred=row.transferred,
+        skipped=row.skipped,
+        failed=row.failed,
+        transferred_bytes=row.transferred_bytes,
+    )
+    whole = Whole(objects=row.total_objects, size=row.total_bytes)
+    recent = None if row.recent is None else Recent(**row.recent)
     return Progress(
         job_id=row.id,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        status=JobStatus(row.status),
-        counts=Counts(
-            objects=row.objects,
-            transferred=row.transferred,
-            skipped=row.skipped,
-            failed=row.failed,
-            transferred_bytes=row.transferred_bytes,
-        ),
+        status=status,
+        counts=counts,
+        whole=whole,
+        pace=pace_of(recent, status, counts, whole, now),
     )
 
 
@@ -179,7 +192,8 @@ def _to_location(plain: Mapping[str, Any]) -> Location:
     )
 
 
-def _to_options(plain: Mapping[str, Any]) -> JobOptions:
+def to_options(plain: Mapping[str, Any]) -> JobOptions:
+    """Build options from the column of that name."""
     fields: dict[str, Any] = dict(plain)
     for name in ("include_content_types", "exclude_content_types"):
         fields[name] = tuple(fields[name])

@@ -158,6 +158,15 @@ jobs = Table(
             "swept_with_secrets",
         ),
     ),
+    Column(
+        "total_objects",
+        BigInteger,
+        CheckConstraint("total_objects >= 0", "total_objects_not_negative"),
+    ),
+    Column(
+        "total_bytes", BigInteger, CheckConstraint("total_bytes >= 0", "total_bytes_not_negative")
+    ),
+    Column("recent", JSON(none_as_null=True)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(

@@ -20,7 +20,7 @@ from slurper.database import clock, locked, piecemeal, rows
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.jobs import lifecycle
-from slurper.jobs.models import Job, JobStatus, LogEntry, Progress
+from slurper.jobs.models import Job, JobOptions, JobStatus, LogEntry, Progress
 from slurper.planning.keyspace import KeyRange
 
 MAX_KEYS_READ = 10_000
@@ -129,7 +129,8 @@ class JobStore:
             retried = await locked.lock(connection, *_is(job.account_id, job.retry_of))
             lifecycle.check_retry(retried.status, retried.failed)
             await _check_limit(connection, job.account_id, max_active)
-            values = rows.job_values(job, sealed) | {"retry_position": 0}
+            totals = {"retry_position": 0, "total_objects": retried.failed}
+            values = rows.job_values(job, sealed) | totals
             await piecemeal.take_keys(connection, await _insert(connection, values, entry))
 
     @uninterrupted
@@ -177,7 +178,7 @@ class JobStore:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise errors.JobNotFound("no job with this id in this account")
-        return rows.to_progress(row)
+        return rows.to_progress(row, datetime.now(UTC))
 
     @uninterrupted
     async def logs(
@@ -258,6 +259,23 @@ class JobStore:
             gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
             await connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
             await piecemeal.remove(connection, job.number)
+
+    @uninterrupted
+    async def change_options(
+        self, account_id: str, job_id: str, change: Callable[[JobOptions], JobOptions]
+    ) -> Job:
+        """Give a job that has not ended other options; return the job as it is then.
+
+        Raises:
+            JobNotFound: no such job in this account.
+            JobConflict: the job has ended.
+        """
+        async with self.database.write() as connection:
+            job = await locked.lock(connection, *_is(account_id, job_id))
+            lifecycle.check_change(job.status)
+            job.change_options(change(job.options))
+            await job.save()
+            return await _read_job(connection, jobs.c.number == job.number)
 
     @uninterrupted
     async def renew_secrets(self, account_id: str, job_id: str, sealed: bytes) -> None:

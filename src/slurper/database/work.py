@@ -23,7 +23,7 @@ from slurper.database.connection import Database, uninterrupted
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
 from slurper.jobs import lifecycle
-from slurper.jobs.models import Job, JobStatus, LogEntry
+from slurper.jobs.models import Job, JobStatus, LogEntry, Whole
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import RangeReport
 
@@ -50,6 +50,8 @@ class JobWork:
     sealed: bytes
     ranges: tuple[RangeWork, ...]
     """Of a running job never empty: one without open ranges is not running."""
+    is_counted: bool = True
+    """It is known how many objects the job has to copy in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ class WorkStore:
             if not is_applied:
                 still_open = await _is_open(connection, job.number, report.range_id)
                 return CommitOutcome(applied=False, status=job.status, range_open=still_open)
-            job.count(report)
+            job.count(report, at)
             job.log(*_entries(report, at))
             if report.halt is not None and job.status is JobStatus.RUNNING:
                 job.move(lifecycle.Command.HALT, at, halt=report.halt)
@@ -178,13 +180,22 @@ class WorkStore:
             cut_off = await _cut(connection, job.number, report, left, at) if is_cut else ()
             await job.complete_if_done(at)
             await job.save()
-            return CommitOutcome(
-                applied=True,
-                status=job.status,
-                range_open=not report.finished,
-                end_at=cut_off[0].slice.start_after if cut_off else end_at,
-                cut_off=cut_off,
-            )
+            ended = CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
+            if report.finished:
+                return ended
+            end_at = cut_off[0].slice.start_after if cut_off else end_at
+            return replace(ended, end_at=end_at, cut_off=cut_off)
+
+    @uninterrupted
+    async def counted(self, job_id: str, whole: Whole) -> None:
+        """Note how much a job has to copy in all.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        values = {"total_objects": whole.objects, "total_bytes": whole.size}
+        async with self._write() as connection:
+            await connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
 
     @uninterrupted
     async def swept(self, job_id: str) -> None:
@@ -273,7 +284,11 @@ async def _end_sweeps(connection: AsyncConnection, job_id: str) -> None:
 
 
 async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -> list[JobWork]:
-    query = select(*rows.JOB_COLUMNS, jobs.c.sealed).where(*where).order_by(jobs.c.number)
+    query = (
+        select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects)
+        .where(*where)
+        .order_by(jobs.c.number)
+    )
     ahead = await clock.ahead_of_ours(connection)
     found = (await connection.execute(query)).all()
     work = await _read_open_ranges(connection, [row.number for row in found])
@@ -282,6 +297,7 @@ async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -
             job=_by_our_clock(rows.to_job(row), ahead),
             sealed=bytes(row.sealed),
             ranges=tuple(work[row.number]),
+            is_counted=row.total_objects is not None,
         )
         for row in found
     ]

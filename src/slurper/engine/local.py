@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from dataclasses import replace
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
@@ -129,7 +130,7 @@ class LocalEngine:
             self._withdraw(call)
             raise
         self._suspects.discard(slice_of)
-        return report
+        return replace(report, workers=self._working_beside(call))
 
     async def stop(self, grace_seconds: float) -> None:
         """Let tasks under way end within `grace_seconds`, then end the worker processes.
@@ -313,6 +314,11 @@ class LocalEngine:
             return None
         kept.kept_for = None if kept.load == 0 else call
         return kept if kept.load == 0 else None
+
+    def _working_beside(self, call: Call) -> int:
+        """How many processes work on the job of a call that has just ended, its own included."""
+        others = (one for one in self._processes if one is not call.process)
+        return 1 + sum(one.works_on(call.task.job_id) for one in others)
 
     def _withdraw(self, call: Call) -> None:
         if call.process is not None:

@@ -112,6 +112,10 @@ class WorkerProcess:
         """Whether a call has it for itself."""
         return any(call.alone for call in self._calls.values())
 
+    def works_on(self, job_id: str) -> bool:
+        """Whether it has a task of this job."""
+        return any(call.task.job_id == job_id for call in self._calls.values())
+
     async def live(self) -> Exit:
         """Start the process and return when it is gone for good; its open calls are lost then.
 

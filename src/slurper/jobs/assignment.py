@@ -27,13 +27,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
-from slurper.jobs.models import Counts, Job, Location, LogType
+from slurper.jobs.models import Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory
 from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
-from slurper.transfer.task import Halt, RangeReport, RangeTask
+from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
 
 MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
@@ -50,6 +50,12 @@ that has run dry may miss, at a few more commits in a job's first minute."""
 MIN_KEYS = 64
 """Explicit keys that a range of its own is worth."""
 
+NO_RANGE = 0
+"""Stands in for a range where a task belongs to none."""
+
+COUNTING = 0.05
+"""Of a job's request rate, what counting its source may take; the copying has the rest."""
+
 
 def make_task(
     job: Job,
@@ -63,8 +69,9 @@ def make_task(
     failures: int,
     wanted_pieces: int = 1,
     age_seconds: float = math.inf,
+    share: float = 1.0,
 ) -> RangeTask:
-    """Return the next task for a range.
+    """Return the next task for a range, which gets `share` (0 to 1) of the job's limits.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -95,6 +102,7 @@ def make_task(
         replayed_since=replayed_since(job.created_at) if uncounted else None,
         budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
         wanted_pieces=wanted_pieces,
+        share=_share_of_limits(spec.options, share),
     )
 
 
@@ -129,6 +137,29 @@ def make_sweep(
     )
     from_its_start = KeyRange(None, task.slice.end_at)
     return replace(task, swept_until=until, slice=from_its_start if keys is None else task.slice)
+
+
+def make_count(
+    job: Job, start_after: str | None, *, secrets: JobSecrets, settings: Settings
+) -> RangeTask:
+    """Return the task that goes on counting the source after `start_after`.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    task = make_task(
+        job,
+        NO_RANGE,
+        KeyRange(start_after),
+        keys=None,
+        secrets=secrets,
+        settings=settings,
+        uncounted=False,
+        failures=0,
+    )
+    requests = job.spec.options.request_rate_limit
+    share = None if requests is None else Share(requests_per_second=requests * COUNTING)
+    return replace(task, only_counts=True, share=share)
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
@@ -179,6 +210,17 @@ def _resolve(
 def _budget_seconds(task_seconds: float, failures: int, age_seconds: float) -> float:
     full = min(task_seconds, age_seconds * AGE_SHARE)
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
+
+
+def _share_of_limits(options: JobOptions, share: float) -> Share | None:
+    if not options.is_limited:
+        return None
+    bandwidth, requests = options.bandwidth_limit, options.request_rate_limit
+    of_requests = share * (1 - COUNTING) if options.count_objects else share
+    return Share(
+        bytes_per_second=None if bandwidth is None else bandwidth * share,
+        requests_per_second=None if requests is None else requests * of_requests,
+    )
 
 
 def _empty(

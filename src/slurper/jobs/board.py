@@ -37,6 +37,8 @@ class OpenRange:
     under_way: bool = False
     wanted_pieces: int = 1
     """Into how many pieces the task under way was asked to cut it."""
+    share: float = 0.0
+    """Of the job's limits, what the task under way has."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
@@ -49,6 +51,10 @@ class _RunningJob:
     last_turn: int = 0
     began: float | None = None
     """Monotonic seconds of its first turn here."""
+
+
+_LEAST_OF_EVEN = 0.1
+"""Of an even share, what a task gets at least."""
 
 
 class Board:
@@ -100,6 +106,9 @@ class Board:
         job = work.job
         earlier = self._jobs.get(job.id)
         last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
+        if earlier is not None and earlier.job.spec.options != job.spec.options:
+            for held_back in self._of_job(job.id):
+                held_back.not_before = 0.0  # what is owed was reckoned by other limits
         self._jobs[job.id] = _RunningJob(job, last_turn, began)
         still_open = {item.range_id: item.slice for item in work.ranges}
         for known_range in self._of_job(job.id):
@@ -176,6 +185,18 @@ class Board:
         """For how long the job has been worked on; 0 when it is no longer on the board."""
         running = self._jobs.get(job_id)
         return 0.0 if running is None or running.began is None else now - running.began
+
+    def deal(self, open_range: OpenRange, slots: int) -> float:
+        """Give a range under way its share (0 to 1) of the job's limits, and return it.
+
+        All shares of a job together are no more than 1, but for what keeps a task moving that
+        begins when the others have taken everything. `slots` is how many tasks run at once.
+        """
+        of_job = self._of_job(open_range.job_id)
+        even = 1 / max(1, min(slots, len(of_job)))
+        dealt = sum(one.share for one in of_job if one.under_way and one is not open_range)
+        open_range.share = max(min(even, 1 - dealt), _LEAST_OF_EVEN * even)
+        return open_range.share
 
     def next_at(self, now: float) -> float | None:
         """The monotonic time when the next range that is held back at `now` may begin, if any."""

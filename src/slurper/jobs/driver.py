@@ -34,6 +34,7 @@ from slurper.database.work import CommitOutcome, WorkStore
 from slurper.engine.base import Engine
 from slurper.jobs import assignment
 from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.counter import Counter
 from slurper.jobs.models import Job, JobStatus
 from slurper.jobs.sweeper import Sweeper
 from slurper.planning.keyspace import KeyRange
@@ -91,6 +92,9 @@ class Driver:
         self._metrics = metrics or telemetry.Metrics()
         self._board = Board(datetime.now(UTC))
         self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
+        self._counter = Counter(
+            store, engine, sealer, settings, wake=self.wake, lease_lost=self._yield
+        )
         self._woken = asyncio.Event() if woken is None else woken
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
@@ -115,6 +119,7 @@ class Driver:
                 await self._look()
                 self._fill()
                 self._sweeper.begin(time.monotonic())
+                self._counter.begin(time.monotonic())
                 await self._housekeep()
                 await self._wait()
         except asyncio.CancelledError:
@@ -143,6 +148,7 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sweeper.stop()
+        await self._counter.stop()
 
     # Finding work
 
@@ -165,6 +171,7 @@ class Driver:
         for work in unswept:  # one that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
         self._sweeper.update(unswept, busy=self._tasks.values())
+        self._counter.update(works)
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
@@ -187,7 +194,8 @@ class Driver:
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        for next_at in (self._board.next_at(now), self._sweeper.next_at(now)):
+        for waiting in (self._board, self._sweeper, self._counter):
+            next_at = waiting.next_at(now)
             if next_at is not None:
                 seconds = min(seconds, next_at - now)
         try:
@@ -286,6 +294,7 @@ class Driver:
             failures=open_range.failures,
             wanted_pieces=open_range.wanted_pieces,
             age_seconds=self._board.age_seconds(job.id, time.monotonic()),
+            share=self._board.deal(open_range, self._engine.slots),
         )
 
     async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
@@ -306,6 +315,7 @@ class Driver:
                 uncounted=report.halt is not None,
                 cut_off=outcome.cut_off,
             )
+            self._hold_back_if_owing(open_range, report)
             if not outcome.cut_off:
                 self._hold_back_if_fruitless(open_range, report)
         else:
@@ -388,6 +398,12 @@ class Driver:
             failures=open_range.failures,
             error=str(error),
         )
+
+    def _hold_back_if_owing(self, open_range: OpenRange, report: RangeReport) -> None:
+        """Let the range pay for what its last task was ahead of its share; no slot waits for it."""
+        if report.owed_seconds > 0:
+            open_range.not_before = time.monotonic() + report.owed_seconds
+            self.wake()
 
     def _hold_back_if_fruitless(self, open_range: OpenRange, report: RangeReport) -> None:
         """Do not spin when a task ends in time, without an error and without any progress."""

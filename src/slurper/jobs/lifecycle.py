@@ -78,6 +78,16 @@ def check_delete(status: JobStatus) -> None:
         raise errors.JobConflict(f"Job is still active ({status}); abort it before deleting it")
 
 
+def check_change(status: JobStatus) -> None:
+    """Pass when the options of a job in `status` may be changed.
+
+    Raises:
+        JobConflict: the job has ended.
+    """
+    if status not in ACTIVE:
+        raise errors.JobConflict(f"Job is already {status}; there is nothing left to change")
+
+
 def check_retry(status: JobStatus, failed: int) -> None:
     """Pass when what failed in a job can be retried by a new one.
 

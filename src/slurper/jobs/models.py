@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypedDict
 
 
 class JobStatus(StrEnum):
@@ -86,6 +87,26 @@ class JobOptions:
     """Remove the source prefix from the keys written to the target."""
     max_object_bytes: int | None = None
     """Skip larger objects as `importSkippedOversized`; None leaves the target's own limit."""
+    bandwidth_limit: int | None = None
+    """Bytes per second that the job may copy; None: as many as there are to be had."""
+    request_rate_limit: int | None = None
+    """Requests per second that the job may send, to both stores together."""
+    server_side_copy: bool = True
+    """Let a store that holds both buckets copy objects itself, where it can."""
+    count_objects: bool = False
+    """List the source beside the copy, so that the whole is known before its end."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether tasks have to be paced."""
+        return self.bandwidth_limit is not None or self.request_rate_limit is not None
+
+
+class LimitChanges(TypedDict, total=False):
+    """New limits of a job, by the names they have in `JobOptions`; those left out stay."""
+
+    bandwidth_limit: int | None
+    request_rate_limit: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +160,30 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """How much there is to copy, as far as it is known."""
+
+    objects: int | None = None
+    size: int | None = None
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a job moves at the moment. An estimate, unlike its counters."""
+
+    objects_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    source_throttled: float = 0.0
+    """Which share of the recent answers of the source asked to slow down, 0 to 1."""
+    target_throttled: float = 0.0
+    active_workers: int | None = None
+    """Processes that work on the job; None when that is not known."""
+    seconds_left: float | None = None
+    """None when the whole is not known, or nothing moves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """One read of a job's counters."""
 
@@ -147,6 +192,8 @@ class Progress:
     finished_at: datetime | None
     status: JobStatus
     counts: Counts
+    whole: Whole = Whole()
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,16 @@ from slurper.database.store import JobStore
 from slurper.errors import PrecheckProblem
 from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Progress
+from slurper.jobs.models import (
+    Job,
+    JobSpec,
+    JobStatus,
+    LimitChanges,
+    Location,
+    LogEntry,
+    LogType,
+    Progress,
+)
 from slurper.jobs.precheck import Precheck, Side
 from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
@@ -168,6 +177,18 @@ class JobService:
         spec = await self._with_sample(await self._store.get_job(account_id, job_id))
         await self._check(account_id, spec, source=secrets.source, target=secrets.target)
         await self._store.renew_secrets(account_id, job_id, self._sealer.seal(secrets))
+
+    async def change_limits(self, account_id: str, job_id: str, changes: LimitChanges) -> Job:
+        """Give an unfinished job other limits; those left out stay. Tasks under way keep theirs.
+
+        Raises:
+            JobNotFound, JobConflict: no such job, or it has ended.
+        """
+        job = await self._store.change_options(
+            account_id, job_id, lambda options: replace(options, **changes)
+        )
+        self._wake()
+        return job
 
     async def abort(self, account_id: str, job_id: str) -> Job:
         """End the job for good; what is under way ends. Raises JobNotFound, JobConflict."""

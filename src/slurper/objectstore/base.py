@@ -226,6 +226,36 @@ class ObjectStore(Protocol):
         """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
         ...
 
+    async def copy_object(
+        self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
+    ) -> str:
+        """Let the store itself copy an object of one of its buckets; return the copy's ETag.
+
+        `source` is what HEAD said of the object in `bucket`. The copy gets its headers and its
+        size, and comes about only while the object has its ETag. An error inside a 200 is an error.
+
+        Raises:
+            PreconditionFailed: the object has another ETag, or `if_absent` and the key exists.
+            IntegrityError: the copy is not the object.
+            NoSuchBucket, AccessDenied: the object is not there for these credentials.
+        """
+        ...
+
+    async def copy_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        bucket: str,
+        source: ObjectMeta,
+        byte_range: ByteRange,
+    ) -> Part:
+        """Let the store itself copy a range of an object of one of its buckets into a part.
+
+        Raises as `copy_object` does.
+        """
+        ...
+
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
         ...

@@ -56,6 +56,14 @@ class Dialect:
     """CompleteMultipartUpload takes the object's size in x-amz-mp-object-size and checks it."""
     conditional_put: bool = True
     """If-None-Match: * on PutObject and CompleteMultipartUpload."""
+    server_side_copy: bool = True
+    """CopyObject and UploadPartCopy. A store that knows neither is found out by asking."""
+    max_copy_bytes: int = 5 * GIB
+    """Largest object that CopyObject copies while its answer is waited for."""
+    conditional_copy: bool = False
+    """If-None-Match: * on CopyObject."""
+    global_bucket_names: bool = False
+    """At one endpoint a bucket's name means the same bucket, whatever credentials sign."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
     """Classes whose objects must be restored before a GET succeeds."""
 
@@ -71,6 +79,8 @@ AWS = Dialect(
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
     verifies_upload_size=True,
+    conditional_copy=True,
+    global_bucket_names=True,
     unreadable_storage_classes=_ARCHIVE,
 )
 
@@ -91,10 +101,12 @@ R2 = Dialect(
     max_put_bytes=5 * GIB - 5 * MIB,
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
+    global_bucket_names=True,  # the host names the account
 )
 
 GENERIC = Dialect(
     name="generic",
+    max_copy_bytes=1 * GIB,  # few of them keep the line open with blanks meanwhile, as AWS does
     unreadable_storage_classes=_ARCHIVE,
 )
 

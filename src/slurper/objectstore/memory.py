@@ -119,7 +119,10 @@ class MemoryStore:
         bucket: str = "memory",
         faults: Faults | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        neighbours: Sequence[MemoryStore] = (),
     ) -> None:
+        """Begin empty; `neighbours` are the other buckets of the same imaginary server."""
+        self._neighbours = {store.bucket: store for store in neighbours}
         self.faults = faults or Faults()
         self._dialect = dialect
         self._bucket = bucket
@@ -134,6 +137,11 @@ class MemoryStore:
     def keys(self) -> Sequence[str]:
         """Every key, in listing order."""
         return tuple(self._sorted)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self._bucket
 
     @property
     def open_uploads(self) -> Sequence[str]:
@@ -254,9 +262,14 @@ class MemoryStore:
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1)."""
         lost = await self.faults.begin("put_part")
-        upload = self._upload("UploadPart", key, upload_id)
+        part = self._take_part("UploadPart", key, upload_id, number, body)
+        _raise_if(lost)
+        return part
+
+    def _take_part(self, operation: str, key: str, upload_id: str, number: int, body: Body) -> Part:
+        upload = self._upload(operation, key, upload_id)
         if not 1 <= number <= self._dialect.max_parts:
-            raise self._refusal(errors.StoreError, "UploadPart", 400, key, code="InvalidArgument")
+            raise self._refusal(errors.StoreError, operation, 400, key, code="InvalidArgument")
         self._verify(body)
         data = bytes(body)
         algorithm = self._dialect.checksum
@@ -264,7 +277,6 @@ class MemoryStore:
         checksum = body.checksum(algorithm) if algorithm is not None and declared else ""
         part = Part(number, len(data), f'"{_md5(data)}"', checksum)
         upload.parts[number] = part, data
-        _raise_if(lost)
         return part
 
     async def complete_upload(
@@ -283,6 +295,49 @@ class MemoryStore:
         self._keep(key, b"".join(data), upload.headers, etag, "STANDARD")
         _raise_if(lost)
         return etag
+
+    async def copy_object(
+        self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
+    ) -> str:
+        """Copy an object of this bucket or of a neighbour; return the copy's ETag."""
+        lost = await self.faults.begin("copy_object")
+        self._admit("CopyObject", key)
+        entry = self._neighbour("CopyObject", bucket, source.meta)
+        if len(entry.body) > self._dialect.max_copy_bytes:
+            raise self._refusal(errors.StoreError, "CopyObject", 400, key, code="InvalidRequest")
+        if if_absent and self._dialect.conditional_copy and key in self._entries:
+            raise self._refusal(errors.PreconditionFailed, "CopyObject", 412, key)
+        etag = self.add(key, entry.body, source.headers).etag
+        _raise_if(lost)
+        return etag
+
+    async def copy_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        bucket: str,
+        source: ObjectMeta,
+        byte_range: ByteRange,
+    ) -> Part:
+        """Copy a range of an object of this bucket or of a neighbour into a part."""
+        lost = await self.faults.begin("copy_part")
+        entry = self._neighbour("UploadPartCopy", bucket, source)
+        data = entry.body[byte_range.start : byte_range.end]
+        if len(data) != len(byte_range):
+            raise self._refusal(errors.StoreError, "UploadPartCopy", 416, key, code="InvalidRange")
+        part = self._take_part("UploadPartCopy", key, upload_id, number, Body([data]))
+        _raise_if(lost)
+        return part
+
+    def _neighbour(self, operation: str, bucket: str, meta: ObjectMeta) -> _Entry:
+        store = self if bucket == self._bucket else self._neighbours.get(bucket)
+        if store is None:
+            raise self._refusal(errors.NoSuchBucket, operation, 404, meta.key)
+        entry = store._find(operation, meta.key)  # noqa: SLF001 - of the same class
+        if meta.etag and entry.stored.meta.etag != meta.etag:
+            raise self._refusal(errors.PreconditionFailed, operation, 412, meta.key)
+        return entry
 
     async def abort_upload(self, key: str, upload_id: str) -> None:  # noqa: ARG002 - protocol
         """Drop an upload and its parts. An upload that is already gone is no error."""

@@ -30,13 +30,14 @@ from slurper.objectstore.base import (
     Download,
     ListingPage,
     ObjectHeaders,
+    ObjectMeta,
     Part,
     StoreAddress,
     StoredObject,
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient
+from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
 
 _BUCKET_SEEN_SECONDS = 30.0
@@ -270,6 +271,55 @@ class S3ObjectStore(BucketClient):
             verification.compare_whole(answer, whole)
         return etag
 
+    async def copy_object(
+        self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
+    ) -> str:
+        """Let the store itself copy an object of `bucket`; return the copy's ETag."""
+        meta = source.meta
+        # The headers are written, not taken over: what HEAD shows is what every other copy gets,
+        # and a store that keeps `aws-chunked` by mistake would take that over as well.
+        sent = object_headers.to_request(source.headers) | _copied_from(bucket, meta)
+        sent["x-amz-metadata-directive"] = "REPLACE"
+        if if_absent and self._dialect.conditional_copy:
+            sent["if-none-match"] = "*"
+        request = Request("PUT", self._target(key), sent)
+        response, _, etag = await self._send_copy("CopyObject", request, key)
+        if not verification.proves_copy(meta.etag, etag, response.headers):
+            size = (await self.head(key)).meta.size
+            if size != meta.size:
+                raise errors.IntegrityError(f"the copy has {size} bytes, its source {meta.size}")
+        return etag
+
+    async def copy_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        bucket: str,
+        source: ObjectMeta,
+        byte_range: ByteRange,
+    ) -> Part:
+        """Let the store itself copy a range of an object of `bucket` into a part."""
+        sent = _copied_from(bucket, source)
+        sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
+        target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
+        request = Request("PUT", target, sent)
+        _, answer, etag = await self._send_copy("UploadPartCopy", request, key)
+        algorithm = self._part_algorithm
+        checksum = documents.element(answer, f"Checksum{algorithm.upper()}") if algorithm else ""
+        return Part(number, len(byte_range), etag, checksum)
+
+    async def _send_copy(
+        self, operation: str, request: Request, key: str
+    ) -> tuple[Response, str, str]:
+        """Return the response, its text and the ETag in that."""
+        response = await self._send(operation, request, key)
+        answer = documents.text_of(response)
+        etag = documents.element(answer, "ETag")
+        if not etag:
+            raise self._unanswered(response, operation, key, "no ETag")
+        return response, answer, etag
+
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
         self._whole_checked.discard(upload_id)
@@ -321,3 +371,8 @@ class S3ObjectStore(BucketClient):
             return meta.etag if meta.etag.strip('"') == expected else None
         repeated = refusal.retries > 0 and meta.etag.strip('"').endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
+
+
+def _copied_from(bucket: str, source: ObjectMeta) -> dict[str, str]:
+    named = {"x-amz-copy-source": path_of(bucket, source.key)}
+    return named | ({"x-amz-copy-source-if-match": source.etag} if source.etag else {})

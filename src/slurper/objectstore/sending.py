@@ -242,5 +242,10 @@ class BucketClient:
         return f"{parts.scheme}://{template.format(region=region)}"
 
 
+def path_of(bucket: str, key: str) -> str:
+    """Name an object of any bucket in a header: every byte that could mean something encoded."""
+    return f"/{_quote(bucket)}/{_quote(key)}"
+
+
 def _quote(key: str) -> str:
     return quote_from_bytes(key.encode("utf-8", "surrogateescape"), _KEY_SAFE)

@@ -76,3 +76,20 @@ def multipart_etag(parts: Sequence[Part]) -> str | None:
         return None
     joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False)
     return f"{joined.hexdigest()}-{len(parts)}"
+
+
+def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
+    """Whether these two ETags tell that the one object is a copy of the other.
+
+    False: they tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
+
+    Raises:
+        IntegrityError: they tell that it is not; a store that knows no condition on the source may
+            have copied another version.
+    """
+    of_source, of_copy = _MD5_ETAG.fullmatch(source), _MD5_ETAG.fullmatch(copy)
+    if source.strip('"') == copy.strip('"'):
+        return True
+    if of_source and of_copy and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
+        raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
+    return False

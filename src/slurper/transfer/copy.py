@@ -32,7 +32,8 @@ from slurper.planning.parts import PartPlan, plan_parts
 from slurper.settings import MIB, Settings
 from slurper.transfer import leftovers
 from slurper.transfer.ledger import Failed, Outcome, Skipped, Transferred
-from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
@@ -71,6 +72,8 @@ class Copier:
         prefix: str,
         settings: Settings,
         budget: ByteBudget,
+        pacer: Pacer | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -81,8 +84,10 @@ class Copier:
         self._multipart_threshold = settings.multipart_threshold_bytes
         self._part_bytes = settings.part_bytes
         self._budget = budget
+        self._pacer = pacer
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
+        self._shortcut = None if rules.looks_at_content else shortcut
         self._begun_at = datetime.now(UTC)
         self._in_doubt: set[str] = set()
         """Target keys under which uploads of ours may be that nobody knows."""
@@ -148,6 +153,10 @@ class Copier:
 
     async def _attempt(self, meta: ObjectMeta) -> Outcome:
         try:
+            if self._shortcut is not None and self._shortcut.takes(meta.size):
+                outcome = await self._copy_inside(self._shortcut, meta)
+                if outcome is not None:
+                    return outcome
             if self.is_copied_in_parts(meta.size):
                 return await self._copy_parts(meta)
             return await self._copy_whole(meta)
@@ -165,33 +174,56 @@ class Copier:
             return Skipped(decision.log_type, decision.message)
         return stored.meta
 
+    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | None:
+        """Let the store copy the object itself; None when it does not."""
+        if self._pacer is not None:
+            self._pacer.spend(size=meta.size, requests=2)
+        stored = await self._describe(meta)
+        if isinstance(stored, Skipped):
+            return stored
+        key = self.target_key(meta.key)
+        try:
+            etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
+        except errors.PreconditionFailed as error:
+            if self._if_absent:
+                return await self._already_there(meta, key)
+            raise SourceChangedError(str(error)) from error
+        return Transferred(meta.size) if etag is not None else None
+
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size
+        if self._pacer is not None:
+            self._pacer.spend(size=size, requests=2)
+        key = self.target_key(meta.key)
         await budget.acquire(size)
         try:
-            try:
-                download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
-            except errors.PreconditionFailed as error:
-                raise SourceChangedError(str(error)) from error
-            if download.body.length != size:
-                raise errors.IntegrityError(
-                    f"read {download.body.length} bytes of an object listed with {size}"
-                )
-            if self._looks_at_content:
-                first = download.body.chunks[0] if download.body.chunks else b""
-                skip = self._skip_by_content(download.stored.headers, first)
-                if skip is not None:
-                    return skip
-            key = self.target_key(meta.key)
-            try:
-                await self._target.put(
-                    key, download.body, download.stored.headers, if_absent=self._if_absent
-                )
-            except errors.PreconditionFailed:
-                return await self._already_there(meta, key)
-            return Transferred(size)
+            outcome = await self._move_whole(meta, key)
         finally:
             budget.release(size)
+        return outcome or await self._already_there(meta, key)
+
+    async def _move_whole(self, meta: ObjectMeta, key: str) -> Outcome | None:
+        """Read an object and write it; None when the target has one that is not to be replaced."""
+        try:
+            download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        if download.body.length != meta.size:
+            raise errors.IntegrityError(
+                f"read {download.body.length} bytes of an object listed with {meta.size}"
+            )
+        if self._looks_at_content:
+            first = download.body.chunks[0] if download.body.chunks else b""
+            skip = self._skip_by_content(download.stored.headers, first)
+            if skip is not None:
+                return skip
+        try:
+            await self._target.put(
+                key, download.body, download.stored.headers, if_absent=self._if_absent
+            )
+        except errors.PreconditionFailed:
+            return None
+        return Transferred(meta.size)
 
     def _skip_by_content(self, headers: ObjectHeaders, first: bytes) -> Skipped | None:
         kind = headers.content.get("content-type", "")
@@ -216,17 +248,24 @@ class Copier:
             return Skipped()
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            await self._budget.acquire(2 * len(piece))
             try:
-                ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
-            except errors.PreconditionFailed as error:
-                raise SourceChangedError(str(error)) from error
-            try:
-                theirs = await self._target.get(key, byte_range=piece)
-            except errors.AccessDenied:
-                return Skipped()  # as above
-            if bytes(ours.body) != bytes(theirs.body):
-                return Skipped()
+                if not await self._is_same(meta, key, piece):
+                    return Skipped()
+            finally:
+                self._budget.release(2 * len(piece))
         return Transferred(meta.size)
+
+    async def _is_same(self, meta: ObjectMeta, key: str, piece: ByteRange) -> bool:
+        try:
+            ours = await self._source.get(meta.key, if_match=meta.etag, byte_range=piece)
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        try:
+            theirs = await self._target.get(key, byte_range=piece)
+        except errors.AccessDenied:
+            return False  # as above
+        return bytes(ours.body) == bytes(theirs.body)
 
     async def _copy_parts(self, meta: ObjectMeta) -> Outcome:
         plan = plan_parts(meta.size, self._target.dialect, part_bytes=self._part_bytes)
@@ -236,6 +275,8 @@ class Copier:
         key = self.target_key(meta.key)
         async with self._upload(key, stored.headers) as upload_id:
             parts = await self._move_parts(stored.meta, plan, key, upload_id)
+            if self._shortcut is not None:
+                await self._describe(meta)  # parts copied inside do not tell their version
             try:
                 await self._target.complete_upload(key, upload_id, parts, if_absent=self._if_absent)
             except errors.PreconditionFailed:
@@ -291,6 +332,12 @@ class Copier:
         async def lane() -> None:
             for number, byte_range in todo:
                 size = len(byte_range)
+                if self._pacer is not None:
+                    await self._pacer.begin(size=size, requests=2)
+                inside = await self._copy_part_inside(meta, key, upload_id, number, byte_range)
+                if inside is not None:
+                    parts[number] = inside
+                    continue
                 await self._budget.acquire(size)
                 try:
                     download = await self._source.get(
@@ -311,6 +358,15 @@ class Copier:
                 raise SourceChangedError(str(first)) from first
             raise first from None
         return [parts[number] for number in sorted(parts)]
+
+    async def _copy_part_inside(
+        self, meta: ObjectMeta, key: str, upload_id: str, number: int, byte_range: ByteRange
+    ) -> Part | None:
+        """Let the store copy a part itself; None when it does not."""
+        shortcut = self._shortcut
+        if shortcut is None or shortcut.is_closed:
+            return None
+        return await shortcut.copy_part(self._target, key, upload_id, number, meta, byte_range)
 
     async def _put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         try:

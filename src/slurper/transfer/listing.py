@@ -19,6 +19,9 @@ from slurper.planning.keyspace import KeyRange
 HEADS_AT_ONCE = 32
 """Explicit keys are looked up in groups of this size, all of a group at the same time."""
 
+HEADS_WHEN_PACED = 4
+"""Where requests are limited, few are to be asked for in vain when a task's time is over."""
+
 Found = ObjectMeta | errors.SlurperError
 """An object, or why it could not be described (explicit keys only)."""
 
@@ -49,11 +52,13 @@ async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages
         cursor = page.objects[-1].key
 
 
-async def named_pages(store: ObjectStore, keys: Sequence[str], part: KeyRange) -> Pages:
+async def named_pages(
+    store: ObjectStore, keys: Sequence[str], part: KeyRange, *, at_once: int = HEADS_AT_ONCE
+) -> Pages:
     """The objects with these keys within `part`; HEAD tells what LIST would."""
     wanted = [key for key in keys if key in part]
-    for start in range(0, len(wanted), HEADS_AT_ONCE):
-        group = wanted[start : start + HEADS_AT_ONCE]
+    for start in range(0, len(wanted), at_once):
+        group = wanted[start : start + at_once]
         found = await asyncio.gather(*(_describe(store, key) for key in group))
         yield Page(list(zip(group, found, strict=True)))
 

@@ -1,9 +1,21 @@
-"""How much may be under way at once: bytes in flight per process (design rule 9)."""
+"""How much may be under way at once, and how fast a task may go.
+
+Bytes in flight are bounded per process (`ByteBudget`, design rule 9). Bytes and requests per second
+are bounded per task (`Pacer`), where the job has limits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+
+from slurper.transfer.task import Share
+
+BURST_SECONDS = 0.25
+"""A task that was slower than its share may catch up by this much of it."""
 
 
 class ByteBudget:
@@ -51,3 +63,59 @@ class ByteBudget:
             if not turn.done():
                 self.used += size
                 turn.set_result(None)
+
+
+class Pacer:
+    """Keeps a task to its share of its job's limits.
+
+    Waiting is done before a unit (an object, a part, a listing page) and never inside one, so that
+    no connection idles. A unit begins when all before it are paid for, at the rates of the share,
+    and is charged as a whole at its begin: one that is large for its rate is not held up itself,
+    it holds up the next. What is not paid for in the end is owed by the range's next task.
+    """
+
+    def __init__(
+        self,
+        share: Share,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Begin free of debt. Tests give a clock and a sleep of their own."""
+        self._clock = clock
+        self._sleep = sleep
+        self._bytes_rate = share.bytes_per_second or math.inf
+        self._requests_rate = share.requests_per_second or math.inf
+        self._bytes_paid_at = self._requests_paid_at = clock()
+        self.queue = asyncio.Lock()
+        """Held from the wait for a turn until what follows it is charged."""
+
+    @property
+    def owed_seconds(self) -> float:
+        """How long it takes to pay for what was begun."""
+        return max(self._bytes_paid_at, self._requests_paid_at, now := self._clock()) - now
+
+    async def turn(self, until: float = math.inf) -> None:
+        """Wait for the turn of a unit, or until the clock shows `until`; `queue` must be held."""
+        await self._wait(lambda: max(self._bytes_paid_at, self._requests_paid_at), until)
+
+    async def turn_to_ask(self, until: float = math.inf) -> None:
+        """Wait for the turn of a request that moves no object, or until the clock shows `until`."""
+        await self._wait(lambda: self._requests_paid_at, until)
+
+    def spend(self, *, size: int = 0, requests: int = 0) -> None:
+        """Charge what begins now."""
+        earliest = self._clock() - BURST_SECONDS
+        self._bytes_paid_at = max(self._bytes_paid_at, earliest) + size / self._bytes_rate
+        paid_at = max(self._requests_paid_at, earliest)
+        self._requests_paid_at = paid_at + requests / self._requests_rate
+
+    async def begin(self, *, size: int, requests: int) -> None:
+        """Wait for a unit's turn and charge it: for those who hold nothing that others need."""
+        async with self.queue:
+            await self.turn()
+            self.spend(size=size, requests=requests)
+
+    async def _wait(self, paid_at: Callable[[], float], until: float) -> None:
+        while (seconds := min(paid_at(), until) - self._clock()) > 0:
+            await self._sleep(seconds)

@@ -20,8 +20,9 @@ from slurper.transfer import clocks, leftovers, listing
 from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import Copier, failure_text
 from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
-from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
+from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 
 SPLIT_SECONDS = 0.2
@@ -45,6 +46,8 @@ class RangeRun:
         target: ObjectStore,
         settings: Settings,
         budget: ByteBudget,
+        *,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -57,8 +60,16 @@ class RangeRun:
             options=task.options,
             replayed_since=task.replayed_since,
         )
+        self._pacer = None if task.share is None else Pacer(task.share)
         self._copier = Copier(
-            source, target, self._rules, prefix=task.prefix, settings=settings, budget=budget
+            source,
+            target,
+            self._rules,
+            prefix=task.prefix,
+            settings=settings,
+            budget=budget,
+            pacer=self._pacer,
+            shortcut=shortcut,
         )
         self._permission = Permission(
             source,
@@ -137,6 +148,7 @@ class RangeRun:
             order=self._order,
             attempts=self._copier.attempts,
             boundaries=() if finished or self._halt is not None else self._cuts(),
+            owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
         )
 
     def _cuts(self) -> tuple[str, ...]:
@@ -151,10 +163,22 @@ class RangeRun:
         planned = self._planned
         while not self._over:
             if planned:
+                if self._pacer is not None and not await self._is_our_turn(self._pacer):
+                    continue
                 entry, meta = planned.popleft()
                 await self._copy(entry, meta)
             elif not await self._plan():
                 return
+
+    async def _is_our_turn(self, pacer: Pacer) -> bool:
+        """Wait until another object may begin; False when there is none or no time any more.
+
+        One lane waits at a time, and only while there is something to wait for.
+        """
+        async with pacer.queue:
+            if self._planned:
+                await pacer.turn(self._deadline)
+            return bool(self._planned) and not self._over
 
     async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
         try:
@@ -233,6 +257,8 @@ class RangeRun:
         """Plan pages until an object is to be copied; False when there will be none."""
         async with self._planning:
             while not (self._planned or self._exhausted or self._over):
+                if self._pacer is not None:
+                    await self._pacer.turn_to_ask(self._deadline)
                 await self._plan_page()
         return bool(self._planned)
 
@@ -246,6 +272,8 @@ class RangeRun:
             self._exhausted = True
             return
         self._order = page.order
+        if self._pacer is not None:
+            self._pacer.spend(requests=self._asked_for(page))
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
@@ -271,6 +299,11 @@ class RangeRun:
         """The slice can be cut: report soon, so that others get their pieces."""
         self._deadline = min(self._deadline, max(self._no_sooner, time.monotonic()))
 
+    def _asked_for(self, page: listing.Page) -> int:
+        """How many requests a page takes: one, or one for each explicit key; twice if compared."""
+        sides = 1 if self._task.overwrite else 2
+        return sides * (1 if self._task.keys is None else len(page.rows))
+
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None
     ) -> None:
@@ -292,11 +325,14 @@ class RangeRun:
 
     def _open_source(self) -> listing.Pages:
         task = self._task
+        is_paced = self._pacer is not None
         if task.keys is None:
             pages = listing.listed_pages(self._source, task.prefix, task.slice)
         else:
-            pages = listing.named_pages(self._source, task.keys, task.slice)
-        return listing.read_ahead(pages)
+            at_once = listing.HEADS_WHEN_PACED if is_paced else listing.HEADS_AT_ONCE
+            pages = listing.named_pages(self._source, task.keys, task.slice, at_once=at_once)
+        # A page read ahead would be asked for before it is charged, and perhaps in vain.
+        return pages if is_paced else listing.read_ahead(pages)
 
     def _open_target(self) -> listing.Existing:
         task = self._task

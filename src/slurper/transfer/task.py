@@ -9,10 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slurper.jobs.models import Counts, JobOptions, LogType
+from slurper.jobs.models import Counts, JobOptions, LogType, Whole
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A task's share of its job's limits; None: no limit."""
+
+    bytes_per_second: float | None = None
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,10 @@ class RangeTask:
     wanted_pieces: int = 1
     """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
     A task that finds where to cut ends early."""
+    share: Share | None = None
+    """None: the job has no limits, and nothing is paced."""
+    only_counts: bool = False
+    """Nothing is copied: the source is listed, and the report says how much it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,16 @@ class Halt:
     log_type: LogType
     """`MIGRATION_ERROR` or `MIGRATION_ERROR_FAILED_CONTINUATION`."""
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What a task asked of one store."""
+
+    requests: int = 0
+    """Sent, again ones included."""
+    throttled: int = 0
+    """Answers 503 SlowDown and 429 among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +108,13 @@ class RangeReport:
     """Objects that were begun again (object level)."""
     throttled: int = 0
     """Answers 503 SlowDown and 429."""
+    source: Traffic = Traffic()
+    target: Traffic = Traffic()
+    seconds: float = 0.0
+    """How long the task took."""
+    owed_seconds: float = 0.0
+    """By how long the task was ahead of its share: the range's next one begins no earlier."""
+    workers: int | None = None
+    """How many processes had a task of the job when this one ended; None: nobody knows."""
+    counted: Whole | None = None
+    """What a task that only counts has found in `(started_after, cursor]`."""

@@ -11,9 +11,11 @@ from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import open_store
 from slurper.settings import Settings
+from slurper.transfer import counting
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.shortcuts import Shortcuts
+from slurper.transfer.task import RangeReport, RangeTask, Traffic
 
 STORE_IDLE_SECONDS = 300.0
 """A store that no task has used for this long is closed, with its connections."""
@@ -31,24 +33,36 @@ class Worker:
         self._open_store = open_store
         self._options = TransportOptions.from_settings(settings)
         self._budget = ByteBudget(settings.in_flight_bytes)
+        self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
 
     async def run(self, task: RangeTask) -> RangeReport:
         """Work on a slice until it, or the task's time, is used up. Several may run at once."""
+        began = time.monotonic()
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            run = RangeRun(task, source.store, target.store, self._settings, self._budget)
-            report = await (run.report() if task.swept_until is None else run.sweep())
+            report = await self._run(task, source.store, target.store)
+            of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
                 retries=source.retries.fresh() + target.retries.fresh(),
-                throttled=source.throttled.fresh() + target.throttled.fresh(),
+                throttled=of_source.throttled + of_target.throttled,
+                source=of_source,
+                target=of_target,
+                seconds=time.monotonic() - began,
             )
         finally:
             for opened in (source, target):
                 opened.users -= 1
                 opened.last_used = time.monotonic()
+
+    async def _run(self, task: RangeTask, source: ObjectStore, target: ObjectStore) -> RangeReport:
+        if task.only_counts:
+            return await counting.count(task, source)
+        shortcut = self._shortcuts.of(task)
+        run = RangeRun(task, source, target, self._settings, self._budget, shortcut=shortcut)
+        return await (run.report() if task.swept_until is None else run.sweep())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -74,14 +88,19 @@ class Worker:
 class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
-    __slots__ = ("last_used", "retries", "store", "throttled", "users")
+    __slots__ = ("_sent", "_throttled", "last_used", "retries", "store", "users")
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)
-        self.throttled = _Counter(lambda: store.statistics.throttled)
+        self._sent = _Counter(lambda: store.statistics.requests + store.statistics.retries)
+        self._throttled = _Counter(lambda: store.statistics.throttled)
+
+    def fresh_traffic(self) -> Traffic:
+        """What was asked of the store since the last call."""
+        return Traffic(requests=self._sent.fresh(), throttled=self._throttled.fresh())
 
 
 class _Counter:

@@ -52,7 +52,7 @@ async def test_no_route(api: Api, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", JOBS, "GET, POST"),
-        ("PATCH", JOB, "DELETE, GET"),
+        ("PUT", JOB, "DELETE, GET, PATCH"),
         ("DELETE", JOB.replace("/client/v4", "") + "/pause", "PUT"),
         ("GET", f"/accounts/{ACCOUNT}/slurper/source/connectivity-precheck", "PUT"),
         ("OPTIONS", JOBS, "GET, POST"),

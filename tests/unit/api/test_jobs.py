@@ -89,6 +89,10 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
             "validateMedia": False,
             "stripPrefix": False,
             "maxObjectSize": None,
+            "bandwidthLimit": None,
+            "requestRateLimit": None,
+            "serverSideCopy": True,
+            "countObjects": False,
         },
         "retryOf": None,
     }
@@ -112,7 +116,8 @@ async def test_each_vendor_shows_its_own_members(
         SPEC, source=location, target=location, prefix="a/", keys=("a/", "a/ü"), overwrite=False,
         options=JobOptions(
             skip_empty=True, include_content_types=("image/*",), exclude_content_types=("a/b",),
-            validate_media=True, strip_prefix=True, max_object_bytes=5,
+            validate_media=True, strip_prefix=True, max_object_bytes=5, bandwidth_limit=6,
+            request_rate_limit=7, server_side_copy=False, count_objects=True,
         ),
     )  # fmt: skip
     job_id = await add(api, 1, spec)
@@ -127,7 +132,39 @@ async def test_each_vendor_shows_its_own_members(
         "validateMedia": True,
         "stripPrefix": True,
         "maxObjectSize": 5,
+        "bandwidthLimit": 6,
+        "requestRateLimit": 7,
+        "serverSideCopy": False,
+        "countObjects": True,
     }
+
+
+async def test_limits_change_one_by_one_while_a_job_lasts(api: Api) -> None:
+    job_id = await add(api, 1)
+
+    async def change(**limits: int | None) -> tuple[object, object]:
+        answer = await api.client.patch(f"{JOBS}/{job_id}", json={"options": limits})
+        job = result(answer)
+        assert isinstance(job, dict)
+        assert job == result(await api.client.get(f"{JOBS}/{job_id}"))
+        return job["options"]["bandwidthLimit"], job["options"]["requestRateLimit"]
+
+    assert await change(bandwidthLimit=10) == (10, None)
+    assert await change(requestRateLimit=20) == (10, 20)
+    assert await change(bandwidthLimit=None, requestRateLimit=30) == (None, 30)
+    await api.client.put(f"{JOBS}/{job_id}/pause")
+    assert await change(requestRateLimit=None) == (None, None)
+
+
+async def test_limits_of_a_job_that_has_ended_or_is_not_there_do_not_change(api: Api) -> None:
+    body = {"options": {"bandwidthLimit": 1}}
+    absent = await api.client.patch(f"{JOBS}/{'0' * 64}", json=body)
+    assert (absent.status_code, absent.json()["errors"][0]["code"]) == (404, Code.JOB_NOT_FOUND)
+    job_id = await add(api, 1)
+    await api.client.put(f"{JOBS}/{job_id}/abort")
+    ended = await api.client.patch(f"{JOBS}/{job_id}", json=body)
+    assert (ended.status_code, ended.json()["errors"][0]["code"]) == (409, Code.JOB_CONFLICT)
+    assert ended.headers["x-should-retry"] == "false"
 
 
 async def test_jobs_are_paged_newest_first(api: Api) -> None:
@@ -271,6 +308,13 @@ async def test_progress_and_logs(api: Api) -> None:
         "skippedObjects": 1,
         "failedObjects": 2,
         "transferredBytes": 1 << 40,
+        "objectsPerSecond": 0.0,
+        "bytesPerSecond": 0.0,
+        "totalObjects": None,
+        "totalBytes": None,
+        "estimatedSecondsLeft": 0.0,
+        "throttledShare": {"source": 0.0, "target": 0.0},
+        "activeWorkers": 0,
     }
     logs = result(await api.client.get(f"{JOBS}/{job_id}/logs"))
     assert isinstance(logs, list)

@@ -217,6 +217,18 @@ CREATE = [
          "/options/maxObjectSize"),
     Case("maxObjectSize too large", bodies.create(options={"maxObjectSize": 2**63}),
          "/options/maxObjectSize"),
+    Case("bandwidthLimit zero", bodies.create(options={"bandwidthLimit": 0}),
+         "/options/bandwidthLimit", says="at least 1"),
+    Case("bandwidthLimit with a unit", bodies.create(options={"bandwidthLimit": "1MB"}),
+         "/options/bandwidthLimit", says="whole number"),
+    Case("requestRateLimit negative", bodies.create(options={"requestRateLimit": -1}),
+         "/options/requestRateLimit", says="at least 1"),
+    Case("requestRateLimit too large", bodies.create(options={"requestRateLimit": 2**63}),
+         "/options/requestRateLimit"),
+    Case("serverSideCopy as text", bodies.create(options={"serverSideCopy": "no"}),
+         "/options/serverSideCopy", says="true or false"),
+    Case("countObjects as number", bodies.create(options={"countObjects": 1}),
+         "/options/countObjects"),
     Case("content types as list", bodies.create(options={"contentTypes": ["image/*"]}),
          "/options/contentTypes"),
     Case("content type alone", bodies.create(options={"contentTypes": {"include": ["image"]}}),
@@ -305,6 +317,26 @@ NEW_SECRETS = [
 @pytest.mark.parametrize("case", NEW_SECRETS, ids=lambda case: case.name)
 async def test_new_secrets_are_refused(api: Api, operation: str, case: Case) -> None:
     answer = await api.client.put(f"{JOBS}/{'0' * 64}/{operation}", json=case.body)
+    await assert_refused(api, answer, case)
+
+
+CHANGES = [
+    Case("no options", {}, "/options", MISSING),
+    Case("null options", {"options": None}, "/options"),
+    Case("options is a list", {"options": []}, "/options"),
+    Case("nothing to change", {"options": {}}, "/options", says="names nothing"),
+    Case("zero", {"options": {"bandwidthLimit": 0}}, "/options/bandwidthLimit"),
+    Case("a fraction", {"options": {"requestRateLimit": 0.5}}, "/options/requestRateLimit"),
+    Case("another option", {"options": {"bandwidthLimit": 1, "skipEmpty": True}},
+         "/options/skipEmpty", says="cannot be changed"),
+    Case("another member", {"options": {"bandwidthLimit": 1}, "overwrite": True}, "/overwrite",
+         says="cannot be changed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.name)
+async def test_changes_are_refused(api: Api, case: Case) -> None:
+    answer = await api.client.patch(f"{JOBS}/{'0' * 64}", json=case.body)
     await assert_refused(api, answer, case)
 
 

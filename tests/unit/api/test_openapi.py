@@ -36,6 +36,13 @@ RESPONSE_EXTENSIONS = {
     "200.result[].target<gcs> is new",
     "200.result.finishedAt is new",
     "200.result.transferredBytes is new",
+    "200.result.objectsPerSecond is new",
+    "200.result.bytesPerSecond is new",
+    "200.result.totalObjects is new",
+    "200.result.totalBytes is new",
+    "200.result.estimatedSecondsLeft is new",
+    "200.result.throttledShare is new",
+    "200.result.activeWorkers is new",
 }
 
 
@@ -85,7 +92,7 @@ def test_what_is_ours_alone_is_marked(ours: Document) -> None:
         assert "required" not in operation["requestBody"]
     assert resume["requestBody"]["x-extension"] is True
     marked = [place for place, one in _all_operations(ours).items() if one.get("x-extension")]
-    assert marked == [("put", f"{path}/retryFailed")]
+    assert marked == [("patch", path), ("put", f"{path}/retryFailed")]
 
 
 def _all_operations(document: Document) -> dict[tuple[str, str], Schema]:

@@ -34,6 +34,8 @@ def test_null_stands_for_absent_wherever_the_spec_allows_it() -> None:
     options: dict[str, Any] = {
         "contentTypes": {"include": None, "exclude": None},
         "maxObjectSize": None,
+        "bandwidthLimit": None,
+        "requestRateLimit": None,
     }
     assert spec_of(bodies.create(options=options)).options == JobOptions()
     assert spec_of(bodies.create(options={"contentTypes": None})).options == JobOptions()
@@ -127,6 +129,10 @@ def test_options() -> None:
         "validateMedia": True,
         "stripPrefix": True,
         "maxObjectSize": 2**63 - 1,
+        "bandwidthLimit": 1,
+        "requestRateLimit": 2**63 - 1,
+        "serverSideCopy": False,
+        "countObjects": True,
     }
     assert spec_of(bodies.create(overwrite=False, options=options)) == JobSpec(
         source=S3,
@@ -139,6 +145,10 @@ def test_options() -> None:
             validate_media=True,
             strip_prefix=True,
             max_object_bytes=2**63 - 1,
+            bandwidth_limit=1,
+            request_rate_limit=2**63 - 1,
+            server_side_copy=False,
+            count_objects=True,
         ),
     )
 

@@ -53,6 +53,8 @@ def test_a_resumed_job_is_not_credited_with_what_was_there(clock: Clock) -> None
         (Snapshot(objects=9, total=7), "9 of 9+ objects"),
         (Snapshot(objects=0, total=7, total_is_final=True), "ETA unknown"),
         (Snapshot(objects=5, skipped=2, failed=1), "2 skipped  1 failed"),
+        (Snapshot(objects=5, throttled_by_source=0.04), "throttled by source: 4%"),
+        (Snapshot(objects=5, throttled_by_target=1.0), "throttled by target: 100%"),
     ],
 )
 def test_what_is_not_known_is_said(snapshot: Snapshot, said: str) -> None:

@@ -128,7 +128,7 @@ async def _fill(old: Database, job: Job) -> None:
     """Store an aborted job, using nothing that the first version did not have."""
     ended = {"status": "aborted", "finished_at": job.created_at}
     row = rows.job_values(job, values.SEALED) | ended | {"objects": 1, "failed": 1}
-    del row["retry_of"]
+    del row["retry_of"], row["total_objects"]
     failed = LogEntry(
         log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION, created_at=job.created_at, object_key="k"
     )

@@ -14,7 +14,7 @@ from sqlalchemy import event, func, select
 from slurper import errors
 from slurper.database import schema
 from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress
+from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress, Whole
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from tests.unit.database import values
@@ -69,6 +69,7 @@ async def test_a_job_comes_back_as_it_was_stored(store: Store, changes: dict[str
         finished_at=None,
         status=JobStatus.RUNNING,
         counts=Counts(),
+        whole=Whole(objects=len(job.spec.keys) if job.spec.keys else None),
     )
     assert await store.logs(ACCOUNT, job.id, limit=50, offset=0) == [values.started(job)]
 

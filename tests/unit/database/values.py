@@ -154,4 +154,8 @@ ALL_OPTIONS = JobOptions(
     validate_media=True,
     strip_prefix=True,
     max_object_bytes=5 * 2**40,
+    bandwidth_limit=10**9,
+    request_rate_limit=1000,
+    server_side_copy=False,
+    count_objects=True,
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -271,3 +272,38 @@ def test_a_job_is_as_old_as_its_first_turn() -> None:
     assert shown.age_seconds("a", 10.0) == 5.0
     assert shown.age_seconds("b", 10.0) == 3.0
     assert shown.age_seconds("gone", 10.0) == 0.0
+
+
+def test_the_shares_of_a_job_are_never_more_than_its_limits() -> None:
+    shown = board(work("a", (1, None)), work("b", (9, None)))
+    first = take(shown)
+    assert shown.deal(first, slots=4) == 1.0
+    first.under_way = False
+    show(shown, work("a", (1, "c"), (2, "m"), (3, "x")), work("b", (9, None)))
+    dealt = []
+    while (turn := shown.take(0.0)) is not None:
+        if turn[1].id == "a":
+            dealt.append(shown.deal(turn[0], slots=2))
+    assert dealt[:2] == [0.5, 0.5]
+    assert dealt[2:] == [0.05]  # more tasks than slots: it moves, slowly
+
+
+def test_a_share_that_was_taken_before_there_were_more_is_respected() -> None:
+    shown = board(work("a", (1, None)))
+    assert shown.deal(take(shown), slots=4) == 1.0
+    show(shown, work("a", (1, None), (2, "m")))
+    assert shown.deal(take(shown), slots=4) == 0.05
+
+
+def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
+    before = work("a", (1, None))
+    shown = board(before)
+    open_range = take(shown)
+    open_range.under_way, open_range.not_before = False, 1e9
+    assert shown.take(0.0) is None
+    show(shown, before)
+    assert shown.take(0.0) is None
+    options = replace(SPEC.options, bandwidth_limit=5)
+    limited = replace(before.job, spec=replace(SPEC, options=options))
+    show(shown, replace(before, job=limited))
+    assert take(shown) is open_range

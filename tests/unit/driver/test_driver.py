@@ -12,9 +12,9 @@ import pytest
 from slurper import errors
 from slurper.jobs import driver as driver_module
 from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, JobStatus, LogType
+from slurper.jobs.models import Counts, JobOptions, JobStatus, LogType
 from slurper.secrets import JobSecrets
-from slurper.transfer.task import Halt, RangeReport, RangeTask
+from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
 from tests.unit.driver.conftest import ACCOUNT, SECRETS, Bench, ScriptedEngine, report, steps, until
 
 
@@ -467,3 +467,54 @@ class TestHousekeeping:
             )
             sealed: bytes | None = found.scalar_one()
             return sealed
+
+
+class TestLimits:
+    async def test_tasks_get_their_share_and_a_change_reaches_the_next_one(
+        self, bench: Bench
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def script(task: RangeTask) -> RangeReport:
+            if task.slice.start_after is not None:
+                return report(task, "b", objects=1, finished=True)
+            await gate.wait()
+            return report(task, "a", objects=1)
+
+        engine = ScriptedEngine(script)
+        options = JobOptions(bandwidth_limit=1000, request_rate_limit=10)
+        job = await bench.create(options=options)
+        async with bench.driving(engine) as driver:
+            await until(lambda: engine.tasks)
+            await bench.store.change_options(
+                ACCOUNT, job.id, lambda options: replace(options, bandwidth_limit=None)
+            )
+            driver.wake()
+            await until(lambda: not driver._woken.is_set())
+            await asyncio.sleep(0.05)
+            gate.set()
+            await bench.until(job, JobStatus.COMPLETED)
+        assert [task.share for task in engine.tasks] == [
+            Share(bytes_per_second=1000, requests_per_second=10),
+            Share(bytes_per_second=None, requests_per_second=10),
+        ]
+
+    async def test_without_limits_nothing_is_paced(self, bench: Bench) -> None:
+        engine = ScriptedEngine(steps(1))
+        async with bench.driving(engine):
+            await bench.until(await bench.create(), JobStatus.COMPLETED)
+        assert [task.share for task in engine.tasks] == [None]
+
+    async def test_a_range_that_owes_waits_and_takes_no_slot_meanwhile(self, bench: Bench) -> None:
+        async def script(task: RangeTask) -> RangeReport:
+            if task.prefix == "owes/":
+                return report(task, "a", objects=1, owed_seconds=3600.0)
+            return await steps(3)(task)
+
+        engine = ScriptedEngine(script, slots=1)
+        owing = await bench.create(prefix="owes/")
+        other = await bench.create()
+        async with bench.driving(engine):
+            await bench.until(other, JobStatus.COMPLETED)
+            assert len(engine.tasks_of(owing)) == 1
+            assert (await bench.progress(owing)).counts.objects == 1

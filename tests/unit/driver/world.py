@@ -532,7 +532,7 @@ class World:
 
     def progress(self, job_id: str) -> Progress:
         (row,) = self._read(select(*rows.PROGRESS_COLUMNS).where(jobs.c.id == job_id))
-        return rows.to_progress(row)
+        return rows.to_progress(row, datetime.now(UTC))
 
     def log(self, job_id: str) -> list[LogEntry]:
         found = self._read(

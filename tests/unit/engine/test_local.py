@@ -85,6 +85,22 @@ class TestRunning:
         assert await pid_of_worker(engine) in engine.worker_pids
         assert len(engine.worker_pids) == 2
 
+    async def test_a_report_tells_how_many_processes_work_on_the_job(
+        self, start_engine: StartEngine, tmp_path: Path
+    ) -> None:
+        engine = await start_engine(workers=2)
+        gates = [tmp_path / "first", tmp_path / "second"]
+        calls = [
+            asyncio.create_task(engine.run(make_task(f"wait:{gate}", number)))
+            for number, gate in enumerate(gates)
+        ]
+        await until(lambda: loads(engine) == [1, 1], what="both workers have a task")
+        workers = []
+        for gate, call in zip(gates, calls, strict=True):
+            gate.touch()
+            workers.append((await call).workers)
+        assert workers == [2, 1]
+
     async def test_more_tasks_than_slots_wait_their_turn(
         self, start_engine: StartEngine, tmp_path: Path
     ) -> None:

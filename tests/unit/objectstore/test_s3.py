@@ -9,7 +9,15 @@ import pytest
 
 from slurper import errors
 from slurper.objectstore import checksums, dialects
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    ObjectHeaders,
+    ObjectMeta,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import GcsCredentials
@@ -526,3 +534,94 @@ async def test_a_hint_that_is_no_region_is_not_followed(open_s3: Open) -> None:
     with pytest.raises(errors.CredentialsRejected):
         await store.get("k")
     assert len(server.requests) == 1
+
+
+# Copies that the store makes itself
+
+SOURCE = StoredObject(ObjectMeta("k", 4, '"e"', None, ""), ObjectHeaders())
+
+
+def copied(etag: str = '"e"') -> bytes:
+    return answer(f"<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>".encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("a//b", "/from.b/a//b"),
+        ("/lead", "/from.b//lead"),
+        ("a/../b", "/from.b/a/../b"),
+        ("..", "/from.b/.."),
+        ("x y+%25&=?#", "/from.b/x%20y%2B%2525%26%3D%3F%23"),
+        ("k?versionId=1", "/from.b/k%3FversionId%3D1"),
+        ("😀", "/from.b/%F0%9F%98%80"),
+        ("new\nline", "/from.b/new%0Aline"),
+        ("odd\udcff", "/from.b/odd%FF"),
+    ],
+)
+async def test_the_source_of_a_copy_is_named_byte_for_byte(
+    open_s3: Open, key: str, named: str
+) -> None:
+    store, server = await open_s3(copied())
+    source = replace(SOURCE, meta=SOURCE.meta._replace(key=key))
+    await store.copy_object("to", "from.b", source)
+    assert line_of(server) == "PUT /bkt/to HTTP/1.1"
+    sent = headers_of(server)
+    assert sent["x-amz-copy-source"] == named
+    assert sent["x-amz-copy-source-if-match"] == '"e"'
+    signed = sent["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    assert {"x-amz-copy-source", "x-amz-copy-source-if-match"} <= set(signed)
+
+
+async def test_a_copy_gets_the_headers_of_its_source_and_no_transfer_coding(open_s3: Open) -> None:
+    store, server = await open_s3(copied())
+    headers = ObjectHeaders({"content-encoding": "aws-chunked, gzip"}, {"owner": "me"})
+    await store.copy_object("to", "b", replace(SOURCE, headers=headers))
+    sent = headers_of(server)
+    assert sent["x-amz-metadata-directive"] == "REPLACE"
+    assert (sent["content-encoding"], sent["x-amz-meta-owner"]) == ("gzip", "me")
+
+
+async def test_an_error_inside_the_200_of_a_copy_is_an_error(open_s3: Open) -> None:
+    late = answer(b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+    store, _ = await open_s3(late)
+    with pytest.raises(errors.AccessDenied):
+        await store.copy_object("to", "b", SOURCE)
+
+
+async def test_a_copy_without_an_etag_is_none(open_s3: Open) -> None:
+    store, _ = await open_s3(answer(b"<CopyObjectResult></CopyObjectResult>"))
+    with pytest.raises(errors.TransportError, match="no ETag"):
+        await store.copy_object("to", "b", SOURCE)
+
+
+async def test_a_copy_whose_md5_is_another_is_none(open_s3: Open) -> None:
+    store, _ = await open_s3(copied('"' + "a" * 32 + '"'))
+    source = replace(SOURCE, meta=SOURCE.meta._replace(etag='"' + "b" * 32 + '"'))
+    with pytest.raises(errors.IntegrityError, match="ETag"):
+        await store.copy_object("to", "b", source)
+
+
+async def test_where_etags_tell_nothing_the_size_must_be_right(open_s3: Open) -> None:
+    head = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: "x"\r\n\r\n'
+    store, server = await open_s3(copied('"x"'), head)
+    with pytest.raises(errors.IntegrityError, match="5 bytes"):
+        await store.copy_object("to", "b", SOURCE)
+    assert line_of(server).startswith("HEAD /bkt/to ")
+
+
+async def test_a_condition_on_the_copy_only_where_it_is_known(open_s3: Open) -> None:
+    for known in (True, False):
+        dialect = replace(PLAIN, conditional_copy=known)
+        store, server = await open_s3(copied(), dialect=dialect)
+        await store.copy_object("to", "b", SOURCE, if_absent=True)
+        assert ("if-none-match" in headers_of(server)) is known
+
+
+async def test_a_part_is_copied_of_a_range(open_s3: Open) -> None:
+    found = b'<CopyPartResult><ETag>"p"</ETag><ChecksumCRC32C>c2</ChecksumCRC32C></CopyPartResult>'
+    store, server = await open_s3(answer(found), dialect=dialects.GENERIC)
+    part = await store.copy_part("to", "u", 2, "b", SOURCE.meta, ByteRange(1, 4))
+    assert part == Part(2, 3, '"p"', "c2")
+    assert line_of(server) == "PUT /bkt/to?partNumber=2&uploadId=u HTTP/1.1"
+    assert headers_of(server)["x-amz-copy-source-range"] == "bytes=1-3"

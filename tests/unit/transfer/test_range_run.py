@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -25,9 +26,9 @@ from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
 from slurper.transfer import range_run
-from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.pacing import BURST_SECONDS, ByteBudget
 from slurper.transfer.range_run import RangeRun
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import RangeReport, RangeTask, Share
 
 ADDRESS = StoreAddress(
     origin="http://memory.invalid",
@@ -579,3 +580,39 @@ async def test_pieces_together_copy_every_key_once(*, overwrite: bool) -> None:
             left += [KeyRange(*part) for part in pairwise((rest.start_after, *ends))]
     assert (settled, skipped) == (5_000, 0 if overwrite else len(range(0, 5_000, 7)))
     assert len(target.keys) == 5_000
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_a_paced_task_asks_for_no_more_than_it_pays_for(
+    source: MemoryStore, target: MemoryStore, *, named: bool, overwrite: bool
+) -> None:
+    keys = tuple(f"k{number:03}" for number in range(400))
+    for key in keys:
+        source.add(key, b"x")
+    share = Share(requests_per_second=200.0)
+    task = replace(
+        TASK,
+        keys=keys if named else None,
+        share=share,
+        overwrite=overwrite,
+        budget_seconds=0.2,
+    )
+    began = time.monotonic()
+    report = await run(source, target, task)
+    paid_seconds = time.monotonic() - began + report.owed_seconds + BURST_SECONDS
+    sent = sum(source.faults.requests.values()) + sum(target.faults.requests.values())
+    assert not report.finished
+    assert 0 < report.counts.transferred < 400
+    assert sent <= paid_seconds * 200 + 1
+    assert source.faults.requests["get"] == report.counts.transferred
+
+
+async def test_a_paced_task_ends_with_its_last_object(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    source.add("a", b"x" * 1000)
+    task = replace(TASK, share=Share(bytes_per_second=0.01), budget_seconds=3600.0)
+    report = await run(source, target, task)
+    assert (report.finished, report.counts.transferred) == (True, 1)
+    assert report.owed_seconds > 10_000

@@ -1,0 +1,132 @@
+"""Counts the source of jobs that ask for it (`options.countObjects`), beside the copying.
+
+There is no hurry: one job is counted at a time, a task's length at a time, and never for more than
+half of the time. How far it came is kept in memory only, so that a restart begins again; the result
+is stored. A source that cannot be listed is left uncounted: the copy says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from slurper import errors, telemetry
+from slurper.database.work import JobWork, WorkStore
+from slurper.engine.base import Engine
+from slurper.jobs import assignment
+from slurper.jobs.models import Whole
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+
+MAX_FAILURES = 5
+"""In a row; then the job stays uncounted, at least by this server."""
+
+_log = telemetry.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Count:
+    """A job that is to be counted, and how far that is."""
+
+    work: JobWork
+    cursor: str | None = None
+    objects: int = 0
+    size: int = 0
+    failures: int = 0
+    done: bool = False
+
+
+class Counter:
+    """Counts one job after the other."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        engine: Engine,
+        sealer: Sealer,
+        settings: Settings,
+        *,
+        wake: Callable[[], None],
+        lease_lost: Callable[[errors.LeaseLost], None],
+    ) -> None:
+        """Prepare; `wake` is called when there may be more to begin."""
+        self._store = store
+        self._engine = engine
+        self._sealer = sealer
+        self._settings = settings
+        self._wake = wake
+        self._lease_lost = lease_lost
+        self._counts: dict[str, _Count] = {}
+        self._counting: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        """Monotonic seconds; no task begins earlier."""
+
+    def update(self, works: Iterable[JobWork]) -> None:
+        """Take in what the database said about running jobs."""
+        found = {work.job.id: work for work in works if _is_wanted(work)}
+        for job_id in self._counts.keys() - found.keys():
+            del self._counts[job_id]
+        for job_id, work in found.items():
+            if job_id in self._counts:
+                self._counts[job_id].work = work
+            else:
+                self._counts[job_id] = _Count(work)
+
+    def begin(self, now: float) -> None:
+        """Begin the next task, if none is under way and it is time at the monotonic `now`."""
+        is_busy = self._counting is not None and not self._counting.done()
+        if is_busy or now < self._not_before:
+            return
+        count = next((one for one in self._counts.values() if not one.done), None)
+        if count is not None:
+            self._counting = asyncio.create_task(self._attempt(count))
+
+    def next_at(self, now: float) -> float | None:
+        """The monotonic time when the task that is held back at `now` may begin, if there is."""
+        waits = any(not one.done for one in self._counts.values())
+        return self._not_before if waits and self._not_before > now else None
+
+    async def stop(self) -> None:
+        """Abandon the task under way."""
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
+
+    async def _attempt(self, count: _Count) -> None:
+        began = time.monotonic()
+        try:
+            await self._go_on(count)
+            count.failures = 0
+        except errors.LeaseLost as lost:
+            self._lease_lost(lost)
+        except Exception as error:
+            count.failures += 1
+            count.done = count.failures >= MAX_FAILURES
+            _log.warning("source not counted", job_id=count.work.job.id, error=str(error))
+        ended = time.monotonic()
+        self._not_before = ended + (ended - began)
+        self._wake()
+
+    async def _go_on(self, count: _Count) -> None:
+        """Count for the length of a task; store the result if that was the last one."""
+        job = count.work.job
+        task = assignment.make_count(
+            job,
+            count.cursor,
+            secrets=self._sealer.open(count.work.sealed),
+            settings=self._settings,
+        )
+        report = await self._engine.run(task)
+        found = report.counted or Whole()
+        count.objects += found.objects or 0
+        count.size += found.size or 0
+        count.cursor = report.cursor
+        if report.finished:
+            await self._store.counted(job.id, Whole(objects=count.objects, size=count.size))
+            count.done = True
+
+
+def _is_wanted(work: JobWork) -> bool:
+    return work.job.spec.options.count_objects and not work.is_counted

@@ -1,0 +1,130 @@
+"""Copies that a store makes by itself, where one store holds both buckets.
+
+No byte of such an object passes through the worker. Whether it works can only be found out by
+asking: the target's credentials may not be allowed to read the source, and not every store that
+speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
+are copied the ordinary way, and none fails for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from slurper import errors, telemetry
+from slurper.objectstore.base import (
+    ByteRange,
+    ObjectMeta,
+    ObjectStore,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
+from slurper.secrets import S3Credentials
+from slurper.transfer.task import RangeTask
+
+Answer = TypeVar("Answer")
+
+_FOR_THE_CALLER = (
+    errors.PreconditionFailed,
+    errors.CredentialsRejected,
+    errors.RequiresRetrieval,
+    errors.Throttled,
+)
+
+_log = telemetry.get_logger(__name__)
+
+
+class Shortcut:
+    """The way from one bucket to another inside their store."""
+
+    def __init__(self, bucket: str, max_bytes: int) -> None:
+        self.bucket = bucket
+        """The source's."""
+        self._max_bytes = max_bytes
+        self._works = False
+        self.is_closed = False
+
+    def takes(self, size: int) -> bool:
+        """Whether an object of so many bytes goes this way as a whole; larger ones do in parts."""
+        return not self.is_closed and size <= self._max_bytes
+
+    async def copy_object(
+        self, target: ObjectStore, key: str, source: StoredObject, *, if_absent: bool
+    ) -> str | None:
+        """Have an object copied and return the copy's ETag; None: the ordinary way is left.
+
+        Raises:
+            PreconditionFailed: as the store's own `copy_object` says.
+            CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
+        """
+        asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
+        return await self._await(asked)
+
+    async def copy_part(
+        self,
+        target: ObjectStore,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: ObjectMeta,
+        byte_range: ByteRange,
+    ) -> Part | None:
+        """Have a range copied into a part; None: the ordinary way is left. Raises as above.
+
+        A store that knows no condition on the source shows by nothing that it copied another
+        version: look at the source again before the parts are joined.
+        """
+        asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
+        return await self._await(asked)
+
+    async def _await(self, answer: Awaitable[Answer]) -> Answer | None:
+        try:
+            found = await answer
+        except _FOR_THE_CALLER:
+            raise
+        except errors.SlurperError as error:
+            self._note(error)
+            return None
+        self._works = True
+        return found
+
+    def _note(self, error: errors.SlurperError) -> None:
+        """Close, if it is neither the object's fault nor chance."""
+        its_own_fault = isinstance(error, errors.NotFound)
+        by_chance = self._works and error.retryable
+        if not (its_own_fault or by_chance or self.is_closed):
+            self.is_closed = True
+            _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
+
+
+class Shortcuts:
+    """The shortcuts of a process, for as long as it lives."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+        self._known: dict[tuple[StoreAddress, StoreAddress], Shortcut] = {}
+
+    def of(self, task: RangeTask) -> Shortcut | None:
+        """The shortcut between a task's buckets, if there can be one."""
+        source, target, dialect = task.source, task.target, task.target.dialect
+        wanted = self._allowed and task.options.server_side_copy
+        keeps_promises = task.overwrite or dialect.conditional_copy
+        if not (wanted and keeps_promises and dialect.server_side_copy and _meet(source, target)):
+            return None
+        pair = (source, target)
+        if pair not in self._known:
+            self._known[pair] = Shortcut(source.bucket, dialect.max_copy_bytes)
+        return self._known[pair]
+
+
+def _meet(source: StoreAddress, target: StoreAddress) -> bool:
+    """Whether the target's store knows the source's bucket, and by the same name."""
+    return source.origin == target.origin and (
+        target.dialect.global_bucket_names or _key_id(source) == _key_id(target)
+    )
+
+
+def _key_id(address: StoreAddress) -> str | None:
+    credentials = address.credentials
+    return credentials.access_key_id if isinstance(credentials, S3Credentials) else None

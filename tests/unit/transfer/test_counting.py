@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from slurper import errors
+from slurper.jobs.models import Counts, Whole
+from slurper.objectstore.memory import MemoryStore
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer import counting
+from slurper.transfer.task import Share
+from tests.unit.transfer.test_range_run import TASK
+
+COUNT = replace(TASK, only_counts=True)
+
+
+@pytest.fixture
+def source() -> MemoryStore:
+    store = MemoryStore()
+    for number in range(2_500):
+        store.add(f"in/{number:04}", b"x" * (number % 3))
+    store.add("out/1", b"x")
+    return store
+
+
+async def test_everything_below_the_prefix_is_counted(source: MemoryStore) -> None:
+    report = await counting.count(replace(COUNT, prefix="in/"), source)
+    assert (report.finished, report.cursor) == (True, "in/2499")
+    assert report.counted == Whole(objects=2_500, size=833 * 3 + 0)
+    assert report.counts == Counts()
+    assert set(source.faults.requests) == {"list_page"}
+
+
+async def test_without_time_it_goes_on_page_by_page(source: MemoryStore) -> None:
+    cursor, objects, tasks, finished = None, 0, 0, False
+    while not finished and tasks < 10:
+        task = replace(COUNT, budget_seconds=0.0, slice=KeyRange(cursor))
+        report = await counting.count(task, source)
+        assert report.counted is not None
+        objects += report.counted.objects or 0
+        cursor, tasks, finished = report.cursor, tasks + 1, report.finished
+    assert (objects, finished) == (2_501, True)
+    assert tasks > 2
+
+
+async def test_an_empty_source_has_nothing() -> None:
+    report = await counting.count(COUNT, MemoryStore())
+    assert (report.finished, report.cursor, report.counted) == (
+        True,
+        None,
+        Whole(objects=0, size=0),
+    )
+
+
+async def test_a_limit_is_kept_to(source: MemoryStore) -> None:
+    task = replace(COUNT, share=Share(requests_per_second=1e6))
+    assert (await counting.count(task, source)).finished
+
+
+async def test_a_listing_that_fails_is_an_error(source: MemoryStore) -> None:
+    source.faults.fail(errors.TransportError("reset"), operation="list_page", nth=2)
+    with pytest.raises(errors.TransportError):
+        await counting.count(COUNT, source)

@@ -1,0 +1,265 @@
+"""Objects that their store copies by itself, and those it is not asked to or does not want to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from slurper import errors
+from slurper.jobs.models import JobOptions
+from slurper.objectstore import dialects
+from slurper.objectstore.base import ObjectHeaders, ObjectStore, Part, StoreAddress
+from slurper.objectstore.dialects import MIB, Dialect
+from slurper.objectstore.memory import MemoryStore
+from slurper.planning.keyspace import KeyRange
+from slurper.secrets import S3Credentials
+from slurper.settings import Settings
+from slurper.transfer import copy as copying
+from slurper.transfer.task import RangeReport, RangeTask, Share
+from slurper.transfer.worker import Worker
+
+HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})
+DIALECT = replace(dialects.GENERIC, conditional_copy=True, max_copy_bytes=1_000)
+
+
+def address(bucket: str, *, dialect: Dialect = DIALECT, key_id: str = "a") -> StoreAddress:
+    return StoreAddress(
+        origin="http://memory.invalid",
+        bucket=bucket,
+        region="r",
+        dialect=dialect,
+        credentials=S3Credentials(access_key_id=key_id, secret_access_key="s"),
+    )
+
+
+TASK = RangeTask(
+    job_id="j", range_id=1, source=address("from"), target=address("to"), slice=KeyRange()
+)
+
+
+class Server:
+    """Two buckets of one server, and a worker."""
+
+    def __init__(self, dialect: Dialect = DIALECT, **settings: Any) -> None:  # noqa: ANN401 - of Settings
+        self.source = MemoryStore(dialect=dialect, bucket="from")
+        self.target = MemoryStore(dialect=dialect, bucket="to", neighbours=[self.source])
+        made = Settings(in_flight_requests=4, object_attempts=2, **settings)
+        self._worker = Worker(made, open_store=self._open)
+
+    def _open(self, where: StoreAddress, _: object) -> ObjectStore:
+        return self.source if where.bucket == "from" else self.target
+
+    def fill(self, *keys: str) -> None:
+        for key in keys:
+            self.source.add(key, key.encode(), HEADERS)
+
+    async def run(self, task: RangeTask = TASK) -> RangeReport:
+        return await self._worker.run(task)
+
+    @property
+    def read(self) -> int:
+        return self.source.faults.requests.get("get", 0)
+
+    @property
+    def copied(self) -> int:
+        return self.target.faults.requests.get("copy_object", 0)
+
+    def assert_same(self) -> None:
+        assert self.target.keys == self.source.keys
+        assert all(self.target.read(key) == self.source.read(key) for key in self.source.keys)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+
+
+KEYS = ("/lead", "a b", "a//b", "c?+%", "ü")
+
+
+async def test_no_byte_passes_through_the_worker() -> None:
+    server = Server()
+    server.fill(*KEYS)
+    report = await server.run()
+    assert report.counts.transferred == len(KEYS)
+    assert report.counts.transferred_bytes == sum(len(key.encode()) for key in KEYS)
+    assert (server.read, server.copied) == (0, len(KEYS))
+    assert "put" not in server.target.faults.requests
+    server.assert_same()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        replace(TASK, options=JobOptions(server_side_copy=False)),
+        replace(TASK, options=JobOptions(include_content_types=("text/*",))),
+        replace(TASK, options=JobOptions(validate_media=True)),
+        replace(TASK, source=replace(TASK.source, origin="http://elsewhere.invalid")),
+        replace(TASK, source=address("from", key_id="other")),
+        replace(TASK, target=address("to", dialect=replace(DIALECT, server_side_copy=False))),
+        replace(
+            TASK,
+            target=address("to", dialect=replace(DIALECT, conditional_copy=False)),
+            overwrite=False,
+        ),
+    ],
+    ids=["option", "types", "media", "origin", "credentials", "dialect", "unconditional"],
+)
+async def test_the_ordinary_way_where_the_short_one_would_not_do(task: RangeTask) -> None:
+    server = Server()
+    server.fill("a", "b")
+    assert (await server.run(task)).counts.transferred == 2
+    assert (server.read, server.copied) == (2, 0)
+
+
+async def test_a_setting_forbids_it() -> None:
+    server = Server(server_side_copy=False)
+    server.fill("a")
+    await server.run()
+    assert (server.read, server.copied) == (1, 0)
+
+
+async def test_other_credentials_will_do_where_names_are_global() -> None:
+    server = Server()
+    server.fill("a")
+    everywhere = replace(DIALECT, global_bucket_names=True)
+    target = address("to", dialect=everywhere, key_id="other")
+    await server.run(replace(TASK, target=target))
+    assert (server.read, server.copied) == (0, 1)
+
+
+async def test_objects_over_the_limit_are_copied_in_parts_inside() -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", bytes(range(256)) * 4 * 1024 * 11, HEADERS)
+    assert (await server.run()).counts.transferred == 1
+    assert (server.read, server.copied) == (0, 0)
+    assert server.target.faults.requests["copy_part"] == 3
+    assert "put_part" not in server.target.faults.requests
+    server.assert_same()
+
+
+async def test_refused_parts_go_the_ordinary_way() -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", bytes(range(256)) * 4 * 1024 * 11, HEADERS)
+    refusal = errors.StoreError("UploadPartCopy", status=501, code="NotImplemented")
+    server.target.faults.fail(refusal, operation="copy_part", nth=2, times=9)
+    assert (await server.run()).counts.transferred == 1
+    assert server.read == server.target.faults.requests["put_part"] == 2
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+async def test_a_source_that_changes_under_its_parts_is_begun_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", b"1" * 11 * MIB, HEADERS)
+    copy_part: Any = server.target.copy_part
+
+    async def unconditional(*arguments: Any) -> Part:  # noqa: ANN401 - passed through
+        if server.target.faults.requests.get("copy_part") == 1:
+            server.source.add("large", b"2" * 11 * MIB, HEADERS)
+        *rest, meta, byte_range = arguments
+        part: Part = await copy_part(*rest, meta._replace(etag=""), byte_range)
+        return part
+
+    monkeypatch.setattr(server.target, "copy_part", unconditional)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts) == (1, 1)
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+async def test_somewhat_larger_objects_go_the_ordinary_way() -> None:
+    server = Server()
+    server.source.add("large", b"x" * 1_001)
+    server.source.add("limit", b"x" * 1_000)
+    assert (await server.run()).counts.transferred == 2
+    assert (server.read, server.copied) == (1, 1)
+    server.assert_same()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        errors.AccessDenied("CopyObject", status=403, code="AccessDenied"),
+        errors.StoreError("CopyObject", status=501, code="NotImplemented"),
+        errors.NoSuchBucket("CopyObject", status=404, code="NoSuchBucket"),
+        errors.UnavailableStore("CopyObject", status=500, code="InternalError"),
+        errors.IntegrityError("the copy has another ETag"),
+    ],
+    ids=lambda refusal: type(refusal).__name__,
+)
+async def test_a_refusal_is_remembered_and_fails_nothing(refusal: errors.SlurperError) -> None:
+    server = Server()
+    server.fill(*map(str, range(40)))
+    server.target.faults.fail(refusal, operation="copy_object", times=1_000)
+    report = await server.run()
+    assert (report.counts.transferred, report.counts.failed, report.halt) == (40, 0, None)
+    assert 1 <= server.copied <= 4  # one for each lane
+    asked = server.copied
+    assert (await server.run()).counts.transferred == 40
+    assert server.copied == asked
+    server.assert_same()
+
+
+async def test_what_passes_costs_one_object_its_short_way() -> None:
+    server = Server()
+    server.fill("a")
+    await server.run()
+    server.fill("b", "c")
+    broken = errors.UnavailableStore("CopyObject", status=500, code="InternalError")
+    server.target.faults.fail(broken, operation="copy_object")
+    assert (await server.run()).counts.transferred == 3
+    assert (server.read, server.copied) == (1, 4)
+
+
+async def test_a_version_that_is_not_the_listed_one_is_looked_at_again() -> None:
+    server = Server()
+    server.fill("a")
+    changed = errors.PreconditionFailed("CopyObject", status=412)
+    server.target.faults.fail(changed, operation="copy_object")
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts) == (1, 1)
+    assert server.read == 0
+
+
+async def test_what_exists_is_not_replaced() -> None:
+    server = Server()
+    server.fill("a", "b")
+    server.target.add("a", b"theirs")
+    report = await server.run(replace(TASK, overwrite=False))
+    assert (report.counts.transferred, report.counts.skipped) == (1, 1)
+    assert server.target.read("a")[0] == b"theirs"
+    assert server.read == 0
+
+
+async def test_a_copy_whose_answer_was_lost_counts_as_transferred() -> None:
+    server = Server()
+    server.fill("a")
+    lost = errors.PreconditionFailed("CopyObject", status=412, retries=1)
+    server.target.faults.fail(lost, operation="copy_object", takes_effect=True)
+    report = await server.run(replace(TASK, overwrite=False))
+    assert (report.counts.transferred, report.counts.skipped) == (1, 0)
+
+
+async def test_archived_objects_are_skipped_and_not_fetched() -> None:
+    server = Server()
+    server.fill("a")
+    archived = errors.RequiresRetrieval("CopyObject", status=403, code="InvalidObjectState")
+    server.target.faults.fail(archived, operation="copy_object")
+    report = await server.run()
+    assert (report.counts.skipped, server.read) == (1, 0)
+
+
+async def test_copies_are_paced_like_others() -> None:
+    server = Server()
+    server.source.add("large", b"x" * 1_000)
+    server.source.add("next", b"x")
+    share = Share(bytes_per_second=1.0)
+    report = await server.run(replace(TASK, share=share, budget_seconds=0.05))
+    assert report.counts.transferred == 1
+    assert report.owed_seconds > 900
+    assert not report.finished
