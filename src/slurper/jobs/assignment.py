@@ -70,8 +70,11 @@ def make_task(
     wanted_pieces: int = 1,
     age_seconds: float = math.inf,
     share: float = 1.0,
+    credit_seconds: float = 0.0,
 ) -> RangeTask:
-    """Return the next task for a range, which gets `share` (0 to 1) of the job's limits.
+    """Return the next task for a range.
+
+    It gets `share` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -102,7 +105,7 @@ def make_task(
         replayed_since=replayed_since(job.created_at) if uncounted else None,
         budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
         wanted_pieces=wanted_pieces,
-        share=_share_of_limits(spec.options, share),
+        share=_share_of_limits(spec.options, share, credit_seconds),
     )
 
 
@@ -212,7 +215,7 @@ def _budget_seconds(task_seconds: float, failures: int, age_seconds: float) -> f
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
 
 
-def _share_of_limits(options: JobOptions, share: float) -> Share | None:
+def _share_of_limits(options: JobOptions, share: float, credit_seconds: float) -> Share | None:
     if not options.is_limited:
         return None
     bandwidth, requests = options.bandwidth_limit, options.request_rate_limit
@@ -220,6 +223,7 @@ def _share_of_limits(options: JobOptions, share: float) -> Share | None:
     return Share(
         bytes_per_second=None if bandwidth is None else bandwidth * share,
         requests_per_second=None if requests is None else requests * of_requests,
+        credit_seconds=credit_seconds,
     )
 
 

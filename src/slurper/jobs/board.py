@@ -8,6 +8,7 @@ range's task came to nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,7 +39,9 @@ class OpenRange:
     wanted_pieces: int = 1
     """Into how many pieces the task under way was asked to cut it."""
     share: float = 0.0
-    """Of the job's limits, what the task under way has."""
+    """Of the job's limits, what the task under way has; 0 when they have changed since."""
+    paid_until: float = math.inf
+    """Monotonic seconds until when the last task has used its share; none yet: for ever."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
@@ -108,7 +111,8 @@ class Board:
         last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
         if earlier is not None and earlier.job.spec.options != job.spec.options:
             for held_back in self._of_job(job.id):
-                held_back.not_before = 0.0  # what is owed was reckoned by other limits
+                # What is owed, or will be by a task under way, is reckoned by other limits.
+                held_back.not_before = held_back.share = 0.0
         self._jobs[job.id] = _RunningJob(job, last_turn, began)
         still_open = {item.range_id: item.slice for item in work.ranges}
         for known_range in self._of_job(job.id):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -251,6 +252,7 @@ class Driver:
             return assignment.halted(*identity, _cannot_begin(error))
         began = time.monotonic()
         report = await self._engine.run(task)
+        open_range.paid_until = time.monotonic() + report.owed_seconds
         self._metrics.task_seconds.observe(time.monotonic() - began)
         self._metrics.tasks.labels("reported").inc()
         return assignment.conclude(report, task, keys)
@@ -295,6 +297,7 @@ class Driver:
             wanted_pieces=open_range.wanted_pieces,
             age_seconds=self._board.age_seconds(job.id, time.monotonic()),
             share=self._board.deal(open_range, self._engine.slots),
+            credit_seconds=max(0.0, time.monotonic() - open_range.paid_until),
         )
 
     async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
@@ -315,7 +318,7 @@ class Driver:
                 uncounted=report.halt is not None,
                 cut_off=outcome.cut_off,
             )
-            self._hold_back_if_owing(open_range, report)
+            self._hold_back_if_owing(open_range)
             if not outcome.cut_off:
                 self._hold_back_if_fruitless(open_range, report)
         else:
@@ -399,10 +402,10 @@ class Driver:
             error=str(error),
         )
 
-    def _hold_back_if_owing(self, open_range: OpenRange, report: RangeReport) -> None:
+    def _hold_back_if_owing(self, open_range: OpenRange) -> None:
         """Let the range pay for what its last task was ahead of its share; no slot waits for it."""
-        if report.owed_seconds > 0:
-            open_range.not_before = time.monotonic() + report.owed_seconds
+        if open_range.share and time.monotonic() < open_range.paid_until < math.inf:
+            open_range.not_before = open_range.paid_until
             self.wake()
 
     def _hold_back_if_fruitless(self, open_range: OpenRange, report: RangeReport) -> None:

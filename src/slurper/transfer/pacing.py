@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable
 
 from slurper.transfer.task import Share
 
-BURST_SECONDS = 0.25
-"""A task that was slower than its share may catch up by this much of it."""
+BURST_SECONDS = 0.5
+"""A task that was slower than its share may catch up by this much of it, and so with the time that
+passed between it and the one before."""
 
 
 class ByteBudget:
@@ -81,19 +82,19 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Begin free of debt. Tests give a clock and a sleep of their own."""
+        """Begin free of debt, perhaps with a credit. Tests give a clock and a sleep."""
         self._clock = clock
         self._sleep = sleep
         self._bytes_rate = share.bytes_per_second or math.inf
         self._requests_rate = share.requests_per_second or math.inf
-        self._bytes_paid_at = self._requests_paid_at = clock()
+        self._bytes_paid_at = self._requests_paid_at = clock() - share.credit_seconds
         self.queue = asyncio.Lock()
         """Held from the wait for a turn until what follows it is charged."""
 
     @property
     def owed_seconds(self) -> float:
-        """How long it takes to pay for what was begun."""
-        return max(self._bytes_paid_at, self._requests_paid_at, now := self._clock()) - now
+        """How long it takes to pay for what was begun; negative when time was left over."""
+        return max(self._bytes_paid_at, self._requests_paid_at) - self._clock()
 
     async def turn(self, until: float = math.inf) -> None:
         """Wait for the turn of a unit, or until the clock shows `until`; `queue` must be held."""

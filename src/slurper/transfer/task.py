@@ -21,6 +21,8 @@ class Share:
 
     bytes_per_second: float | None = None
     requests_per_second: float | None = None
+    credit_seconds: float = 0.0
+    """How long the share has lain idle since the range's last task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,8 @@ class RangeReport:
     seconds: float = 0.0
     """How long the task took."""
     owed_seconds: float = 0.0
-    """By how long the task was ahead of its share: the range's next one begins no earlier."""
+    """By how long the task was ahead of its share: the range's next one begins no earlier.
+    Negative: so long it was behind."""
     workers: int | None = None
     """How many processes had a task of the job when this one ended; None: nobody knows."""
     counted: Whole | None = None

@@ -299,6 +299,7 @@ def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     before = work("a", (1, None))
     shown = board(before)
     open_range = take(shown)
+    shown.deal(open_range, slots=1)
     open_range.under_way, open_range.not_before = False, 1e9
     assert shown.take(0.0) is None
     show(shown, before)
@@ -307,3 +308,4 @@ def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     limited = replace(before.job, spec=replace(SPEC, options=options))
     show(shown, replace(before, job=limited))
     assert take(shown) is open_range
+    assert open_range.share == 0

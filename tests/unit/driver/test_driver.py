@@ -490,14 +490,17 @@ class TestLimits:
                 ACCOUNT, job.id, lambda options: replace(options, bandwidth_limit=None)
             )
             driver.wake()
-            await until(lambda: not driver._woken.is_set())
-            await asyncio.sleep(0.05)
+            options = driver._board._jobs[job.id].job.spec.options
+            await until(lambda: driver._board._jobs[job.id].job.spec.options != options)
             gate.set()
             await bench.until(job, JobStatus.COMPLETED)
-        assert [task.share for task in engine.tasks] == [
+        shares = [task.share for task in engine.tasks if task.share is not None]
+        assert [replace(share, credit_seconds=0.0) for share in shares] == [
             Share(bytes_per_second=1000, requests_per_second=10),
             Share(bytes_per_second=None, requests_per_second=10),
         ]
+        assert shares[0].credit_seconds == 0
+        assert shares[1].credit_seconds > 0  # the commit took a while
 
     async def test_without_limits_nothing_is_paced(self, bench: Bench) -> None:
         engine = ScriptedEngine(steps(1))
@@ -518,3 +521,24 @@ class TestLimits:
             await bench.until(other, JobStatus.COMPLETED)
             assert len(engine.tasks_of(owing)) == 1
             assert (await bench.progress(owing)).counts.objects == 1
+
+    async def test_what_a_task_owes_by_limits_that_are_lifted_is_not_waited_for(
+        self, bench: Bench
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def script(task: RangeTask) -> RangeReport:
+            if task.slice.start_after is not None:
+                return report(task, "b", objects=1, finished=True)
+            await gate.wait()
+            return report(task, "a", objects=1, owed_seconds=3600.0)
+
+        engine = ScriptedEngine(script)
+        job = await bench.create(options=JobOptions(bandwidth_limit=1))
+        async with bench.driving(engine) as driver:
+            await until(lambda: engine.tasks)
+            await bench.store.change_options(ACCOUNT, job.id, lambda _: JobOptions())
+            driver.wake()
+            await until(lambda: not driver._board._jobs[job.id].job.spec.options.is_limited)
+            gate.set()
+            await bench.until(job, JobStatus.COMPLETED)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,3 +163,12 @@ async def test_what_was_not_used_is_caught_up_with_for_a_moment_only() -> None:
     for _ in range(100):
         await pacer.begin(size=10, requests=1)
     assert math.isclose(time.now - began + pacer.owed_seconds, 10 - BURST_SECONDS)
+
+
+@pytest.mark.parametrize(("credit", "used"), [(0.0, 0.0), (0.3, 0.3), (3600.0, BURST_SECONDS)])
+async def test_the_time_between_two_tasks_is_made_up_for(credit: float, used: float) -> None:
+    time = Time()
+    pacer = time.pacer(bytes_per_second=100, credit_seconds=credit)
+    for _ in range(100):
+        await pacer.begin(size=10, requests=1)
+    assert math.isclose(time.now - 100 + pacer.owed_seconds, 10 - used)
