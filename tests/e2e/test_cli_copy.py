@@ -27,6 +27,22 @@ COUNT = 120
 SLOWLY = {"SLURPER_TASK_SECONDS": "0.3", "SLURPER_IN_FLIGHT_REQUESTS": "4", "SLURPER_WORKERS": "1"}
 
 
+NOT_FOR_A_COPY = {
+    "alembic",
+    "asyncpg",
+    "boto3",
+    "fastapi",
+    "httpx",
+    "prometheus_client",
+    "rich.console",
+    "slurper.api",
+    "slurper.demo",
+    "structlog",
+    "uvicorn",
+}
+"""Each of these would cost more than the copy of a hundred objects."""
+
+
 def _fill(client: S3Client, bucket: str, count: int = COUNT, prefix: str = "") -> set[str]:
     keys = {f"{prefix}item-{number:04}" for number in range(count)}
     for number, key in enumerate(sorted(keys)):
@@ -228,6 +244,19 @@ def test_copies_over_tls_with_a_private_authority(
     assert ministack_tls.ca_file is not None
     assert program.run(*command, "--ca-file", str(ministack_tls.ca_file), env=env).code == 0
     assert _equal(filled, empty)
+
+
+def test_loads_nothing_that_a_copy_does_not_need(
+    filled: compare.Bucket, empty: compare.Bucket, ministack: S3Server, tmp_path: Path
+) -> None:
+    env = program.both_sides(ministack, ministack, tmp_path / "data")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    ended = program.run(*command, env=env | {"PYTHONPROFILEIMPORTTIME": "1"})
+    listed = (line for line in ended.err.splitlines() if line.startswith("import time:"))
+    loaded = {line.rpartition("|")[2].strip() for line in listed}
+    assert ended.json["transferred"] == COUNT
+    assert {"slurper.cli.copying", "slurper.transfer.worker", "sqlalchemy"} <= loaded
+    assert loaded & NOT_FOR_A_COPY == set()
 
 
 def test_goes_on_after_kill_9_without_losing_or_counting_twice(

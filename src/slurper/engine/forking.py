@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import encodings.idna  # noqa: F401 - loaded by the first look-up of a host name
 import gc
 import os
 import select

@@ -445,7 +445,7 @@ class TestEnding:
             pids = [int(word) for word in line.split()]
             assert len(pids) == 2
             server.kill()
-        await until(lambda: not any(map(_lives, pids)), what="the workers are gone")
+        await until(lambda: not any(map(lives, pids)), what="the workers are gone")
 
 
 class TestSecrets:
@@ -466,7 +466,7 @@ class TestSecrets:
         assert "PATH" in seen
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
