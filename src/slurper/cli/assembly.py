@@ -34,6 +34,8 @@ class Node:
     metrics: telemetry.Metrics
     woken: asyncio.Event
     """Set by the service when the driver, if it is in this process, should look at the jobs."""
+    moved: asyncio.Event
+    """Set by the driver, if it is in this process, when progress was committed."""
 
 
 @asynccontextmanager
@@ -59,6 +61,7 @@ async def assembled(
             sealer=sealer,
             metrics=metrics or telemetry.Metrics(),
             woken=woken,
+            moved=asyncio.Event(),
         )
     finally:
         await store.close()
@@ -110,6 +113,7 @@ async def _drive(node: Node, tenure: Tenure, template: Template | None = None) -
         node.settings,
         metrics=node.metrics,
         woken=node.woken,
+        moved=node.moved,
     )
     driving = asyncio.create_task(_run(engine, driver), name="driver")
     try:

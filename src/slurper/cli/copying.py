@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from slurper import errors
 from slurper.cli import failures
@@ -45,7 +45,10 @@ from slurper.settings import Settings
 LEASE_SECONDS = 3.0
 """Shorter than a server's: where it is unknown whether an earlier run lives, a person waits."""
 
-POLL_SECONDS = 0.2
+SHOW_SECONDS = 0.2
+"""How often somebody who watches is shown what time and census have changed."""
+POLL_SECONDS = 1.0
+"""How often else progress is read, although every commit is told of."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNFINISHED = (JobStatus.RUNNING, JobStatus.PAUSED)
 _HALTS = (LogType.MIGRATION_ERROR, LogType.MIGRATION_ERROR_FAILED_CONTINUATION)
@@ -214,17 +217,23 @@ class _Copy:
                 self._show(progress)
                 if progress.status is not JobStatus.RUNNING:
                     return None
-                await asyncio.wait(
-                    (stopped, driving),
-                    timeout=POLL_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                await self._until_it_moves(node, stopped, driving)
                 if driving.done():
                     driving.result()
                 if stopped.done():
                     with suppress(errors.JobConflict):  # it has just ended by itself
                         await node.service.pause(self._account_id, job_id)
                     return stopped.result()
+
+    async def _until_it_moves(self, node: Node, *ends: asyncio.Future[Any]) -> None:
+        moved = asyncio.create_task(node.moved.wait())
+        await asyncio.wait(
+            (moved, *ends),
+            timeout=SHOW_SECONDS if self._display.live else POLL_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        moved.cancel()
+        node.moved.clear()
 
     def _show(self, progress: Progress) -> None:
         counts, census = progress.counts, self._census

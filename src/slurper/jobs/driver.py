@@ -81,10 +81,12 @@ class Driver:
         *,
         metrics: telemetry.Metrics | None = None,
         woken: asyncio.Event | None = None,
+        moved: asyncio.Event | None = None,
     ) -> None:
         """Prepare; store and engine are open and started by the caller, who also ends them.
 
-        Setting `woken` is another way to `wake`, for those who outlive the driver.
+        Setting `woken` is another way to `wake`, for those who outlive the driver. `moved` is set
+        by every commit.
         """
         self._store = store
         self._engine = engine
@@ -97,6 +99,7 @@ class Driver:
             store, engine, sealer, settings, wake=self.wake, lease_lost=self._yield
         )
         self._woken = asyncio.Event() if woken is None else woken
+        self._moved = asyncio.Event() if moved is None else moved
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -351,6 +354,7 @@ class Driver:
 
     def _note(self, report: RangeReport, outcome: CommitOutcome) -> None:
         """Take a commit's outcome into the board and the metrics."""
+        self._moved.set()
         if outcome.status is not JobStatus.RUNNING:
             for_good = outcome.status is not JobStatus.PAUSED
             if self._board.drop_job(report.job_id, for_good=for_good):
