@@ -111,13 +111,16 @@ class _Forker:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
         with contextlib.suppress(ConnectionError):
             while True:
-                readable, _, _ = select.select([self._connection, self._woken], [], [])
-                if self._woken in readable:
+                readable = {descriptor for descriptor, _ in poll.poll()}
+                if self._woken.fileno() in readable:
                     self._woken.recv(4096)
                     self._tell_of_the_dead()
-                if self._connection in readable and not self._serve():
+                if self._connection.fileno() in readable and not self._serve():
                     break
         for pid in self._pids.values():
             os.kill(pid, signal.SIGKILL)

@@ -148,7 +148,7 @@ class Template:
 
     def read(self, seconds: float = 0.0) -> None:
         """Take in what the template tells, waiting for it for so long."""
-        if self.lost or not select.select([self._connection], [], [], seconds)[0]:
+        if self.lost or not _is_readable(self._connection, seconds):
             return
         try:
             data = self._connection.recv(4096)
@@ -199,6 +199,12 @@ class Template:
                     os.waitpid(self.pid, 0)
                     return
                 time.sleep(0.001)
+
+
+def _is_readable(connection: socket.socket, seconds: float) -> bool:
+    poll = select.poll()  # `select` knows no descriptors beyond 1,023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

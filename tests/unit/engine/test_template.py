@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -106,6 +107,26 @@ class TestLosingTheTemplate:
         assert template_of(engine) != lost
         gate.touch()
         await asyncio.gather(*calls)
+
+    async def test_another_serves_with_more_descriptors_open_than_select_knows(
+        self, start_engine: StartEngine
+    ) -> None:
+        engine = await start_engine()
+        worker = await pid_of_worker(engine)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+        opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        try:
+            os.kill(template_of(engine), signal.SIGKILL)
+            await until(lambda: engine._template is None, what="its end is noticed")
+            os.kill(worker, signal.SIGKILL)
+            await until(lambda: worker not in engine.worker_pids, what="its end is noticed")
+            assert await pid_of_worker(engine) != worker
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+            await engine.stop(5)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     async def test_an_orphan_can_be_lost_and_is_replaced(self, start_engine: StartEngine) -> None:
         engine = await start_engine()
