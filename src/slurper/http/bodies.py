@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
@@ -10,6 +11,11 @@ CHUNK_BYTES = 1 << 20
 """Large bodies are received into chunks of this."""
 SLICE_BYTES = 256 << 10
 """Large bodies are handed to the transport in slices of this, as the peer takes them."""
+
+_raw_bytearray = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(
+    ("PyByteArray_FromStringAndSize", ctypes.pythonapi)
+)
+"""Makes a bytearray of what happens to be in memory: zeros would only be overwritten."""
 
 
 class Receiver(Protocol):
@@ -45,7 +51,7 @@ class BodyReader(asyncio.BufferedProtocol):
         self._next_chunk()
 
     def _next_chunk(self) -> None:
-        self._chunk = bytearray(min(self._missing, CHUNK_BYTES))
+        self._chunk = _raw_bytearray(None, min(self._missing, CHUNK_BYTES))
         self._room = memoryview(self._chunk)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature

@@ -25,9 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slurper import errors
-from slurper.http import messages
+from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES, StaleConnection
-from slurper.http.dialer import Dialer, NotSent, Origin, shared_tls_context
+from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.messages import Request, Response
 from slurper.http.pool import Pool
 from slurper.settings import Settings
@@ -155,7 +155,7 @@ class HttpClient:
         parsed = Origin.parse(origin)
         dialer = Dialer(
             parsed,
-            tls=shared_tls_context(options.ca_file) if parsed.scheme == "https" else None,
+            tls=tls.shared_context(options.ca_file) if parsed.scheme == "https" else None,
             connect_timeout_seconds=options.connect_timeout_seconds,
             any_address=trusted or options.allow_private_endpoints,
         )

@@ -8,26 +8,23 @@ check and another to the connection.
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import os
 import re
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from slurper import errors
 from slurper.http.connection import Connection, ending
+from slurper.http.tls import TlsContext, TlsError, TlsTransport, handshake
 
 T = TypeVar("T")
 
 _PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_TLS_SHUTDOWN_SECONDS = 1.0
 
 _UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -47,12 +44,13 @@ _REFUSED_NETWORKS = tuple(
 
 _TLS_SETUP_REASONS = frozenset(
     {
-        "HTTP_REQUEST",
-        "NO_SHARED_CIPHER",
-        "SSLV3_ALERT_HANDSHAKE_FAILURE",
-        "TLSV1_ALERT_PROTOCOL_VERSION",
-        "UNSUPPORTED_PROTOCOL",
-        "WRONG_VERSION_NUMBER",
+        "http request",
+        "no shared cipher",
+        "ssl/tls alert handshake failure",
+        "sslv3 alert handshake failure",
+        "tlsv1 alert protocol version",
+        "unsupported protocol",
+        "wrong version number",
     }
 )
 """OpenSSL's words for a server that will never agree with us."""
@@ -103,42 +101,6 @@ class Origin:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities and those of `ca_file` (PEM); always verify.
-
-    Raises:
-        ConfigurationError: `ca_file` cannot be read or holds no certificate.
-    """
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise errors.ConfigurationError(f"CA file {ca_file}: {error}") from error
-    return context
-
-
-def shared_tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """The same as `tls_context`, made once for all clients until the file changes.
-
-    To read the system's authorities takes 20 ms of CPU, and a copy has several clients.
-
-    Raises:
-        ConfigurationError: as `tls_context`.
-    """
-    try:
-        changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
-    except OSError:
-        changed_at = 0  # let the one who reads it say why it cannot be read
-    return _tls_context_of(ca_file, changed_at)
-
-
-@functools.lru_cache(maxsize=8)
-def _tls_context_of(ca_file: Path | None, _changed_at: int) -> ssl.SSLContext:
-    return tls_context(ca_file)
-
-
 def refusal(address: str) -> str | None:
     """Say why the endpoint policy refuses an IP address; None when it is a global one.
 
@@ -180,7 +142,7 @@ class Dialer:
         self,
         origin: Origin,
         *,
-        tls: ssl.SSLContext | None,
+        tls: TlsContext | None,
         connect_timeout_seconds: float,
         any_address: bool,
     ) -> None:
@@ -246,24 +208,29 @@ class Dialer:
         raise NotSent(f"{self.origin.peer}: not connected (connect): {', '.join(failures)}")
 
     async def _wrap(self, sock: socket.socket, on_lost: Callable[[Connection], None]) -> Connection:
-        loop = asyncio.get_running_loop()
-        peer = self.origin.peer
-        secured = self._tls is not None
         try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(peer, on_lost),
-                sock=sock,
-                ssl=self._tls,
-                server_hostname=self.origin.host if secured else None,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if secured else None,
+            if self._tls is not None:
+                return await self._secured(sock, self._tls, on_lost)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self.origin.peer, on_lost), sock=sock
             )
-        except BaseException as error:
+        except BaseException:
             sock.close()
-            if isinstance(error, ssl.SSLError):
-                raise _tls_failure(peer, error) from error
-            if isinstance(error, OSError):
-                raise NotSent(f"{peer}: {ending(error)} in the handshake (tls)") from error
             raise
+        return connection
+
+    async def _secured(
+        self, sock: socket.socket, context: TlsContext, on_lost: Callable[[Connection], None]
+    ) -> Connection:
+        peer = self.origin.peer
+        try:
+            session = await handshake(context, sock, self.origin.host)
+        except TlsError as error:
+            raise _tls_failure(peer, error) from error
+        except OSError as error:
+            raise NotSent(f"{peer}: {ending(error)} in the handshake (tls)") from error
+        connection = Connection(peer, on_lost)
+        TlsTransport(context, sock, session, connection)
         return connection
 
 
@@ -279,13 +246,12 @@ async def _connected(address: _Address) -> socket.socket:
     return sock
 
 
-def _tls_failure(peer: str, error: ssl.SSLError) -> errors.TransportError:
-    if isinstance(error, ssl.SSLCertVerificationError):
+def _tls_failure(peer: str, error: TlsError) -> errors.TransportError:
+    if error.refused:
         return errors.TlsRefused(
-            f"{peer}: certificate not accepted (tls): {error.verify_message};"
+            f"{peer}: certificate not accepted (tls): {error};"
             " SLURPER_CA_FILE names further authorities to trust"
         )
-    reason = error.reason or str(error)
-    if reason in _TLS_SETUP_REASONS:
-        return errors.TlsRefused(f"{peer}: no common TLS (tls): {reason}; is this an https port?")
-    return NotSent(f"{peer}: handshake failed (tls): {reason}")
+    if str(error) in _TLS_SETUP_REASONS:
+        return errors.TlsRefused(f"{peer}: no common TLS (tls): {error}; is this an https port?")
+    return NotSent(f"{peer}: handshake failed (tls): {error}")

@@ -14,7 +14,6 @@ import pytest
 import trustme
 
 from slurper import errors
-from slurper.http.dialer import tls_context
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, ScriptedServer, answer, answering, silent
 
@@ -106,9 +105,23 @@ async def test_unknown_authority_is_refused_with_the_setting_that_helps(
     assert server.requests == []
 
 
-async def test_trust_in_a_ca_file_does_not_end_trust_in_the_system(authority: Authority) -> None:
-    system = tls_context(None).cert_store_stats()["x509_ca"]
-    assert tls_context(authority.file).cert_store_stats()["x509_ca"] == system + 1
+async def test_trust_in_a_ca_file_does_not_end_trust_in_the_system(
+    serve: Serve,
+    connect: Connect,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = Authority(trustme.CA(), tmp_path / "system.pem")
+    system.ca.cert_pem.write_to_path(system.file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(system.file))
+    for issuer in (authority, system):
+        server = await serve(answering(answer()), tls=issuer.server("localhost"))
+        response = await connect(https(server), ca_file=authority.file).send(get())
+        assert response.status == 200
+    server = await serve(answering(answer()), tls=authority.server("localhost"))
+    with pytest.raises(errors.TlsRefused, match="certificate not accepted"):
+        await connect(https(server)).send(get())
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])

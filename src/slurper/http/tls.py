@@ -1,0 +1,424 @@
+"""TLS on the event loop, by the OpenSSL of the `cryptography` wheels (decision 0011).
+
+Python's own `ssl` uses whatever OpenSSL Python was built with, often one whose AES is half as fast,
+and copies more. Here a large read from the socket is decrypted in place, record by record, and what
+is to be sent is encrypted a batch at a time; both pass through buffers small enough for the caches.
+
+Checked is what `ssl.create_default_context` checks: TLS 1.2 or later, a chain up to the system's
+authorities or those of `ca_file`, the host's name or address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import os
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.bindings.openssl.binding import Binding
+
+from slurper import errors
+
+_lib: Final[Any] = Binding().lib
+_ffi: Final[Any] = Binding.ffi
+
+RECORD_BYTES = 16 << 10
+"""The most that one TLS record carries."""
+_READ_BYTES = 256 << 10
+_WRITE_BYTES = 128 << 10
+"""So much is read and decrypted, or encrypted and sent, at a time."""
+
+_SUITES_1_3 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+_SUITES_1_2 = (
+    b"@SECLEVEL=2:ECDH+AESGCM+AES128:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES"
+    b":!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
+"""Those of Python's `ssl`, in the order in which Go's clients offer them: AES-128 is no worse in
+practice than AES-256, and cheaper."""
+
+
+class TlsError(Exception):
+    """What OpenSSL says of a handshake that failed, or of a connection that went wrong."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+        """The server's certificate was not accepted."""
+
+
+class TlsContext:
+    """Whom to trust, and what to offer.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be read or holds no certificate.
+    """
+
+    def __init__(self, ca_file: Path | None) -> None:
+        self.incoming = bytearray(_READ_BYTES)
+        self.outgoing = bytearray(_WRITE_BYTES + _WRITE_BYTES // 32)
+        """Room for encrypted bytes, shared by all connections: empty between two events."""
+        self._context = _ffi.gc(_lib.SSL_CTX_new(_lib.TLS_client_method()), _lib.SSL_CTX_free)
+        context = self._context
+        _must(_lib.SSL_CTX_set_min_proto_version(context, _lib.TLS1_2_VERSION))
+        _must(_lib.SSL_CTX_set_ciphersuites(context, _SUITES_1_3))
+        _must(_lib.SSL_CTX_set_cipher_list(context, _SUITES_1_2))
+        _must(_lib.SSL_CTX_set_alpn_protos(context, b"\x08http/1.1", 9) == 0)
+        _lib.SSL_CTX_set_options(context, _lib.SSL_OP_NO_COMPRESSION | _lib.SSL_OP_NO_RENEGOTIATION)
+        _lib.SSL_CTX_set_mode(context, _lib.SSL_MODE_RELEASE_BUFFERS)
+        _lib.SSL_CTX_set_verify(context, _lib.SSL_VERIFY_PEER, _ffi.NULL)
+        # The wheel's OpenSSL does not know where this system keeps its authorities; Python does.
+        system = ssl.get_default_verify_paths()
+        for file, folder in ((system.cafile, None), (None, system.capath)):
+            if file or folder:
+                self._trust(file, folder)
+                _lib.ERR_clear_error()  # a system without authorities trusts nobody
+        if ca_file is not None:
+            if not os.access(ca_file, os.R_OK):
+                raise errors.ConfigurationError(f"CA file {ca_file}: cannot be read")
+            if not self._trust(os.fspath(ca_file), None):
+                raise errors.ConfigurationError(f"CA file {ca_file}: {_reason()}")
+
+    def _trust(self, file: str | None, folder: str | None) -> bool:
+        names = [os.fsencode(name) if name else _ffi.NULL for name in (file, folder)]
+        return bool(_lib.SSL_CTX_load_verify_locations(self._context, *names) == 1)
+
+    def session(self, host: str) -> Session:
+        """Prepare a connection, whose other end must prove to be `host`."""
+        return Session(self._context, host)
+
+
+def shared_context(ca_file: Path | None) -> TlsContext:
+    """Return the context of all clients of this process, made anew only when the file changes.
+
+    To read the system's authorities takes 20 ms of CPU, and a copy has several clients.
+
+    Raises:
+        ConfigurationError: as `TlsContext`.
+    """
+    try:
+        changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
+    except OSError:
+        changed_at = 0  # let the one who reads it say why it cannot be read
+    return _context_of(ca_file, changed_at)
+
+
+@functools.lru_cache(maxsize=8)
+def _context_of(ca_file: Path | None, _changed_at: int) -> TlsContext:
+    return TlsContext(ca_file)
+
+
+class Session:
+    """TLS of one connection, apart from its socket: encrypted bytes in, and encrypted bytes out."""
+
+    __slots__ = ("_encrypted", "_fed", "_handle", "_host", "read", "write")
+
+    def __init__(self, context: Any, host: str) -> None:  # noqa: ANN401 - cffi's SSL_CTX *
+        handle = _ffi.gc(_lib.SSL_new(context), _lib.SSL_free)
+        wanted = _lib.SSL_get0_param(handle)
+        _lib.X509_VERIFY_PARAM_set_hostflags(wanted, _lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+        try:
+            address = ipaddress.ip_address(host).packed
+        except ValueError:
+            name = host.encode("ascii")
+            _must(_lib.X509_VERIFY_PARAM_set1_host(wanted, name, len(name)))
+            _lib.SSL_set_tlsext_host_name(handle, name)
+        else:
+            _must(_lib.X509_VERIFY_PARAM_set1_ip(wanted, address, len(address)))
+        self._handle = handle
+        self._host = host
+        self._fed: Any = None
+        self._encrypted = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(handle, _lib.BIO_new(_lib.BIO_s_mem()), self._encrypted)
+        _lib.SSL_set_connect_state(handle)
+        self.read: Callable[[Any, int], int] = functools.partial(_lib.SSL_read, handle)
+        """Decrypt at most one record into memory; not above 0: see `failure`."""
+        self.write: Callable[[Any, int], int] = functools.partial(_lib.SSL_write, handle)
+        """Encrypt what lies in memory, all of it."""
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take encrypted bytes, which must stay as they are until `read` finds no more."""
+        self._fed = _ffi.from_buffer(data)
+        source = _lib.BIO_new_mem_buf(self._fed, len(data))
+        _lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
+        _lib.SSL_set_bio(self._handle, source, self._encrypted)  # frees the one before
+
+    def encrypted(self, room: bytearray) -> memoryview:
+        """Move encrypted bytes that are to be sent into `room`; there may be none."""
+        size = _lib.BIO_read(self._encrypted, _ffi.from_buffer(room), len(room))
+        return memoryview(room)[: max(0, size)]
+
+    def agreed(self) -> bool:
+        """Go on with the handshake; False when the other end has to say something first.
+
+        Raises:
+            TlsError: there will be no agreement.
+        """
+        _lib.ERR_clear_error()
+        status = _lib.SSL_do_handshake(self._handle)
+        if status == 1:
+            return True
+        if _lib.SSL_get_error(self._handle, status) == _lib.SSL_ERROR_WANT_READ:
+            return False
+        verdict = _lib.SSL_get_verify_result(self._handle)
+        if verdict != _lib.X509_V_OK:
+            raise TlsError(_verdict(verdict, self._host), refused=True)
+        raise TlsError(_reason())
+
+    def failure(self, status: int) -> TlsError | EOFError | None:
+        """Say why `read` had nothing: an error, the peer's good-bye, or None, no whole record."""
+        code = _lib.SSL_get_error(self._handle, status)
+        if code == _lib.SSL_ERROR_WANT_READ:
+            return None
+        return EOFError() if code == _lib.SSL_ERROR_ZERO_RETURN else TlsError(_reason())
+
+    def end(self) -> None:
+        """Say good-bye."""
+        _lib.SSL_shutdown(self._handle)
+
+
+async def handshake(context: TlsContext, sock: socket.socket, host: str) -> Session:
+    """Agree on TLS over a connected socket.
+
+    Raises:
+        TlsError: no agreement. OSError: the connection ended.
+    """
+    loop = asyncio.get_running_loop()
+    session = context.session(host)
+    room = bytearray(RECORD_BYTES)
+    try:
+        while not session.agreed():
+            await loop.sock_sendall(sock, session.encrypted(room))
+            data = await loop.sock_recv(sock, RECORD_BYTES)
+            if not data:
+                raise BrokenPipeError
+            session.feed(data)
+    except TlsError:
+        await loop.sock_sendall(sock, session.encrypted(room))  # an alert that tells the peer why
+        raise
+    await loop.sock_sendall(sock, session.encrypted(room))
+    return session
+
+
+class TlsTransport(asyncio.Transport):
+    """Carries one connection after its handshake.
+
+    Reads for as long as it is open. A `BufferedProtocol` has its bytes decrypted into its buffer;
+    of any other protocol `data_received` is called per record.
+    """
+
+    def __init__(
+        self,
+        context: TlsContext,
+        sock: socket.socket,
+        session: Session,
+        protocol: asyncio.BaseProtocol,
+    ) -> None:
+        super().__init__({"socket": sock})
+        self._loop = asyncio.get_running_loop()
+        self._incoming = memoryview(context.incoming)
+        self._outgoing = context.outgoing
+        self._sock = sock
+        self._session = session
+        self._record = _ffi.new("char[]", RECORD_BYTES)
+        self._queue: deque[bytes | bytearray | memoryview] = deque()
+        self._queued = 0
+        self._unsent = b""
+        self._ended = False
+        self.set_protocol(protocol)
+        protocol.connection_made(self)
+        self._loop.call_soon(self._begin)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let another protocol receive what is read from now on."""
+        self._protocol: Any = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self._ended
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes not yet given to the kernel."""
+        return self._queued + len(self._unsent)
+
+    # Reading
+
+    def _begin(self) -> None:
+        if not self._ended:
+            self._decrypt()  # what came together with the end of the handshake
+        if not self._ended:
+            self._loop.add_reader(self._sock, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            size = self._sock.recv_into(self._incoming)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if not size:
+            self._end(None)
+            return
+        self._session.feed(self._incoming[:size])
+        self._decrypt()
+
+    def _decrypt(self) -> None:
+        """Hand over every record that is complete."""
+        _lib.ERR_clear_error()
+        status = 1
+        while status > 0 and not self._ended:
+            status = self._read_in_place() if self._buffered else self._read_record()
+        if self._ended:
+            return
+        failure = self._session.failure(status)
+        if isinstance(failure, EOFError):
+            self._protocol.eof_received()
+            self._end(None)
+        elif failure is not None:
+            self._end(failure)
+        elif not self._unsent:
+            self._send_encrypted()  # an answer of TLS itself
+
+    def _read_record(self) -> int:
+        size = self._session.read(self._record, RECORD_BYTES)
+        if size > 0:
+            self._protocol.data_received(_ffi.buffer(self._record, size)[:])
+        return size
+
+    def _read_in_place(self) -> int:
+        """Fill the protocol's buffer as far as possible."""
+        protocol, read = self._protocol, self._session.read
+        room = protocol.get_buffer(-1)
+        end = len(room)
+        start, filled, size = _ffi.from_buffer(room), 0, 1
+        while filled < end:
+            size = read(start + filled, end - filled)
+            if size <= 0:
+                break
+            filled += size
+        if filled:
+            # Nothing that this calls may use TLS before `size` is looked at.
+            protocol.buffer_updated(filled)
+        return size
+
+    # Writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, or keep what the kernel does not take yet."""
+        self.writelines((data,))
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send pieces; those that are kept must not change."""
+        if self._ended:
+            return
+        for piece in pieces:
+            if len(piece):
+                self._queue.append(piece)
+                self._queued += len(piece)
+        if not self._unsent:
+            self._flush()
+
+    def _flush(self) -> None:
+        _lib.ERR_clear_error()
+        while self._queue and not self._unsent:
+            self._encrypt()
+            self._send_encrypted()
+
+    def _encrypt(self) -> None:
+        """Encrypt a batch of what is queued."""
+        queue, room = self._queue, _WRITE_BYTES
+        while queue and room:
+            piece = queue.popleft()
+            if len(piece) > room:
+                view = memoryview(piece)
+                queue.appendleft(view[room:])
+                piece = view[:room]
+            self._session.write(_ffi.from_buffer(piece), len(piece))
+            room -= len(piece)
+        self._queued -= _WRITE_BYTES - room
+
+    def _send_encrypted(self) -> None:
+        encrypted = self._session.encrypted(self._outgoing)
+        if encrypted:
+            sent = self._sent(encrypted)
+            if not self._ended and sent < len(encrypted):
+                self._unsent = bytes(encrypted[sent:])
+                self._loop.add_writer(self._sock, self._writable)
+                self._protocol.pause_writing()
+
+    def _writable(self) -> None:
+        self._unsent = self._unsent[self._sent(self._unsent) :]
+        if self._unsent or self._ended:
+            return
+        self._loop.remove_writer(self._sock)
+        self._flush()
+        if not self._unsent and not self._ended:
+            self._protocol.resume_writing()
+
+    def _sent(self, data: bytes | memoryview) -> int:
+        """Give the kernel what it takes; say how much that was."""
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._end(error)
+            return 0
+
+    # Endings
+
+    def close(self) -> None:
+        """Say good-bye, if that takes no waiting, and close."""
+        if not self._ended and not self._unsent:
+            self._session.end()
+            self._send_encrypted()
+        self._end(None)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._queue.clear()
+        self._queued, self._unsent = 0, b""
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        self._sock.close()
+        self._protocol.connection_lost(error)
+
+
+def _must(done: object) -> None:
+    if not done:
+        raise AssertionError(f"OpenSSL: {_reason()}")
+
+
+def _reason() -> str:
+    """OpenSSL's words for the last error."""
+    code = _lib.ERR_peek_error()
+    text = _lib.ERR_reason_error_string(code)
+    _lib.ERR_clear_error()
+    return _text(text) if text != _ffi.NULL else "no certificate or crl found"
+
+
+def _text(text: Any) -> str:  # noqa: ANN401 - cffi's char *
+    words: bytes = _ffi.string(text)
+    return words.decode("ascii", "replace")
+
+
+def _verdict(verdict: int, host: str) -> str:
+    if verdict in (_lib.X509_V_ERR_HOSTNAME_MISMATCH, _lib.X509_V_ERR_IP_ADDRESS_MISMATCH):
+        return f"it is not valid for {host}"
+    return _text(_lib.X509_verify_cert_error_string(verdict))
