@@ -348,7 +348,7 @@ class TlsTransport(asyncio.Transport):
         encrypted = self._session.encrypted(self._outgoing)
         if encrypted:
             sent = self._sent(encrypted)
-            if not self._ended and sent < len(encrypted):
+            if sent < len(encrypted) and not self._ended:
                 self._unsent = bytes(encrypted[sent:])
                 self._loop.add_writer(self._sock, self._writable)
                 self._protocol.pause_writing()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import trustme
 import uvloop
 
 from slurper.http import client as http_client
@@ -21,6 +23,43 @@ LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 def pytest_asyncio_loop_factories() -> LoopFactories:
     """The loop of production, and the standard one, which differs in when it calls what."""
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the tests' own."""
+
+    ca: trustme.CA
+    file: Path
+
+    def server(self, *names: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        self.ca.issue_cert(*names).configure_cert(context)
+        return context
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    ca = trustme.CA()
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(file)
+    return Authority(ca, file)
+
+
+SECURED = ("test_failures", "test_pool", "test_requests", "test_responses", "test_retries")
+"""What these show must hold over TLS as well."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "serve" in metafunc.fixturenames and metafunc.module.__name__.endswith(SECURED):
+        metafunc.parametrize("secured", [False, True], ids=["plain", "tls"], indirect=True)
+
+
+@pytest.fixture
+def secured(request: pytest.FixtureRequest, authority: Authority) -> ssl.SSLContext | None:
+    """What a server of this test secures its connections with, unless it brings its own."""
+    return authority.server("127.0.0.1") if getattr(request, "param", False) else None
 
 
 class Serve(Protocol):
@@ -53,14 +92,14 @@ def unsigned(request: Request) -> dict[str, str]:
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(secured: ssl.SSLContext | None) -> AsyncIterator[Serve]:
     servers: list[ScriptedServer] = []
 
     async def start(
         *scripts: Script, tls: ssl.SSLContext | None = None, buffer_bytes: int = 1 << 20
     ) -> ScriptedServer:
         server = ScriptedServer(*scripts)
-        await server.start(tls, buffer_bytes=buffer_bytes)
+        await server.start(tls or secured, buffer_bytes=buffer_bytes)
         servers.append(server)
         return server
 
@@ -71,7 +110,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
+async def connect(secured: ssl.SSLContext | None, authority: Authority) -> AsyncIterator[Connect]:
     clients: list[HttpClient] = []
 
     def make(
@@ -84,7 +123,7 @@ async def connect() -> AsyncIterator[Connect]:
     ) -> HttpClient:
         client = HttpClient(
             server if isinstance(server, str) else server.origin,
-            replace(OPTIONS, **options),
+            replace(OPTIONS, **({"ca_file": authority.file} if secured else {}), **options),
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,

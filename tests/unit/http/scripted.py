@@ -83,6 +83,7 @@ class ScriptedServer:
         self.connections = 0
         self.failures: list[Exception] = []
         self.port = 0
+        self._scheme = "http"
 
     async def start(
         self, tls: ssl.SSLContext | None = None, *, buffer_bytes: int = 1 << 20
@@ -92,6 +93,7 @@ class ScriptedServer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         sock.bind(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
+        self._scheme = "http" if tls is None else "https"
         self._server = await asyncio.start_server(
             self._play, sock=sock, ssl=tls, limit=buffer_bytes
         )
@@ -105,7 +107,7 @@ class ScriptedServer:
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         player = asyncio.current_task()

@@ -7,35 +7,15 @@ import contextlib
 import socket
 import ssl
 import warnings
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
 from slurper import errors
-from tests.unit.http.conftest import Connect, Serve, get, put
+from tests.unit.http.conftest import Authority, Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, ScriptedServer, answer, answering, silent
-
-
-@dataclass(frozen=True)
-class Authority:
-    ca: trustme.CA
-    file: Path
-
-    def server(self, *names: str) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        self.ca.issue_cert(*names).configure_cert(context)
-        return context
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    ca = trustme.CA()
-    file = tmp_path_factory.mktemp("ca") / "ca.pem"
-    ca.cert_pem.write_to_path(file)
-    return Authority(ca, file)
 
 
 def https(server: ScriptedServer, host: str = "localhost") -> str:
@@ -94,6 +74,46 @@ async def test_wrong_name_is_refused(serve: Serve, connect: Connect, authority: 
     assert not caught.value.retryable
     assert client.statistics.retries == 0
     assert server.requests == []
+
+
+async def test_wrong_address_is_refused(
+    serve: Serve, connect: Connect, authority: Authority
+) -> None:
+    server = await serve(answering(answer()), tls=authority.server("127.0.0.2", "localhost"))
+    with pytest.raises(errors.TlsRefused, match=r"not valid for 127\.0\.0\.1"):
+        await connect(https(server, "127.0.0.1"), ca_file=authority.file).send(get())
+    assert server.requests == []
+
+
+async def test_expired_certificate_is_refused(
+    serve: Serve, connect: Connect, authority: Authority
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    authority.ca.issue_cert("localhost", not_after=yesterday).configure_cert(context)
+    server = await serve(answering(answer()), tls=context)
+    with pytest.raises(errors.TlsRefused, match="certificate has expired"):
+        await connect(https(server), ca_file=authority.file).send(get())
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_the_cheaper_cipher_is_preferred(
+    serve: Serve, connect: Connect, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = authority.server("localhost")
+    context.minimum_version = context.maximum_version = version
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    agreed: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        agreed.append(peer.writer.get_extra_info("cipher")[0])
+        await answering(answer(b"private"))(peer)
+
+    server = await serve(script, tls=context)
+    body = (await connect(https(server), ca_file=authority.file).send(get())).body
+    assert b"".join(body) == b"private"
+    assert agreed[0] in ("TLS_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256")
 
 
 async def test_unknown_authority_is_refused_with_the_setting_that_helps(
