@@ -1,8 +1,9 @@
 """TLS on the event loop, by the OpenSSL of the `cryptography` wheels (decision 0011).
 
 Python's own `ssl` uses whatever OpenSSL Python was built with, often one whose AES is half as fast,
-and copies more. Here a large read from the socket is decrypted in place, record by record, and what
-is to be sent is encrypted a batch at a time; both pass through buffers small enough for the caches.
+and copies more. Here what one large read brings is decrypted into the receiver's own buffer, and
+what is to be sent is encrypted a batch at a time; encrypted bytes pass through two small buffers
+that stay in the caches.
 
 Checked is what `ssl.create_default_context` checks: TLS 1.2 or later, a chain up to the system's
 authorities or those of `ca_file`, the host's name or address.
@@ -346,12 +347,11 @@ class TlsTransport(asyncio.Transport):
 
     def _send_encrypted(self) -> None:
         encrypted = self._session.encrypted(self._outgoing)
-        if encrypted:
-            sent = self._sent(encrypted)
-            if sent < len(encrypted) and not self._ended:
-                self._unsent = bytes(encrypted[sent:])
-                self._loop.add_writer(self._sock, self._writable)
-                self._protocol.pause_writing()
+        unsent = encrypted[self._sent(encrypted) :] if encrypted else encrypted
+        if unsent and not self._ended:
+            self._unsent = bytes(unsent)
+            self._loop.add_writer(self._sock, self._writable)
+            self._protocol.pause_writing()
 
     def _writable(self) -> None:
         self._unsent = self._unsent[self._sent(self._unsent) :]
@@ -359,7 +359,7 @@ class TlsTransport(asyncio.Transport):
             return
         self._loop.remove_writer(self._sock)
         self._flush()
-        if not self._unsent and not self._ended:
+        if not self.is_closing() and not self.get_write_buffer_size():
             self._protocol.resume_writing()
 
     def _sent(self, data: bytes | memoryview) -> int:

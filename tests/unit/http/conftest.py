@@ -121,9 +121,10 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         should_retry: Callable[[Response], bool] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient:
+        trusted_file = authority.file if secured else None
         client = HttpClient(
             server if isinstance(server, str) else server.origin,
-            replace(OPTIONS, **({"ca_file": authority.file} if secured else {}), **options),
+            replace(OPTIONS, **{"ca_file": trusted_file, **options}),
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,
