@@ -345,6 +345,7 @@ class Copier:
                     )
                     _check_version(meta, download.stored.meta)
                     parts[number] = await self._put_part(key, upload_id, number, download.body)
+                    del download  # or its bytes would stay until those of the next part are here
                 finally:
                     self._budget.release(size)
 
