@@ -70,7 +70,10 @@ class BodyReader(asyncio.BufferedProtocol):
             self._next_chunk()
         else:
             # Wherever bytes are read a bytearray serves as well, and nobody writes to it any more.
-            self._receiver.body_received(cast("list[bytes]", self._chunks))
+            chunks = cast("list[bytes]", self._chunks)
+            # A transport may remember this reader for long; it must not keep the body alive.
+            self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
+            self._receiver.body_received(chunks)
 
     def pause_writing(self) -> None:
         """As the connection."""

@@ -371,11 +371,12 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         self._answer = None
+        body, self._body = self._body, []  # which an idle connection must not keep alive
         self._reused = True
         # An answer before the peer has our whole request makes the connection useless.
         self.reusable = self._keep and not self._transport.get_write_buffer_size()
         if not answer.done():
-            answer.set_result(Response(self._status, self._headers, self._body, self._length))
+            answer.set_result(Response(self._status, self._headers, body, self._length))
         self._wake_upload()
 
     # Endings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -56,6 +57,17 @@ async def test_idle_connection_that_the_server_closed_is_not_used(
         b"GET /b/k HTTP/1.1",
         b"PUT /b/k HTTP/1.1",
     ]
+
+
+async def test_idle_connection_keeps_no_body(serve: Serve, connect: Connect) -> None:
+    """Else as much again as is under way could be held by connections that wait."""
+    server = await serve(answering(answer(bytes(300_000))))
+    client = connect(server)
+    response = await client.send(get())
+    (idle,) = client._pool._idle
+    assert idle._body is not response.body
+    for chunk in response.body:
+        assert [holder for holder in gc.get_referrers(chunk) if holder is not response.body] == []
 
 
 def dying(*, reset: bool) -> Script:
