@@ -1,10 +1,9 @@
-"""Run the contenders in turn and write the table of medians into docs/performance.md.
+"""Measure the sets and render what was measured.
 
-    python -m benchmarks.run [--runs N] [--scratch DIR] [--write]
+    python -m benchmarks.run [--sets S,M] [--targets nginx] [--only slurper,rclone] [--runs 5]
 
-Each run is a whole process: start, listing, copy, journal, checksums, end. CPU is the user and
-system time that the operating system accounts to the process and all its children (wait4), so the
-figures of a busy machine still compare; wall time is printed for orientation only.
+Runs go into a results file; `python -m benchmarks.report` makes the page from it, which a run does
+at its end, too. A quick run (--quick) takes few objects and touches neither.
 """
 
 from __future__ import annotations
@@ -12,141 +11,218 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
-import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import contenders, datasets, targets
-from benchmarks.contenders import Contender, Copy
-from benchmarks.datasets import Dataset
-from benchmarks.targets import Endpoint
+import trustme
 
-REPORT = Path(__file__).parent.parent / "docs" / "performance.md"
+from benchmarks import contenders, datasets, machine, report, results
+from benchmarks.contenders import Contender, Copy
+from benchmarks.delay import delayed
+from benchmarks.errors import MeasurementFailed
+from benchmarks.measuring import measure
+from benchmarks.results import Run
+from benchmarks.seaweedfs import seaweedfs
+from benchmarks.sets import SETS, Set
+from benchmarks.targets import Endpoint, nginx
+from slurper.demo.servers import HOST, TlsFiles
+
+TARGETS: dict[str, Callable[[Path, TlsFiles | None], AbstractContextManager[Endpoint]]] = {
+    "nginx": nginx,
+    "seaweedfs": seaweedfs,
+}
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the file system in memory
+_NEEDED_BYTES = 12 << 30
+"""Source, target, parts and a local folder of the largest set, and something to spare."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one process cost."""
+class Stage:
+    """Running servers and what lies at the source."""
 
-    user_seconds: float
-    system_seconds: float
-    wall_seconds: float
-    peak_mib: float
+    source_url: str
+    source: Path
+    target_url: str
+    target: Endpoint
+    scratch: Path
+    ca_file: Path | None
 
-    @property
-    def cpu_seconds(self) -> float:
-        """User and system time together."""
-        return self.user_seconds + self.system_seconds
-
-
-def measure(contender: Contender, copy: Copy) -> Run:
-    """Run one contender once.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    environment = {**os.environ, **contender.environment(copy)}
-    # An installed program has its byte code; compiling it each time is not what a user pays.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    log = copy.scratch / "log.txt"
-    began = time.monotonic()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            contender.command(copy),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+    def copy(self, bucket: str, each: Set, scratch: Path) -> Copy:
+        """A copy of the set's data into `bucket`."""
+        return Copy(
+            *(self.source_url, each.dataset.bucket, self.target_url, bucket),
+            *(self.target.access_key_id, self.target.secret_access_key),
+            scratch,
+            self.ca_file,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{contender.label} failed:\n{log.read_text()[-2000:]}")
-    wall = time.monotonic() - began
-    return Run(usage.ru_utime, usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
-def interleave(
-    dataset: Dataset,
-    field: tuple[Contender, ...],
-    source: Endpoint,
-    target: Endpoint,
-    *,
-    runs: int,
-) -> dict[str, list[Run]]:
-    """Let every contender copy the data set `runs` times, taking turns; check every copy."""
-    results: dict[str, list[Run]] = {contender.label: [] for contender in field}
-    for turn in range(runs):
+@contextmanager
+def staged(each: Set, target_name: str, scratch: Path) -> Iterator[Stage]:
+    """Run source and target, and write the set's data."""
+    with ExitStack() as stack:
+        tls = _tls_files(scratch) if each.tls else None
+        source = stack.enter_context(nginx(scratch / "source", tls))
+        target = stack.enter_context(TARGETS[target_name](scratch / target_name, tls))
+        folder = datasets.write(each.dataset, source.root)
+        source.settle(each.dataset.bucket)
+        urls = [source.url, target.url]
+        if each.round_trip_seconds:
+            far = (delayed(url, each.round_trip_seconds) for url in urls)
+            urls = [stack.enter_context(forwarder) for forwarder in far]
+        yield Stage(urls[0], folder, urls[1], target, scratch, tls.ca if tls else None)
+
+
+def _tls_files(scratch: Path) -> TlsFiles:
+    authority = trustme.CA()
+    certificate = authority.issue_cert(HOST)
+    files = TlsFiles(
+        certificate=scratch / "server.pem", key=scratch / "server.key", ca=scratch / "ca.pem"
+    )
+    authority.cert_pem.write_to_path(files.ca)
+    files.key.write_bytes(certificate.private_key_pem.bytes())
+    files.certificate.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    return files
+
+
+def interleave(each: Set, field: list[Contender], stage: Stage, runs: int) -> Iterator[Run]:
+    """Let every contender copy the set `runs` times, taking turns; check every copy."""
+    shared = f"filled-{time.monotonic_ns()}"
+    if each.filled:
+        stage.target.fill(shared, each.dataset, stage.source)
+    for turn in range(1, runs + 1):
         for contender in field:
-            bucket = f"copy-{time.monotonic_ns()}"
-            with tempfile.TemporaryDirectory() as scratch:
-                copy = Copy(source.url, dataset.bucket, target.url, bucket, Path(scratch))
-                result = measure(contender, copy)
-            copied = target.data / bucket
-            original = source.data / dataset.bucket
-            datasets.verify(dataset, original, copied, contents=turn == 0)
-            datasets.clear(copied)
-            results[contender.label].append(result)
-            unit = result.cpu_seconds / dataset.count * 1e6
-            print(f"{dataset.name:7} {turn + 1}/{runs} {contender.label:38} {unit:7.0f} µs/object")
-    return results
+            print(
+                f"{each.name:10} {stage.target.name:9} {turn}/{runs} {contender.label:28}", end=""
+            )
+            try:
+                run = _one(each, contender, stage, shared if each.filled else None)
+            except MeasurementFailed as failure:
+                print(f" FAILED: {failure}", flush=True)
+                continue
+            print(f" {run.cpu_seconds:8.2f} s CPU {run.wall_seconds:8.2f} s", flush=True)
+            yield run
+    if each.filled:
+        stage.target.remove(shared)
 
 
-def table(dataset: Dataset, field: tuple[Contender, ...], results: dict[str, list[Run]]) -> str:
-    """Medians as Markdown, the ratio to the first contender in the last column."""
-    first = statistics.median(run.cpu_seconds for run in results[field[0].label])
-    lines = [
-        "| tool | CPU µs/object (user + system) | min..max | objects/s | peak RSS MiB | ratio |",
-        "|---|---|---|---|---|---|",
-    ]
-    for contender in field:
-        runs = results[contender.label]
-        cpu = sorted(run.cpu_seconds for run in runs)
-        unit = 1e6 / dataset.count
-        user = statistics.median(run.user_seconds for run in runs) * unit
-        system = statistics.median(run.system_seconds for run in runs) * unit
-        rate = dataset.count / statistics.median(run.wall_seconds for run in runs)
-        peak = statistics.median(run.peak_mib for run in runs)
-        median = statistics.median(cpu)
-        lines.append(
-            f"| {contender.label} | **{median * unit:.0f}** ({user:.0f} + {system:.0f}) "
-            f"| {cpu[0] * unit:.0f}..{cpu[-1] * unit:.0f} | {rate:.0f} | {peak:.0f} "
-            f"| {median / first:.2f} |"
-        )
-    return "\n".join(lines)
+def _one(each: Set, contender: Contender, stage: Stage, filled: str | None) -> Run:
+    bucket = filled or f"copy-{time.monotonic_ns()}"
+    began, load = datetime.now(UTC), os.getloadavg()[0]
+    if filled is None:
+        stage.target.create(bucket)
+    try:
+        with tempfile.TemporaryDirectory(dir=stage.scratch) as scratch:
+            cost = measure(contender, stage.copy(bucket, each, Path(scratch)))
+        stage.target.verify(bucket, each.dataset, stage.source)
+    finally:
+        if filled is None:
+            stage.target.remove(bucket)
+    return Run(
+        set=each.name,
+        target=stage.target.name,
+        contender=contender.label,
+        objects=each.dataset.count,
+        bytes=each.dataset.bytes,
+        user_seconds=cost.user_seconds,
+        system_seconds=cost.system_seconds,
+        wall_seconds=cost.wall_seconds,
+        peaks_mib=cost.peaks_mib,
+        version=_version(contender.tool),
+        server=stage.target.version,
+        machine=machine.description(),
+        began=began.isoformat(timespec="seconds"),
+        load=load,
+    )
 
 
-def write_report(name: str, text: str) -> None:
-    """Replace the table `name` in docs/performance.md, between its two marker comments."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = REPORT.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    REPORT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+def _version(tool: str) -> str:
+    version = contenders.version(tool)
+    return f"{version} ({machine.commit()})" if tool == "slurper" else version
 
 
 def main() -> None:
-    """Measure small objects."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--scratch", type=Path, help="folder for data, best on tmpfs; kept")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    """Measure what is asked for."""
+    arguments = _arguments()
+    incomplete = False
+    with _scratch(arguments.scratch) as scratch:
+        path = scratch / "results.jsonl" if arguments.quick else arguments.results
+        for name in arguments.sets:
+            each = SETS[name].quick if arguments.quick else SETS[name]
+            for target in (one for one in each.targets if one in arguments.targets):
+                incomplete |= _measure_set(each, target, scratch, path, arguments)
+            if arguments.scratch is None:
+                shutil.rmtree(scratch / "source")
+        if arguments.quick:
+            print(report.rendered(results.read(path)))
+        else:
+            report.write(path)
+    sys.exit(incomplete)
+
+
+def _measure_set(
+    each: Set, target: str, scratch: Path, path: Path, arguments: argparse.Namespace
+) -> bool:
+    """Measure one set at one target; return whether a run failed."""
+    field = [one for one in each.field if any(word in one.label for word in arguments.only)]
+    with staged(each, target, scratch) as stage:
+        if not arguments.add:
+            results.drop(path, each.name, stage.target.name, (one.label for one in field))
+        done = 0
+        for run in interleave(each, field, stage, arguments.runs):
+            results.append(path, run)
+            done += 1
+    shutil.rmtree(scratch / target)
+    wanted: int = len(field) * arguments.runs
+    return done < wanted
+
+
+@contextmanager
+def _scratch(given: Path | None) -> Iterator[Path]:
+    """The folder given, which is kept; else a new one in memory, or on disk where that is small."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+        return
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _NEEDED_BYTES
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_MEMORY if roomy else None) as folder:
+        yield Path(folder)
+
+
+def _arguments() -> argparse.Namespace:
+    def names(known: dict[str, object]) -> Callable[[str], list[str]]:
+        def split(text: str) -> list[str]:
+            given = text.split(",")
+            if unknown := set(given) - known.keys():
+                raise argparse.ArgumentTypeError(f"{unknown} not in {', '.join(known)}")
+            return given
+
+        return split
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", type=names({**SETS}), default=list(SETS), help=", ".join(SETS))
+    parser.add_argument(
+        "--targets", type=names({**TARGETS}), default=list(TARGETS), help=", ".join(TARGETS)
+    )
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=[""], help="words in contenders' names"
+    )
+    parser.add_argument("--runs", type=int, help="of each contender; 5, or 1 of a quick run")
+    parser.add_argument("--quick", action="store_true", help="few objects, once; prints only")
+    parser.add_argument("--add", action="store_true", help="keep earlier runs of the same sets")
+    parser.add_argument("--results", type=Path, default=report.RESULTS)
+    parser.add_argument("--scratch", type=Path, help="folder for data, best in memory; kept")
     arguments = parser.parse_args()
-    scratch = arguments.scratch or Path(tempfile.mkdtemp(prefix="slurper-bench-"))
-    try:
-        with targets.nginx(scratch / "source") as source, targets.nginx(scratch / "target") as sink:
-            datasets.write(datasets.SMALL, source.root)
-            field = contenders.SMALL_OBJECTS
-            results = interleave(datasets.SMALL, field, source, sink, runs=arguments.runs)
-    finally:
-        if arguments.scratch is None:
-            shutil.rmtree(scratch, ignore_errors=True)
-    text = table(datasets.SMALL, field, results)
-    print(text)
-    if arguments.write:
-        write_report("small objects", text)
+    arguments.runs = arguments.runs or (1 if arguments.quick else 5)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Light S3 endpoints: nginx with WebDAV PUT for objects, `listing` for LIST.
+"""Light S3 endpoints: nginx with WebDAV PUT for objects, a `companion` for LIST and uploads.
 
 They check no signature, so they cost a twelfth of a real store, and what is measured is the client.
-Every client still does its real work, signing included. Multipart calls are answered but join
-nothing.
+Every client still does its real work, signing included.
 """
 
 from __future__ import annotations
@@ -13,14 +12,18 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import listing
+from benchmarks import companion
+from benchmarks.companion import HOST, Companion
+from benchmarks.datasets import Dataset
+from benchmarks.errors import MeasurementFailed
+from benchmarks.uploads import PARTS_FOLDER
+from slurper.demo.servers import TlsFiles
 
-HOST = "127.0.0.1"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 _CONFIGURATION = """
@@ -31,79 +34,162 @@ http {{
   keepalive_requests 100000000; keepalive_timeout 600s;
   client_max_body_size 0; client_body_buffer_size 1m; client_body_temp_path {root}/tmp;
   default_type application/octet-stream;
-  map $args $is_list {{ default 0; "~(^|&)(list-type=2|prefix=|delimiter=|max-keys=)" 1; }}
-  map $request_method$is_list $kind {{ default object; GET1 list; }}
+  map "$request_method:$args" $kind {{
+    default object;
+    "~^GET:(.*&)?(list-type=2|prefix=|delimiter=|max-keys=|uploads)" companion;
+    "~^POST:" companion;
+    "~^DELETE:(.*&)?uploadId=" companion;
+    "~^PUT:(.*&)?partNumber=" part;
+  }}
   map $request_method $written {{ default ''; PUT '"written"'; }}
   server {{
-    listen {host}:{port} backlog=4096; root {root}/data;
+    listen {host}:{port} {tls} backlog=4096; root {root}/data;
+    dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw group:r all:r;
     location = / {{
       default_type application/xml;
       return 200 '<?xml version="1.0"?><ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>';
     }}
+    location ~ ^/[^/]+/?$ {{
+      if ($kind = companion) {{ proxy_pass http://{host}:{companion}; break; }}
+      return 200 '';
+    }}
     location / {{
-      default_type application/octet-stream;
-      if ($kind = list) {{ proxy_pass http://{host}:{listing}; }}
-      if ($request_method = POST) {{ rewrite ^ /__upload last; }}
+      proxy_read_timeout 600s;
+      if ($kind = companion) {{ proxy_pass http://{host}:{companion}; break; }}
+      if ($kind = part) {{ rewrite ^ /{parts}/$arg_uploadid/$arg_partnumber last; }}
       add_header ETag $written;
-      dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw group:r all:r;
     }}
-    location = /__upload {{
-      internal; default_type application/xml;
-      return 200 '{upload}';
-    }}
+    location /{parts}/ {{ internal; add_header ETag $written; }}
   }}
 }}
 """
 
-_UPLOAD = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 
+class Endpoint(ABC):
+    """A running server that tools copy to, or from."""
 
-@dataclass(frozen=True)
-class Endpoint:
-    """One running nginx: where it answers and where its files are."""
-
+    name: str
+    version: str
     url: str
-    root: Path
-    pid: int
+    access_key_id: str
+    secret_access_key: str
 
-    @property
-    def data(self) -> Path:
-        """Buckets are the folders in here."""
-        return self.root / "data"
+    @abstractmethod
+    def create(self, bucket: str) -> None:
+        """Make an empty bucket."""
+
+    @abstractmethod
+    def fill(self, bucket: str, dataset: Dataset, source: Path) -> None:
+        """Make a bucket that holds the data set of the folder `source`, as if it were copied."""
+
+    @abstractmethod
+    def verify(self, bucket: str, dataset: Dataset, source: Path) -> None:
+        """Check that a bucket holds every byte of the data set.
+
+        Raises:
+            MeasurementFailed: it does not.
+        """
+
+    @abstractmethod
+    def remove(self, bucket: str) -> None:
+        """Remove a bucket with all that it holds."""
+
+
+class Nginx(Endpoint):
+    """One running nginx, whose buckets are folders."""
+
+    name = "nginx"
+    # It takes any; tools that sign need some.
+    access_key_id = "benchkey"
+    secret_access_key = "benchsecret123"  # noqa: S105 - no secret
+
+    def __init__(self, url: str, root: Path, version: str, helper: Companion) -> None:
+        self.url = url
+        self.version = version
+        self.root = root
+        self._companion = helper
+
+    def folder(self, bucket: str) -> Path:
+        """Where a bucket's objects are."""
+        return self.root / "data" / bucket
+
+    def settle(self, bucket: str) -> None:
+        """Say that a bucket does not change any more."""
+        self._companion.settle(bucket)
+
+    def create(self, bucket: str) -> None:
+        """Make an empty bucket."""
+        self.folder(bucket).mkdir(parents=True)
+
+    def fill(self, bucket: str, dataset: Dataset, source: Path) -> None:  # noqa: ARG002
+        """Link the objects, which nobody overwrites: nginx puts a new file in place of an old."""
+        shutil.copytree(source, self.folder(bucket), copy_function=os.link)
+        self.settle(bucket)
+
+    def verify(self, bucket: str, dataset: Dataset, source: Path) -> None:
+        """Compare all files."""
+        for key in dataset.keys:
+            copied = self.folder(bucket) / key
+            if not copied.exists() or not _same(source / key, copied):
+                raise MeasurementFailed(f"{key} is missing or differs at the target")
+
+    def remove(self, bucket: str) -> None:
+        """Remove the folder, and the parts of uploads that nobody completed."""
+        shutil.rmtree(self.folder(bucket), ignore_errors=True)
+        shutil.rmtree(self.folder(PARTS_FOLDER), ignore_errors=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    with one.open("rb") as first, other.open("rb") as second:
+        while chunk := first.read(1 << 20):
+            if chunk != second.read(1 << 20):
+                return False
+        return not second.read(1)
 
 
 @contextmanager
-def nginx(root: Path) -> Iterator[Endpoint]:
+def nginx(root: Path, tls: TlsFiles | None = None) -> Iterator[Nginx]:
     """Run an endpoint over the files below `root` until the block ends."""
     if NGINX is None:
         raise SystemExit("nginx is not installed; it is the endpoint of this benchmark")
     for name in ("data", "tmp"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    with listing.serve(root / "data") as listing_port:
+    with companion.serve(root / "data") as helper:
         config = root / "nginx.conf"
         port = _free_port()
-        config.write_text(_configuration(root, port, listing_port))
+        config.write_text(_configuration(root, port, helper.server_port, tls))
         process = subprocess.Popen(
             [NGINX, "-e", str(root / "error.log"), "-p", str(root), "-c", str(config)],
             stdin=subprocess.DEVNULL,
         )
         try:
             _wait_for(port, process)
-            yield Endpoint(f"http://{HOST}:{port}", root, process.pid)
+            scheme = "https" if tls else "http"
+            yield Nginx(f"{scheme}://{HOST}:{port}", root, _version(NGINX), helper)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=10)
 
 
-def _configuration(root: Path, port: int, listing_port: int) -> str:
-    return _CONFIGURATION.format(
+def _configuration(root: Path, port: int, companion_port: int, tls: TlsFiles | None) -> str:
+    text = _CONFIGURATION.format(
         root=root,
         host=HOST,
         port=port,
-        listing=listing_port,
-        upload=_UPLOAD,
+        tls="ssl" if tls else "",
+        companion=companion_port,
+        parts=PARTS_FOLDER,
         user="user root;\n" if os.geteuid() == 0 else "",
     )
+    if tls is None:
+        return text
+    files = f"ssl_certificate {tls.certificate}; ssl_certificate_key {tls.key};"
+    return text.replace("access_log off;", f"access_log off; {files}")
+
+
+def _version(program: str) -> str:
+    shown = subprocess.run([program, "-v"], check=True, capture_output=True, text=True)
+    return shown.stderr.strip().removeprefix("nginx version: ").replace("/", " ")
 
 
 def _free_port() -> int:

@@ -1,0 +1,101 @@
+"""What is measured: a data set, a situation, and who takes part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from benchmarks import contenders
+from benchmarks.contenders import Contender
+from benchmarks.datasets import Dataset
+
+GB = 1_000_000_000
+MANY, FEW = 20_000, 10
+
+
+class Measure(StrEnum):
+    """Which figure a set is about."""
+
+    CPU_PER_OBJECT = "CPU µs/object"
+    CPU_PER_GB = "CPU s/GB"
+    RATE = "objects/s"
+    START = "CPU ms"
+
+
+@dataclass(frozen=True)
+class Set:
+    """One table of the report, for each target."""
+
+    name: str
+    title: str
+    dataset: Dataset
+    field: tuple[Contender, ...]
+    measure: Measure
+    targets: tuple[str, ...] = ("nginx", "seaweedfs")
+    tls: bool = False
+    filled: bool = False
+    """Everything is at the target already."""
+    round_trip_seconds: float = 0.0
+    """What a request to source or target takes longer."""
+
+    @property
+    def quick(self) -> Set:
+        """The same with fewer objects, to see that it runs; the figures say nothing."""
+        count = max(FEW, self.dataset.count // 40) if self.dataset.count > FEW else 1
+        size = min(self.dataset.size, 256 << 20)  # multipart for every tool
+        return replace(self, dataset=Dataset(count, size))
+
+
+_SMALL = Dataset(MANY, 4 << 10)
+_LARGE = Dataset(4, 512 << 20)
+
+_ALL = (
+    Set("S", "20,000 objects of 4 KiB", _SMALL, contenders.SMALL, Measure.CPU_PER_OBJECT),
+    Set(
+        "M", "2,000 objects of 1 MiB", Dataset(2_000, 1 << 20), contenders.SMALL, Measure.CPU_PER_GB
+    ),
+    Set("L", "4 objects of 512 MiB", _LARGE, contenders.LARGE, Measure.CPU_PER_GB),
+    Set(
+        "S-TLS",
+        "20,000 objects of 4 KiB, over TLS",
+        _SMALL,
+        contenders.SMALL,
+        Measure.CPU_PER_OBJECT,
+        tls=True,
+    ),
+    Set(
+        "L-TLS",
+        "4 objects of 512 MiB, over TLS",
+        _LARGE,
+        contenders.LARGE,
+        Measure.CPU_PER_GB,
+        tls=True,
+    ),
+    Set(
+        "again",
+        "20,000 objects of 4 KiB, all there already",
+        _SMALL,
+        contenders.AGAIN,
+        Measure.CPU_PER_OBJECT,
+        filled=True,
+    ),
+    Set(
+        "end-to-end",
+        "75,000 objects of 4 KiB",
+        Dataset(75_000, 4 << 10),
+        contenders.END_TO_END,
+        Measure.CPU_PER_OBJECT,
+    ),
+    Set("start", "10 objects of 4 KiB", Dataset(FEW, 4 << 10), contenders.SMALL, Measure.START),
+    Set(
+        "latency",
+        "8,000 objects of 4 KiB, source and target 30 ms away",
+        Dataset(8_000, 4 << 10),
+        contenders.SCALED,
+        Measure.RATE,
+        targets=("nginx",),
+        round_trip_seconds=0.030,
+    ),
+)
+
+SETS = {each.name: each for each in _ALL}
