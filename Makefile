@@ -33,9 +33,9 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure CPU per object beside other tools; ARGS=--write keeps the figures
+bench: $(STAMP) ## measure beside other tools, hours long; ARGS=--quick to see that it runs
 	@$(PIP) install --require-hashes -r requirements-bench.lock
-	$(BIN)/python -m benchmarks.run $(ARGS)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 install: $(STAMP) ## install into ./.venv (done by itself when needed)
 

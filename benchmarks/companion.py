@@ -41,6 +41,7 @@ class Companion(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body together; the second of two small packets would wait for an ACK
     server: Companion
 
     @property

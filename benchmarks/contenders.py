@@ -123,7 +123,7 @@ def _aws_environment(copy: Copy) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": copy.access_key_id,
         "AWS_SECRET_ACCESS_KEY": copy.secret_access_key,
         "AWS_REGION": "us-east-1",
-        **_trust(copy),
+        **({"AWS_CA_BUNDLE": str(copy.ca_file)} if copy.ca_file else {}),
     }
 
 

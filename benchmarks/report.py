@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks import figures, machine, plots, results
@@ -119,7 +120,9 @@ def _spread(column: Column, runs: list[Run]) -> str:
 def _peaks(runs: list[Run]) -> str:
     """Of the run in the middle, since medians of single processes would belong to no run."""
     ordered = sorted(runs, key=lambda run: sum(run.peaks_mib))
-    return " + ".join(f"{peak:.0f}" for peak in ordered[len(ordered) // 2].peaks_mib)
+    alike = groupby(f"{peak:.0f}" for peak in ordered[len(ordered) // 2].peaks_mib)
+    counted = ((peak, len(list(same))) for peak, same in alike)
+    return " + ".join(peak if count == 1 else f"{count} x {peak}" for peak, count in counted)
 
 
 def _circumstances(runs: list[Run]) -> Iterator[str]:
@@ -179,7 +182,7 @@ def _panel(each: Set, runs: list[Run]) -> plots.Panel:
     return plots.Panel(f"{each.title}, to {runs[0].target}: {column.unit}", tuple(bars))
 
 
-def _distinct(texts: Iterator[str] | tuple[str, ...]) -> list[str]:
+def _distinct(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
