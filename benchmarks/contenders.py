@@ -204,7 +204,9 @@ def _more_garbage(
 
 
 _CHECKED = "length; If-Match; checksum of each object and part, for the target to check"
-_RCLONE_CHECKS = "size; MD5 where the source's ETag is one; MD5 and SHA-256 of parts"
+_RCLONE_CHECKS = (
+    "size; MD5 where the source's ETag is one; MD5 of parts sent, SHA-256 too without TLS"
+)
 _NOTHING = "nothing that the target checks"
 
 SLURPER = Contender("slurper copy", _slurper(), _CHECKED, _aws_environment)
@@ -250,7 +252,10 @@ RCLONE_AGAIN_BEST = Contender(
     _more_garbage(_rclone_environment),
 )
 S5CMD = Contender(
-    "s5cmd, get and put", _s5cmd, "MD5 and SHA-256 of each object and part put", _aws_environment
+    "s5cmd, get and put",
+    _s5cmd,
+    "MD5 of each object and part sent, SHA-256 too without TLS",
+    _aws_environment,
 )
 
 SMALL = (SLURPER, JUICEFS, JUICEFS_BEST, RCLONE, RCLONE_BEST, S5CMD)

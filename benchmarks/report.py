@@ -1,6 +1,8 @@
 """Make the tables and plots of docs/performance.md from the results file.
 
-python -m benchmarks.report [--results FILE]
+    python -m benchmarks.report [--results FILE]
+
+Whatever was measured so far is shown; what was not is left out.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.run [--sets S,M] [--targets nginx] [--only slurper,rclone] [--runs 5]
 
-Runs go into a results file; `python -m benchmarks.report` makes the page from it, which a run does
-at its end, too. A quick run (--quick) takes few objects and touches neither.
+Runs go into docs/performance.jsonl, from which `benchmarks.report` makes the page at the end. With
+another results file, and in a quick run of few objects (--quick), the tables are printed instead.
 """
 
 from __future__ import annotations
@@ -159,10 +159,10 @@ def main() -> None:
                 incomplete |= _measure_set(each, target, scratch, path, arguments)
             if arguments.scratch is None:
                 shutil.rmtree(scratch / "source")
-        if arguments.quick:
-            print(report.rendered(results.read(path)))
-        else:
+        if path == report.RESULTS:
             report.write(path)
+        else:
+            print(report.rendered(results.read(path)))
     sys.exit(incomplete)
 
 
@@ -218,7 +218,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="of each contender; 5, or 1 of a quick run")
     parser.add_argument("--quick", action="store_true", help="few objects, once; prints only")
     parser.add_argument("--add", action="store_true", help="keep earlier runs of the same sets")
-    parser.add_argument("--results", type=Path, default=report.RESULTS)
+    parser.add_argument(
+        "--results", type=Path, default=report.RESULTS, help="another file; prints only"
+    )
     parser.add_argument("--scratch", type=Path, help="folder for data, best in memory; kept")
     arguments = parser.parse_args()
     arguments.runs = arguments.runs or (1 if arguments.quick else 5)
