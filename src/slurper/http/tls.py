@@ -95,7 +95,7 @@ class TlsContext:
 
 
 def shared_context(ca_file: Path | None) -> TlsContext:
-    """Return the context of all clients of this process, made anew only when the file changes.
+    """Return the context of all clients of this process, made anew only when a file is another.
 
     To read the system's authorities takes 20 ms of CPU, and a copy has several clients.
 
@@ -106,11 +106,13 @@ def shared_context(ca_file: Path | None) -> TlsContext:
         changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
     except OSError:
         changed_at = 0  # let the one who reads it say why it cannot be read
-    return _context_of(ca_file, changed_at)
+    return _context_of(ca_file, changed_at, ssl.get_default_verify_paths())
 
 
 @functools.lru_cache(maxsize=8)
-def _context_of(ca_file: Path | None, _changed_at: int) -> TlsContext:
+def _context_of(
+    ca_file: Path | None, _changed_at: int, _system: ssl.DefaultVerifyPaths
+) -> TlsContext:
     return TlsContext(ca_file)
 
 
