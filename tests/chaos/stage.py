@@ -24,6 +24,7 @@ from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer.task import ObjectEvent, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
+from tests.chain import folded, settle_large
 from tests.chaos.proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class Stage:
                     replayed_since=replayed_since,
                     budget_seconds=self.settings.task_seconds,
                 )
-                run.take_in(await worker.run(task))
+                found = await worker.run(task)
+                run.take_in(folded(found, await settle_large(found, task, worker.run)))
                 if run.last.finished or run.last.halt is not None:
                     return run
                 cursor, replayed_since = run.last.cursor, None
@@ -163,10 +165,12 @@ class Stage:
         raise AssertionError(f"not finished after {MOST_TASKS} tasks: {run.last}")
 
     async def once(self, **changes: Any) -> RangeReport:  # noqa: ANN401 - fields of a task
-        """Run one task."""
+        """Run one task, and those of the large objects that it finds."""
         worker = Worker(self.settings)
+        task = replace(self.task, **changes)
         try:
-            return await worker.run(replace(self.task, **changes))
+            found = await worker.run(task)
+            return folded(found, await settle_large(found, task, worker.run))
         finally:
             await worker.close()
 

@@ -1,4 +1,4 @@
-"""What to send a worker for an open range, and what its report means for the range. Pure.
+"""What to send a worker for an open range or upload, and what its report means for it. Pure.
 
 **Replays (design rule 4).** With `overwrite=false` an object that is found at the target is
 skipped, unless this very job put it there by work whose report was lost: then it counts as
@@ -16,6 +16,9 @@ because stores list whole seconds; the worker translates it to the target's cloc
 differs. What that costs: in a replay, an object of equal size that somebody else wrote to the
 target while the job ran, or in the second or two before it was made, counts as transferred. It is
 not overwritten in either case, and what is at the target is the same.
+
+Large objects follow the same rule, each for itself: nobody can have written one before the commit
+that found it, which makes that moment the `replayed_since` of its tasks.
 """
 
 from __future__ import annotations
@@ -27,11 +30,11 @@ from datetime import datetime, timedelta
 from slurper import errors
 from slurper.jobs.models import Counts, Job, Location, LogType
 from slurper.objectstore import factory
-from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.base import Part, StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
-from slurper.transfer.task import Halt, RangeReport, RangeTask
+from slurper.transfer.task import Halt, PartsReport, PartsTask, RangeReport, RangeTask, Upload
 
 MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
@@ -83,37 +86,62 @@ def make_task(
     )
 
 
-def make_sweep(
+def make_parts_task(
     job: Job,
-    range_id: int,
-    slice_left: KeyRange,
+    upload: Upload,
     *,
-    keys: Sequence[str] | None,
+    numbers: tuple[int, ...] | None,
+    done: tuple[Part, ...] | None,
+    sample: tuple[str, ...],
     secrets: JobSecrets,
     settings: Settings,
-    until: datetime,
-) -> RangeTask:
-    """Return the task that cleans up after work on a range of an aborted job.
-
-    That work had ended by `until`. `keys` are as for `make_task`: no task has begun others. Where
-    the source was listed, the range is swept from its start: nobody works on what is settled
-    either, and a source that lists folder by folder has its cursor behind keys that are not.
+    uncounted: bool,
+    failures: int,
+) -> PartsTask:
+    """Return the next task for a large object; `numbers` and `done` are as in the task.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_task(
+    spec = job.spec
+    return PartsTask(
+        job_id=job.id,
+        upload=upload,
+        source=_resolve("source", spec.source, secrets.source, job, settings),
+        target=_resolve("target", spec.target, secrets.target, job, settings),
+        prefix=spec.prefix,
+        sample=sample,
+        overwrite=spec.overwrite,
+        options=spec.options,
+        numbers=numbers,
+        done=done,
+        replayed_since=replayed_since(upload.found_at) if uncounted else None,
+        budget_seconds=_budget_seconds(settings.task_seconds, failures),
+    )
+
+
+def make_sweep(
+    job: Job, upload: Upload, *, secrets: JobSecrets, settings: Settings, until: datetime
+) -> PartsTask:
+    """Return the task that cleans up after work on a large object of an aborted job.
+
+    That work had ended by `until`.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    task = make_parts_task(
         job,
-        range_id,
-        slice_left,
-        keys=keys,
+        upload,
+        numbers=(),
+        done=None,
+        sample=(),
         secrets=secrets,
         settings=settings,
         uncounted=True,
         failures=0,
     )
-    from_its_start = KeyRange(None, task.slice.end_at)
-    return replace(task, swept_until=until, slice=from_its_start if keys is None else task.slice)
+    return replace(task, swept_until=until)
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
@@ -136,13 +164,20 @@ def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeRepor
 
 def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
     """The report that pauses a job because the driver cannot go on with the range."""
-    halt = Halt(log_type=LogType.MIGRATION_ERROR, message=message)
-    return _empty(job_id, range_id, slice_left, finished=False, halt=halt)
+    return _empty(job_id, range_id, slice_left, finished=False, halt=_halt(message))
 
 
-def replayed_since(created_at: datetime) -> datetime:
-    """From when on an object of a replayed slice is the job's own; see the module's text."""
-    return created_at.replace(microsecond=0) - CLOCK_ALLOWANCE
+def halted_parts(job_id: str, upload: Upload, message: str) -> PartsReport:
+    """The report that pauses a job because the driver cannot go on with a large object."""
+    return PartsReport(job_id=job_id, upload=upload, halt=_halt(message))
+
+
+def replayed_since(begun_at: datetime) -> datetime:
+    """From when on an object at the target is the job's own, whose work began then at the earliest.
+
+    See the module's text.
+    """
+    return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
 
 
 def _resolve(
@@ -153,6 +188,10 @@ def _resolve(
     except errors.InvalidField as error:
         text = f"the {side}'s {error.pointer.removeprefix('/')} {error.message}"
         raise errors.ConfigurationError(text) from error
+
+
+def _halt(message: str) -> Halt:
+    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
 
 
 def _budget_seconds(task_seconds: float, failures: int) -> float:

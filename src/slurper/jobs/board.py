@@ -1,59 +1,144 @@
-"""Whose turn it is: the driver's picture of running jobs and their open ranges.
+"""Whose turn it is: the driver's picture of running jobs, their open ranges and large objects.
 
 Pure bookkeeping without I/O. The database is the truth; the board is a copy of it that `update`
-refreshes and that each commit moves on, plus three things only the running driver knows: which
-ranges have a task under way, which may hold work that was never reported, and how often in a row a
-range's task came to nothing.
+refreshes and that each commit moves on, plus three things only the running driver knows: what has
+tasks under way, what may hold work that was never reported, and how often in a row a task came to
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 
 from slurper.database.work import JobWork
 from slurper.jobs.models import Job
+from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
+from slurper.planning.parts import PartPlan
+from slurper.transfer.task import PartsReport, Upload
+
+MAX_UNSETTLED = 1000
+"""A job with so many large objects in progress looks for no others: each of them is a row."""
+
+LEAST_SHARE = 4
+"""Parts of one object that are worth a task of their own."""
 
 
-@dataclass(slots=True, eq=False)
-class OpenRange:
-    """An open range of a job, with what this driver has seen of it."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenWork:
+    """Something of a job that is not done, with what this driver has seen of it."""
 
     job_id: str
-    range_id: int
-    slice: KeyRange
-    """What is left, after the last commit."""
     presumed_uncounted: bool
-    """What `uncounted` is for a range of which nothing is remembered."""
+    """What `uncounted` is where nothing is remembered."""
     uncounted: bool = field(init=False)
-    """Objects of `slice` may be at the target already, by work that no commit has counted."""
+    """What is left may be at the target already, by work that no commit has counted."""
     failures: int = 0
     """How many tasks in a row came to nothing: lost with their process, or ended by an error."""
     not_before: float = 0.0
     """Monotonic seconds; no task begins earlier."""
-    under_way: bool = False
+    under_way: int = 0
+    """How many tasks."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
         self.uncounted = self.presumed_uncounted
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenRange(OpenWork):
+    """An open range of a job; it has one task at a time."""
+
+    range_id: int
+    slice: KeyRange
+    """What is left, after the last commit."""
+
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """How log records name it."""
+        return {"job_id": self.job_id, "range_id": self.range_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one task gets of a large object; as in `PartsTask`."""
+
+    numbers: tuple[int, ...] | None
+    done: tuple[Part, ...] | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenUpload(OpenWork):
+    """A large object of a job. Once its upload is begun it may have several tasks at a time."""
+
+    upload: Upload
+    parts: dict[int, Part] | None = None
+    """What is finished, by number; None: not read from the database yet."""
+    spare: int = 0
+    """Slots that had nothing else to do when the last turn was taken."""
+    _dealt: set[int] = field(default_factory=set)
+
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """How log records name it."""
+        return {"job_id": self.job_id, "upload": self.upload.id, "key": self.upload.meta.key}
+
+    @property
+    def unshared(self) -> list[int]:
+        """The missing parts that no task has; none before the upload is begun."""
+        begun = self.upload.begun
+        if begun is None or self.parts is None:
+            return []
+        numbers = range(1, PartPlan(self.upload.meta.size, begun.part_size).count + 1)
+        return [one for one in numbers if one not in self.parts and one not in self._dealt]
+
+    @contextmanager
+    def share(self, part_bytes: int) -> Iterator[Share]:
+        """Deal parts to a task for the length of the block; new uploads have such parts.
+
+        A task gets all that is left, unless there are idle slots to share it with.
+        """
+        if self.upload.begun is None:
+            is_shared = self.spare > 0 and self.upload.meta.size >= 2 * LEAST_SHARE * part_bytes
+            yield Share(() if is_shared else None, ())
+            return
+        missing = self.unshared
+        even = -(-len(missing) // (self.spare + 1))
+        numbers = tuple(missing[: max(even, LEAST_SHARE)])
+        is_last = not self._dealt and len(numbers) == len(missing)
+        self._dealt.update(numbers)
+        try:
+            yield Share(numbers, self._done if is_last else None)
+        finally:
+            self._dealt.difference_update(numbers)
+
+    @property
+    def _done(self) -> tuple[Part, ...]:
+        parts = self.parts or {}
+        return tuple(parts[number] for number in sorted(parts))
+
+
 @dataclass(slots=True, eq=False)
 class _RunningJob:
     job: Job
     sealed: bytes
+    unsettled: int
+    """Large objects in progress, those that the board does not know included."""
     last_turn: int = 0
 
 
 class Board:
-    """Running jobs, their open ranges, and the order in which they are served.
+    """Running jobs, what is open of them, and the order in which it is served.
 
     The next task goes to the job with the fewest tasks under way, among those to the one served
-    longest ago, and within the job to the range served longest ago. So every running job moves, no
-    matter how many ranges another one has.
+    longest ago. So every running job moves, no matter how much of another one is open. Within the
+    job it goes to ranges or large objects, whichever has fewer tasks: to the range served longest
+    ago, or to the object found first, so that what is begun is finished. When everything has a task
+    and slots are idle, they get shares of the large objects under way.
     """
 
     def __init__(self, driving_since: datetime) -> None:
@@ -65,6 +150,7 @@ class Board:
         self._driving_since = driving_since
         self._jobs: dict[str, _RunningJob] = {}
         self._ranges: dict[int, OpenRange] = {}
+        self._uploads: dict[int, OpenUpload] = {}
         self._touched: set[str] = set()
         self._turns = count(1)
 
@@ -95,63 +181,125 @@ class Board:
         job = work.job
         earlier = self._jobs.get(job.id)
         last_turn = earlier.last_turn if earlier else 0
-        self._jobs[job.id] = _RunningJob(job, work.sealed, last_turn)
-        still_open = {item.range_id: item.slice for item in work.ranges}
-        for known_range in self._of_job(job.id):
-            if known_range.range_id not in still_open and not known_range.under_way:
+        self._jobs[job.id] = _RunningJob(job, work.sealed, work.unsettled, last_turn)
+        self._take_in_ranges(job, {item.range_id: item.slice for item in work.ranges})
+        self._take_in_uploads(job.id, {item.id: item for item in work.uploads})
+
+    def _take_in_ranges(self, job: Job, still_open: Mapping[int, KeyRange]) -> None:
+        for known_range in list(self._ranges.values()):
+            gone = known_range.range_id not in still_open and not known_range.under_way
+            if gone and known_range.job_id == job.id:
                 del self._ranges[known_range.range_id]
         for range_id, slice_left in still_open.items():
             open_range = self._ranges.get(range_id)
             if open_range is None:
-                before_us = job.created_at < self._driving_since
-                self._ranges[range_id] = OpenRange(job.id, range_id, slice_left, before_us)
+                self._ranges[range_id] = OpenRange(
+                    job_id=job.id,
+                    presumed_uncounted=job.created_at < self._driving_since,
+                    range_id=range_id,
+                    slice=slice_left,
+                )
             elif not open_range.under_way:
                 open_range.slice = slice_left
 
+    def _take_in_uploads(self, job_id: str, unsettled: Mapping[int, Upload]) -> None:
+        for known in list(self._uploads.values()):
+            gone = known.upload.id not in unsettled and not known.under_way
+            if gone and known.job_id == job_id:
+                del self._uploads[known.upload.id]
+        for upload in unsettled.values():
+            open_upload = self._uploads.get(upload.id)
+            if open_upload is None:
+                self._uploads[upload.id] = OpenUpload(
+                    job_id=job_id,
+                    presumed_uncounted=upload.found_at < self._driving_since,
+                    upload=upload,
+                )
+            elif not open_upload.under_way and open_upload.upload != upload:
+                open_upload.upload, open_upload.parts = upload, None
+
     def _forget_the_obvious(self) -> None:
-        """Drop ranges of jobs that do not run, but for those that would come back different."""
-        for open_range in list(self._ranges.values()):
-            idle = open_range.job_id not in self._jobs and not open_range.under_way
-            if idle and open_range.uncounted == open_range.presumed_uncounted:
-                del self._ranges[open_range.range_id]
+        """Drop what is open of jobs that do not run, but for what would come back different."""
+        for open_work in list(self._open_work()):
+            idle = open_work.job_id not in self._jobs and not open_work.under_way
+            if idle and open_work.uncounted == open_work.presumed_uncounted:
+                self._remove(open_work)
 
-    def take(self, now: float) -> tuple[OpenRange, Job, bytes] | None:
-        """Choose the next range, mark it as under way, and return it with its job and secrets.
+    def take(self, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job, bytes] | None:
+        """Choose whose turn it is, with `free` slots, and return it with its job and secrets.
 
-        None: no range is waiting at the monotonic time `now`.
+        It has one task more under way then. None: nothing is waiting at the monotonic time `now`.
         """
-        under_way: dict[str, int] = dict.fromkeys(self._jobs, 0)
-        candidates: dict[str, OpenRange] = {}
-        for open_range in self._ranges.values():
-            job_id = open_range.job_id
-            if job_id not in under_way:
-                continue
-            if open_range.under_way:
-                under_way[job_id] += 1
-            elif open_range.not_before <= now:
-                best = candidates.get(job_id, open_range)
-                candidates[job_id] = min(best, open_range, key=_last_turn)
+        waiting = [
+            one
+            for one in self._open_work()
+            if not one.under_way and one.not_before <= now and self._may_begin(one)
+        ]
+        candidates = waiting or self._shareable(now)
         if not candidates:
             return None
-        job_id = min(candidates, key=lambda id_: (under_way[id_], self._jobs[id_].last_turn))
-        running, chosen = self._jobs[job_id], candidates[job_id]
+        under_way = self._tasks_under_way()
+        chosen = min(candidates, key=lambda one: self._precedence(one, under_way))
+        running = self._jobs[chosen.job_id]
         running.last_turn = chosen.last_turn = next(self._turns)
-        chosen.under_way = True
+        chosen.under_way += 1
+        if isinstance(chosen, OpenUpload):
+            chosen.spare = max(0, free - max(1, len(waiting)))
         return chosen, running.job, running.sealed
 
+    def _may_begin(self, open_work: OpenRange | OpenUpload) -> bool:
+        running = self._jobs.get(open_work.job_id)
+        if running is None:
+            return False
+        return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
+
+    def _shareable(self, now: float) -> list[OpenRange | OpenUpload]:
+        """Large objects under way of which parts are left for another task."""
+        return [
+            one
+            for one in self._uploads.values()
+            if one.job_id in self._jobs and one.not_before <= now and one.unshared
+        ]
+
+    def _tasks_under_way(self) -> dict[tuple[str, type], int]:
+        """How many there are for each job, and for each kind of work of it."""
+        tasks: dict[tuple[str, type], int] = {}
+        for one in self._open_work():
+            for kind in (OpenWork, type(one)):
+                tasks[one.job_id, kind] = tasks.get((one.job_id, kind), 0) + one.under_way
+        return tasks
+
+    def _precedence(
+        self, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
+    ) -> tuple[int, ...]:
+        """Comes before everything that has a higher one."""
+        is_upload = isinstance(one, OpenUpload)
+        return (
+            under_way[one.job_id, OpenWork],
+            self._jobs[one.job_id].last_turn,
+            under_way[one.job_id, type(one)],
+            not is_upload,
+            one.under_way,
+            one.upload.id if isinstance(one, OpenUpload) else one.last_turn,
+        )
+
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when the next range that is held back at `now` may begin, if any."""
+        """The monotonic time when the next work that is held back at `now` may begin, if any."""
         held_back = (
-            open_range.not_before
-            for open_range in self._ranges.values()
-            if open_range.job_id in self._jobs and open_range.not_before > now
+            one.not_before
+            for one in self._open_work()
+            if one.job_id in self._jobs and one.not_before > now
         )
         return min(held_back, default=None)
 
     def committed(
-        self, open_range: OpenRange, cursor: str | None, *, uncounted: bool = False
+        self,
+        open_range: OpenRange,
+        cursor: str | None,
+        *,
+        uncounted: bool = False,
     ) -> None:
-        """Everything up to `cursor` is counted.
+        """Everything up to `cursor` is counted, or a large object in progress.
 
         `uncounted` says that objects after it may have been copied too. What was lost before may
         have come further than `cursor`, so that once a range may hold such objects, its rest may.
@@ -161,10 +309,32 @@ class Board:
         open_range.uncounted |= uncounted
         open_range.failures = 0
 
-    def close(self, open_range: OpenRange) -> None:
-        """Drop the range: it is done, or the database knows better what is left of it."""
-        self._touched.add(open_range.job_id)
-        self._ranges.pop(open_range.range_id, None)
+    def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
+        """Parts are finished, and perhaps the upload begun."""
+        self._touched.add(open_upload.job_id)
+        if report.begun is not None:
+            open_upload.upload = replace(open_upload.upload, begun=report.begun)
+        parts = open_upload.parts or {}
+        open_upload.parts = parts | {part.number: part for part in report.parts}
+        open_upload.failures = 0
+
+    def close(self, open_work: OpenRange | OpenUpload) -> None:
+        """Drop what is done, or of which the database knows better what is left."""
+        self._touched.add(open_work.job_id)
+        self._remove(open_work)
+
+    def count_unsettled(self, job_id: str, more: int) -> None:
+        """A commit has changed how many large objects a job has in progress."""
+        if job_id in self._jobs:
+            self._jobs[job_id].unsettled += more
+
+    def lacks_uploads(self, job_id: str) -> bool:
+        """Whether the database has large objects for the job, and the board next to none."""
+        running = self._jobs.get(job_id)
+        if running is None:
+            return False
+        known = sum(one.job_id == job_id for one in self._uploads.values())
+        return known < min(running.unsettled, MAX_UNSETTLED // 20)
 
     def drop_job(self, job_id: str, *, for_good: bool) -> bool:
         """Take the job off the board, because it no longer runs; `for_good` if it never will.
@@ -173,13 +343,19 @@ class Board:
         """
         self._touched.add(job_id)
         if for_good:
-            for open_range in self._of_job(job_id):
-                del self._ranges[open_range.range_id]
+            for open_work in list(self._open_work()):
+                if open_work.job_id == job_id:
+                    self._remove(open_work)
         return self._jobs.pop(job_id, None) is not None
 
-    def _of_job(self, job_id: str) -> list[OpenRange]:
-        return [item for item in self._ranges.values() if item.job_id == job_id]
+    def _open_work(self) -> Iterator[OpenRange | OpenUpload]:
+        yield from self._ranges.values()
+        yield from self._uploads.values()
 
-
-def _last_turn(open_range: OpenRange) -> int:
-    return open_range.last_turn
+    def _remove(self, open_work: OpenRange | OpenUpload) -> None:
+        """Take off what may have been replaced by what the database said later."""
+        if isinstance(open_work, OpenRange):
+            if self._ranges.get(open_work.range_id) is open_work:
+                del self._ranges[open_work.range_id]
+        elif self._uploads.get(open_work.upload.id) is open_work:
+            del self._uploads[open_work.upload.id]

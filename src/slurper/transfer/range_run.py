@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import math
 import time
@@ -16,12 +15,16 @@ from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
 from slurper.settings import Settings
-from slurper.transfer import clocks, leftovers, listing
+from slurper.transfer import clocks, listing
 from slurper.transfer.copy import Copier, failure_text
-from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
+from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
+from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.permission import Permission
 from slurper.transfer.task import Halt, RangeReport, RangeTask
+
+MAX_LARGE = 1000
+"""After so many large objects a task takes no other page: each of them becomes a row."""
 
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
 
@@ -68,6 +71,7 @@ class RangeRun:
         self._existing = self._open_target()
         self._order = KeyOrder.BYTES
         self._exhausted = False
+        self._large = 0
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
         self._planning = asyncio.Lock()
         self._halt: Halt | None = None
@@ -80,15 +84,6 @@ class RangeRun:
         if self._task.replayed_since is not None:
             await self._prepare_replay(self._task.replayed_since)
         await self._copy_all()
-        return self._report()
-
-    async def sweep(self) -> RangeReport:
-        """Copy nothing: only remove what work on the slice has left half-done.
-
-        Raises:
-            SlurperError: something may be left.
-        """
-        await self._sweep()
         return self._report()
 
     async def _copy_all(self) -> None:
@@ -110,6 +105,7 @@ class RangeRun:
             cursor=ledger.cursor,
             finished=self._exhausted and ledger.all_settled,
             counts=ledger.counts,
+            large=tuple(ledger.large),
             events=tuple(ledger.events),
             halt=self._halt,
             order=self._order,
@@ -118,7 +114,8 @@ class RangeRun:
 
     @property
     def _over(self) -> bool:
-        return self._halt is not None or time.monotonic() >= self._deadline
+        is_full = self._large >= MAX_LARGE
+        return self._halt is not None or is_full or time.monotonic() >= self._deadline
 
     async def _lane(self) -> None:
         planned = self._planned
@@ -136,7 +133,7 @@ class RangeRun:
             await self._settle_denied(entry, error)
             return
         except errors.SlurperError as error:
-            cause = error if error.blocks_job else await self._outage()
+            cause = error if error.blocks_job else await find_outage(self._source, self._target)
             if cause is not None:
                 self._stop(LogType.MIGRATION_ERROR, cause)
                 return
@@ -157,45 +154,15 @@ class RangeRun:
                 return
         self._ledger.settle(entry, Failed(failure_text(denial, 1)))
 
-    async def _outage(self) -> errors.SlurperError | None:
-        """Why no object at all can be copied now; None when both stores answer.
-
-        An object that outlasted all its attempts is either broken itself or a sign that a store is
-        down. Only in the first case may it be counted as failed (design rule 7).
-        """
-        try:
-            await self._source.list_page(max_keys=1)
-            await self._target.list_page(max_keys=1)
-        except errors.SlurperError as error:
-            return error
-        return None
-
     def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
         if self._halt is None:
             self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
 
     async def _prepare_replay(self, since: datetime) -> None:
-        """Remove what lost work has left half-done, and learn to recognise what it has done."""
-        with contextlib.suppress(errors.SlurperError):
-            await self._sweep()
+        """Learn to recognise what lost work has done."""
         if not self._task.overwrite:
             since += await clocks.ahead_of_ours(self._target)
             self._rules = dataclasses.replace(self._rules, replayed_since=since)
-
-    async def _sweep(self) -> None:
-        task, copier = self._task, self._copier
-        if task.replayed_since is None:
-            return
-        await leftovers.sweep(
-            self._source,
-            self._target,
-            prefix=copier.target_key(task.prefix),
-            since=task.replayed_since,
-            until=task.swept_until,
-            source_key=copier.source_key,
-            keys=task.slice if task.keys is None else task.keys,
-            is_copied_in_parts=copier.is_copied_in_parts,
-        )
 
     # Planning: one lane at a time turns a page into planned objects; the others wait for it.
 
@@ -242,7 +209,11 @@ class RangeRun:
             return
         decision = selection.from_listing(found, existing, self._rules)
         if isinstance(decision, selection.Transfer):
-            self._planned.append((entry, found))
+            if self._copier.is_large(found.size):
+                self._large += 1
+                self._ledger.settle(entry, Large(found))
+            else:
+                self._planned.append((entry, found))
         elif isinstance(decision, selection.Done):
             self._ledger.settle(entry, Transferred(found.size))
         else:

@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import overload
 
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import open_store
 from slurper.settings import Settings
 from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
 
 STORE_IDLE_SECONDS = 300.0
 """A store that no task has used for this long is closed, with its connections."""
@@ -33,13 +35,16 @@ class Worker:
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
 
-    async def run(self, task: RangeTask) -> RangeReport:
-        """Work on a slice until it, or the task's time, is used up. Several may run at once."""
+    @overload
+    async def run(self, task: RangeTask) -> RangeReport: ...
+    @overload
+    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task) -> Report:
+        """Work until the slice or upload, or the time, is used up. Several may run at once."""
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            run = RangeRun(task, source.store, target.store, self._settings, self._budget)
-            report = await (run.report() if task.swept_until is None else run.sweep())
+            report = await self._report(task, source.store, target.store)
             return replace(
                 report,
                 retries=source.retries.fresh() + target.retries.fresh(),
@@ -49,6 +54,12 @@ class Worker:
             for opened in (source, target):
                 opened.users -= 1
                 opened.last_used = time.monotonic()
+
+    async def _report(self, task: Task, source: ObjectStore, target: ObjectStore) -> Report:
+        if isinstance(task, RangeTask):
+            return await RangeRun(task, source, target, self._settings, self._budget).report()
+        run = PartsRun(task, source, target, self._settings, self._budget)
+        return await (run.report() if task.swept_until is None else run.sweep())
 
     async def close(self) -> None:
         """Close every connection."""

@@ -67,7 +67,7 @@ async def test_migrations_and_schema_agree(store: Store) -> None:
         await connection.run_sync(schema.metadata.drop_all)
         await connection.run_sync(schema.metadata.create_all)
         assert await connection.run_sync(_shape) == migrated
-    assert len(migrated) == 6
+    assert len(migrated) == 8
 
 
 async def test_a_migration_can_be_taken_back(store: Store) -> None:

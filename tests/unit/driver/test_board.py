@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.board import Board, OpenRange, OpenUpload
 from slurper.jobs.models import Job, JobStatus
 from slurper.planning.keyspace import KeyRange
 from tests.unit.driver.conftest import ACCOUNT, SPEC
@@ -45,6 +45,7 @@ def show(shown: Board, *works: JobWork) -> bool:
 def take(shown: Board, now: float = 0.0) -> OpenRange:
     turn = shown.take(now)
     assert turn is not None
+    assert isinstance(turn[0], OpenRange)
     return turn[0]
 
 
@@ -59,6 +60,7 @@ def test_a_range_carries_its_job_and_secrets() -> None:
     turn = board(work("a", (1, "k"))).take(0.0)
     assert turn is not None
     open_range, job, sealed = turn
+    assert isinstance(open_range, OpenRange)
     assert (open_range.slice, job.id, sealed) == (KeyRange("k"), "a", b"sealed")
 
 
@@ -75,14 +77,14 @@ def test_ranges_of_a_job_take_turns() -> None:
     for _ in range(6):
         taken = take(shown)
         order.append(taken.range_id)
-        taken.under_way = False
+        taken.under_way = 0
     assert order == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_range_held_back_waits_for_its_time() -> None:
     shown = board(work("a", (1, None)))
     held = take(shown)
-    held.under_way, held.not_before = False, 5.0
+    held.under_way, held.not_before = 0, 5.0
     assert shown.take(4.9) is None
     assert shown.next_at(4.9) == 5.0
     assert take(shown, 5.0) is held
@@ -113,7 +115,7 @@ def test_a_commit_during_a_read_wins_over_what_was_read() -> None:
     taken = take(shown)
     shown.begin_update()
     shown.committed(taken, "k")
-    taken.under_way = False
+    taken.under_way = 0
     assert not shown.update([work("a", (1, None))]), "read again"
     assert take(shown).slice == KeyRange("k")
 
@@ -162,7 +164,7 @@ class TestUncountedWork:
         shown = board(lost, settled)
         for _ in range(2):
             taken = take(shown)
-            taken.under_way = False
+            taken.under_way = 0
             taken.uncounted = taken.job_id == "new"
         show(shown)
         assert shown.running_jobs == 0
@@ -188,7 +190,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
     shown = board(*works)
     slots = data.draw(st.integers(1, 3))
     waited = {each.job.id: 0 for each in works}
-    under_way: list[OpenRange] = []
+    under_way: list[OpenRange | OpenUpload] = []
     for _ in range(6 * sum(sizes)):
         while len(under_way) < slots and (turn := shown.take(0.0)) is not None:
             under_way.append(turn[0])
@@ -196,7 +198,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
             waited = {id_: 0 if id_ in busy else count + 1 for id_, count in waited.items()}
         assert max(waited.values()) < len(sizes)
         ended = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-        ended.under_way = False
+        ended.under_way = 0
 
 
 def test_sealed_secrets_follow_the_database() -> None:

@@ -42,7 +42,7 @@ from slurper.jobs.service import JobService
 from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
 from slurper.settings import MIB, Settings
-from slurper.transfer import copy, range_run
+from slurper.transfer import copy, parts_run, range_run
 from tests.unit.driver.conftest import SECRETS, SPEC
 from tests.unit.driver.world import (
     Bucket,
@@ -635,7 +635,8 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piecemeal, "PIECE_ROWS", 3)
     looks_at_the_clock = count()
     clock = SimpleNamespace(monotonic=lambda: next(looks_at_the_clock))
-    monkeypatch.setattr(range_run, "time", clock)
+    for module in (range_run, parts_run):
+        monkeypatch.setattr(module, "time", clock)
     set_up = connection._set_up_sqlite
 
     def set_up_without_disk(dbapi_connection: DBAPIConnection, record: object) -> None:
