@@ -80,6 +80,8 @@ class OpenUpload(OpenWork):
     """What is finished, by number; None: not read from the database yet."""
     spare: int = 0
     """Slots that had nothing else to do when the last turn was taken."""
+    is_dealing: bool = False
+    """A turn was taken that has not got its share yet; until then there is no other."""
     _dealt: set[int] = field(default_factory=set)
 
     @property
@@ -102,6 +104,7 @@ class OpenUpload(OpenWork):
 
         A task gets all that is left, unless there are idle slots to share it with.
         """
+        self.is_dealing = False
         if self.upload.begun is None:
             is_shared = self.spare > 0 and self.upload.meta.size >= 2 * LEAST_SHARE * part_bytes
             yield Share(() if is_shared else None, ())
@@ -245,6 +248,7 @@ class Board:
         chosen.under_way += 1
         if isinstance(chosen, OpenUpload):
             chosen.spare = max(0, free - max(1, len(waiting)))
+            chosen.is_dealing = True
         return chosen, running.job, running.sealed
 
     def _may_begin(self, open_work: OpenRange | OpenUpload) -> bool:
@@ -258,7 +262,10 @@ class Board:
         return [
             one
             for one in self._uploads.values()
-            if one.job_id in self._jobs and one.not_before <= now and one.unshared
+            if one.job_id in self._jobs
+            and one.not_before <= now
+            and not one.is_dealing
+            and one.unshared
         ]
 
     def _tasks_under_way(self) -> dict[tuple[str, type], int]:

@@ -254,6 +254,7 @@ class Driver:
             parts = await self._patiently(read, open_upload)
             open_upload.parts = {part.number: part for part in parts}
         with open_upload.share(self._settings.part_bytes) as share:
+            self._fill()  # what is left may be another's
             report = await self._copy_parts(open_upload, share, sample, job, sealed)
             await self._settle(open_upload, report)
 

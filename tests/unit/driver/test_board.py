@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.board import Board, OpenRange, OpenUpload
+from slurper.jobs.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
 from slurper.jobs.models import Job, JobStatus
+from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
-from tests.unit.driver.conftest import ACCOUNT, SPEC
+from slurper.transfer.task import BegunUpload, PartsReport, Upload
+from tests.unit.driver.conftest import ACCOUNT, SPEC, large
 
 START = datetime(2026, 3, 19, 15, 46, 20, tzinfo=UTC)
 
@@ -208,3 +212,159 @@ def test_sealed_secrets_follow_the_database() -> None:
     turn = shown.take(0.0)
     assert turn is not None
     assert turn[2] == b"renewed"
+
+
+MIB = 1 << 20
+PART = 16 * MIB
+
+
+def upload(number: int, *, parts: int = 16, begun: bool = False, late: bool = True) -> Upload:
+    """A large object of so many parts, found after the driver had begun (`late`) or before."""
+    found_at = START + timedelta(seconds=1 if late else -1)
+    at_store = BegunUpload(
+        upload_id=f"u{number}", part_size=PART, whole_checked=False, begun_at=found_at
+    )
+    return Upload(
+        id=number,
+        meta=large(f"k{number}", parts * PART),
+        found_at=found_at,
+        begun=at_store if begun else None,
+    )
+
+
+def with_uploads(each: JobWork, *uploads: Upload, unsettled: int | None = None) -> JobWork:
+    count = len(uploads) if unsettled is None else unsettled
+    return replace(each, uploads=uploads, unsettled=count)
+
+
+def take_upload(shown: Board, free: int = 1) -> OpenUpload:
+    turn = shown.take(0.0, free)
+    assert turn is not None
+    assert isinstance(turn[0], OpenUpload)
+    return turn[0]
+
+
+def part(number: int) -> Part:
+    return Part(number, PART, f'"{number}"')
+
+
+def begin(shown: Board, open_upload: OpenUpload) -> None:
+    """A task has begun the upload, and no more."""
+    at_store = upload(open_upload.upload.id, begun=True).begun
+    open_upload.parts = {}
+    report = PartsReport(job_id=open_upload.job_id, upload=open_upload.upload, begun=at_store)
+    shown.parts_committed(open_upload, report)
+
+
+def test_ranges_and_large_objects_of_a_job_share_its_tasks() -> None:
+    uploads = (upload(5), upload(6), upload(7))
+    shown = board(with_uploads(work("a", (1, None), (2, None)), *uploads))
+    kinds = []
+    while (turn := shown.take(0.0)) is not None:
+        kinds.append(turn[0])
+    assert [type(one) for one in kinds[:4]] == [OpenUpload, OpenRange] * 2
+    taken = [one.upload.id for one in kinds if isinstance(one, OpenUpload)]
+    assert taken == [5, 6, 7], "what was found first is finished first"
+
+
+def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None:
+    shown = board(with_uploads(work("a", (1, None)), upload(5), unsettled=MAX_UNSETTLED))
+    assert take_upload(shown).upload.id == 5
+    assert shown.take(0.0) is None
+    assert shown.lacks_uploads("a")
+    shown.count_unsettled("a", -1)
+    assert take(shown).range_id == 1
+
+
+def test_without_idle_slots_a_task_gets_the_whole_object() -> None:
+    shown = board(with_uploads(work("a", (1, None)), upload(5)))
+    first = take_upload(shown, free=2)
+    with first.share(PART) as share:
+        assert share == Share(None, ())
+    begin(shown, first)
+    first.under_way = 0
+    again = take_upload(shown, free=2)
+    with again.share(PART) as share:
+        assert share == Share(tuple(range(1, 17)), ())
+
+
+def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
+    shown = board(with_uploads(work("a"), upload(5)))
+    first = take_upload(shown, free=4)
+    with first.share(PART) as share:
+        assert share.numbers == (), "it only begins, so that others can join at once"
+        assert shown.take(0.0, 3) is None
+    begin(shown, first)
+    first.under_way = 0
+    with contextlib.ExitStack() as stack:
+        shares = [
+            stack.enter_context(take_upload(shown, free).share(PART)) for free in (4, 3, 2, 1)
+        ]
+        assert [share.numbers for share in shares] == [
+            (1, 2, 3, 4),
+            (5, 6, 7, 8),
+            (9, 10, 11, 12),
+            (13, 14, 15, 16),
+        ]
+        assert [share.done for share in shares] == [None] * 4
+        assert shown.take(0.0) is None
+
+
+def test_a_small_object_is_not_shared() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=5)))
+    with take_upload(shown, free=4).share(PART) as share:
+        assert share == Share(None, ())
+
+
+def test_who_gets_the_last_parts_may_complete() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
+    open_upload = take_upload(shown, free=1)
+    open_upload.parts = {number: part(number) for number in (1, 2, 3)}
+    with open_upload.share(PART) as share:
+        assert share == Share((4, 5, 6, 7, 8), tuple(map(part, (1, 2, 3))))
+    open_upload.parts |= {number: part(number) for number in range(4, 9)}
+    open_upload.under_way = 0
+    with take_upload(shown, free=3).share(PART) as share:
+        assert share == Share((), tuple(map(part, range(1, 9))))
+
+
+def test_parts_of_a_task_that_came_to_nothing_are_dealt_again() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
+    open_upload = take_upload(shown)
+    open_upload.parts = {}
+    with open_upload.share(PART) as lost:
+        pass
+    open_upload.under_way = 0
+    with take_upload(shown).share(PART) as share:
+        assert share == lost
+
+
+def test_other_work_comes_before_shares() -> None:
+    shown = board(
+        with_uploads(work("a"), upload(5, begun=True)), with_uploads(work("b"), upload(6))
+    )
+    first = take_upload(shown, free=2)
+    first.parts = {}
+    with first.share(PART) as share:
+        assert share.numbers is not None
+        assert len(share.numbers) == 16, "the other slot is wanted"
+        assert take_upload(shown).upload.id == 6
+
+
+def test_an_object_that_is_begun_again_comes_anew_from_the_database() -> None:
+    shown = board(with_uploads(work("a"), upload(5, begun=True)))
+    old = take_upload(shown)
+    shown.close(old)
+    again = replace(upload(5), attempt=2)
+    show(shown, with_uploads(work("a"), again))
+    new = take_upload(shown)
+    assert (new.upload, new.parts) == (again, None)
+    shown.close(old)
+    new.under_way = 0
+    assert take_upload(shown) is new, "late news of the old one do not touch it"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_objects_found_before_the_driver_began_may_hold_lost_work(*, late: bool) -> None:
+    shown = board(with_uploads(work("a", age_seconds=9), upload(5, late=late)))
+    assert take_upload(shown).uncounted is not late
