@@ -87,7 +87,7 @@ async def take_in(connection: AsyncConnection, number: int, report: PartsReport)
     if report.settled:
         await connection.execute(delete(uploads).where(row))
     elif report.restarted is not None:
-        again = {"attempt": current.attempt + 1, **_version(report.restarted), **_begun(None)}
+        again = {"attempt": current.attempt + 1, **_begun(None), **_version(report.restarted)}
         await connection.execute(update(uploads).where(row).values(again))
         await connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
     else:
@@ -127,6 +127,7 @@ def _begun(begun: BegunUpload | None) -> dict[str, object]:
         "part_size": begun.part_size,
         "whole_checked": begun.whole_checked,
         "begun_at": begun.begun_at,
+        "last_modified": begun.last_modified,
     }
 
 
@@ -148,6 +149,7 @@ def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
             part_size=row.part_size,
             whole_checked=row.whole_checked,
             begun_at=row.begun_at,
+            last_modified=row.last_modified,
         )
     return Upload(
         id=row.id,

@@ -27,7 +27,14 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore.base import ByteRange, ObjectHeaders, ObjectMeta, ObjectStore, Part
+from slurper.objectstore.base import (
+    ByteRange,
+    ObjectHeaders,
+    ObjectMeta,
+    ObjectStore,
+    Part,
+    StoredObject,
+)
 from slurper.planning import selection
 from slurper.planning.parts import PartPlan, plan_parts
 from slurper.settings import Settings
@@ -278,16 +285,17 @@ class PartsRun:
         if self._task.replayed_since is not None:
             await self._abort_lost(self._task.replayed_since)
         plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
-        upload_id = await self._repeat(lambda: self._create(described))
+        upload_id = await self._repeat(lambda: self._create(described.headers))
         self._begun = BegunUpload(
             upload_id=upload_id,
             part_size=plan.part_size,
             whole_checked=self._target.checks_whole(upload_id),
             begun_at=datetime.now(UTC),
+            last_modified=described.meta.last_modified,
         )
         return None
 
-    async def _describe(self) -> ObjectHeaders | Skipped:
+    async def _describe(self) -> StoredObject | Skipped:
         meta = self._meta
         stored = await self._source.head(meta.key)
         if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
@@ -299,7 +307,7 @@ class PartsRun:
             skip = self._copier.skip_by_content(stored.headers, bytes(first.body))
             if skip is not None:
                 return skip
-        return stored.headers
+        return stored
 
     async def _create(self, headers: ObjectHeaders) -> str:
         # Until its id has come, the store may have begun an upload that nobody knows.
@@ -315,17 +323,21 @@ class PartsRun:
         """Copy the parts of this task side by side; the first failure cancels the others."""
         begun = self._begun
         assert begun is not None  # noqa: S101 - `_work` has seen to it
-        plan = self._plan(begun)
-        wanted = range(1, plan.count + 1) if self._task.numbers is None else self._task.numbers
+        wanted = (
+            range(1, self._plan(begun).count + 1)
+            if self._task.numbers is None
+            else self._task.numbers
+        )
         todo = iter(wanted)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._lanes, len(wanted))):
-                    group.create_task(self._lane(plan, begun.upload_id, todo))
+                    group.create_task(self._lane(begun, todo))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _lane(self, plan: PartPlan, upload_id: str, todo: Iterator[int]) -> None:
+    async def _lane(self, begun: BegunUpload, todo: Iterator[int]) -> None:
+        plan = self._plan(begun)
         for number in todo:
             byte_range = plan.byte_range(number)
             size = len(byte_range)
@@ -336,12 +348,12 @@ class PartsRun:
                     return
                 if self._deadline == math.inf:
                     self._deadline = time.monotonic() + self._task.budget_seconds
-                copy = functools.partial(self._copy_part, upload_id, number, byte_range)
+                copy = functools.partial(self._copy_part, begun, number, byte_range)
                 self._parts[number] = await self._repeat(copy)
             finally:
                 self._budget.release(size)
 
-    async def _copy_part(self, upload_id: str, number: int, byte_range: ByteRange) -> Part:
+    async def _copy_part(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
         meta = self._meta
         try:
             download = await self._source.get(meta.key, if_match=meta.etag, byte_range=byte_range)
@@ -352,9 +364,9 @@ class PartsRun:
             if error.status in _STATUS_OF_CHANGE:
                 raise SourceChangedError(str(error)) from error
             raise
-        _check_version(meta, download.stored.meta)
+        _check_version(meta._replace(last_modified=begun.last_modified), download.stored.meta)
         try:
-            return await self._target.put_part(self._key, upload_id, number, download.body)
+            return await self._target.put_part(self._key, begun.upload_id, number, download.body)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
 
@@ -426,4 +438,4 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
     differ = any(one and other and one != other for one, other in of_both)
     if differ or wanted.size != got.size:
-        raise SourceChangedError("a part is of another version than the listing showed")
+        raise SourceChangedError("a part is of another version than HEAD showed")

@@ -53,6 +53,8 @@ class BegunUpload:
     whole_checked: bool
     """The store has promised to check the whole object when the upload is completed."""
     begun_at: datetime
+    last_modified: datetime | None
+    """Of the version that is copied, as its parts show it: a listing may be more exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,7 @@ def begun(number: int = 1, *, part_size: int = 40 << 20) -> BegunUpload:
         part_size=part_size,
         whole_checked=True,
         begun_at=datetime(2026, 3, 19, 15, 0, number, tzinfo=UTC),
+        last_modified=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 

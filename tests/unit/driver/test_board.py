@@ -222,7 +222,11 @@ def upload(number: int, *, parts: int = 16, begun: bool = False, late: bool = Tr
     """A large object of so many parts, found after the driver had begun (`late`) or before."""
     found_at = START + timedelta(seconds=1 if late else -1)
     at_store = BegunUpload(
-        upload_id=f"u{number}", part_size=PART, whole_checked=False, begun_at=found_at
+        upload_id=f"u{number}",
+        part_size=PART,
+        whole_checked=False,
+        begun_at=found_at,
+        last_modified=None,
     )
     return Upload(
         id=number,

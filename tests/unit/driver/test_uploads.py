@@ -58,6 +58,7 @@ class Uploader:
             part_size=PART,
             whole_checked=True,
             begun_at=datetime.now(UTC),
+            last_modified=None,
         )
 
     def each_part_once(self) -> bool:

@@ -474,3 +474,16 @@ def test_whatever_fails_the_object_arrives_whole(size: int, seed: list[str], *, 
         assert (target.open_uploads, report.counts.transferred) == ((), 1)
 
     asyncio.run(scenario())
+
+
+async def test_a_listing_may_be_more_exact_than_a_head(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    """Of most stores it tells milliseconds, and the header Last-Modified whole seconds."""
+    meta = task.upload.meta
+    assert meta.last_modified is not None
+    exact = meta._replace(last_modified=meta.last_modified + timedelta(milliseconds=3))
+    begun = await run(
+        replace(task, numbers=(), upload=replace(task.upload, meta=exact)), source, target
+    )
+    assert (await run(next_task(task, begun), source, target)).settled
