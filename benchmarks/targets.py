@@ -55,7 +55,8 @@ http {{
 }}
 """
 
-_UPLOAD = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+_UPLOAD = "<Result><UploadId>u</UploadId><ETag>joined</ETag></Result>"
+"""Answers the creation and the completion of an upload."""
 
 
 @dataclass(frozen=True)

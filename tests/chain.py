@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -48,22 +48,29 @@ def next_task(task: PartsTask, report: PartsReport) -> PartsTask:
     return replace(task, upload=upload, numbers=missing, done=done)
 
 
-async def settle_large(
-    found: RangeReport, task: RangeTask, run: Callable[[PartsTask], Awaitable[PartsReport]]
-) -> list[PartsReport]:
-    """Run the tasks of every large object that a report brings, until it is settled or halts."""
+async def settle(
+    tasks: Iterable[PartsTask], run: Callable[[PartsTask], Awaitable[PartsReport]]
+) -> tuple[list[PartsReport], list[PartsTask]]:
+    """Run the tasks of large objects until each is settled or halts.
+
+    Returns their reports, and where those that halted are to be gone on with.
+    """
     reports: list[PartsReport] = []
-    for meta in found.large:
-        following = first_task(task, meta)
+    left: list[PartsTask] = []
+    for first in tasks:
+        following = first
         for _ in range(MOST_TASKS):
             report = await run(following)
             reports.append(report)
-            if report.settled or report.halt is not None:
+            if report.settled:
                 break
             following = next_task(following, report)
+            if report.halt is not None:
+                left.append(following)
+                break
         else:
-            raise AssertionError(f"{meta.key} is never settled")
-    return reports
+            raise AssertionError(f"{first.upload.meta.key} is never settled")
+    return reports, left
 
 
 def folded(found: RangeReport, large: list[PartsReport]) -> RangeReport:

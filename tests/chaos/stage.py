@@ -22,9 +22,9 @@ from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.task import ObjectEvent, RangeReport, RangeTask
+from slurper.transfer.task import ObjectEvent, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
-from tests.chain import folded, settle_large
+from tests.chain import first_task, folded, settle
 from tests.chaos.proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class Run:
     counts: Counts = field(default_factory=Counts)
     events: list[ObjectEvent] = field(default_factory=list)
     reports: list[RangeReport] = field(default_factory=list)
+    halted: list[PartsTask] = field(default_factory=list)
+    """Where large objects are to be gone on with."""
 
     @property
     def last(self) -> RangeReport:
@@ -156,7 +158,9 @@ class Stage:
                     budget_seconds=self.settings.task_seconds,
                 )
                 found = await worker.run(task)
-                run.take_in(folded(found, await settle_large(found, task, worker.run)))
+                large = [*run.halted, *(first_task(task, meta) for meta in found.large)]
+                reports, run.halted = await settle(large, worker.run)
+                run.take_in(folded(found, reports))
                 if run.last.finished or run.last.halt is not None:
                     return run
                 cursor, replayed_since = run.last.cursor, None
@@ -170,7 +174,8 @@ class Stage:
         task = replace(self.task, **changes)
         try:
             found = await worker.run(task)
-            return folded(found, await settle_large(found, task, worker.run))
+            large = [first_task(task, meta) for meta in found.large]
+            return folded(found, (await settle(large, worker.run))[0])
         finally:
             await worker.close()
 

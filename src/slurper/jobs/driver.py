@@ -249,7 +249,9 @@ class Driver:
         sample: tuple[str, ...] = ()
         if job.spec.keys is not None:
             sample = await self._read_keys(job, KeyRange(), SAMPLE, open_upload)
-        if open_upload.parts is None:
+        if open_upload.upload.begun is None:
+            open_upload.parts = {}
+        elif open_upload.parts is None:
             read = functools.partial(self._store.parts, open_upload.upload)
             parts = await self._patiently(read, open_upload)
             open_upload.parts = {part.number: part for part in parts}

@@ -26,7 +26,7 @@ from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
-from tests.chain import folded, settle_large
+from tests.chain import first_task, folded, settle
 
 ADDRESS = StoreAddress(
     origin="http://memory.invalid",
@@ -69,7 +69,8 @@ async def run(
         return await PartsRun(parts, source, target, settings, budget).report()
 
     found = await RangeRun(task, source, target, settings, budget).report()
-    report = folded(found, await settle_large(found, task, run_parts))
+    reports, _ = await settle([first_task(task, meta) for meta in found.large], run_parts)
+    report = folded(found, reports)
     assert budget.used == 0
     assert report.counts.objects == (
         report.counts.transferred + report.counts.skipped + report.counts.failed
