@@ -22,8 +22,9 @@ from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.task import ObjectEvent, RangeReport, RangeTask
+from slurper.transfer.task import ObjectEvent, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
+from tests.chain import first_task, folded, settle
 from tests.chaos.proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Run:
     counts: Counts = field(default_factory=Counts)
     events: list[ObjectEvent] = field(default_factory=list)
     reports: list[RangeReport] = field(default_factory=list)
+    halted: list[PartsTask] = field(default_factory=list)
+    """Where large objects are to be gone on with."""
 
     @property
     def last(self) -> RangeReport:
@@ -154,7 +157,10 @@ class Stage:
                     replayed_since=replayed_since,
                     budget_seconds=self.settings.task_seconds,
                 )
-                run.take_in(await worker.run(task))
+                found = await worker.run(task)
+                large = [*run.halted, *(first_task(task, meta) for meta in found.large)]
+                reports, run.halted = await settle(large, worker.run)
+                run.take_in(folded(found, reports))
                 if run.last.finished or run.last.halt is not None:
                     return run
                 cursor, replayed_since = run.last.cursor, None
@@ -163,10 +169,13 @@ class Stage:
         raise AssertionError(f"not finished after {MOST_TASKS} tasks: {run.last}")
 
     async def once(self, **changes: Any) -> RangeReport:  # noqa: ANN401 - fields of a task
-        """Run one task."""
+        """Run one task, and those of the large objects that it finds."""
         worker = Worker(self.settings)
+        task = replace(self.task, **changes)
         try:
-            return await worker.run(replace(self.task, **changes))
+            found = await worker.run(task)
+            large = [first_task(task, meta) for meta in found.large]
+            return folded(found, (await settle(large, worker.run))[0])
         finally:
             await worker.close()
 

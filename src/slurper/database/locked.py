@@ -13,16 +13,16 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, insert, select, update
+from sqlalchemy import ColumnElement, Row, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
 from slurper.database import rows
-from slurper.database.schema import jobs, logs, ranges
+from slurper.database.schema import jobs, logs, ranges, uploads
 from slurper.jobs import lifecycle
 from slurper.jobs.models import JobOptions, JobStatus, LogEntry
 from slurper.jobs.recent import Recent
-from slurper.transfer.task import Halt, RangeReport
+from slurper.transfer.task import Halt, Report
 
 _COLUMNS = (
     jobs.c.number,
@@ -52,7 +52,7 @@ class LockedJob:
         self._changes: dict[str, object] = {}
         self._entries: list[LogEntry] = []
 
-    def count(self, report: RangeReport, at: datetime) -> None:
+    def count(self, report: Report, at: datetime) -> None:
         """Add a report's counts to the job's."""
         added = {
             "objects": report.counts.objects,
@@ -103,8 +103,8 @@ class LockedJob:
         self._changes["sealed"] = change(sealed)
 
     async def complete_if_done(self, at: datetime) -> None:
-        """Complete the job when it is running and none of its ranges is open."""
-        if self.status is JobStatus.RUNNING and not await self._has_open_ranges():
+        """Complete the job when it is running and nothing of it is left to be done."""
+        if self.status is JobStatus.RUNNING and not await self._has_work():
             self.move(lifecycle.Command.COMPLETE, at)
 
     async def save(self) -> None:
@@ -120,9 +120,12 @@ class LockedJob:
             await self._connection.execute(update(jobs).where(row).values(self._changes))
             self._changes = {}
 
-    async def _has_open_ranges(self) -> bool:
-        is_open = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
-        return bool(await self._connection.scalar(select(exists().where(is_open))))
+    async def _has_work(self) -> bool:
+        """Whether a range is open, or a large object not settled."""
+        open_ranges = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
+        unsettled = uploads.c.job_number == self.number
+        work = or_(exists().where(open_ranges), exists().where(unsettled))
+        return bool(await self._connection.scalar(select(work)))
 
 
 async def lock(connection: AsyncConnection, *where: ColumnElement[bool]) -> LockedJob:

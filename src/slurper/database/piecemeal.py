@@ -7,11 +7,11 @@ any crash.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slurper.database.schema import job_keys, jobs, logs
+from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
 from slurper.jobs.models import LogType
 
 PIECE_ROWS = 20_000
@@ -85,6 +85,8 @@ async def remove(connection: AsyncConnection, number: int) -> None:
         await connection.execute(update(jobs).where(this).values(log_entries=kept))
     elif (first_keys := await _too_many_keys(connection, number)) is not None:
         await connection.execute(delete(job_keys).where(first_keys))
+    elif (first_parts := await _too_many_parts(connection, number)) is not None:
+        await connection.execute(delete(upload_parts).where(first_parts))
     else:
         await connection.execute(delete(jobs).where(this))
 
@@ -95,3 +97,13 @@ async def _too_many_keys(connection: AsyncConnection, number: int) -> ColumnElem
     ordered = select(job_keys.c.key).where(of_job).order_by(job_keys.c.key)
     last = await connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
     return None if last is None else of_job & (job_keys.c.key <= last)
+
+
+async def _too_many_parts(connection: AsyncConnection, number: int) -> ColumnElement[bool] | None:
+    """A piece of the parts of the job's uploads; None when what is left is no more than one."""
+    of_job = upload_parts.c.upload.in_(select(uploads.c.id).where(uploads.c.job_number == number))
+    place = tuple_(upload_parts.c.upload, upload_parts.c.number)
+    ordered = select(upload_parts.c.upload, upload_parts.c.number).where(of_job)
+    in_order = ordered.order_by(upload_parts.c.upload, upload_parts.c.number)
+    last = (await connection.execute(in_order.limit(1).offset(PIECE_ROWS))).one_or_none()
+    return None if last is None else of_job & (place <= tuple_(last.upload, last.number))

@@ -238,6 +238,43 @@ ranges = Table(
     sqlite_autoincrement=True,
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", BigNumber, primary_key=True),
+    _owner(),
+    Column("key", Key, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("last_modified", UtcDateTime),
+    Column("found_at", UtcDateTime, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    Column("upload_id", Text),
+    Column("part_size", BigInteger),
+    Column("whole_checked", Boolean, nullable=False, server_default=false()),
+    Column("begun_at", UtcDateTime),
+    UniqueConstraint("job_number", "key"),
+    CheckConstraint("size >= 0 AND attempt >= 1 AND part_size > 0", "counts_positive"),
+    CheckConstraint(
+        "(upload_id IS NULL) = (part_size IS NULL) AND (upload_id IS NULL) = (begun_at IS NULL)"
+        " AND (upload_id IS NOT NULL OR NOT whole_checked)",
+        "begun_as_a_whole",
+    ),
+    sqlite_autoincrement=True,
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload", ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("checksum", Text, nullable=False),
+    CheckConstraint("number >= 1 AND size >= 0", "counts_positive"),
+    sqlite_with_rowid=False,
+)
+
 logs = Table(
     "logs",
     metadata,

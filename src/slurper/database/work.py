@@ -18,14 +18,15 @@ from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
-from slurper.database import clock, leases, locked, piecemeal, rows
+from slurper.database import clock, leases, locked, piecemeal, rows, unsettled
 from slurper.database.connection import Database, uninterrupted
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
 from slurper.jobs import lifecycle
 from slurper.jobs.models import Job, JobStatus, LogEntry, Whole
+from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange, encode_key
-from slurper.transfer.task import RangeReport
+from slurper.transfer.task import PartsReport, RangeReport, Report, Upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,11 @@ class JobWork:
     `created_at` is told by this process's clock, not by the database's."""
     sealed: bytes
     ranges: tuple[RangeWork, ...]
-    """Of a running job never empty: one without open ranges is not running."""
+    uploads: tuple[Upload, ...] = ()
+    """Large objects that are not settled, those found first; of a running job not all, when they
+    are many."""
+    unsettled: int = 0
+    """How many they are."""
     is_counted: bool = True
     """It is known how many objects the job has to copy in all."""
 
@@ -59,18 +64,23 @@ class CommitOutcome:
     """What became of a report."""
 
     applied: bool
-    """False: the range's cursor had moved on, or the job is gone; nothing was changed."""
+    """False: the range's cursor had moved on, the upload had been begun again or was over, or the
+    job is gone; nothing was changed."""
     status: JobStatus
     """The job's status after the commit; a deleted job reads as aborted."""
-    range_open: bool
-    """The range holds more to do."""
+    still_open: bool
+    """The range, or the large object, holds more to do."""
     end_at: str | None = None
     """Where an open range ends now."""
     cut_off: tuple[RangeWork, ...] = ()
     """New ranges, in order, of what was the range's end: it now ends where the first begins."""
 
 
-_GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
+_GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, still_open=False)
+
+UPLOADS_READ = 100
+"""So many unsettled large objects of each running job are read at a time: more than there are slots
+for, and few enough to be read again and again."""
 
 
 class WorkStore:
@@ -82,7 +92,7 @@ class WorkStore:
 
     @uninterrupted
     async def running_jobs(self) -> list[JobWork]:
-        """Return every running job with its sealed credentials and open ranges, oldest first.
+        """Return every running job with its sealed credentials and open work, oldest first.
 
         A retry is left out until it has all its keys.
 
@@ -97,7 +107,8 @@ class WorkStore:
         )
         async with self.database.read() as connection:
             await leases.check(connection, self.lease)
-            return [work for work in await _read_work(connection, *running) if work.ranges]
+            works = await _read_work(connection, *running, most_uploads=UPLOADS_READ)
+            return [work for work in works if work.ranges or work.uploads]
 
     @uninterrupted
     async def open_to_work(self, job_id: str) -> bytes | None:
@@ -119,7 +130,7 @@ class WorkStore:
     async def unswept(self) -> list[JobWork]:
         """Return every aborted job whose target is still to be swept, deleted ones too.
 
-        It has its sealed credentials and the ranges that were open; oldest first.
+        It has its sealed credentials and all that was open; oldest first.
         """
         async with self.database.read() as connection:
             return await _read_work(connection, jobs.c.sweeps_failed.is_not(None))
@@ -148,11 +159,18 @@ class WorkStore:
             return await rows.key_boundaries(connection, number, slice_, pieces=pieces, least=least)
 
     @uninterrupted
-    async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
-        """Make a report's results the job's: cursor, counters, log and status in one transaction.
+    async def parts(self, upload: Upload) -> tuple[Part, ...]:
+        """Return the finished parts of a large object, in order."""
+        async with self.database.read() as connection:
+            return await unsettled.read_parts(connection, upload)
 
-        A report counts once. It applies only while the range's cursor is where the task began; a
-        second commit of the same report finds the cursor moved on and changes nothing. A report
+    @uninterrupted
+    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
+        """Make a report's results the job's: what is done, counters, log and status together.
+
+        A report counts once. That of a range applies only while the range's cursor is where the
+        task began; a second commit of the same report finds the cursor moved on and changes
+        nothing. So it is with a large object that was begun again, or settled, meanwhile. A report
         of a job that was paused or aborted meanwhile is counted (its objects are settled) and
         leaves the status alone. What is left of a running job's range is cut where the report
         says.
@@ -161,30 +179,35 @@ class WorkStore:
             LeaseLost: another process drives the jobs now.
             ValueError: the report contradicts itself; committing it would make the counts wrong.
         """
-        _check_report(report)
+        if isinstance(report, RangeReport):
+            _check_report(report)
         async with self._write() as connection:
             try:
                 job = await locked.lock(connection, jobs.c.id == report.job_id)
             except errors.JobNotFound:
                 return _GONE
-            end_at, is_applied = await _advance(connection, job.number, report, at)
-            if not is_applied:
-                still_open = await _is_open(connection, job.number, report.range_id)
-                return CommitOutcome(applied=False, status=job.status, range_open=still_open)
+            taken_in = await _take_in(connection, job.number, report, at)
+            if taken_in is None:
+                still_open = await _is_open(connection, job.number, report)
+                return CommitOutcome(applied=False, status=job.status, still_open=still_open)
+            still_open, end_at = taken_in
             job.count(report, at)
             job.log(*_entries(report, at))
             if report.halt is not None and job.status is JobStatus.RUNNING:
                 job.move(lifecycle.Command.HALT, at, halt=report.halt)
-            is_cut = job.status is JobStatus.RUNNING and not report.finished
-            left = KeyRange(report.cursor, end_at)
-            cut_off = await _cut(connection, job.number, report, left, at) if is_cut else ()
+            cut_off: tuple[RangeWork, ...] = ()
+            if isinstance(report, RangeReport) and still_open and job.status is JobStatus.RUNNING:
+                left = KeyRange(report.cursor, end_at)
+                cut_off = await _cut(connection, job.number, report, left, at)
             await job.complete_if_done(at)
             await job.save()
-            ended = CommitOutcome(applied=True, status=job.status, range_open=not report.finished)
-            if report.finished:
-                return ended
-            end_at = cut_off[0].slice.start_after if cut_off else end_at
-            return replace(ended, end_at=end_at, cut_off=cut_off)
+            return CommitOutcome(
+                applied=True,
+                status=job.status,
+                still_open=still_open,
+                end_at=cut_off[0].slice.start_after if cut_off else end_at,
+                cut_off=cut_off,
+            )
 
     @uninterrupted
     async def counted(self, job_id: str, whole: Whole) -> None:
@@ -283,7 +306,9 @@ async def _end_sweeps(connection: AsyncConnection, job_id: str) -> None:
     await connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
 
 
-async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -> list[JobWork]:
+async def _read_work(
+    connection: AsyncConnection, *where: ColumnElement[bool], most_uploads: int | None = None
+) -> list[JobWork]:
     query = (
         select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects)
         .where(*where)
@@ -291,12 +316,19 @@ async def _read_work(connection: AsyncConnection, *where: ColumnElement[bool]) -
     )
     ahead = await clock.ahead_of_ours(connection)
     found = (await connection.execute(query)).all()
-    work = await _read_open_ranges(connection, [row.number for row in found])
+    numbers = [row.number for row in found]
+    work = await _read_open_ranges(connection, numbers)
+    uploads = await unsettled.read(connection, numbers, most=most_uploads)
+    counts = await unsettled.count(connection, numbers)
     return [
         JobWork(
             job=_by_our_clock(rows.to_job(row), ahead),
             sealed=bytes(row.sealed),
             ranges=tuple(work[row.number]),
+            uploads=tuple(
+                replace(one, found_at=one.found_at - ahead) for one in uploads[row.number]
+            ),
+            unsettled=counts.get(row.number, 0),
             is_counted=row.total_objects is not None,
         )
         for row in found
@@ -327,8 +359,26 @@ def _check_report(report: RangeReport) -> None:
     )
     if cursor < began:
         raise ValueError("a report moved its cursor back")
-    if cursor == began and report.counts.objects:
+    if cursor == began and (report.counts.objects or report.large):
         raise ValueError("a report settled objects without moving its cursor")
+
+
+async def _take_in(
+    connection: AsyncConnection, number: int, report: Report, at: datetime
+) -> tuple[bool, str | None] | None:
+    """Make what was done the range's or the upload's.
+
+    Return whether more is to be done, and where an open range ends. None: the report is stale.
+    """
+    if isinstance(report, PartsReport):
+        is_current = await unsettled.take_in(connection, number, report)
+        return (not report.settled, None) if is_current else None
+    end_at, is_applied = await _advance(connection, number, report, at)
+    if not is_applied:
+        return None
+    found_at = at + await clock.ahead_of_ours(connection)
+    await unsettled.insert(connection, number, report.large, found_at)
+    return not report.finished, None if report.finished else end_at
 
 
 async def _advance(
@@ -372,13 +422,15 @@ async def _cut(
     return tuple(made)
 
 
-async def _is_open(connection: AsyncConnection, number: int, range_id: int) -> bool:
-    same = (ranges.c.id == range_id, ranges.c.job_number == number)
+async def _is_open(connection: AsyncConnection, number: int, report: Report) -> bool:
+    if isinstance(report, PartsReport):
+        return await unsettled.find(connection, number, report.upload.id) is not None
+    same = (ranges.c.id == report.range_id, ranges.c.job_number == number)
     done = await connection.scalar(select(ranges.c.done).where(*same))
     return done is False
 
 
-def _entries(report: RangeReport, at: datetime) -> list[LogEntry]:
+def _entries(report: Report, at: datetime) -> list[LogEntry]:
     in_order = sorted(report.events, key=lambda event: encode_key(event.key))
     return [
         LogEntry(

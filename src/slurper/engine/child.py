@@ -27,7 +27,7 @@ import uvloop
 from slurper import errors
 from slurper.engine import pipe
 from slurper.settings import MIB, Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import Report, Task
 
 EXIT_ORPHANED = 3
 EXIT_BROKEN = 4
@@ -39,7 +39,7 @@ CLOSE_SECONDS = 1.0
 class Runner(Protocol):
     """What a worker process runs: `slurper.transfer.worker.Worker`, or a stand-in of a test."""
 
-    def run(self, task: RangeTask) -> Coroutine[Any, Any, RangeReport]:
+    def run(self, task: Task) -> Coroutine[Any, Any, Report]:
         """Run one task; several may be under way."""
         ...
 
@@ -106,7 +106,7 @@ class _Child:
         self._beat_seconds = setup.beat_seconds
         self._exit_status = EXIT_ORPHANED
         self._stop = asyncio.Event()
-        self._tasks: dict[int, asyncio.Task[RangeReport]] = {}
+        self._tasks: dict[int, asyncio.Task[Report]] = {}
         self._worker: Runner | None = None
 
     async def refuse(self, text: str) -> int:
@@ -143,7 +143,7 @@ class _Child:
             case pipe.Stop():
                 self._stop.set()
 
-    def _answer(self, number: int, ended: asyncio.Task[RangeReport]) -> None:
+    def _answer(self, number: int, ended: asyncio.Task[Report]) -> None:
         del self._tasks[number]
         try:
             self.pipe.send(pipe.Reported(number, ended.result()))

@@ -12,13 +12,14 @@ import contextlib
 import socket
 from collections import deque
 from dataclasses import replace
+from typing import overload
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
 
 TASKS_PER_WORKER = 2
 """A task that nears its end drains: its last objects finish while no new ones begin. A second task
@@ -67,6 +68,7 @@ class LocalEngine:
         self._keepers: list[asyncio.Task[None]] = []
         self._waiting: deque[Call] = deque()
         self._suspects: set[tuple[str, int]] = set()
+        """What was worked on by tasks whose process was lost."""
         self._changed = asyncio.Event()
         self._failed_starts = 0
         self._start_failure = ""
@@ -103,7 +105,11 @@ class LocalEngine:
             await self.stop(0)
             raise
 
-    async def run(self, task: RangeTask) -> RangeReport:
+    @overload
+    async def run(self, task: RangeTask) -> RangeReport: ...
+    @overload
+    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task) -> Report:
         """Run one task to its report.
 
         Cancelling the call cancels the task at its worker.
@@ -116,20 +122,19 @@ class LocalEngine:
         """
         if not self._accepting:
             raise errors.SlurperError("the engine takes no tasks: it is not running")
-        slice_of = (task.job_id, task.range_id)
         outcome = asyncio.get_running_loop().create_future()
-        call = Call(task, outcome, alone=slice_of in self._suspects)
+        call = Call(task, outcome, alone=task.identity in self._suspects)
         self._waiting.append(call)
         self._dispatch()
         try:
-            report: RangeReport = await outcome
+            report: Report = await outcome
         except errors.WorkerLost:
-            self._suspects.add(slice_of)
+            self._suspects.add(task.identity)
             raise
         except asyncio.CancelledError:
             self._withdraw(call)
             raise
-        self._suspects.discard(slice_of)
+        self._suspects.discard(task.identity)
         return replace(report, workers=self._working_beside(call))
 
     async def stop(self, grace_seconds: float) -> None:

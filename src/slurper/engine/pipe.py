@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import Report, Task
 
 LENGTH = struct.Struct("!I")
 """In front of every pickle; 4 GiB is far beyond any message."""
@@ -35,7 +35,7 @@ class Run:
     """Run a task. Answered by exactly one `Reported` or `Raised` of the same number."""
 
     number: int
-    task: RangeTask
+    task: Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Reported:
     """A task came to its report."""
 
     number: int
-    report: RangeReport
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import ClassVar
 from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.template import Child
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import Report, Task
 
 _log = telemetry.get_logger(__name__)
 
@@ -32,15 +32,15 @@ class Call:
 
     _numbers: ClassVar[count[int]] = count(1)
 
-    task: RangeTask
-    outcome: asyncio.Future[RangeReport]
+    task: Task
+    outcome: asyncio.Future[Report]
     alone: bool = False
     """Wants a process for itself."""
     process: WorkerProcess | None = None
     """Where it runs; None while it waits for a place."""
     number: int = field(default_factory=lambda: next(Call._numbers))
 
-    def succeed(self, report: RangeReport) -> None:
+    def succeed(self, report: Report) -> None:
         """Hand over the report, if somebody still waits."""
         if not self.outcome.done():
             self.outcome.set_result(report)

@@ -1,4 +1,4 @@
-"""What to send a worker for an open range, and what its report means for the range. Pure.
+"""What to send a worker for an open range or upload, and what its report means for it. Pure.
 
 **Replays (design rule 4).** With `overwrite=false` an object that is found at the target is
 skipped, unless this very job put it there by work whose report was lost: then it counts as
@@ -17,6 +17,9 @@ read by ours (`database.work`), and translated by the worker to the target's, wh
 What that costs: in a replay, an object of equal size that somebody else wrote to the target while
 the job ran, or in the second or two before it was made, counts as transferred. It is not
 overwritten in either case, and what is at the target is the same.
+
+Large objects follow the same rule, each for itself: nobody can have written one before the commit
+that found it, which makes that moment the `replayed_since` of its tasks.
 """
 
 from __future__ import annotations
@@ -29,11 +32,19 @@ from datetime import datetime, timedelta
 from slurper import errors
 from slurper.jobs.models import Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory
-from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.base import Part, StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
-from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
+from slurper.transfer.task import (
+    Halt,
+    PartsReport,
+    PartsTask,
+    RangeReport,
+    RangeTask,
+    Share,
+    Upload,
+)
 
 MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
@@ -69,12 +80,12 @@ def make_task(
     failures: int,
     wanted_pieces: int = 1,
     age_seconds: float = math.inf,
-    share: float = 1.0,
+    allotted: float = 1.0,
     credit_seconds: float = 0.0,
 ) -> RangeTask:
     """Return the next task for a range.
 
-    It gets `share` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
+    It gets `allotted` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -105,41 +116,71 @@ def make_task(
         replayed_since=replayed_since(job.created_at) if uncounted else None,
         budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
         wanted_pieces=wanted_pieces,
-        share=_share_of_limits(spec.options, share, credit_seconds),
+        share=_share_of_limits(spec.options, allotted, credit_seconds),
     )
 
 
-def make_sweep(
+def make_parts_task(
     job: Job,
-    range_id: int,
-    slice_left: KeyRange,
+    upload: Upload,
     *,
-    keys: Sequence[str] | None,
+    numbers: tuple[int, ...] | None,
+    done: tuple[Part, ...] | None,
+    sample: tuple[str, ...],
     secrets: JobSecrets,
     settings: Settings,
-    until: datetime,
-) -> RangeTask:
-    """Return the task that cleans up after work on a range of an aborted job.
+    uncounted: bool,
+    failures: int,
+    allotted: float = 1.0,
+    credit_seconds: float = 0.0,
+) -> PartsTask:
+    """Return the next task for a large object; `numbers` and `done` are as in the task.
 
-    That work had ended by `until`. `keys` are as for `make_task`: no task has begun others. Where
-    the source was listed, the range is swept from its start: nobody works on what is settled
-    either, and a source that lists folder by folder has its cursor behind keys that are not.
+    Its part of the job's limits is as for a range.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_task(
+    spec = job.spec
+    return PartsTask(
+        job_id=job.id,
+        upload=upload,
+        source=_resolve("source", spec.source, secrets.source, job, settings),
+        target=_resolve("target", spec.target, secrets.target, job, settings),
+        prefix=spec.prefix,
+        sample=sample,
+        overwrite=spec.overwrite,
+        options=spec.options,
+        numbers=numbers,
+        done=done,
+        replayed_since=replayed_since(upload.found_at) if uncounted else None,
+        budget_seconds=_budget_seconds(settings.task_seconds, failures),
+        share=_share_of_limits(spec.options, allotted, credit_seconds),
+    )
+
+
+def make_sweep(
+    job: Job, upload: Upload, *, secrets: JobSecrets, settings: Settings, until: datetime
+) -> PartsTask:
+    """Return the task that cleans up after work on a large object of an aborted job.
+
+    That work had ended by `until`.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    task = make_parts_task(
         job,
-        range_id,
-        slice_left,
-        keys=keys,
+        upload,
+        numbers=(),
+        done=None,
+        sample=(),
         secrets=secrets,
         settings=settings,
         uncounted=True,
         failures=0,
     )
-    from_its_start = KeyRange(None, task.slice.end_at)
-    return replace(task, swept_until=until, slice=from_its_start if keys is None else task.slice)
+    return replace(task, swept_until=until)
 
 
 def make_count(
@@ -191,13 +232,20 @@ def cut(job_id: str, range_id: int, slice_left: KeyRange, boundaries: Sequence[s
 
 def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
     """The report that pauses a job because the driver cannot go on with the range."""
-    halt = Halt(log_type=LogType.MIGRATION_ERROR, message=message)
-    return _empty(job_id, range_id, slice_left, finished=False, halt=halt)
+    return _empty(job_id, range_id, slice_left, finished=False, halt=_halt(message))
 
 
-def replayed_since(created_at: datetime) -> datetime:
-    """From when on an object of a replayed slice is the job's own; see the module's text."""
-    return created_at.replace(microsecond=0) - CLOCK_ALLOWANCE
+def halted_parts(job_id: str, upload: Upload, message: str) -> PartsReport:
+    """The report that pauses a job because the driver cannot go on with a large object."""
+    return PartsReport(job_id=job_id, upload=upload, halt=_halt(message))
+
+
+def replayed_since(begun_at: datetime) -> datetime:
+    """From when on an object at the target is the job's own, whose work began then at the earliest.
+
+    See the module's text.
+    """
+    return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
 
 
 def _resolve(
@@ -210,18 +258,22 @@ def _resolve(
         raise errors.ConfigurationError(text) from error
 
 
-def _budget_seconds(task_seconds: float, failures: int, age_seconds: float) -> float:
+def _halt(message: str) -> Halt:
+    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
+
+
+def _budget_seconds(task_seconds: float, failures: int, age_seconds: float = math.inf) -> float:
     full = min(task_seconds, age_seconds * AGE_SHARE)
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
 
 
-def _share_of_limits(options: JobOptions, share: float, credit_seconds: float) -> Share | None:
+def _share_of_limits(options: JobOptions, allotted: float, credit_seconds: float) -> Share | None:
     if not options.is_limited:
         return None
     bandwidth, requests = options.bandwidth_limit, options.request_rate_limit
-    of_requests = share * (1 - COUNTING) if options.count_objects else share
+    of_requests = allotted * (1 - COUNTING) if options.count_objects else allotted
     return Share(
-        bytes_per_second=None if bandwidth is None else bandwidth * share,
+        bytes_per_second=None if bandwidth is None else bandwidth * allotted,
         requests_per_second=None if requests is None else requests * of_requests,
         credit_seconds=credit_seconds,
     )

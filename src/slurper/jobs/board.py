@@ -1,71 +1,158 @@
-"""Whose turn it is: the driver's picture of running jobs and their open ranges.
+"""Whose turn it is: the driver's picture of running jobs, their open ranges and large objects.
 
 Pure bookkeeping without I/O. The database is the truth; the board is a copy of it that `update`
-refreshes and that each commit moves on, plus three things only the running driver knows: which
-ranges have a task under way, which may hold work that was never reported, and how often in a row a
-range's task came to nothing.
+refreshes and that each commit moves on, plus three things only the running driver knows: what has
+tasks under way, what may hold work that was never reported, and how often in a row a task came to
+nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 
 from slurper.database.work import JobWork, RangeWork
 from slurper.jobs.models import Job
+from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
+from slurper.planning.parts import PartPlan
+from slurper.transfer.task import PartsReport, Upload
+
+MAX_UNSETTLED = 1000
+"""A job with so many large objects in progress looks for no others: each of them is a row."""
+
+LEAST_SHARE = 4
+"""Parts of one object that are worth a task of their own."""
+
+_LEAST_OF_EVEN = 0.1
+"""Of an even part of a job's limits, what a task gets at least."""
 
 
-@dataclass(slots=True, eq=False)
-class OpenRange:
-    """An open range of a job, with what this driver has seen of it."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenWork:
+    """Something of a job that is not done, with what this driver has seen of it."""
 
     job_id: str
-    range_id: int
-    slice: KeyRange
-    """What is left, after the last commit."""
     presumed_uncounted: bool
-    """What `uncounted` is for a range of which nothing is remembered."""
+    """What `uncounted` is where nothing is remembered."""
     uncounted: bool = field(init=False)
-    """Objects of `slice` may be at the target already, by work that no commit has counted."""
+    """What is left may be at the target already, by work that no commit has counted."""
     failures: int = 0
     """How many tasks in a row came to nothing: lost with their process, or ended by an error."""
     not_before: float = 0.0
     """Monotonic seconds; no task begins earlier."""
-    under_way: bool = False
-    wanted_pieces: int = 1
-    """Into how many pieces the task under way was asked to cut it."""
-    share: float = 0.0
-    """Of the job's limits, what the task under way has; 0 when they have changed since."""
+    under_way: int = 0
+    """How many tasks."""
+    allotted: float = 0.0
+    """Of the job's limits, what the tasks under way have; 0 when they have changed since."""
     paid_until: float = math.inf
-    """Monotonic seconds until when the last task has used its share; none yet: for ever."""
+    """Monotonic seconds until when the last task has used what it had; none yet: for ever."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
         self.uncounted = self.presumed_uncounted
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenRange(OpenWork):
+    """An open range of a job; it has one task at a time."""
+
+    range_id: int
+    slice: KeyRange
+    """What is left, after the last commit."""
+    wanted_pieces: int = 1
+    """Into how many pieces the task under way was asked to cut it."""
+
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """How log records name it."""
+        return {"job_id": self.job_id, "range_id": self.range_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one task gets of a large object; as in `PartsTask`."""
+
+    numbers: tuple[int, ...] | None
+    done: tuple[Part, ...] | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class OpenUpload(OpenWork):
+    """A large object of a job. Once its upload is begun it may have several tasks at a time."""
+
+    upload: Upload
+    parts: dict[int, Part] | None = None
+    """What is finished, by number; None: not read from the database yet."""
+    spare: int = 0
+    """Slots that had nothing else to do when the last turn was taken."""
+    is_dealing: bool = False
+    """A turn was taken that has not got its share yet; until then there is no other."""
+    _dealt: set[int] = field(default_factory=set)
+
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """How log records name it."""
+        return {"job_id": self.job_id, "upload": self.upload.id, "key": self.upload.meta.key}
+
+    @property
+    def unshared(self) -> list[int]:
+        """The missing parts that no task has; none before the upload is begun."""
+        begun = self.upload.begun
+        if begun is None or self.parts is None:
+            return []
+        numbers = range(1, PartPlan(self.upload.meta.size, begun.part_size).count + 1)
+        return [one for one in numbers if one not in self.parts and one not in self._dealt]
+
+    @contextmanager
+    def share(self, part_bytes: int) -> Iterator[Share]:
+        """Deal parts to a task for the length of the block; new uploads have such parts.
+
+        A task gets all that is left, unless there are idle slots to share it with.
+        """
+        self.is_dealing = False
+        if self.upload.begun is None:
+            is_shared = self.spare > 0 and self.upload.meta.size >= 2 * LEAST_SHARE * part_bytes
+            yield Share(() if is_shared else None, ())
+            return
+        missing = self.unshared
+        even = -(-len(missing) // (self.spare + 1))
+        numbers = tuple(missing[: max(even, LEAST_SHARE)])
+        is_last = not self._dealt and len(numbers) == len(missing)
+        self._dealt.update(numbers)
+        try:
+            yield Share(numbers, self._done if is_last else None)
+        finally:
+            self._dealt.difference_update(numbers)
+
+    @property
+    def _done(self) -> tuple[Part, ...]:
+        parts = self.parts or {}
+        return tuple(parts[number] for number in sorted(parts))
+
+
 @dataclass(slots=True, eq=False)
 class _RunningJob:
     job: Job
+    unsettled: int
+    """Large objects in progress, those that the board does not know included."""
     last_turn: int = 0
     began: float | None = None
     """Monotonic seconds of its first turn here."""
 
 
-_LEAST_OF_EVEN = 0.1
-"""Of an even share, what a task gets at least."""
-
-
 class Board:
-    """Running jobs, their open ranges, and the order in which they are served.
+    """Running jobs, what is open of them, and the order in which it is served.
 
     The next task goes to the job with the fewest tasks under way, among those to the one served
-    longest ago, and within the job to the range served longest ago. So every running job moves, no
-    matter how many ranges another one has.
+    longest ago. So every running job moves, no matter how much of another one is open. Within the
+    job it goes to ranges or large objects, whichever has fewer tasks: to the range served longest
+    ago, or to the object found first, so that what is begun is finished. When everything has a task
+    and slots are idle, they get shares of the large objects under way.
     """
 
     def __init__(self, driving_since: datetime) -> None:
@@ -77,6 +164,7 @@ class Board:
         self._driving_since = driving_since
         self._jobs: dict[str, _RunningJob] = {}
         self._ranges: dict[int, OpenRange] = {}
+        self._uploads: dict[int, OpenUpload] = {}
         self._touched: set[str] = set()
         self._unsure: set[str] = set()
         """Jobs whose ranges may hold uncounted objects, nobody knows which."""
@@ -112,11 +200,15 @@ class Board:
         if earlier is not None and earlier.job.spec.options != job.spec.options:
             for held_back in self._of_job(job.id):
                 # What is owed, or will be by a task under way, is reckoned by other limits.
-                held_back.not_before = held_back.share = 0.0
-        self._jobs[job.id] = _RunningJob(job, last_turn, began)
-        still_open = {item.range_id: item.slice for item in work.ranges}
-        for known_range in self._of_job(job.id):
-            if known_range.range_id not in still_open and not known_range.under_way:
+                held_back.not_before = held_back.allotted = 0.0
+        self._jobs[job.id] = _RunningJob(job, work.unsettled, last_turn, began)
+        self._take_in_ranges(job, {item.range_id: item.slice for item in work.ranges})
+        self._take_in_uploads(job.id, {item.id: item for item in work.uploads})
+
+    def _take_in_ranges(self, job: Job, still_open: Mapping[int, KeyRange]) -> None:
+        for known_range in list(self._ranges.values()):
+            gone = known_range.range_id not in still_open and not known_range.under_way
+            if gone and known_range.job_id == job.id:
                 del self._ranges[known_range.range_id]
         for range_id, slice_left in still_open.items():
             open_range = self._ranges.get(range_id)
@@ -130,59 +222,76 @@ class Board:
 
         A look at the database may show it before we are told of which one; so any will do.
         """
-        before_us = job.created_at < self._driving_since
-        inherited = any(one.uncounted for one in self._of_job(job.id))
-        added = OpenRange(job.id, range_id, slice_left, before_us)
+        inherited = any(one.uncounted for one in self._ranges.values() if one.job_id == job.id)
+        added = OpenRange(
+            job_id=job.id,
+            presumed_uncounted=job.created_at < self._driving_since,
+            range_id=range_id,
+            slice=slice_left,
+        )
         added.uncounted |= inherited or job.id in self._unsure
         self._ranges[range_id] = added
 
+    def _take_in_uploads(self, job_id: str, unsettled: Mapping[int, Upload]) -> None:
+        for known in list(self._uploads.values()):
+            gone = known.upload.id not in unsettled and not known.under_way
+            if gone and known.job_id == job_id:
+                del self._uploads[known.upload.id]
+        for upload in unsettled.values():
+            open_upload = self._uploads.get(upload.id)
+            if open_upload is None:
+                self._uploads[upload.id] = OpenUpload(
+                    job_id=job_id,
+                    presumed_uncounted=upload.found_at < self._driving_since,
+                    upload=upload,
+                )
+            elif not open_upload.under_way and open_upload.upload.generation != upload.generation:
+                open_upload.upload, open_upload.parts = upload, None
+
     def _forget_the_obvious(self) -> None:
-        """Drop ranges of jobs that do not run, but for those that would come back different."""
-        for open_range in list(self._ranges.values()):
-            idle = open_range.job_id not in self._jobs and not open_range.under_way
-            if idle and open_range.uncounted == open_range.presumed_uncounted:
-                del self._ranges[open_range.range_id]
+        """Drop what is open of jobs that do not run, but for what would come back different."""
+        for open_work in list(self._open_work()):
+            idle = open_work.job_id not in self._jobs and not open_work.under_way
+            if idle and open_work.uncounted == open_work.presumed_uncounted:
+                self._remove(open_work)
 
-    def take(self, now: float) -> tuple[OpenRange, Job] | None:
-        """Choose the next range, mark it as under way, and return it with its job.
+    def take(self, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job] | None:
+        """Choose whose turn it is, with `free` slots, and return it with its job.
 
-        None: no range is waiting at the monotonic time `now`.
+        It has one task more under way then. None: nothing is waiting at the monotonic time `now`.
         """
-        under_way: dict[str, int] = dict.fromkeys(self._jobs, 0)
-        candidates: dict[str, OpenRange] = {}
-        for open_range in self._ranges.values():
-            job_id = open_range.job_id
-            if job_id not in under_way:
-                continue
-            if open_range.under_way:
-                under_way[job_id] += 1
-            elif open_range.not_before <= now:
-                best = candidates.get(job_id, open_range)
-                candidates[job_id] = min(best, open_range, key=_last_turn)
+        waiting = [
+            one
+            for one in self._open_work()
+            if not one.under_way and one.not_before <= now and self._may_begin(one)
+        ]
+        candidates = waiting or self._shareable(now)
         if not candidates:
             return None
-        job_id = min(candidates, key=lambda id_: (under_way[id_], self._jobs[id_].last_turn))
-        running, chosen = self._jobs[job_id], candidates[job_id]
+        under_way = self._tasks_under_way()
+        chosen = min(candidates, key=lambda one: self._precedence(one, under_way))
+        running = self._jobs[chosen.job_id]
         running.last_turn = chosen.last_turn = next(self._turns)
         if running.began is None:
             running.began = now
-        chosen.under_way = True
+        chosen.under_way += 1
+        if isinstance(chosen, OpenUpload):
+            chosen.spare = max(0, free - max(1, len(waiting)))
+            chosen.is_dealing = True
         return chosen, running.job
 
     def wanted_pieces(self, open_range: OpenRange, slots: int) -> int:
         """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
 
-        All running jobs together need as many open ranges as the engine has slots, and each of
-        them an equal share.
+        All running jobs together need as much open work as the engine has slots, and each of them
+        an equal share.
         """
-        open_ranges: dict[str, int] = dict.fromkeys(self._jobs, 0)
-        for other in self._ranges.values():
-            if other.job_id in open_ranges:
-                open_ranges[other.job_id] += other.wanted_pieces
-        share = -(-slots // max(1, len(open_ranges)))
-        missing = min(
-            slots - sum(open_ranges.values()), share - open_ranges.get(open_range.job_id, share)
-        )
+        is_open: dict[str, int] = dict.fromkeys(self._jobs, 0)
+        for other in self._open_work():
+            if other.job_id in is_open:
+                is_open[other.job_id] += other.wanted_pieces if isinstance(other, OpenRange) else 1
+        share = -(-slots // max(1, len(is_open)))
+        missing = min(slots - sum(is_open.values()), share - is_open.get(open_range.job_id, share))
         return max(1, 1 + missing)
 
     def age_seconds(self, job_id: str, now: float) -> float:
@@ -190,24 +299,64 @@ class Board:
         running = self._jobs.get(job_id)
         return 0.0 if running is None or running.began is None else now - running.began
 
-    def deal(self, open_range: OpenRange, slots: int) -> float:
-        """Give a range under way its share (0 to 1) of the job's limits, and return it.
+    def allot(self, open_work: OpenRange | OpenUpload, slots: int) -> float:
+        """Give a task that begins its part (0 to 1) of the job's limits, and return it.
 
-        All shares of a job together are no more than 1, but for what keeps a task moving that
+        All parts of a job together are no more than 1, but for what keeps a task moving that
         begins when the others have taken everything. `slots` is how many tasks run at once.
         """
-        of_job = self._of_job(open_range.job_id)
+        of_job = self._of_job(open_work.job_id)
         even = 1 / max(1, min(slots, len(of_job)))
-        dealt = sum(one.share for one in of_job if one.under_way and one is not open_range)
-        open_range.share = max(min(even, 1 - dealt), _LEAST_OF_EVEN * even)
-        return open_range.share
+        left = 1 - sum(one.allotted for one in of_job)
+        allotted = max(min(even, left), _LEAST_OF_EVEN * even)
+        open_work.allotted += allotted
+        return allotted
+
+    def _may_begin(self, open_work: OpenRange | OpenUpload) -> bool:
+        running = self._jobs.get(open_work.job_id)
+        if running is None:
+            return False
+        return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
+
+    def _shareable(self, now: float) -> list[OpenRange | OpenUpload]:
+        """Large objects under way of which parts are left for another task."""
+        return [
+            one
+            for one in self._uploads.values()
+            if one.job_id in self._jobs
+            and one.not_before <= now
+            and not one.is_dealing
+            and one.unshared
+        ]
+
+    def _tasks_under_way(self) -> dict[tuple[str, type], int]:
+        """How many there are for each job, and for each kind of work of it."""
+        tasks: dict[tuple[str, type], int] = {}
+        for one in self._open_work():
+            for kind in (OpenWork, type(one)):
+                tasks[one.job_id, kind] = tasks.get((one.job_id, kind), 0) + one.under_way
+        return tasks
+
+    def _precedence(
+        self, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
+    ) -> tuple[int, ...]:
+        """Comes before everything that has a higher one."""
+        is_upload = isinstance(one, OpenUpload)
+        return (
+            under_way[one.job_id, OpenWork],
+            self._jobs[one.job_id].last_turn,
+            under_way[one.job_id, type(one)],
+            not is_upload,
+            one.under_way,
+            one.upload.id if isinstance(one, OpenUpload) else one.last_turn,
+        )
 
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when the next range that is held back at `now` may begin, if any."""
+        """The monotonic time when the next work that is held back at `now` may begin, if any."""
         held_back = (
-            open_range.not_before
-            for open_range in self._ranges.values()
-            if open_range.job_id in self._jobs and open_range.not_before > now
+            one.not_before
+            for one in self._open_work()
+            if one.job_id in self._jobs and one.not_before > now
         )
         return min(held_back, default=None)
 
@@ -219,7 +368,7 @@ class Board:
         uncounted: bool = False,
         cut_off: Sequence[RangeWork] = (),
     ) -> None:
-        """What is not `left` of the range is counted, or has become ranges of its own.
+        """What is not `left` of the range is counted, or has become large objects or other ranges.
 
         `uncounted` says that objects in there may have been copied too. What was lost before may
         have come further than the cursor, so that once a range may hold such objects, its rest may.
@@ -233,10 +382,19 @@ class Board:
             if running is not None and piece.range_id not in self._ranges:
                 self._add(running.job, piece.range_id, piece.slice)
 
-    def close(self, open_range: OpenRange) -> None:
-        """Drop the range: it is done."""
-        self._touched.add(open_range.job_id)
-        self._ranges.pop(open_range.range_id, None)
+    def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
+        """Parts are finished, and perhaps the upload begun."""
+        self._touched.add(open_upload.job_id)
+        if report.begun is not None:
+            open_upload.upload = replace(open_upload.upload, begun=report.begun)
+        parts = open_upload.parts or {}
+        open_upload.parts = parts | {part.number: part for part in report.parts}
+        open_upload.failures = 0
+
+    def close(self, open_work: OpenRange | OpenUpload) -> None:
+        """Drop what is done, or of which the database knows better what is left."""
+        self._touched.add(open_work.job_id)
+        self._remove(open_work)
 
     def lose_sight(self, open_range: OpenRange, *, uncounted: bool) -> None:
         """Drop a range of which the database knows better what is left, and in which ranges.
@@ -247,6 +405,19 @@ class Board:
             self._unsure.add(open_range.job_id)
         self.close(open_range)
 
+    def count_unsettled(self, job_id: str, more: int) -> None:
+        """A commit has changed how many large objects a job has in progress."""
+        if job_id in self._jobs:
+            self._jobs[job_id].unsettled += more
+
+    def lacks_uploads(self, job_id: str) -> bool:
+        """Whether the database has large objects for the job, and the board next to none."""
+        running = self._jobs.get(job_id)
+        if running is None:
+            return False
+        known = sum(one.job_id == job_id for one in self._uploads.values())
+        return known < min(running.unsettled, MAX_UNSETTLED // 20)
+
     def drop_job(self, job_id: str, *, for_good: bool) -> bool:
         """Take the job off the board, because it no longer runs; `for_good` if it never will.
 
@@ -255,13 +426,21 @@ class Board:
         self._touched.add(job_id)
         if for_good:
             self._unsure.discard(job_id)
-            for open_range in self._of_job(job_id):
-                del self._ranges[open_range.range_id]
+            for open_work in self._of_job(job_id):
+                self._remove(open_work)
         return self._jobs.pop(job_id, None) is not None
 
-    def _of_job(self, job_id: str) -> list[OpenRange]:
-        return [item for item in self._ranges.values() if item.job_id == job_id]
+    def _of_job(self, job_id: str) -> list[OpenRange | OpenUpload]:
+        return [one for one in self._open_work() if one.job_id == job_id]
 
+    def _open_work(self) -> Iterator[OpenRange | OpenUpload]:
+        yield from self._ranges.values()
+        yield from self._uploads.values()
 
-def _last_turn(open_range: OpenRange) -> int:
-    return open_range.last_turn
+    def _remove(self, open_work: OpenRange | OpenUpload) -> None:
+        """Take off what may have been replaced by what the database said later."""
+        if isinstance(open_work, OpenRange):
+            if self._ranges.get(open_work.range_id) is open_work:
+                del self._ranges[open_work.range_id]
+        elif self._uploads.get(open_work.upload.id) is open_work:
+            del self._uploads[open_work.upload.id]

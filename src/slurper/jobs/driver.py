@@ -2,18 +2,19 @@
 
     read running jobs ──▶ board ──▶ task ──▶ engine ──▶ report ──▶ one commit ──▶ board ──▶ ...
 
-It holds no state that a restart would miss. Every range has at most one task under way. A commit
-frees the place for whichever range is next in turn, often the same one. To pause or abort a job is
-to submit nothing more for it; the report of a task under way is still committed, for its objects
-are settled.
+It holds no state that a restart would miss. Every range has at most one task under way, and so has
+every large object, until its upload is begun: then several may copy parts of it, each its own. A
+commit frees the place for whatever is next in turn, often the same range. To pause or abort a job
+is to submit nothing more for it; the report of a task under way is still committed, for its objects
+are settled, and its parts are at the target.
 
-What goes wrong costs one range a turn, never the loop:
+What goes wrong costs one range or large object a turn, never the loop:
 
     | what                                   | then                                              |
     |----------------------------------------|---------------------------------------------------|
-    | the worker died                        | same slice again, as a replay, with less time     |
+    | the worker died                        | same work again, as a replay, with less time      |
     | the task raised                        | likewise; the job is paused if no task could pass |
-    | the same slice failed `MAX_FAILURES` x | the job is paused, the log names the slice        |
+    | the same work failed `MAX_FAILURES` x  | the job is paused, the log names the slice or key |
     | secrets or addresses are unusable      | the job is paused                                 |
     | the job was aborted                    | its target is swept (`jobs.sweeper`)              |
     | the database is locked, full, away     | the report is kept and committed later            |
@@ -34,14 +35,15 @@ from slurper import errors, telemetry
 from slurper.database.work import CommitOutcome, WorkStore
 from slurper.engine.base import Engine
 from slurper.jobs import assignment
-from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.board import Board, OpenRange, OpenUpload, Share
 from slurper.jobs.counter import Counter
 from slurper.jobs.models import Job, JobStatus
 from slurper.jobs.sweeper import Sweeper
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.permission import SAMPLE
+from slurper.transfer.task import PartsReport, RangeReport, RangeTask, Report
 
 POLL_SECONDS = 2.0
 """`wake` tells of every change made in this process; this finds what others wrote."""
@@ -180,9 +182,9 @@ class Driver:
         self._metrics.jobs_running.set(self._board.running_jobs)
 
     def _fill(self) -> None:
-        """Give every free slot of the engine to the range whose turn it is."""
-        while not self._stopping and len(self._tasks) < self._engine.slots:
-            turn = self._board.take(time.monotonic())
+        """Give every free slot of the engine to the range or large object whose turn it is."""
+        while not self._stopping and (free := self._engine.slots - len(self._tasks)) > 0:
+            turn = self._board.take(time.monotonic(), free)
             if turn is None:
                 break
             task = asyncio.create_task(self._advance(*turn))
@@ -193,7 +195,7 @@ class Driver:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("turn of a range failed", exc_info=error)
+            _log.error("turn failed", exc_info=error)
         self._fill()
 
     async def _wait(self) -> None:
@@ -208,19 +210,21 @@ class Driver:
         except TimeoutError:
             return
 
-    # One turn of one range
+    # One turn of one range or large object
 
-    async def _advance(self, open_range: OpenRange, job: Job) -> None:
-        """Run the range's next task and commit what it reports."""
+    async def _advance(self, open_work: OpenRange | OpenUpload, job: Job) -> None:
+        """Run the next task of what is open and commit what it reports."""
         try:
-            sealed = await self._patiently(lambda: self._store.open_to_work(job.id), open_range)
+            sealed = await self._patiently(lambda: self._store.open_to_work(job.id), open_work)
             if sealed is None:  # paused, aborted or deleted since the board was filled
                 self._board.drop_job(job.id, for_good=False)
-                return
-            await self._settle(open_range, await self._work(open_range, job, sealed))
+            elif isinstance(open_work, OpenRange):
+                await self._settle(open_work, await self._work(open_work, job, sealed))
+            else:
+                await self._advance_upload(open_work, job, sealed)
         except errors.WorkerLost as error:
             self._metrics.tasks.labels("lost").inc()
-            await self._fail(open_range, error)
+            await self._fail(open_work, error)
         except errors.LeaseLost as error:
             self._yield(error)
         except asyncio.CancelledError:
@@ -228,11 +232,14 @@ class Driver:
             raise
         except Exception as error:
             self._metrics.tasks.labels("failed").inc()
-            _log.exception("task failed", job_id=job.id, range_id=open_range.range_id)
-            await self._fail(open_range, error)
+            _log.exception("task failed", **open_work.log_fields)
+            await self._fail(open_work, error)
         finally:
-            open_range.under_way = False
-            open_range.wanted_pieces = 1
+            open_work.under_way -= 1
+            if not open_work.under_way:
+                open_work.allotted = 0.0
+            if isinstance(open_work, OpenRange):
+                open_work.wanted_pieces = 1
 
     def _yield(self, error: errors.LeaseLost) -> None:
         """Another process drives: end `run` at once."""
@@ -255,10 +262,58 @@ class Driver:
             return assignment.halted(*identity, _cannot_begin(error))
         began = time.monotonic()
         report = await self._engine.run(task)
-        open_range.paid_until = time.monotonic() + report.owed_seconds
+        self._note_task(began, open_range, report)
+        return assignment.conclude(report, task, keys)
+
+    async def _advance_upload(self, open_upload: OpenUpload, job: Job, sealed: bytes) -> None:
+        sample: tuple[str, ...] = ()
+        if job.spec.keys is not None:
+            sample = await self._read_keys(job, KeyRange(), SAMPLE, open_upload)
+        if open_upload.upload.begun is None:
+            open_upload.parts = {}
+        elif open_upload.parts is None:
+            read = functools.partial(self._store.parts, open_upload.upload)
+            parts = await self._patiently(read, open_upload)
+            open_upload.parts = {part.number: part for part in parts}
+        with open_upload.share(self._settings.part_bytes) as share:
+            self._fill()  # what is left may be another's
+            report = await self._copy_parts(open_upload, share, sample, job, sealed)
+            await self._settle(open_upload, report)
+
+    async def _copy_parts(
+        self,
+        open_upload: OpenUpload,
+        share: Share,
+        sample: tuple[str, ...],
+        job: Job,
+        sealed: bytes,
+    ) -> PartsReport:
+        """Return what is to be committed for the large object next."""
+        try:
+            task = assignment.make_parts_task(
+                job,
+                open_upload.upload,
+                numbers=share.numbers,
+                done=share.done,
+                sample=sample,
+                secrets=self._sealer.open(sealed),
+                settings=self._settings,
+                uncounted=open_upload.uncounted,
+                failures=open_upload.failures,
+                allotted=self._board.allot(open_upload, self._engine.slots),
+                credit_seconds=max(0.0, time.monotonic() - open_upload.paid_until),
+            )
+        except errors.SlurperError as error:
+            return assignment.halted_parts(job.id, open_upload.upload, _cannot_begin(error))
+        began = time.monotonic()
+        report = await self._engine.run(task)
+        self._note_task(began, open_upload, report)
+        return report
+
+    def _note_task(self, began: float, open_work: OpenRange | OpenUpload, report: Report) -> None:
+        open_work.paid_until = time.monotonic() + report.owed_seconds
         self._metrics.task_seconds.observe(time.monotonic() - began)
         self._metrics.tasks.labels("reported").inc()
-        return assignment.conclude(report, task, keys)
 
     async def _key_boundaries(self, open_range: OpenRange, job: Job) -> tuple[str, ...]:
         """Return where to cut a range of explicit keys, which takes no worker to know."""
@@ -280,10 +335,13 @@ class Driver:
         """
         if job.spec.keys is None:
             return None
-        read = functools.partial(
-            self._store.keys_within, job.id, open_range.slice, limit=assignment.MAX_KEYS + 1
-        )
-        return await self._patiently(read, open_range)
+        return await self._read_keys(job, open_range.slice, assignment.MAX_KEYS + 1, open_range)
+
+    async def _read_keys(
+        self, job: Job, slice_: KeyRange, limit: int, open_work: OpenRange | OpenUpload
+    ) -> tuple[str, ...]:
+        read = functools.partial(self._store.keys_within, job.id, slice_, limit=limit)
+        return await self._patiently(read, open_work)
 
     def _make_task(
         self, open_range: OpenRange, job: Job, sealed: bytes, keys: tuple[str, ...] | None
@@ -299,37 +357,53 @@ class Driver:
             failures=open_range.failures,
             wanted_pieces=open_range.wanted_pieces,
             age_seconds=self._board.age_seconds(job.id, time.monotonic()),
-            share=self._board.deal(open_range, self._engine.slots),
+            allotted=self._board.allot(open_range, self._engine.slots),
             credit_seconds=max(0.0, time.monotonic() - open_range.paid_until),
         )
 
-    async def _settle(self, open_range: OpenRange, report: RangeReport) -> None:
-        outcome = await self._patiently(lambda: self._commit(report), open_range)
+    async def _settle(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
+        outcome = await self._patiently(lambda: self._commit(report), open_work)
         if not outcome.applied:
             # Somebody else moved the range, or the answer to an earlier commit was lost.
-            _log.warning(
-                "report was stale and changed nothing",
-                job_id=report.job_id,
-                range_id=report.range_id,
-            )
-            self._board.lose_sight(open_range, uncounted=report.halt is not None)
+            _log.warning("report was stale and changed nothing", **open_work.log_fields)
+            if isinstance(open_work, OpenRange):
+                self._board.lose_sight(open_work, uncounted=report.halt is not None)
+            else:
+                self._board.close(open_work)
             self.wake()
-        elif outcome.range_open:
+        elif outcome.still_open:
+            self._take_in(open_work, report, outcome)
+        else:
+            self._board.close(open_work)
+        if outcome.applied:
+            self._board.count_unsettled(open_work.job_id, _newly_unsettled(report))
+        if self._board.lacks_uploads(open_work.job_id):
+            self.wake()
+        self._note(report, outcome)
+
+    def _take_in(
+        self, open_work: OpenRange | OpenUpload, report: Report, outcome: CommitOutcome
+    ) -> None:
+        """Move the board on by a report that leaves something to do."""
+        if isinstance(open_work, OpenRange) and isinstance(report, RangeReport):
             self._board.committed(
-                open_range,
+                open_work,
                 KeyRange(report.cursor, outcome.end_at),
                 uncounted=report.halt is not None,
                 cut_off=outcome.cut_off,
             )
-            self._hold_back_if_owing(open_range)
-            if not outcome.cut_off:
-                self._hold_back_if_fruitless(open_range, report)
-        else:
-            self._board.close(open_range)
-        self._note(report, outcome)
+        elif isinstance(open_work, OpenUpload) and isinstance(report, PartsReport):
+            if report.restarted is not None:
+                self._board.close(open_work)  # the database knows the new version
+                self.wake()
+                return
+            self._board.parts_committed(open_work, report)
+        self._hold_back_if_owing(open_work)
+        if not outcome.cut_off:
+            self._hold_back_if_fruitless(open_work, report)
 
     async def _patiently(
-        self, transaction: Callable[[], Awaitable[Result]], open_range: OpenRange
+        self, transaction: Callable[[], Awaitable[Result]], open_work: OpenRange | OpenUpload
     ) -> Result:
         """Do it however long the database takes to come back. A report is not given up."""
         delay_seconds = _FIRST_DELAY_SECONDS
@@ -340,8 +414,7 @@ class Driver:
                 self._metrics.commits.labels("delayed").inc()
                 _log.error(
                     "database cannot be used; what is to be done in it is tried again",
-                    job_id=open_range.job_id,
-                    range_id=open_range.range_id,
+                    **open_work.log_fields,
                     error=str(error),
                     advice=error.advice,
                     delay_seconds=delay_seconds,
@@ -349,10 +422,10 @@ class Driver:
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
 
-    async def _commit(self, report: RangeReport) -> CommitOutcome:
+    async def _commit(self, report: Report) -> CommitOutcome:
         return await self._store.commit(report, datetime.now(UTC))
 
-    def _note(self, report: RangeReport, outcome: CommitOutcome) -> None:
+    def _note(self, report: Report, outcome: CommitOutcome) -> None:
         """Take a commit's outcome into the board and the metrics."""
         self._moved.set()
         if outcome.status is not JobStatus.RUNNING:
@@ -364,7 +437,7 @@ class Driver:
         else:
             self._metrics.commits.labels("stale").inc()
 
-    def _note_end(self, report: RangeReport, status: JobStatus) -> None:
+    def _note_end(self, report: Report, status: JobStatus) -> None:
         self._metrics.jobs_running.set(self._board.running_jobs)
         if status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
@@ -373,7 +446,7 @@ class Driver:
             self._metrics.jobs_ended.labels("paused").inc()
             _log.error("job paused", job_id=report.job_id, cause=report.halt.message)
 
-    def _count(self, report: RangeReport) -> None:
+    def _count(self, report: Report) -> None:
         metrics, counts = self._metrics, report.counts
         metrics.commits.labels("applied").inc()
         metrics.objects.labels("transferred").inc(counts.transferred)
@@ -386,42 +459,38 @@ class Driver:
 
     # When a turn comes to nothing
 
-    async def _fail(self, open_range: OpenRange, error: Exception) -> None:
-        """Try the slice again later; pause the job if that has no point any more."""
-        open_range.uncounted = True
-        open_range.failures += 1
-        open_range.not_before = time.monotonic() + _delay_seconds(open_range.failures)
+    async def _fail(self, open_work: OpenRange | OpenUpload, error: Exception) -> None:
+        """Try the same again later; pause the job if that has no point any more."""
+        open_work.uncounted = True
+        open_work.failures += 1
+        open_work.not_before = time.monotonic() + _delay_seconds(open_work.failures)
         self.wake()  # so that the loop learns of the new time
         hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
-        if hopeless or open_range.failures >= MAX_FAILURES:
-            message = _gives_up(open_range, error)
-            identity = (open_range.job_id, open_range.range_id, open_range.slice)
-            await self._settle(open_range, assignment.halted(*identity, message))
+        if hopeless or open_work.failures >= MAX_FAILURES:
+            await self._settle(open_work, _halted(open_work, _gives_up(open_work, error)))
             return
         _log.warning(
             "task came to nothing and is run again",
-            job_id=open_range.job_id,
-            range_id=open_range.range_id,
-            failures=open_range.failures,
+            **open_work.log_fields,
+            failures=open_work.failures,
             error=str(error),
         )
 
-    def _hold_back_if_owing(self, open_range: OpenRange) -> None:
-        """Let the range pay for what its last task was ahead of its share; no slot waits for it."""
-        if open_range.share and time.monotonic() < open_range.paid_until < math.inf:
-            open_range.not_before = open_range.paid_until
+    def _hold_back_if_owing(self, open_work: OpenRange | OpenUpload) -> None:
+        """Let it pay for what its last task was ahead of its limits; no slot waits for it."""
+        if open_work.allotted and time.monotonic() < open_work.paid_until < math.inf:
+            open_work.not_before = open_work.paid_until
             self.wake()
 
-    def _hold_back_if_fruitless(self, open_range: OpenRange, report: RangeReport) -> None:
+    def _hold_back_if_fruitless(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
         """Do not spin when a task ends in time, without an error and without any progress."""
-        if report.cursor == report.started_after and report.halt is None:
-            _log.warning(
-                "task settled nothing",
-                job_id=report.job_id,
-                range_id=report.range_id,
-                throttled=report.throttled,
-            )
-            open_range.not_before = time.monotonic() + _FRUITLESS_DELAY_SECONDS
+        if isinstance(report, RangeReport):
+            got_ahead = report.cursor != report.started_after
+        else:
+            got_ahead = bool(report.parts) or report.begun is not None
+        if not got_ahead and report.halt is None:
+            _log.warning("task settled nothing", **open_work.log_fields, throttled=report.throttled)
+            open_work.not_before = time.monotonic() + _FRUITLESS_DELAY_SECONDS
             self.wake()
 
     # Housekeeping
@@ -460,15 +529,34 @@ def _cannot_begin(error: errors.SlurperError) -> str:
     return f"The job cannot go on: {error}. Correct that and resume the job."
 
 
-def _gives_up(open_range: OpenRange, error: Exception) -> str:
-    start = open_range.slice.start_after
-    where = "from the first key on" if start is None else f"after the key {start!r}"
+def _newly_unsettled(report: Report) -> int:
+    """By how many large objects in progress a job has more."""
+    if isinstance(report, RangeReport):
+        return len(report.large)
+    return -1 if report.settled else 0
+
+
+def _halted(open_work: OpenRange | OpenUpload, message: str) -> Report:
+    if isinstance(open_work, OpenUpload):
+        return assignment.halted_parts(open_work.job_id, open_work.upload, message)
+    return assignment.halted(open_work.job_id, open_work.range_id, open_work.slice, message)
+
+
+def _gives_up(open_work: OpenRange | OpenUpload, error: Exception) -> str:
     advice = error.advice if isinstance(error, errors.SlurperError) else ""
     return (
-        f"Range {open_range.range_id} cannot go on {where}: its task failed"
-        f" {open_range.failures} times in a row, the last time because {_cause(error)}."
+        f"{_where(open_work)}: its task failed"
+        f" {open_work.failures} times in a row, the last time because {_cause(error)}."
         f" {advice or _FIND_THE_OBJECT}; then resume the job."
     )
+
+
+def _where(open_work: OpenRange | OpenUpload) -> str:
+    if isinstance(open_work, OpenUpload):
+        return f"The copy of the large object {open_work.upload.meta.key!r} cannot go on"
+    start = open_work.slice.start_after
+    where = "from the first key on" if start is None else f"after the key {start!r}"
+    return f"Range {open_work.range_id} cannot go on {where}"
 
 
 _FIND_THE_OBJECT = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from slurper.jobs.models import Counts, JobStatus, Pace, Whole
-from slurper.transfer.task import RangeReport
+from slurper.transfer.task import Report
 
 WINDOW_SECONDS = 30.0
 GRACE_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Recent:
     target_throttled: float = 0.0
     workers: int | None = None
 
-    def after(self, report: RangeReport, at: datetime) -> Recent:
+    def after(self, report: Report, at: datetime) -> Recent:
         """Take in a report that is committed at `at`."""
         now = max(self.at, at.timestamp())
         kept = math.exp((self.at - now) / WINDOW_SECONDS)
@@ -47,7 +47,7 @@ class Recent:
             self,
             at=now,
             objects=self.objects * kept + report.counts.objects * left,
-            size=self.size * kept + report.counts.transferred_bytes * left,
+            size=self.size * kept + report.moved_bytes * left,
             source_requests=self.source_requests * kept + source.requests * left,
             source_throttled=self.source_throttled * kept + source.throttled * left,
             target_requests=self.target_requests * kept + target.requests * left,

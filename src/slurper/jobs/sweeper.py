@@ -1,12 +1,13 @@
 """Aborted jobs: removes from their targets the multipart uploads that lost work has left there.
 
-Lost work of a job that goes on is cleaned up by the replay of its slice. Nothing replays a job that
-was aborted, so abort marks it as unswept, in its own transaction, and the driver sweeps it:
+Uploads of a job that goes on are completed, and one that lost work has begun without telling is
+aborted when its object is begun again. Nothing goes on in a job that was aborted, so abort marks it
+as unswept, in its own transaction, and the driver sweeps it:
 
     | when                                  | then                                             |
     |---------------------------------------|--------------------------------------------------|
     | a task of the job is under way        | it is waited for; it cleans up behind itself     |
-    | none is, `SETTLE_SECONDS` later       | one sweep for each range that was open           |
+    | none is, `SETTLE_SECONDS` later       | one sweep for each large object in progress      |
     | a sweep failed                        | another one, later, `MAX_SWEEPS` at most         |
     | this process dies                     | the next driver finds the mark                   |
     | the job is deleted                    | its row and secrets stay until it is swept       |
@@ -24,13 +25,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from slurper import errors, telemetry
-from slurper.database.work import JobWork, RangeWork, WorkStore
+from slurper.database.work import JobWork, WorkStore
 from slurper.engine.base import Engine
 from slurper.jobs import assignment
 from slurper.jobs.models import LogEntry, LogType
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import RangeTask
 
 SETTLE_SECONDS = 1.0
 """What a killed process had sent may reach the store a moment after its end."""
@@ -130,33 +130,20 @@ class Sweeper:
             due.not_before = time.monotonic() + _delay_seconds(due.failures)
 
     async def _sweep(self, due: _Due) -> Exception | None:
-        """Sweep every range that was open; return what kept that from being complete."""
+        """Sweep for every object in progress; return what kept that from being complete."""
         try:
-            for open_range in due.work.ranges:
-                task = await self._make_task(due, open_range)
-                if task is not None:
-                    await self._engine.run(task)
+            for upload in due.work.uploads:
+                task = assignment.make_sweep(
+                    due.work.job,
+                    upload,
+                    secrets=self._sealer.open(due.work.sealed),
+                    settings=self._settings,
+                    until=due.until,
+                )
+                await self._engine.run(task)
         except Exception as error:
             return error
         return None
-
-    async def _make_task(self, due: _Due, open_range: RangeWork) -> RangeTask | None:
-        """Return the task that sweeps a range; None when no task can have begun anything there."""
-        job, keys = due.work.job, None
-        if job.spec.keys is not None:
-            limit = assignment.MAX_KEYS
-            keys = await self._store.keys_within(job.id, open_range.slice, limit=limit)
-            if not keys:
-                return None
-        return assignment.make_sweep(
-            job,
-            open_range.range_id,
-            open_range.slice,
-            keys=keys,
-            secrets=self._sealer.open(due.work.sealed),
-            settings=self._settings,
-            until=due.until,
-        )
 
     async def _note_failure(self, job_id: str, error: Exception) -> bool:
         """Count a failed sweep; return whether no other will follow."""

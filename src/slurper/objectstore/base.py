@@ -220,10 +220,27 @@ class ObjectStore(Protocol):
         """Write part `number` (from 1) with the dialect's checksum."""
         ...
 
+    def checks_whole(self, upload_id: str) -> bool:
+        """Whether the store promised to check the whole object when this process began the upload.
+
+        Who lets another process complete the upload tells it so.
+        """
+        ...
+
     async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, if_absent: bool = False
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        if_absent: bool = False,
+        whole_checked: bool | None = None,
     ) -> str:
-        """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
+        """Join the parts into the object; return its ETag. An error inside a 200 is an error.
+
+        `whole_checked` repeats the store's promise of when the upload was begun; None: this process
+        began it.
+        """
         ...
 
     async def copy_object(

@@ -235,14 +235,25 @@ class S3ObjectStore(BucketClient):
         checksum = body.checksum(part_algorithm) if part_algorithm is not None else ""
         return Part(number, body.length, etag, checksum)
 
+    def checks_whole(self, upload_id: str) -> bool:
+        """Whether the store promised so to this process, when it began the upload."""
+        return upload_id in self._whole_checked
+
     async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, if_absent: bool = False
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        if_absent: bool = False,
+        whole_checked: bool | None = None,
     ) -> str:
         """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
         whole = None
         if self._dialect.full_object_checksum:
             whole = verification.whole_checksum(parts)
-        sent = self._whole_object_headers(upload_id, parts, whole)
+        promised = self.checks_whole(upload_id) if whole_checked is None else whole_checked
+        sent = self._whole_object_headers(parts, whole if promised else None)
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request(
@@ -335,11 +346,9 @@ class S3ObjectStore(BucketClient):
         algorithm = self._dialect.checksum
         return None if algorithm is Algorithm.MD5 else algorithm
 
-    def _whole_object_headers(
-        self, upload_id: str, parts: Sequence[Part], whole: str | None
-    ) -> dict[str, str]:
+    def _whole_object_headers(self, parts: Sequence[Part], whole: str | None) -> dict[str, str]:
         sent: dict[str, str] = {}
-        if whole is not None and upload_id in self._whole_checked:
+        if whole is not None:
             sent[checksums.header_of(Algorithm.CRC64NVME)] = whole
             sent["x-amz-checksum-type"] = "FULL_OBJECT"
         if self._dialect.verifies_upload_size:

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from slurper.jobs.models import Counts, LogType
+from slurper.objectstore.base import ObjectMeta
 from slurper.transfer.task import ObjectEvent
 
 
@@ -39,12 +40,19 @@ class Failed:
 Outcome = Transferred | Skipped | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Large:
+    """The object is to be copied in parts, by tasks of its own, which settle it."""
+
+    meta: ObjectMeta
+
+
 @dataclass(slots=True)
 class Entry:
-    """One key of the slice, open until it has an outcome."""
+    """One key of the slice, open until it has an outcome or is known to be large."""
 
     key: str
-    outcome: Outcome | None = None
+    outcome: Outcome | Large | None = None
 
 
 class Ledger:
@@ -54,6 +62,8 @@ class Ledger:
         """Begin after `started_after`, the cursor of the task."""
         self.cursor = started_after
         self.events: list[ObjectEvent] = []
+        self.large: list[ObjectMeta] = []
+        """Objects up to the cursor that are settled by other tasks."""
         self._open: deque[Entry] = deque()
         self._transferred = 0
         self._skipped = 0
@@ -66,7 +76,7 @@ class Ledger:
         self._open.append(entry)
         return entry
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
+    def settle(self, entry: Entry, outcome: Outcome | Large) -> None:
         """Note how a key ended, and move the low-water mark as far as it goes."""
         entry.outcome = outcome
         entries = self._open
@@ -90,8 +100,10 @@ class Ledger:
             transferred_bytes=self._bytes,
         )
 
-    def _count(self, key: str, outcome: Outcome) -> None:
-        if isinstance(outcome, Transferred):
+    def _count(self, key: str, outcome: Outcome | Large) -> None:
+        if isinstance(outcome, Large):
+            self.large.append(outcome.meta)
+        elif isinstance(outcome, Transferred):
             self._transferred += 1
             self._bytes += outcome.size
         elif isinstance(outcome, Skipped):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import math
 import time
@@ -16,14 +15,18 @@ from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
 from slurper.settings import Settings
-from slurper.transfer import clocks, leftovers, listing
+from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import Copier, failure_text
-from slurper.transfer.ledger import Entry, Failed, Ledger, Skipped, Transferred
+from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
+from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
+
+MAX_LARGE = 1000
+"""After so many large objects a task takes no other page: each of them becomes a row."""
 
 SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
@@ -84,6 +87,7 @@ class RangeRun:
         self._existing = self._open_target()
         self._order = KeyOrder.BYTES
         self._exhausted = False
+        self._large = 0
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
         self._planning = asyncio.Lock()
         self._last_listed: str | None = None
@@ -103,23 +107,9 @@ class RangeRun:
 
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
-        since = self._task.replayed_since
-        if since is not None:
-            await self._prepare_replay(since)
+        if self._task.replayed_since is not None:
+            await self._prepare_replay(self._task.replayed_since)
         await self._copy_all()
-        if since is not None and self._halt is None:
-            # What lost work had sent may have reached the store after the first time, and a part
-            # that arrives while its upload is aborted can bring the upload back.
-            await self._sweep_if_possible()
-        return self._report()
-
-    async def sweep(self) -> RangeReport:
-        """Copy nothing: only remove what work on the slice has left half-done.
-
-        Raises:
-            SlurperError: something may be left.
-        """
-        await self._sweep()
         return self._report()
 
     async def _copy_all(self) -> None:
@@ -143,6 +133,7 @@ class RangeRun:
             cursor=ledger.cursor,
             finished=finished,
             counts=ledger.counts,
+            large=tuple(ledger.large),
             events=tuple(ledger.events),
             halt=self._halt,
             order=self._order,
@@ -157,7 +148,8 @@ class RangeRun:
 
     @property
     def _over(self) -> bool:
-        return self._halt is not None or time.monotonic() >= self._deadline
+        is_full = self._large >= MAX_LARGE
+        return self._halt is not None or is_full or time.monotonic() >= self._deadline
 
     async def _lane(self) -> None:
         planned = self._planned
@@ -187,7 +179,7 @@ class RangeRun:
             await self._settle_denied(entry, error)
             return
         except errors.SlurperError as error:
-            cause = error if error.blocks_job else await self._outage()
+            cause = error if error.blocks_job else await find_outage(self._source, self._target)
             if cause is not None:
                 self._stop(LogType.MIGRATION_ERROR, cause)
                 return
@@ -208,48 +200,15 @@ class RangeRun:
                 return
         self._ledger.settle(entry, Failed(failure_text(denial, 1)))
 
-    async def _outage(self) -> errors.SlurperError | None:
-        """Why no object at all can be copied now; None when both stores answer.
-
-        An object that outlasted all its attempts is either broken itself or a sign that a store is
-        down. Only in the first case may it be counted as failed (design rule 7).
-        """
-        try:
-            await self._source.list_page(max_keys=1)
-            await self._target.list_page(max_keys=1)
-        except errors.SlurperError as error:
-            return error
-        return None
-
     def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
         if self._halt is None:
             self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
 
     async def _prepare_replay(self, since: datetime) -> None:
-        """Remove what lost work has left half-done, and learn to recognise what it has done."""
-        await self._sweep_if_possible()
+        """Learn to recognise what lost work has done."""
         if not self._task.overwrite:
             since += await clocks.ahead_of_ours(self._target)
             self._rules = dataclasses.replace(self._rules, replayed_since=since)
-
-    async def _sweep_if_possible(self) -> None:
-        with contextlib.suppress(errors.SlurperError):
-            await self._sweep()
-
-    async def _sweep(self) -> None:
-        task, copier = self._task, self._copier
-        if task.replayed_since is None:
-            return
-        await leftovers.sweep(
-            self._source,
-            self._target,
-            prefix=copier.target_key(task.prefix),
-            since=task.replayed_since,
-            until=task.swept_until,
-            source_key=copier.source_key,
-            keys=task.slice if task.keys is None else task.keys,
-            is_copied_in_parts=copier.is_copied_in_parts,
-        )
 
     # Planning: one lane at a time turns a page into planned objects; the others wait for it.
 
@@ -317,7 +276,11 @@ class RangeRun:
         if decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
         elif isinstance(decision, selection.Transfer):
-            self._planned.append((entry, found))
+            if self._copier.is_large(found.size):
+                self._large += 1
+                self._ledger.settle(entry, Large(found))
+            else:
+                self._planned.append((entry, found))
         elif isinstance(decision, selection.Done):
             self._ledger.settle(entry, Transferred(found.size))
         else:

@@ -21,7 +21,7 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.secrets import S3Credentials
-from slurper.transfer.task import RangeTask
+from slurper.transfer.task import Task
 
 Answer = TypeVar("Answer")
 
@@ -105,7 +105,7 @@ class Shortcuts:
         self._allowed = allowed
         self._known: dict[tuple[StoreAddress, StoreAddress], Shortcut] = {}
 
-    def of(self, task: RangeTask) -> Shortcut | None:
+    def of(self, task: Task) -> Shortcut | None:
         """The shortcut between a task's buckets, if there can be one."""
         source, target, dialect = task.source, task.target, task.target.dialect
         wanted = self._allowed and task.options.server_side_copy

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import overload
 
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
@@ -13,9 +14,18 @@ from slurper.objectstore.factory import open_store
 from slurper.settings import Settings
 from slurper.transfer import counting
 from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.shortcuts import Shortcuts
-from slurper.transfer.task import RangeReport, RangeTask, Traffic
+from slurper.transfer.task import (
+    PartsReport,
+    PartsTask,
+    RangeReport,
+    RangeTask,
+    Report,
+    Task,
+    Traffic,
+)
 
 STORE_IDLE_SECONDS = 300.0
 """A store that no task has used for this long is closed, with its connections."""
@@ -36,13 +46,17 @@ class Worker:
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
 
-    async def run(self, task: RangeTask) -> RangeReport:
-        """Work on a slice until it, or the task's time, is used up. Several may run at once."""
+    @overload
+    async def run(self, task: RangeTask) -> RangeReport: ...
+    @overload
+    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task) -> Report:
+        """Work until the slice or upload, or the time, is used up. Several may run at once."""
         began = time.monotonic()
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            report = await self._run(task, source.store, target.store)
+            report = await self._report(task, source.store, target.store)
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -57,12 +71,15 @@ class Worker:
                 opened.users -= 1
                 opened.last_used = time.monotonic()
 
-    async def _run(self, task: RangeTask, source: ObjectStore, target: ObjectStore) -> RangeReport:
+    async def _report(self, task: Task, source: ObjectStore, target: ObjectStore) -> Report:
+        settings, budget, shortcut = self._settings, self._budget, self._shortcuts.of(task)
+        if isinstance(task, PartsTask):
+            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut)
+            return await (parts.report() if task.swept_until is None else parts.sweep())
         if task.only_counts:
             return await counting.count(task, source)
-        shortcut = self._shortcuts.of(task)
-        run = RangeRun(task, source, target, self._settings, self._budget, shortcut=shortcut)
-        return await (run.report() if task.swept_until is None else run.sweep())
+        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut)
+        return await run.report()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -63,7 +63,7 @@ async def test_a_report_moves_cursor_counters_and_log_together(store: Store) -> 
     outcome = await store.work.commit(
         values.report(job, work, "\U0001f600", transferred=5, skipped=2, failed=failed), at
     )
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, range_open=True)
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=True)
     progress, logs, ranges = await _see(store, job)
     assert progress.counts == Counts(
         objects=11, transferred=5, skipped=2, failed=4, transferred_bytes=5000
@@ -84,7 +84,7 @@ async def test_a_report_committed_twice_changes_nothing(store: Store) -> None:
     assert (await store.work.commit(report, values.now())).applied
     seen = await _see(store, job)
     again = await store.work.commit(report, values.now())
-    assert again == CommitOutcome(applied=False, status=JobStatus.RUNNING, range_open=True)
+    assert again == CommitOutcome(applied=False, status=JobStatus.RUNNING, still_open=True)
     assert await _see(store, job) == seen
 
 
@@ -93,10 +93,10 @@ async def test_the_last_report_committed_twice_changes_nothing(store: Store) -> 
     work = await values.create(store, job)
     report = values.report(job, work, None, finished=True)
     first = await store.work.commit(report, values.now())
-    assert first == CommitOutcome(applied=True, status=JobStatus.COMPLETED, range_open=False)
+    assert first == CommitOutcome(applied=True, status=JobStatus.COMPLETED, still_open=False)
     seen = await _see(store, job)
     again = await store.work.commit(report, values.now())
-    assert again == CommitOutcome(applied=False, status=JobStatus.COMPLETED, range_open=False)
+    assert again == CommitOutcome(applied=False, status=JobStatus.COMPLETED, still_open=False)
     assert await _see(store, job) == seen
 
 
@@ -115,7 +115,7 @@ async def test_a_report_of_another_jobs_range_changes_nothing(store: Store) -> N
     work = await values.create(store, mine)
     await values.create(store, other)
     outcome = await store.work.commit(values.report(other, work, "m", transferred=1), values.now())
-    assert outcome == CommitOutcome(applied=False, status=JobStatus.RUNNING, range_open=False)
+    assert outcome == CommitOutcome(applied=False, status=JobStatus.RUNNING, still_open=False)
     assert (await store.progress(ACCOUNT, mine.id)).counts == Counts()
     assert (await store.progress(ACCOUNT, other.id)).counts == Counts()
 
@@ -132,7 +132,7 @@ async def test_the_job_completes_with_its_last_range(store: Store) -> None:
     for work, cursor in ((third, "z"), (first, "h")):
         done = values.report(job, work, cursor, transferred=1, finished=True)
         outcome = await store.work.commit(done, values.now())
-        assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, range_open=False)
+        assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=False)
     at = values.now()
     last = values.report(job, second, "j", transferred=1, finished=True)
     assert (await store.work.commit(last, at)).status is JobStatus.COMPLETED
@@ -154,7 +154,7 @@ async def test_a_halt_pauses_with_its_own_words_and_keeps_what_was_settled(
     outcome = await store.work.commit(
         values.report(job, work, "m", transferred=2, halt=HALT), values.now()
     )
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=True)
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=True)
     progress, logs, _ = await _see(store, job)
     assert progress.counts.transferred == 2
     assert (logs[-1].log_type, logs[-1].message) == (HALT.log_type, HALT.message)
@@ -168,7 +168,7 @@ async def test_the_ranges_of_a_halted_job_do_not_repeat_its_cause(store: Store) 
     first, second = await _split(store, job, "h")
     await store.work.commit(values.report(job, first, None, halt=HALT), values.now())
     outcome = await store.work.commit(values.report(job, second, "h", halt=HALT), values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=True)
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=True)
     logs = await store.logs(ACCOUNT, job.id, limit=50, offset=0)
     assert [entry.log_type for entry in logs] == [LogType.MIGRATION_START, HALT.log_type]
 
@@ -181,7 +181,7 @@ async def test_a_paused_job_counts_what_was_under_way_and_completes_on_resume(
     await store.apply(ACCOUNT, job.id, Command.PAUSE)
     last = values.report(job, work, "z", transferred=4, finished=True)
     outcome = await store.work.commit(last, values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, range_open=False)
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=False)
     progress = await store.progress(ACCOUNT, job.id)
     assert (progress.status, progress.counts.transferred) == (JobStatus.PAUSED, 4)
     resumed = await store.apply(ACCOUNT, job.id, Command.RESUME)
@@ -200,7 +200,7 @@ async def test_an_aborted_job_counts_what_was_under_way_and_stays_aborted(store:
     aborted = await store.apply(ACCOUNT, job.id, Command.ABORT)
     last = values.report(job, work, "z", transferred=4, failed=("q",), finished=True, halt=HALT)
     outcome = await store.work.commit(last, values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.ABORTED, range_open=False)
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.ABORTED, still_open=False)
     progress, logs, _ = await _see(store, job)
     assert (progress.counts.objects, progress.finished_at) == (5, aborted.finished_at)
     assert logs[-1].object_key == "q"
@@ -212,7 +212,7 @@ async def test_a_report_of_a_deleted_job_is_dropped(store: Store) -> None:
     await store.apply(ACCOUNT, job.id, Command.ABORT)
     await store.delete_job(ACCOUNT, job.id)
     outcome = await store.work.commit(values.report(job, work, "m", transferred=1), values.now())
-    assert outcome == CommitOutcome(applied=False, status=JobStatus.ABORTED, range_open=False)
+    assert outcome == CommitOutcome(applied=False, status=JobStatus.ABORTED, still_open=False)
 
 
 @pytest.mark.parametrize(("cursor", "objects"), [("l", 1), (None, 1), ("m", 1)])
@@ -385,7 +385,7 @@ async def test_a_report_cuts_what_is_left_of_its_range(store: Store) -> None:
     assert outcome == CommitOutcome(
         applied=True,
         status=JobStatus.RUNNING,
-        range_open=True,
+        still_open=True,
         end_at="m",
         cut_off=tuple(others),
     )

@@ -228,7 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert outcome.applied == expected.settle(report)
         assert outcome.status.value == expected.status
-        assert outcome.range_open == (not expected.done)
+        assert outcome.still_open == (not expected.done)
 
     @rule(job_id=consumes(jobs))
     def delete(self, job_id: str) -> None:

@@ -24,7 +24,15 @@ from slurper.jobs.models import (
     LogType,
     Vendor,
 )
-from slurper.transfer.task import Halt, ObjectEvent, RangeReport
+from slurper.objectstore.base import ObjectMeta, Part
+from slurper.transfer.task import (
+    BegunUpload,
+    Halt,
+    ObjectEvent,
+    PartsReport,
+    RangeReport,
+    Upload,
+)
 
 ACCOUNT = "a" * 32
 SEALED = b"sealed-credentials"
@@ -159,3 +167,58 @@ ALL_OPTIONS = JobOptions(
     server_side_copy=False,
     count_objects=True,
 )
+
+
+def large(key: str, *, size: int = 100 << 20, etag: str = '"e"') -> ObjectMeta:
+    """A large object, as a listing shows it."""
+    return ObjectMeta(key, size, etag, datetime(2026, 1, 1, tzinfo=UTC), "")
+
+
+async def find_large(store: Store, job: Job, *keys: str, finished: bool = True) -> list[Upload]:
+    """Commit that the job's range holds these large objects; return them."""
+    (work,) = await open_ranges(store, job)
+    found = replace(
+        report(job, work, max(keys), finished=finished), large=tuple(large(key) for key in keys)
+    )
+    assert (await store.work.commit(found, now())).applied
+    return await unsettled(store, job)
+
+
+FOUND_AT = datetime(2026, 3, 19, 12, tzinfo=UTC)
+
+
+async def unsettled(store: Store, job: Job) -> list[Upload]:
+    """The job's large objects in progress, found at `FOUND_AT`.
+
+    When it really was is told by the database's clock, which is asked anew for every look.
+    """
+    works = [*await store.work.running_jobs(), *await store.work.unswept()]
+    found = [upload for work in works if work.job.id == job.id for upload in work.uploads]
+    return [replace(upload, found_at=FOUND_AT) for upload in found]
+
+
+def begun(number: int = 1, *, part_size: int = 40 << 20) -> BegunUpload:
+    return BegunUpload(
+        upload_id=f"upload-{number}",
+        part_size=part_size,
+        whole_checked=True,
+        begun_at=datetime(2026, 3, 19, 15, 0, number, tzinfo=UTC),
+        last_modified=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def part(number: int) -> Part:
+    return Part(number, 40 << 20, f'"{number}"', f"checksum-{number}")
+
+
+def settled(job: Job, upload: Upload, *, transferred: bool = True, retries: int = 0) -> PartsReport:
+    """Report of a task that brought a large object to its outcome."""
+    size = upload.meta.size if transferred else 0
+    done = int(transferred)
+    return PartsReport(
+        job_id=job.id,
+        upload=upload,
+        counts=Counts(objects=1, transferred=done, failed=1 - done, transferred_bytes=size),
+        events=() if transferred else (failure(upload.meta.key),),
+        retries=retries,
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, overload
 
 import pytest
 from cryptography.fernet import Fernet
@@ -32,9 +32,10 @@ from slurper.jobs.models import (
     Progress,
     Vendor,
 )
+from slurper.objectstore.base import ObjectMeta
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
 
 ACCOUNT = "a" * 32
 SECRETS = JobSecrets(
@@ -59,32 +60,50 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class ScriptedEngine:
     """An engine whose tasks are calls of a test's function; checks what every driver must keep."""
 
-    def __init__(self, script: Script, *, slots: int = 4) -> None:
+    def __init__(self, script: Callable[[Any], Awaitable[Any]], *, slots: int = 4) -> None:
         self.script = script
         self.slots = slots
-        self.tasks: list[RangeTask] = []
+        self.tasks: list[Any] = []
         """Every task that was submitted, in order."""
-        self._under_way: set[int] = set()
+        self._under_way: list[Task] = []
 
     async def start(self) -> None:
         """Part of the protocol."""
 
-    async def run(self, task: RangeTask) -> RangeReport:
+    @overload
+    async def run(self, task: RangeTask) -> RangeReport: ...
+    @overload
+    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task) -> Report:
         """Part of the protocol."""
-        assert task.range_id not in self._under_way, "two tasks at once for one range"
+        assert not any(clash(task, other) for other in self._under_way), "the same work twice"
         assert len(self._under_way) < self.slots, "more tasks than slots"
         self.tasks.append(task)
-        self._under_way.add(task.range_id)
+        self._under_way.append(task)
         try:
-            return await self.script(task)
+            answer: Report = await self.script(task)
         finally:
-            self._under_way.remove(task.range_id)
+            self._under_way.remove(task)
+        return answer
 
     async def stop(self, grace_seconds: float) -> None:
         """Part of the protocol."""
 
-    def tasks_of(self, job: Job) -> list[RangeTask]:
+    def tasks_of(self, job: Job) -> list[Any]:
         return [task for task in self.tasks if task.job_id == job.id]
+
+
+def clash(one: Task, other: Task) -> bool:
+    """Whether two tasks must not be under way at the same time."""
+    if one.identity != other.identity:
+        return False
+    if not isinstance(one, PartsTask) or not isinstance(other, PartsTask):
+        return True
+    if one.upload.generation != other.upload.generation:
+        return False  # the earlier one works for an upload that is over
+    if one.upload.begun is None or not one.numbers or not other.numbers:
+        return True
+    return not set(one.numbers).isdisjoint(other.numbers)
 
 
 class FragileWork(WorkStore):
@@ -94,7 +113,7 @@ class FragileWork(WorkStore):
     reads_to_fail = 0
     failure: Exception = errors.DatabaseUnavailable("database is locked")
 
-    async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
+    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
         if self.commits_to_fail:
             self.commits_to_fail -= 1
             raise self.failure
@@ -148,6 +167,21 @@ class Bench:
         await self.store.create_job(job, secrets, max_active=1000, entry=entry)
         return job
 
+    async def find(self, job: Job, *keys: str, size: int = 100 << 20) -> None:
+        """Commit that a task of the job's range has found large objects with these keys."""
+        (work,) = [one for one in await self.work.running_jobs() if one.job.id == job.id]
+        (open_range,) = work.ranges
+        found = RangeReport(
+            job_id=job.id,
+            range_id=open_range.range_id,
+            started_after=open_range.slice.start_after,
+            cursor=max(keys),
+            finished=False,
+            counts=Counts(),
+            large=tuple(large(key, size) for key in keys),
+        )
+        assert (await self.work.commit(found, datetime.now(UTC))).applied
+
     async def progress(self, job: Job) -> Progress:
         return await self.store.progress(ACCOUNT, job.id)
 
@@ -196,6 +230,11 @@ def report(
         counts=Counts(objects=objects, transferred=objects, transferred_bytes=objects),
         **changes,
     )
+
+
+def large(key: str, size: int = 100 << 20) -> ObjectMeta:
+    """An object that is copied in parts."""
+    return ObjectMeta(key, size, f'"{key}"', datetime(2026, 1, 1, tzinfo=UTC), "")
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.board import Board, OpenRange
+from slurper.jobs.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
 from slurper.jobs.models import Job, JobStatus
+from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
-from tests.unit.driver.conftest import ACCOUNT, SPEC
+from slurper.transfer.task import BegunUpload, PartsReport, Upload
+from tests.unit.driver.conftest import ACCOUNT, SPEC, large
 
 START = datetime(2026, 3, 19, 15, 46, 20, tzinfo=UTC)
 
@@ -46,6 +49,7 @@ def show(shown: Board, *works: JobWork) -> bool:
 def take(shown: Board, now: float = 0.0) -> OpenRange:
     turn = shown.take(now)
     assert turn is not None
+    assert isinstance(turn[0], OpenRange)
     return turn[0]
 
 
@@ -60,6 +64,7 @@ def test_a_range_carries_its_job_and_secrets() -> None:
     turn = board(work("a", (1, "k"))).take(0.0)
     assert turn is not None
     open_range, job = turn
+    assert isinstance(open_range, OpenRange)
     assert (open_range.slice, job.id) == (KeyRange("k"), "a")
 
 
@@ -76,14 +81,14 @@ def test_ranges_of_a_job_take_turns() -> None:
     for _ in range(6):
         taken = take(shown)
         order.append(taken.range_id)
-        taken.under_way = False
+        taken.under_way = 0
     assert order == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_range_held_back_waits_for_its_time() -> None:
     shown = board(work("a", (1, None)))
     held = take(shown)
-    held.under_way, held.not_before = False, 5.0
+    held.under_way, held.not_before = 0, 5.0
     assert shown.take(4.9) is None
     assert shown.next_at(4.9) == 5.0
     assert take(shown, 5.0) is held
@@ -114,7 +119,7 @@ def test_a_commit_during_a_read_wins_over_what_was_read() -> None:
     taken = take(shown)
     shown.begin_update()
     shown.committed(taken, KeyRange("k"))
-    taken.under_way = False
+    taken.under_way = 0
     assert not shown.update([work("a", (1, None))]), "read again"
     assert take(shown).slice == KeyRange("k")
 
@@ -163,7 +168,7 @@ class TestUncountedWork:
         shown = board(lost, settled)
         for _ in range(2):
             taken = take(shown)
-            taken.under_way = False
+            taken.under_way = 0
             taken.uncounted = taken.job_id == "new"
         show(shown)
         assert shown.running_jobs == 0
@@ -189,7 +194,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
     shown = board(*works)
     slots = data.draw(st.integers(1, 3))
     waited = {each.job.id: 0 for each in works}
-    under_way: list[OpenRange] = []
+    under_way: list[OpenRange | OpenUpload] = []
     for _ in range(6 * sum(sizes)):
         while len(under_way) < slots and (turn := shown.take(0.0)) is not None:
             under_way.append(turn[0])
@@ -197,7 +202,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
             waited = {id_: 0 if id_ in busy else count + 1 for id_, count in waited.items()}
         assert max(waited.values()) < len(sizes)
         ended = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-        ended.under_way = False
+        ended.under_way = 0
 
 
 def pieces(*found: tuple[int, str | None, str | None]) -> tuple[RangeWork, ...]:
@@ -212,7 +217,7 @@ def test_what_was_cut_off_a_range_waits_for_its_turn_at_once() -> None:
     taken = take(shown)
     cut_off = pieces((2, "h", "p"), (3, "p", None))
     shown.committed(taken, KeyRange("c", "h"), cut_off=cut_off)
-    taken.under_way = False
+    taken.under_way = 0
     assert [take(shown).slice for _ in range(3)] == [
         KeyRange("h", "p"),
         KeyRange("p", None),
@@ -277,30 +282,30 @@ def test_a_job_is_as_old_as_its_first_turn() -> None:
 def test_the_shares_of_a_job_are_never_more_than_its_limits() -> None:
     shown = board(work("a", (1, None)), work("b", (9, None)))
     first = take(shown)
-    assert shown.deal(first, slots=4) == 1.0
-    first.under_way = False
+    assert shown.allot(first, slots=4) == 1.0
+    first.under_way, first.allotted = 0, 0.0
     show(shown, work("a", (1, "c"), (2, "m"), (3, "x")), work("b", (9, None)))
     dealt = []
     while (turn := shown.take(0.0)) is not None:
         if turn[1].id == "a":
-            dealt.append(shown.deal(turn[0], slots=2))
+            dealt.append(shown.allot(turn[0], slots=2))
     assert dealt[:2] == [0.5, 0.5]
     assert dealt[2:] == [0.05]  # more tasks than slots: it moves, slowly
 
 
 def test_a_share_that_was_taken_before_there_were_more_is_respected() -> None:
     shown = board(work("a", (1, None)))
-    assert shown.deal(take(shown), slots=4) == 1.0
+    assert shown.allot(take(shown), slots=4) == 1.0
     show(shown, work("a", (1, None), (2, "m")))
-    assert shown.deal(take(shown), slots=4) == 0.05
+    assert shown.allot(take(shown), slots=4) == 0.05
 
 
 def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     before = work("a", (1, None))
     shown = board(before)
     open_range = take(shown)
-    shown.deal(open_range, slots=1)
-    open_range.under_way, open_range.not_before = False, 1e9
+    shown.allot(open_range, slots=1)
+    open_range.under_way, open_range.not_before = 0, 1e9
     assert shown.take(0.0) is None
     show(shown, before)
     assert shown.take(0.0) is None
@@ -308,4 +313,164 @@ def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     limited = replace(before.job, spec=replace(SPEC, options=options))
     show(shown, replace(before, job=limited))
     assert take(shown) is open_range
-    assert open_range.share == 0
+    assert open_range.allotted == 0
+
+
+MIB = 1 << 20
+PART = 16 * MIB
+
+
+def upload(number: int, *, parts: int = 16, begun: bool = False, late: bool = True) -> Upload:
+    """A large object of so many parts, found after the driver had begun (`late`) or before."""
+    found_at = START + timedelta(seconds=1 if late else -1)
+    at_store = BegunUpload(
+        upload_id=f"u{number}",
+        part_size=PART,
+        whole_checked=False,
+        begun_at=found_at,
+        last_modified=None,
+    )
+    return Upload(
+        id=number,
+        meta=large(f"k{number}", parts * PART),
+        found_at=found_at,
+        begun=at_store if begun else None,
+    )
+
+
+def with_uploads(each: JobWork, *uploads: Upload, unsettled: int | None = None) -> JobWork:
+    count = len(uploads) if unsettled is None else unsettled
+    return replace(each, uploads=uploads, unsettled=count)
+
+
+def take_upload(shown: Board, free: int = 1) -> OpenUpload:
+    turn = shown.take(0.0, free)
+    assert turn is not None
+    assert isinstance(turn[0], OpenUpload)
+    return turn[0]
+
+
+def part(number: int) -> Part:
+    return Part(number, PART, f'"{number}"')
+
+
+def begin(shown: Board, open_upload: OpenUpload) -> None:
+    """A task has begun the upload, and no more."""
+    at_store = upload(open_upload.upload.id, begun=True).begun
+    open_upload.parts = {}
+    report = PartsReport(job_id=open_upload.job_id, upload=open_upload.upload, begun=at_store)
+    shown.parts_committed(open_upload, report)
+
+
+def test_ranges_and_large_objects_of_a_job_share_its_tasks() -> None:
+    uploads = (upload(5), upload(6), upload(7))
+    shown = board(with_uploads(work("a", (1, None), (2, None)), *uploads))
+    kinds = []
+    while (turn := shown.take(0.0)) is not None:
+        kinds.append(turn[0])
+    assert [type(one) for one in kinds[:4]] == [OpenUpload, OpenRange] * 2
+    taken = [one.upload.id for one in kinds if isinstance(one, OpenUpload)]
+    assert taken == [5, 6, 7], "what was found first is finished first"
+
+
+def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None:
+    shown = board(with_uploads(work("a", (1, None)), upload(5), unsettled=MAX_UNSETTLED))
+    assert take_upload(shown).upload.id == 5
+    assert shown.take(0.0) is None
+    assert shown.lacks_uploads("a")
+    shown.count_unsettled("a", -1)
+    assert take(shown).range_id == 1
+
+
+def test_without_idle_slots_a_task_gets_the_whole_object() -> None:
+    shown = board(with_uploads(work("a", (1, None)), upload(5)))
+    first = take_upload(shown, free=2)
+    with first.share(PART) as share:
+        assert share == Share(None, ())
+    begin(shown, first)
+    first.under_way = 0
+    again = take_upload(shown, free=2)
+    with again.share(PART) as share:
+        assert share == Share(tuple(range(1, 17)), ())
+
+
+def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
+    shown = board(with_uploads(work("a"), upload(5)))
+    first = take_upload(shown, free=4)
+    with first.share(PART) as share:
+        assert share.numbers == (), "it only begins, so that others can join at once"
+        assert shown.take(0.0, 3) is None
+    begin(shown, first)
+    first.under_way = 0
+    with contextlib.ExitStack() as stack:
+        shares = [
+            stack.enter_context(take_upload(shown, free).share(PART)) for free in (4, 3, 2, 1)
+        ]
+        assert [share.numbers for share in shares] == [
+            (1, 2, 3, 4),
+            (5, 6, 7, 8),
+            (9, 10, 11, 12),
+            (13, 14, 15, 16),
+        ]
+        assert [share.done for share in shares] == [None] * 4
+        assert shown.take(0.0) is None
+
+
+def test_a_small_object_is_not_shared() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=5)))
+    with take_upload(shown, free=4).share(PART) as share:
+        assert share == Share(None, ())
+
+
+def test_who_gets_the_last_parts_may_complete() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
+    open_upload = take_upload(shown, free=1)
+    open_upload.parts = {number: part(number) for number in (1, 2, 3)}
+    with open_upload.share(PART) as share:
+        assert share == Share((4, 5, 6, 7, 8), tuple(map(part, (1, 2, 3))))
+    open_upload.parts |= {number: part(number) for number in range(4, 9)}
+    open_upload.under_way = 0
+    with take_upload(shown, free=3).share(PART) as share:
+        assert share == Share((), tuple(map(part, range(1, 9))))
+
+
+def test_parts_of_a_task_that_came_to_nothing_are_dealt_again() -> None:
+    shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
+    open_upload = take_upload(shown)
+    open_upload.parts = {}
+    with open_upload.share(PART) as lost:
+        pass
+    open_upload.under_way = 0
+    with take_upload(shown).share(PART) as share:
+        assert share == lost
+
+
+def test_other_work_comes_before_shares() -> None:
+    shown = board(
+        with_uploads(work("a"), upload(5, begun=True)), with_uploads(work("b"), upload(6))
+    )
+    first = take_upload(shown, free=2)
+    first.parts = {}
+    with first.share(PART) as share:
+        assert share.numbers is not None
+        assert len(share.numbers) == 16, "the other slot is wanted"
+        assert take_upload(shown).upload.id == 6
+
+
+def test_an_object_that_is_begun_again_comes_anew_from_the_database() -> None:
+    shown = board(with_uploads(work("a"), upload(5, begun=True)))
+    old = take_upload(shown)
+    shown.close(old)
+    again = replace(upload(5), attempt=2)
+    show(shown, with_uploads(work("a"), again))
+    new = take_upload(shown)
+    assert (new.upload, new.parts) == (again, None)
+    shown.close(old)
+    new.under_way = 0
+    assert take_upload(shown) is new, "late news of the old one do not touch it"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_objects_found_before_the_driver_began_may_hold_lost_work(*, late: bool) -> None:
+    shown = board(with_uploads(work("a", age_seconds=9), upload(5, late=late)))
+    assert take_upload(shown).uncounted is not late

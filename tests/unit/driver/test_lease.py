@@ -43,7 +43,7 @@ async def test_a_report_that_comes_too_late_ends_the_driver(bench: Bench) -> Non
     replaced.set()
     with pytest.raises(errors.LeaseLost, match="changed hands"):
         await running
-    assert engine._under_way == set(), "nothing is left running"
+    assert engine._under_way == [], "nothing is left running"
     assert [(await bench.progress(one)).counts.objects for one in (job, other)] == [0, 0]
     assert [entry.message for entry in await bench.log_of(job)] == [None]
     bench.work = successor

@@ -42,7 +42,7 @@ from slurper.jobs.service import JobService
 from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
 from slurper.settings import MIB, Settings
-from slurper.transfer import boundaries, copy, range_run
+from slurper.transfer import boundaries, copy, parts_run, range_run
 from tests.unit.driver.conftest import SECRETS, SPEC
 from tests.unit.driver.world import (
     Bucket,
@@ -641,7 +641,8 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piecemeal, "PIECE_ROWS", 3)
     looks_at_the_clock = count()
     clock = SimpleNamespace(monotonic=lambda: next(looks_at_the_clock))
-    monkeypatch.setattr(range_run, "time", clock)
+    for module in (range_run, parts_run):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(range_run, "SPLIT_SECONDS", 3)
     monkeypatch.setattr(boundaries, "MIN_LISTED_KEYS", 1)
     monkeypatch.setattr(assignment, "MIN_KEYS", 1)

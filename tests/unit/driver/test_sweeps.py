@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,15 @@ from slurper.jobs import assignment, sweeper
 from slurper.jobs import driver as driver_module
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Job, JobStatus, LogType
-from slurper.transfer.task import RangeReport, RangeTask
-from tests.unit.driver.conftest import ACCOUNT, Bench, ScriptedEngine, report, until
+from slurper.transfer.task import PartsReport, PartsTask, RangeTask, Report, Task
+from tests.unit.driver.conftest import (
+    ACCOUNT,
+    Bench,
+    ScriptedEngine,
+    large,
+    report,
+    until,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +32,37 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.02)
 
 
-async def clean(task: RangeTask) -> RangeReport:
+async def clean(task: Task) -> Report:
     """A worker that sweeps; it must not be asked for anything else."""
+    assert isinstance(task, PartsTask)
     assert task.swept_until is not None
-    return report(task, task.slice.start_after)
+    return PartsReport(job_id=task.job_id, upload=task.upload)
+
+
+def sweeps(engine: ScriptedEngine) -> list[PartsTask]:
+    return [one for one in engine.tasks if isinstance(one, PartsTask) and one.swept_until]
+
+
+async def create_and_abort(bench: Bench, *keys: str, **changes: Any) -> Job:  # noqa: ANN401
+    """A job that had these large objects in progress when it was aborted."""
+    job = await bench.create(**changes)
+    await bench.find(job, *(keys or ("film",)))
+    await abort(bench, job)
+    return job
 
 
 def gated(gate: asyncio.Event, outcome: Exception | None = None) -> ScriptedEngine:
-    """Copies nothing before the gate opens; what is swept is swept at once."""
+    """Copies nothing of a large object before the gate opens; what is swept is swept at once."""
 
-    async def script(task: RangeTask) -> RangeReport:
+    async def script(task: Task) -> Report:
+        if isinstance(task, RangeTask):
+            return report(task, "k", large=(large("film"),), finished=True)
         if task.swept_until is not None:
             return await clean(task)
         await gate.wait()
         if outcome is not None:
             raise outcome
-        return report(task, "k", objects=1)
+        return PartsReport(job_id=task.job_id, upload=task.upload)
 
     return ScriptedEngine(script)
 
@@ -57,16 +80,24 @@ async def all_swept(bench: Bench) -> None:
 
 
 async def test_what_a_dead_server_left_is_swept_by_the_next(bench: Bench) -> None:
-    job = await bench.create(prefix="in/")
-    await abort(bench, job)
+    job = await create_and_abort(bench, "in/a", "in/b", prefix="in/")
     engine = ScriptedEngine(clean)
     async with bench.driving(engine):
         await all_swept(bench)
-    (task,) = engine.tasks
-    assert (task.job_id, task.prefix, task.slice.start_after) == (job.id, "in/", None)
-    assert task.replayed_since == assignment.replayed_since(job.created_at)
-    assert task.swept_until is not None
-    assert job.created_at < task.swept_until < datetime.now(UTC)
+    assert [task.upload.meta.key for task in sweeps(engine)] == ["in/a", "in/b"]
+    for task in sweeps(engine):
+        assert (task.job_id, task.prefix) == (job.id, "in/")
+        assert task.replayed_since == assignment.replayed_since(task.upload.found_at)
+        assert task.swept_until is not None
+        assert task.upload.found_at < task.swept_until < datetime.now(UTC)
+
+
+async def test_a_job_without_large_objects_in_progress_has_nothing_to_sweep(bench: Bench) -> None:
+    await abort(bench, await bench.create(sealed=b"by another key"))
+    engine = ScriptedEngine(clean)
+    async with bench.driving(engine):
+        await all_swept(bench)
+    assert engine.tasks == []
 
 
 @pytest.mark.parametrize("outcome", [None, errors.WorkerLost("killed by SIGKILL")])
@@ -76,26 +107,24 @@ async def test_a_task_under_way_is_waited_for(bench: Bench, outcome: Exception |
     async with bench.driving(engine) as driver:
         job = await bench.create()
         driver.wake()
-        await until(lambda: engine.tasks)
+        await until(lambda: len(engine.tasks) == 2)
         await abort(bench, job)
         for _ in range(5):  # looks of the driver
             driver.wake()
             await asyncio.sleep(0.02)
-        assert len(engine.tasks) == 1
+        assert len(engine.tasks) == 2
         ended_at = datetime.now(UTC)
         gate.set()
         await all_swept(bench)
-    copy, sweep = engine.tasks
-    assert (copy.swept_until, sweep.slice.start_after) == (None, None)
+    (sweep,) = sweeps(engine)
     assert sweep.swept_until is not None
     assert sweep.swept_until > ended_at, "an upload of the task may have been begun until then"
     assert (await bench.progress(job)).status is JobStatus.ABORTED
 
 
 async def test_a_sweep_that_was_cut_short_is_done_by_the_next_driver(bench: Bench) -> None:
-    job = await bench.create()
-    await abort(bench, job)
-    hanging = ScriptedEngine(lambda _: asyncio.Event().wait())  # type: ignore[arg-type, return-value]
+    await create_and_abort(bench)
+    hanging = ScriptedEngine(lambda _: asyncio.Event().wait())
     async with bench.driving(hanging):
         await until(lambda: hanging.tasks)
     assert len(await bench.work.unswept()) == 1
@@ -112,28 +141,26 @@ async def test_a_sweep_that_fails_is_repeated(bench: Bench) -> None:
         ValueError("a bug"),
     ]
 
-    async def script(task: RangeTask) -> RangeReport:
+    async def script(task: Task) -> Report:
         if failures:
             raise failures.pop(0)
         return await clean(task)
 
-    job = await bench.create()
-    await abort(bench, job)
+    job = await create_and_abort(bench)
     engine = ScriptedEngine(script)
     async with bench.driving(engine):
         await all_swept(bench)
     assert len(engine.tasks) == 4
-    assert len({task.swept_until for task in engine.tasks}) == 1
+    assert len({task.swept_until for task in sweeps(engine)}) == 1
     entries = await bench.log_of(job)
     assert entries[-1].log_type is LogType.MIGRATION_ABORT
 
 
 async def test_a_sweep_that_always_fails_is_given_up_and_the_log_says_so(bench: Bench) -> None:
-    async def script(_: RangeTask) -> RangeReport:
+    async def script(_: Task) -> Report:
         raise errors.AccessDenied("ListMultipartUploads", status=403)
 
-    job = await bench.create()
-    await abort(bench, job)
+    job = await create_and_abort(bench)
     engine = ScriptedEngine(script)
     async with bench.driving(engine):
         await all_swept(bench)
@@ -145,8 +172,7 @@ async def test_a_sweep_that_always_fails_is_given_up_and_the_log_says_so(bench: 
 
 
 async def test_secrets_that_cannot_be_opened_end_in_the_log_too(bench: Bench) -> None:
-    job = await bench.create(sealed=b"by another key")
-    await abort(bench, job)
+    job = await create_and_abort(bench, sealed=b"by another key")
     engine = ScriptedEngine(clean)
     async with bench.driving(engine):
         await all_swept(bench)
@@ -157,8 +183,7 @@ async def test_secrets_that_cannot_be_opened_end_in_the_log_too(bench: Bench) ->
 async def test_a_database_that_is_away_delays_a_sweep(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await bench.create()
-    await abort(bench, job)
+    await create_and_abort(bench)
     swept = bench.work.swept
     calls = 0
 
@@ -178,7 +203,7 @@ async def test_a_database_that_is_away_delays_a_sweep(
 async def test_a_driver_that_was_replaced_stops_sweeping(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await abort(bench, await bench.create())
+    await create_and_abort(bench)
 
     async def replaced(_: str) -> None:
         raise errors.LeaseLost("the lease has changed hands")
@@ -189,8 +214,7 @@ async def test_a_driver_that_was_replaced_stops_sweeping(
 
 
 async def test_a_deleted_job_is_swept_and_then_gone(bench: Bench) -> None:
-    job = await bench.create()
-    await abort(bench, job)
+    job = await create_and_abort(bench)
     await bench.store.delete_job(ACCOUNT, job.id)
     engine = ScriptedEngine(clean)
     async with bench.driving(engine):
@@ -198,23 +222,8 @@ async def test_a_deleted_job_is_swept_and_then_gone(bench: Bench) -> None:
     assert [task.job_id for task in engine.tasks] == [job.id]
 
 
-@pytest.mark.parametrize("count", [3, assignment.MAX_KEYS + 5])
-async def test_of_explicit_keys_those_are_swept_that_a_task_can_have_begun(
-    bench: Bench, count: int
-) -> None:
-    keys = tuple(f"k{number:05}" for number in range(count))
-    await abort(bench, await bench.create(keys=keys))
-    engine = ScriptedEngine(clean)
-    async with bench.driving(engine):
-        await all_swept(bench)
-    (task,) = engine.tasks
-    assert task.keys == keys[: assignment.MAX_KEYS]
-
-
 async def test_jobs_are_swept_one_after_the_other(bench: Bench) -> None:
-    jobs = [await bench.create() for _ in range(3)]
-    for job in jobs:
-        await abort(bench, job)
+    jobs = [await create_and_abort(bench) for _ in range(3)]
     engine = ScriptedEngine(clean, slots=1)
     async with bench.driving(engine):
         await all_swept(bench)

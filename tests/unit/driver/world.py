@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -26,7 +26,15 @@ from slurper import errors, telemetry
 from slurper.database import rows
 from slurper.database.connection import Database
 from slurper.database.leases import Lease, LeaseStore
-from slurper.database.schema import job_keys, jobs, leases, logs, ranges
+from slurper.database.schema import (
+    job_keys,
+    jobs,
+    leases,
+    logs,
+    ranges,
+    upload_parts,
+    uploads,
+)
 from slurper.database.work import CommitOutcome, JobWork, WorkStore
 from slurper.http.client import TransportOptions
 from slurper.jobs.driver import Driver
@@ -38,8 +46,9 @@ from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
 from slurper.transfer.worker import Worker
+from tests.unit.driver.conftest import clash
 
 SLOTS = 2
 DIALECT = replace(GENERIC, min_part_bytes=1)
@@ -169,7 +178,7 @@ class Fate:
 class Turn:
     """A task under way, as the engine of its server sees it."""
 
-    task: RangeTask
+    task: Task
     server: Server
     fate: asyncio.Future[Fate] = field(default_factory=asyncio.Future)
     reports: asyncio.Future[bool] = field(default_factory=asyncio.Future)
@@ -238,7 +247,7 @@ class WatchedWork(WorkStore):
         self.look_ended = look
         return found
 
-    async def commit(self, report: RangeReport, at: datetime) -> CommitOutcome:
+    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
         is_replaced = self.lease.token < self._world.token
         try:
             outcome = await super().commit(report, at)
@@ -267,12 +276,15 @@ class TurnEngine:
     async def stop(self, grace_seconds: float) -> None:
         """Part of the protocol."""
 
-    async def run(self, task: RangeTask) -> RangeReport:
-        """Part of the protocol."""
-        if task.swept_until is not None:  # when it begins is not for the test to say
-            process = WorkerProcess(self._world.buckets, Fate())
-            return await Worker(self._world.settings, open_store=process.open).run(task)
+    @overload
+    async def run(self, task: RangeTask) -> RangeReport: ...
+    @overload
+    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task) -> Report:
+        """Part of the protocol. A sweep is nobody's turn, and nothing befalls it."""
         turn = Turn(task, self._server)
+        if isinstance(task, PartsTask) and task.swept_until is not None:
+            return await self._work(turn, Fate())
         self._world.begin(turn)
         try:
             fate = await turn.fate
@@ -290,11 +302,14 @@ class TurnEngine:
             self._world.turns.remove(turn)
         return report
 
-    async def _work(self, turn: Turn, fate: Fate) -> RangeReport:
+    async def _run(self, worker: Worker, task: Task) -> Report:
+        return await worker.run(task)
+
+    async def _work(self, turn: Turn, fate: Fate) -> Report:
         task = turn.task
         process = turn.process = WorkerProcess(self._world.buckets, fate)
         worker = Worker(self._world.settings, open_store=process.open)
-        work = asyncio.create_task(worker.run(task))
+        work = asyncio.create_task(self._run(worker, task))
         death = asyncio.create_task(process.died.wait())
         try:
             await asyncio.wait((work, death), return_when=asyncio.FIRST_COMPLETED)
@@ -418,7 +433,7 @@ class World:
         """With which source credentials the tasks of a job sign."""
         self.violations: list[str] = []
         self._reader = create_engine(f"sqlite:///{settings.data_dir / 'slurper.db'}")
-        self._alone: list[tuple[str, WorkerProcess, asyncio.Task[RangeReport]]] = []
+        self._alone: list[tuple[str, WorkerProcess, asyncio.Task[Report]]] = []
 
     @classmethod
     async def open(cls, settings: Settings, sealer: Sealer, *, servers: int) -> World:
@@ -439,9 +454,9 @@ class World:
         task, server = turn.task, turn.server
         if len(server.turns) >= SLOTS:
             self.violations.append("more tasks than slots")
-        others = [one for one in self.turns if one.task.range_id == task.range_id]
-        if self.is_valid(server) and any(self.is_valid(one.server) for one in others):
-            self.violations.append(f"two tasks at once for a range: {task}")
+        others = [one.task for one in self.turns if self.is_valid(one.server)]
+        if self.is_valid(server) and any(clash(task, other) for other in others):
+            self.violations.append(f"two tasks at once for the same: {task}")
         if task.job_id in self.quiet:
             self.violations.append(f"a task of a job that does not run: {task}")
         signer = getattr(task.source.credentials, "access_key_id", "")
@@ -452,9 +467,7 @@ class World:
     def is_valid(self, server: Server) -> bool:
         return not server.dead and server.token == self.token
 
-    def leave_alone(
-        self, job_id: str, process: WorkerProcess, work: asyncio.Task[RangeReport]
-    ) -> None:
+    def leave_alone(self, job_id: str, process: WorkerProcess, work: asyncio.Task[Report]) -> None:
         """Nobody waits for the worker any more: it is dead, or its server is."""
         self._alone.append((job_id, process, work))
         if not process.died.is_set():
@@ -555,7 +568,7 @@ class World:
 
     def is_empty(self) -> bool:
         """Whether no job has left any row."""
-        tables = (jobs, job_keys, ranges, logs)
+        tables = (jobs, job_keys, ranges, uploads, upload_parts, logs)
         return not any(self._read(select(table).limit(1)) for table in tables)
 
     def _read(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:

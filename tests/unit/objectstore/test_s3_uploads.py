@@ -84,6 +84,17 @@ async def test_a_store_that_joins_checksums_otherwise_is_not_given_the_whole(
     assert "x-amz-checksum-crc64nvme" not in headers_of(server)
 
 
+@pytest.mark.parametrize("promised", [True, False])
+async def test_another_process_completes_by_the_promise_it_is_told(
+    open_s3: Open, *, promised: bool
+) -> None:
+    store, server = await open_s3(completed(), dialect=dialects.R2)
+    assert not store.checks_whole("u")
+    await store.complete_upload("k", "u", PARTS, whole_checked=promised)
+    sent = headers_of(server).get("x-amz-checksum-crc64nvme")
+    assert sent == (WHOLE if promised else None)
+
+
 async def test_the_whole_must_be_made_of_the_parts(open_s3: Open) -> None:
     more = "<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
     store, _ = await open_s3(completed(more=more), dialect=dialects.R2)

@@ -10,11 +10,12 @@ from slurper.objectstore.dialects import GIB, KIB, MIB, TIB, Dialect
 from slurper.planning.parts import PartPlan, plan_parts
 
 SCALEWAY_LIKE = Dialect(name="few-parts", max_parts=1000, max_put_bytes=5 * GIB)
-DIALECTS = [dialects.AWS, dialects.R2, dialects.GENERIC, SCALEWAY_LIKE]
+DIALECTS = [*dialects.BY_PROVIDER, dialects.GENERIC, SCALEWAY_LIKE]
 
 sizes = st.one_of(
     st.integers(0, 64 * MIB),
-    st.integers(0, 5 * TIB - 5 * GIB),
+    st.integers(0, 5 * TIB),
+    st.integers(5 * TIB - 5 * GIB, 5 * TIB),
     # Just around a multiple of the part count, where rounding down gives one part too many.
     st.builds(lambda n, d: n * 10_000 * MIB + d, st.integers(1, 500), st.integers(-2, 2)),
 )
@@ -42,6 +43,16 @@ def test_parts_are_equal_but_the_last_and_within_every_limit(
     assert last.end == size
     assert 0 <= len(last) <= plan.part_size
     assert (plan.count - 1) * plan.part_size + len(last) == size
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_the_largest_object_of_every_store_fits(dialect: Dialect) -> None:
+    largest = min(dialect.max_object_bytes, dialect.max_parts * dialect.max_put_bytes)
+    plan = plan_parts(largest, dialect, part_bytes=16 * MIB)
+    sizes = [len(byte_range) for _, byte_range in plan]
+    assert len(sizes) == plan.count <= dialect.max_parts
+    assert set(sizes[:-1]) == {plan.part_size}
+    assert sum(sizes) == largest
 
 
 @given(size=st.integers(0, 40 * KIB), part_size=st.integers(1, 4 * KIB))

@@ -10,10 +10,9 @@ import pytest
 
 from slurper import errors
 from slurper.jobs.models import JobOptions
-from slurper.objectstore.base import ListingPage, ObjectHeaders
+from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
-from slurper.planning.keyspace import KeyRange
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.task import RangeTask
 from tests.unit.transfer.test_range_run import LARGE, TASK, run
@@ -23,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 
 def replay(**changes: Any) -> RangeTask:  # noqa: ANN401 - fields of RangeTask
-    """A task whose slice may have been worked on within the last minute."""
+    """A task whose objects may have been worked on within the last minute."""
     return replace(TASK, replayed_since=datetime.now(UTC) - timedelta(minutes=1), **changes)
 
 
@@ -49,32 +48,27 @@ async def begin(store: MemoryStore, *keys: str) -> None:
         await store.create_upload(key, ObjectHeaders())
 
 
-async def test_a_replay_aborts_what_its_slice_may_have_left(source: MemoryStore) -> None:
+async def test_a_replay_aborts_what_lost_work_has_begun(source: MemoryStore) -> None:
     target = Clocked()
-    await begin(target, "in/big", "in/big", "in/small", "in/gone", "out/big")
+    await begin(target, "in/big", "in/big", "in/small", "in/gone", "in/big3", "out/big")
     report = await run(source, target, replay(prefix="in/"), LARGE)
     assert report.counts.transferred == 3
-    # An object copied whole never had an upload of ours, nor has one that is not there.
-    assert sorted(target.open_uploads) == ["in/gone", "in/small", "out/big"]
+    # Nothing but a large object of this job ever had an upload of ours.
+    assert sorted(target.open_uploads) == ["in/big3", "in/gone", "in/small", "out/big"]
 
 
 async def test_a_replay_aborts_what_reaches_the_store_while_it_runs(source: MemoryStore) -> None:
-    """A killed process had sent the request; nothing comes back to these keys later."""
+    """A killed process had sent the request; nothing comes back to this key later."""
     target = Clocked()
-    target.add("in/big", BIG)  # by the same process: it is not copied again
-    listed = 0
-    list_page = source.list_page
+    complete_upload = target.complete_upload
 
-    async def late(**arguments: Any) -> ListingPage:  # noqa: ANN401 - as the listing's own
-        nonlocal listed
-        listed += 1
-        if listed == 1:
-            await begin(target, "in/big", "in/small")
-        return await list_page(**arguments)
+    async def late(key: str, *arguments: Any, **more: Any) -> str:  # noqa: ANN401 - passed through
+        await begin(target, key, "in/small")
+        return await complete_upload(key, *arguments, **more)
 
-    source.list_page = late  # type: ignore[method-assign]
-    report = await run(source, target, replay(prefix="in/", overwrite=False), LARGE)
-    assert (report.counts.transferred, target.open_uploads) == (3, ("in/small",))
+    target.complete_upload = late  # type: ignore[method-assign]
+    report = await run(source, target, replay(keys=("in/big",)), LARGE)
+    assert (report.counts.transferred, target.open_uploads) == (1, ("in/small",))
 
 
 async def test_no_replay_aborts_nothing(source: MemoryStore) -> None:
@@ -83,14 +77,6 @@ async def test_no_replay_aborts_nothing(source: MemoryStore) -> None:
     await run(source, target, TASK, LARGE)
     assert target.open_uploads == ("in/big",)
     assert "list_uploads" not in target.faults.requests
-
-
-async def test_only_the_slice_is_swept(source: MemoryStore) -> None:
-    target = Clocked()
-    await begin(target, "in/big", "in/big2", "out/big")
-    task = replay(slice=KeyRange("in/big", "in/z"))
-    await run(source, target, task, LARGE)
-    assert sorted(target.open_uploads) == ["in/big", "out/big"]
 
 
 async def test_only_named_keys_are_swept(source: MemoryStore) -> None:
@@ -120,21 +106,6 @@ async def test_age_is_told_by_the_stores_clock(source: MemoryStore, ahead: timed
     assert target.open_uploads == ("in/big",)
 
 
-async def test_objects_that_lost_work_completed_are_swept_too(source: MemoryStore) -> None:
-    target = Clocked()
-    target.add("in/big", BIG)
-    await begin(target, "in/big")
-    report = await run(source, target, replay(overwrite=False), LARGE)
-    assert (report.counts.transferred, target.open_uploads) == (4, ())
-
-
-async def test_a_task_without_time_sweeps_all_the_same(source: MemoryStore) -> None:
-    target = Clocked()
-    await begin(target, "in/big")
-    report = await run(source, target, replay(budget_seconds=0.0), LARGE)
-    assert (report.counts.objects, target.open_uploads, target.keys) == (0, (), ())
-
-
 @pytest.mark.parametrize("operation", ["list_uploads", "abort_upload"])
 async def test_who_may_not_sweep_can_copy(source: MemoryStore, operation: str) -> None:
     target = Clocked()
@@ -146,53 +117,41 @@ async def test_who_may_not_sweep_can_copy(source: MemoryStore, operation: str) -
     assert target.open_uploads == ("in/big",)
 
 
-async def test_a_source_that_may_not_be_asked_keeps_uploads(source: MemoryStore) -> None:
-    target = MemoryStore()
-    await begin(target, "in/big")
-    source.faults.fail(errors.AccessDenied("HeadObject", status=403), operation="head")
-    with pytest.raises(errors.AccessDenied):
-        await sweep(source, target)
-    assert target.open_uploads == ("in/big",)
-
-
-async def sweep(source: MemoryStore, target: MemoryStore, *, until: datetime | None = None) -> None:
-    await leftovers.sweep(
-        source,
-        target,
-        prefix="",
-        since=datetime.now(UTC) - HOUR,
-        until=until,
-        source_key=str,
-        keys=KeyRange(),
-        is_copied_in_parts=bool,
-    )
+async def sweep(target: MemoryStore, **changes: Any) -> None:  # noqa: ANN401 - of `leftovers.sweep`
+    await leftovers.sweep(target, "in/big", **{"since": datetime.now(UTC) - HOUR, **changes})
 
 
 @pytest.mark.parametrize("operation", ["list_uploads", "abort_upload"])
-async def test_a_sweep_tells_what_it_met_and_goes_on(source: MemoryStore, operation: str) -> None:
+async def test_a_sweep_tells_what_it_met_and_goes_on(operation: str) -> None:
     target = Clocked()
-    await begin(target, "in/big", "in/big2", "out/big")
+    await begin(target, "in/big", "in/big", "in/big")
     target.faults.fail(errors.AccessDenied(operation, status=403), operation=operation, times=1)
     with pytest.raises(errors.AccessDenied, match=operation):
-        await sweep(source, target)
+        await sweep(target)
     assert len(target.open_uploads) == (3 if operation == "list_uploads" else 1)
-    await sweep(source, target)
+    await sweep(target)
     assert target.open_uploads == ()
 
 
+async def test_the_upload_that_is_known_stays() -> None:
+    target = Clocked()
+    await begin(target, "in/big")
+    known = await target.create_upload("in/big", ObjectHeaders())
+    await sweep(target, known=known)
+    assert list(target._uploads) == [known]
+
+
 @pytest.mark.parametrize("ahead", [-HOUR, timedelta(), HOUR])
-async def test_what_was_begun_after_the_last_work_is_not_ours(
-    source: MemoryStore, ahead: timedelta
-) -> None:
+async def test_what_was_begun_after_the_last_work_is_not_ours(ahead: timedelta) -> None:
     """A new job may be writing the keys of an aborted one."""
     target = Clocked()
     target.ahead = ahead - timedelta(minutes=5)
     await begin(target, "in/big")
     target.ahead = ahead - timedelta(seconds=10)
-    await begin(target, "in/big2")
+    kept = await target.create_upload("in/big", ObjectHeaders())
     target.ahead = ahead
-    await sweep(source, target, until=datetime.now(UTC) - timedelta(minutes=1))
-    assert target.open_uploads == ("in/big2",)
+    await sweep(target, until=datetime.now(UTC) - timedelta(minutes=1))
+    assert list(target._uploads) == [kept]
 
 
 @pytest.mark.parametrize(

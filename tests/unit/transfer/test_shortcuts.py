@@ -17,8 +17,9 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
-from slurper.transfer.task import RangeReport, RangeTask, Share
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
+from tests.chain import first_task, folded, settle
 
 HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})
 DIALECT = replace(dialects.GENERIC, conditional_copy=True, max_copy_bytes=1_000)
@@ -56,6 +57,13 @@ class Server:
             self.source.add(key, key.encode(), HEADERS)
 
     async def run(self, task: RangeTask = TASK) -> RangeReport:
+        """Run a range's task, and those of the large objects that it finds."""
+        found = await self._worker.run(task)
+        reports, left = await settle([first_task(task, meta) for meta in found.large], self._parts)
+        assert not left
+        return folded(found, reports)
+
+    async def _parts(self, task: PartsTask) -> PartsReport:
         return await self._worker.run(task)
 
     @property

@@ -1,0 +1,160 @@
+"""Large objects in progress, from the commit that finds them to the one that settles them.
+
+A row stands for an object that is not counted yet, and goes when it is. All of this runs inside
+transactions that have locked the job's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slurper.database.schema import upload_parts, uploads
+from slurper.objectstore.base import ObjectMeta, Part
+from slurper.transfer.task import BegunUpload, PartsReport, Upload
+
+
+async def insert(
+    connection: AsyncConnection, number: int, found: Sequence[ObjectMeta], at: datetime
+) -> None:
+    """Make an upload of each large object that a range's task has found.
+
+    A key that has one already was listed twice, which stores in folder order may do.
+    """
+    if not found:
+        return
+    values = [{"job_number": number, "found_at": at, **_version(meta)} for meta in found]
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    await connection.execute(dialect.insert(uploads).on_conflict_do_nothing(), values)
+
+
+async def count(connection: AsyncConnection, numbers: Sequence[int]) -> Mapping[int, int]:
+    """How many objects of each job are unsettled."""
+    of_jobs = select(uploads.c.job_number, func.count().label("how_many")).where(
+        uploads.c.job_number.in_(numbers)
+    )
+    found = await connection.execute(of_jobs.group_by(uploads.c.job_number))
+    return {row.job_number: row.how_many for row in found}
+
+
+async def read(
+    connection: AsyncConnection, numbers: Sequence[int], *, most: int | None
+) -> dict[int, list[Upload]]:
+    """The unsettled objects of each job, those found first; of each job `most` (None: all)."""
+    place = func.row_number().over(partition_by=uploads.c.job_number, order_by=uploads.c.id)
+    ranked = select(uploads, place.label("place")).where(uploads.c.job_number.in_(numbers))
+    first = ranked.subquery()
+    query = select(first).order_by(first.c.id)
+    if most is not None:
+        query = query.where(first.c.place <= most)
+    found: dict[int, list[Upload]] = {number: [] for number in numbers}
+    for row in await connection.execute(query):
+        found[row.job_number].append(_to_upload(row))
+    return found
+
+
+async def read_parts(connection: AsyncConnection, upload: Upload) -> tuple[Part, ...]:
+    """The finished parts of an object, in order."""
+    query = select(upload_parts).where(upload_parts.c.upload == upload.id)
+    found = await connection.execute(query.order_by(upload_parts.c.number))
+    return tuple(Part(row.number, row.size, row.etag, row.checksum) for row in found)
+
+
+async def find(connection: AsyncConnection, number: int, upload: int) -> Upload | None:
+    """An unsettled object of a job; None when it is settled."""
+    same = (uploads.c.id == upload, uploads.c.job_number == number)
+    row = (await connection.execute(select(uploads).where(*same))).one_or_none()
+    return None if row is None else _to_upload(row)
+
+
+async def take_in(connection: AsyncConnection, number: int, report: PartsReport) -> bool:
+    """Make what a task did the object's; False when it is not what the task worked on any more.
+
+    That is when it was settled or begun again meanwhile, or when these parts are there already.
+    """
+    current = await find(connection, number, report.upload.id)
+    if current is None or current.generation != report.upload.generation:
+        return False
+    if await _has_any(connection, report):
+        return False
+    row = uploads.c.id == current.id
+    if report.settled:
+        await connection.execute(delete(uploads).where(row))
+    elif report.restarted is not None:
+        again = {"attempt": current.attempt + 1, **_begun(None), **_version(report.restarted)}
+        await connection.execute(update(uploads).where(row).values(again))
+        await connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
+    else:
+        if report.begun is not None:
+            await connection.execute(update(uploads).where(row).values(_begun(report.begun)))
+        if report.parts:
+            values = [_part(current.id, part) for part in report.parts]
+            await connection.execute(plain_insert(upload_parts), values)
+    return True
+
+
+async def _has_any(connection: AsyncConnection, report: PartsReport) -> bool:
+    """Whether the report was taken in before: its first part is there."""
+    if not report.parts:
+        return False
+    first = (
+        upload_parts.c.upload == report.upload.id,
+        upload_parts.c.number == report.parts[0].number,
+    )
+    return await connection.scalar(select(upload_parts.c.number).where(*first)) is not None
+
+
+def _version(meta: ObjectMeta) -> dict[str, object]:
+    return {
+        "key": meta.key,
+        "size": meta.size,
+        "etag": meta.etag,
+        "last_modified": meta.last_modified,
+    }
+
+
+def _begun(begun: BegunUpload | None) -> dict[str, object]:
+    if begun is None:
+        return {"upload_id": None, "part_size": None, "whole_checked": False, "begun_at": None}
+    return {
+        "upload_id": begun.upload_id,
+        "part_size": begun.part_size,
+        "whole_checked": begun.whole_checked,
+        "begun_at": begun.begun_at,
+        "last_modified": begun.last_modified,
+    }
+
+
+def _part(upload: int, part: Part) -> dict[str, object]:
+    return {
+        "upload": upload,
+        "number": part.number,
+        "size": part.size,
+        "etag": part.etag,
+        "checksum": part.checksum,
+    }
+
+
+def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
+    begun = None
+    if row.upload_id is not None:
+        begun = BegunUpload(
+            upload_id=row.upload_id,
+            part_size=row.part_size,
+            whole_checked=row.whole_checked,
+            begun_at=row.begun_at,
+            last_modified=row.last_modified,
+        )
+    return Upload(
+        id=row.id,
+        meta=ObjectMeta(row.key, row.size, row.etag, row.last_modified, ""),
+        found_at=row.found_at,
+        attempt=row.attempt,
+        begun=begun,
+    )

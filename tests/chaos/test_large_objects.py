@@ -1,0 +1,201 @@
+"""One large object through the real program: no part is read again that was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurper.demo.servers import S3Server
+from tests.chaos import faults, kills
+from tests.chaos.conftest import NewBucket
+from tests.chaos.kills import PUT_PART
+from tests.chaos.processes import Servers
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.stage import PART, Bucket, assert_equal
+from tests.chaos.wire import Exchange
+from tests.e2e.program import wait_until
+
+PARTS = 12
+FILM = "film/ü"
+READ = r"^GET /[^?]*/film"
+SETTINGS = {
+    "SLURPER_IN_FLIGHT_REQUESTS": "1",
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(PART),
+    "SLURPER_PART_BYTES": str(PART),
+    "SLURPER_TASK_SECONDS": "0.3",
+    "SLURPER_WORKERS": "1",
+}
+
+
+@dataclass
+class Film:
+    """A job that copies one object of twelve parts, each of which takes its time."""
+
+    servers: Servers
+    path: str
+    source: Bucket
+    target: Bucket
+    before_source: FaultProxy
+    before_target: FaultProxy
+
+    def committed(self) -> set[int]:
+        """The numbers of the parts that the database knows."""
+        with contextlib.closing(sqlite3.connect(self.servers.database)) as connection:
+            rows: list[tuple[int]] = connection.execute(
+                "SELECT number FROM upload_parts"
+            ).fetchall()
+        return {number for (number,) in rows}
+
+    def await_parts(self, count: int) -> None:
+        wait_until(lambda: len(self.committed()) >= count, f"{count} parts to be committed")
+
+    def progress(self) -> Any:  # noqa: ANN401 - as JSON is
+        return self.servers.get(f"{self.path}/progress")
+
+    def check_completed(self) -> None:
+        """Wait for the end, and compare."""
+        wait_until(lambda: self.progress()["status"] == "completed", "the job to be completed")
+        progress = self.progress()
+        counts = (progress["objects"], progress["transferredObjects"], progress["skippedObjects"])
+        assert counts == (1, 1, 0)
+        assert_equal(FILM, self.source.get(FILM), self.target.get(FILM))
+        assert self.target.uploads() == []
+        self.servers.stop()
+
+    def written(self, number: int) -> int:
+        return self.before_target.count(rf"^PUT /[^?]*\?partNumber={number}&")
+
+
+@dataclass
+class Peak:
+    """How many requests were under way at most."""
+
+    now: int = 0
+    most: int = 0
+    seconds: float = 0.8
+    """How long each takes at least: the second worker process may come up late."""
+
+    async def fault(self, exchange: Exchange) -> bool:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            return await faults.passed_on(exchange)
+        finally:
+            self.now -= 1
+
+
+StartFilm = Callable[..., Film]
+
+
+@pytest.fixture(scope="module")
+def source(ministack: S3Server, new_bucket: NewBucket) -> Bucket:
+    bucket = new_bucket(ministack)
+    body = b"".join(bytes([number]) * PART for number in range(PARTS))[:-1]
+    bucket.put(FILM, body, ContentType="video/x", Metadata={"a": "b"})
+    return bucket
+
+
+@pytest.fixture(params=["ministack", "seaweedfs"])
+def target_server(request: pytest.FixtureRequest) -> S3Server:
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def start(
+    ministack: S3Server,
+    target_server: S3Server,
+    source: Bucket,
+    new_bucket: NewBucket,
+    tmp_path: Path,
+) -> Iterator[StartFilm]:
+    """`start(fault, **body)` begins the job, with a fault on every part that is written."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(fault: faults.Fault, *, workers: int = 1, overwrite: bool = True) -> Film:
+            target = new_bucket(target_server)
+            before_source = stack.enter_context(FaultProxy(ministack.endpoint).running())
+            before_target = stack.enter_context(FaultProxy(target_server.endpoint).running())
+            before_target.add(fault, PUT_PART)
+            settings = SETTINGS | {"SLURPER_WORKERS": str(workers)}
+            servers = Servers(tmp_path, settings, count=1)
+            stack.callback(servers.close)
+            job_id = servers.create(
+                {
+                    "source": kills.side(ministack, before_source, source),
+                    "target": kills.side(target_server, before_target, target),
+                    "overwrite": overwrite,
+                }
+            )
+            return Film(servers, f"/{job_id}", source, target, before_source, before_target)
+
+        yield begin
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_kill_9_between_two_parts_costs_only_what_was_under_way(
+    start: StartFilm, *, overwrite: bool
+) -> None:
+    film = start(faults.delayed(0.2), overwrite=overwrite)
+    film.await_parts(3)
+    film.servers.processes[0].kill_all()
+    kept = film.committed()
+    film.servers.restart(film.servers.processes[0])
+    film.check_completed()
+    assert [film.written(number) for number in kept] == [1] * len(kept)
+    assert film.before_source.count(READ) <= PARTS + 4, "two tasks of one part each, twice"
+
+
+def test_a_killed_worker_costs_only_what_it_had_under_way(start: StartFilm) -> None:
+    film = start(faults.delayed(0.2))
+    film.await_parts(2)
+    assert film.servers.processes[0].kill_worker(0)
+    kept = film.committed()
+    film.check_completed()
+    assert [film.written(number) for number in kept] == [1] * len(kept)
+
+
+def test_a_pause_in_the_middle_costs_nothing(start: StartFilm) -> None:
+    film = start(faults.delayed(0.2))
+    film.await_parts(2)
+    assert film.servers.command(f"{film.path}/pause")
+    assert film.progress()["objects"] == 0
+    assert film.servers.command(f"{film.path}/resume")
+    film.check_completed()
+    assert film.before_source.count(READ) == PARTS
+    assert [film.written(number) for number in range(1, PARTS + 1)] == [1] * PARTS
+
+
+def test_a_restart_in_the_middle_costs_nothing(start: StartFilm) -> None:
+    film = start(faults.delayed(0.2))
+    film.await_parts(2)
+    film.servers.processes[0].stop()
+    film.servers.restart(film.servers.processes[0])
+    film.check_completed()
+    assert film.before_source.count(READ) == PARTS
+
+
+def test_two_workers_share_an_object(start: StartFilm) -> None:
+    peak = Peak()
+    film = start(peak.fault, workers=2)
+    film.check_completed()
+    assert peak.most == 2, "each worker has one request to a store under way"
+    assert film.before_source.count(READ) == PARTS
+
+
+def test_an_abort_in_the_middle_leaves_nothing(start: StartFilm) -> None:
+    film = start(faults.delayed(0.2))
+    film.await_parts(2)
+    assert film.target.uploads() == [FILM]
+    assert film.servers.command(f"{film.path}/abort")
+    wait_until(lambda: kills.is_swept(film.servers.database), "the target to be swept")
+    assert (film.target.uploads(), film.target.read_keys()) == ([], [])
+    film.servers.stop()
