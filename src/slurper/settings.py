@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     r2_endpoint: str | None = None
     """Replaces `https://{account_id}.r2.cloudflarestorage.com` and its jurisdiction forms."""
     gcs_endpoint: str | None = None
+    """Replaces `https://storage.googleapis.com`."""
     gcs_token_uri: str | None = None
+    """Replaces Google's token endpoint, `https://oauth2.googleapis.com/token`."""
     allow_http: bool = False
     """Accept `http://` endpoints from users."""
     allow_private_endpoints: bool = False

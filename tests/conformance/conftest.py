@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -17,8 +18,10 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import open_store
 from slurper.objectstore.memory import MemoryStore
-from slurper.secrets import S3Credentials
+from slurper.secrets import Credentials, S3Credentials
 from tests.conformance.differences import DIFFERENCES
+from tests.gcs.server import GcsServer, address_of, gcs_server
+from tests.gcs.tokens import ACCOUNT, pem
 
 # Which dialect a server is spoken to in; between them they cover CRC64NVME of whole objects (R2),
 # CRC32C of parts (generic) and plain MD5.
@@ -29,8 +32,9 @@ DIALECTS: dict[str, Dialect] = {
     "seaweedfs": dialects.GENERIC,
     "ministack_tls": dialects.GENERIC,
     "seaweedfs_tls": dialects.R2,
+    "gcs": dialects.GCS,
 }
-PLAIN = ("memory", "moto", "ministack", "seaweedfs")
+PLAIN = ("memory", "moto", "ministack", "seaweedfs", "gcs")
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,19 @@ class Subject:
 
     name: str
     dialect: Dialect
-    server: S3Server | None
+    server: S3Server | GcsServer | None
     """None: in memory."""
+    make_bucket: Callable[[], str]
 
 
 @pytest.fixture(params=PLAIN)
-def subject(request: pytest.FixtureRequest) -> Subject:
+def subject(request: pytest.FixtureRequest, make_bucket: Callable[[S3Server], str]) -> Subject:
     name: str = request.param
-    server = None if name == "memory" else request.getfixturevalue(name)
-    return Subject(name, DIALECTS[name], server)
+    if name == "memory":
+        return Subject(name, DIALECTS[name], None, lambda: name)
+    server = request.getfixturevalue(name)
+    make = server.make_bucket if isinstance(server, GcsServer) else partial(make_bucket, server)
+    return Subject(name, DIALECTS[name], server, make)
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +67,23 @@ def moto() -> Iterator[S3Server]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """Ours: it enforces what Google documents."""
+    with gcs_server() as server:
+        yield server
+
+
 Open = Callable[..., ObjectStore]
 
 
 @pytest.fixture
 async def open_bucket(subject: Subject) -> AsyncIterator[Open]:
-    """`open_bucket(name)` opens a bucket of the store; `pair` replaces the right credentials."""
+    """`open_bucket(name)` opens a bucket; `credentials` replace the right ones."""
     opened: list[ObjectStore] = []
 
-    def start(bucket: str, *, pair: S3Credentials | None = None) -> ObjectStore:
-        opened.append(_open(subject, bucket, pair))
+    def start(bucket: str, *, credentials: Credentials | None = None) -> ObjectStore:
+        opened.append(_open(subject, bucket, credentials))
         return opened[-1]
 
     yield start
@@ -76,19 +91,33 @@ async def open_bucket(subject: Subject) -> AsyncIterator[Open]:
         await store.close()
 
 
-def _open(subject: Subject, bucket: str, pair: S3Credentials | None) -> ObjectStore:
+def _open(subject: Subject, bucket: str, credentials: Credentials | None) -> ObjectStore:
     server = subject.server
     if server is None:
         return MemoryStore(dialect=subject.dialect, bucket=bucket)
+    if isinstance(server, GcsServer):
+        address = replace(address_of(server, bucket), credentials=credentials or ACCOUNT)
+        return open_store(address, TransportOptions(request_retries=1))
     address = StoreAddress(
         origin=server.endpoint,
         bucket=bucket,
         region=server.region,
         dialect=subject.dialect,
-        credentials=pair or pair_of(server),
+        credentials=credentials or pair_of(server),
         trusted=True,
     )
     return open_store(address, TransportOptions(ca_file=server.ca_file, request_retries=1))
+
+
+def wrong_credentials(server: S3Server | GcsServer, wrong: str) -> Credentials:
+    """The right ones but for the "secret" or the "key-id"."""
+    if isinstance(server, GcsServer):
+        if wrong == "secret":
+            return replace(ACCOUNT, private_key=pem("wrong"))
+        return replace(ACCOUNT, client_email="nobody@project.iam.gserviceaccount.com")
+    if wrong == "secret":
+        return replace(pair_of(server), secret_access_key="wrong")
+    return replace(pair_of(server), access_key_id="AKIAWRONG")
 
 
 def pair_of(server: S3Server) -> S3Credentials:
@@ -108,22 +137,17 @@ def store(
     subject: Subject,
     open_bucket: Open,
     shared_buckets: dict[str, str],
-    make_bucket: Callable[[S3Server], str],
 ) -> ObjectStore:
     """A bucket that other tests write to as well: see `prefix`."""
-    if subject.server is None:
-        return open_bucket("memory")
     if subject.name not in shared_buckets:
-        shared_buckets[subject.name] = make_bucket(subject.server)
+        shared_buckets[subject.name] = subject.make_bucket()
     return open_bucket(shared_buckets[subject.name])
 
 
 @pytest.fixture
-def empty_store(
-    subject: Subject, open_bucket: Open, make_bucket: Callable[[S3Server], str]
-) -> ObjectStore:
+def empty_store(subject: Subject, open_bucket: Open) -> ObjectStore:
     """A new bucket."""
-    return open_bucket("memory" if subject.server is None else make_bucket(subject.server))
+    return open_bucket(subject.make_bucket())
 
 
 @pytest.fixture

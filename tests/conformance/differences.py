@@ -34,6 +34,12 @@ DIFFERENCES: dict[str, str] = {
     "test_any_key_is_copied_from_and_to[moto-newline]": "moto answers 404 to such a key",
     "test_a_copy_insists_on_a_version[moto]": f"{_NO_CONDITION}; its ETag shows it, as it must",
     "test_a_part_is_copied_of_one_version_only[moto]": _NO_CONDITION,
+    **{
+        f"{test}[gcs-{name}]": "Google refuses to name an object so"
+        for name in ("newline", "parent", "own")
+        for test in ("test_a_key_is_kept", "test_any_key_is_copied_from_and_to")
+    },
+    "test_a_key_too_long_is_refused[gcs]": "Google refuses it as `invalid`",
     "test_a_marker_stands_beside_an_object[seaweedfs]": (
         "a file and a folder of one name cannot both be: 409 ExistingObjectIsFile"
     ),

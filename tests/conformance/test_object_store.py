@@ -19,7 +19,7 @@ from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.memory import MemoryStore
 from slurper.objectstore.s3 import S3ObjectStore
-from tests.conformance.conftest import DIALECTS, Open, Subject, pair_of
+from tests.conformance.conftest import DIALECTS, Open, Subject, wrong_credentials
 from tests.conformance.differences import DIFFERENCES
 
 if TYPE_CHECKING:
@@ -232,7 +232,8 @@ async def test_archived_objects_say_so(
         )
         empty_store.add("k", b"x", storage_class="GLACIER")
     else:
-        assert subject.server is not None
+        if not isinstance(subject.server, S3Server):
+            pytest.skip("at Google every storage class can be read")
         bucket = empty_store._bucket  # type: ignore[attr-defined]
         boto(subject.server).put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
     (listed,) = (await empty_store.list_page(prefix="k")).objects
@@ -306,7 +307,7 @@ async def test_an_empty_bucket_is_finished(empty_store: ObjectStore) -> None:
 
 
 async def test_more_than_a_page_of_a_thousand(subject: Subject, empty_store: ObjectStore) -> None:
-    if subject.name not in ("memory", "ministack"):
+    if subject.name not in ("memory", "ministack", "gcs"):
         pytest.skip("one real server shows it; the others are slow to fill")
     keys = [f"{number:04d}" for number in range(1003)]
     await fill(empty_store, keys)
@@ -408,6 +409,8 @@ async def test_a_small_part_must_be_the_last(store: ObjectStore, prefix: str) ->
 
 
 def bucket_of(store: ObjectStore) -> str:
+    if not store.dialect.server_side_copy:
+        pytest.skip("this store does not copy by itself, and says so")
     assert isinstance(store, S3ObjectStore | MemoryStore)
     return store._bucket
 
@@ -471,6 +474,7 @@ async def test_a_copy_of_what_is_not_there(store: ObjectStore, prefix: str) -> N
 
 @over_tls_too
 async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
+    bucket = bucket_of(store)
     body = bytes(range(256)) * 4 * KIB * 11
     key = f"{prefix}from?+%41/ü"
     await store.put(key, Body([body]), NO_HEADERS)
@@ -478,7 +482,7 @@ async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
     to = f"{prefix}to"
     upload_id = await store.create_upload(to, ObjectHeaders({"content-type": "a/b"}))
     parts = [
-        await store.copy_part(to, upload_id, number, bucket_of(store), source, byte_range)
+        await store.copy_part(to, upload_id, number, bucket, source, byte_range)
         for number, byte_range in ((1, ByteRange(0, 5 * MIB)), (2, ByteRange(5 * MIB, len(body))))
     ]
     assert [part.size for part in parts] == [5 * MIB, len(body) - 5 * MIB]
@@ -489,13 +493,14 @@ async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
 
 
 async def test_a_part_is_copied_of_one_version_only(store: ObjectStore, prefix: str) -> None:
+    bucket = bucket_of(store)
     await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
     first = (await store.head(f"{prefix}from")).meta
     await store.put(f"{prefix}from", Body([b"2"]), NO_HEADERS)
     upload_id = await store.create_upload(f"{prefix}to", NO_HEADERS)
     whole = ByteRange(0, 1)
     with pytest.raises(errors.PreconditionFailed):
-        await store.copy_part(f"{prefix}to", upload_id, 1, bucket_of(store), first, whole)
+        await store.copy_part(f"{prefix}to", upload_id, 1, bucket, first, whole)
     await store.abort_upload(f"{prefix}to", upload_id)
 
 
@@ -533,17 +538,11 @@ async def test_damaged_parts_are_refused(store: ObjectStore, prefix: str) -> Non
 @over_tls_too
 @pytest.mark.parametrize("wrong", ["secret", "key-id"])
 async def test_wrong_credentials_are_told_from_missing_rights(
-    subject: Subject,
-    open_bucket: Open,
-    make_bucket: Callable[[S3Server], str],
-    wrong: str,
+    subject: Subject, open_bucket: Open, wrong: str
 ) -> None:
     assert subject.server is not None, "this store has no credentials"
-    right = pair_of(subject.server)
-    changed = (
-        {"secret_access_key": "wrong"} if wrong == "secret" else {"access_key_id": "AKIAWRONG"}
-    )
-    store = open_bucket(make_bucket(subject.server), pair=replace(right, **changed))
+    credentials = wrong_credentials(subject.server, wrong)
+    store = open_bucket(subject.make_bucket(), credentials=credentials)
     for attempt in (
         lambda: store.list_page(),
         lambda: store.get("k"),

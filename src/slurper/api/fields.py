@@ -160,15 +160,11 @@ def client_email(text: str) -> str:
 
 
 def private_key(text: str) -> str:
-    """Check that a private key has the shape of PEM."""
+    r"""Check that a private key has the shape of PEM, and undo `\n` that was escaped twice."""
     _bounded(text, _MAX_PRIVATE_KEY_CHARACTERS)
+    text = text.replace(r"\r", "").replace(r"\n", "\n")  # PEM itself holds no backslash
     if _PEM.fullmatch(text.lstrip()) is not None:
         return text
-    if r"\n" in text:
-        raise _wrong(
-            r"contains a backslash and an n where the line breaks of PEM belong; send the "
-            r"private_key of the JSON key file as a JSON string, escaped once"
-        )
     raise _wrong(
         "must be the private_key of the service account's JSON key file: PEM text from "
         "-----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY----- with its line breaks"

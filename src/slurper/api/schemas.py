@@ -79,8 +79,7 @@ class GcsSecret(Request):
     @field_validator("private_key")
     @classmethod
     def _check_key(cls, value: SecretStr) -> SecretStr:
-        fields.private_key(value.get_secret_value())
-        return value
+        return SecretStr(fields.private_key(value.get_secret_value()))
 
 
 class S3Side(Request):

@@ -135,7 +135,7 @@ def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tup
         case errors.StoreError() if _is_region_hint(error):
             return _region_fix(location)
         case errors.CredentialsRejected():
-            return "secret", "check the access key id and secret, and that they have not expired"
+            return "secret", _secret_fix(location)
         case errors.AccessDenied():
             return "secret", f"give these credentials permission to {_NEEDS[side]}"
         case errors.NoSuchBucket() | errors.NotFound():
@@ -145,7 +145,7 @@ def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tup
         case errors.Throttled() | errors.UnavailableStore():
             return _address_field(location), "try again in a moment"
         case errors.StoreError() | errors.ListingError() | errors.IntegrityError():
-            return _address_field(location), "check that this is an S3-compatible endpoint"
+            return _address_field(location), _answer_fix(location)
         case _:
             return _address_field(location), error.advice or "check the address and the network"
 
@@ -154,6 +154,18 @@ def _is_region_hint(error: errors.StoreError) -> bool:
     if error.code == "AuthorizationHeaderMalformed":  # also the answer to a mangled access key id
         return "region" in error.detail.casefold()
     return error.code in _REGION_CODES or 300 <= error.status < 400
+
+
+def _secret_fix(location: Location) -> str:
+    if location.vendor is Vendor.GCS:
+        return "check clientEmail and privateKey, and that the key was not deleted or disabled"
+    return "check the access key id and secret, and that they have not expired"
+
+
+def _answer_fix(location: Location) -> str:
+    if location.vendor is Vendor.GCS:
+        return "see what Google says of this, and try again"
+    return "check that this is an S3-compatible endpoint"
 
 
 _NEEDS = {
@@ -166,6 +178,8 @@ def _address_field(location: Location) -> str:
     """Return the request field that decided where the requests went."""
     if location.endpoint is not None:
         return "endpoint"
+    if location.vendor is Vendor.GCS:
+        return "bucket"
     if location.vendor is Vendor.R2:
         return "bucket" if location.jurisdiction in {None, Jurisdiction.DEFAULT} else "jurisdiction"
     return "endpoint" if location.region is None else "region"
@@ -182,6 +196,8 @@ def _bucket_fix(location: Location) -> str:
     if location.vendor is Vendor.R2:
         jurisdiction = location.jurisdiction or Jurisdiction.DEFAULT
         return f"check its name, account and jurisdiction (looked in: {jurisdiction})"
+    if location.vendor is Vendor.GCS:
+        return "check its name"
     return "check its name, and that it is at this endpoint and in this region"
 
 

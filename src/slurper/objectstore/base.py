@@ -151,6 +151,8 @@ class StoreAddress:
     region: str
     dialect: Dialect
     credentials: Credentials
+    token_uri: str = ""
+    """Where access tokens come from; empty for stores whose requests are signed."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
 

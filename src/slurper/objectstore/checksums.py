@@ -53,8 +53,19 @@ def header_of(algorithm: Algorithm) -> str:
 
 def combine_crc64nvme(parts: Iterable[tuple[str, int]]) -> str:
     """CRC64NVME of an object from those of its parts, in order: base64 value and size in bytes."""
+    return _combine(crt.combine_crc64nvme, 8, parts)
+
+
+def combine_crc32c(parts: Iterable[tuple[str, int]]) -> str:
+    """CRC32C of an object from those of its parts, as above."""
+    return _combine(crt.combine_crc32c, 4, parts)
+
+
+def _combine(
+    join: Callable[[int, int, int], int], width: int, parts: Iterable[tuple[str, int]]
+) -> str:
     whole = 0
     for value, size in parts:
         part = int.from_bytes(base64.b64decode(value), "big")
-        whole = crt.combine_crc64nvme(whole, part, size)
-    return base64.b64encode(whole.to_bytes(8, "big")).decode()
+        whole = join(whole, part, size)
+    return base64.b64encode(whole.to_bytes(width, "big")).decode()

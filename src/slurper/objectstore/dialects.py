@@ -121,6 +121,14 @@ DIGITALOCEAN = replace(
 GOOGLE = replace(
     _CAUTIOUS, name="gcs-interoperable", hosts=("storage.googleapis.com",), default_region="auto"
 )
+# Its own interface, which is chosen by vendor and not by host.
+GCS = Dialect(
+    name="gcs",
+    max_put_bytes=5 * GIB,
+    default_region="auto",
+    checksum=Algorithm.CRC32C,
+    server_side_copy=False,
+)
 WASABI = replace(_CAUTIOUS, name="wasabi", hosts=("wasabisys.com",))
 
 BY_PROVIDER = (AWS, AWS_CHINA, R2, BACKBLAZE, DIGITALOCEAN, GOOGLE, WASABI)

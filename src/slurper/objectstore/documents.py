@@ -1,4 +1,4 @@
-"""Reads the small documents of S3: errors and the answers of multipart uploads.
+"""Reads small documents: errors, also Google's in JSON, and the answers of multipart uploads.
 
 They come gzipped, cut off, as HTML or not at all, so they are searched, not parsed.
 """
@@ -6,6 +6,7 @@ They come gzipped, cut off, as HTML or not at all, so they are searched, not par
 from __future__ import annotations
 
 import html
+import json
 import re
 import zlib
 from collections.abc import Iterable
@@ -35,6 +36,15 @@ def element(text: str, name: str) -> str:
     """Text of the first element of this name, on one line; empty when there is none."""
     found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
     return _tidy(html.unescape(found[1])) if found else ""
+
+
+def member(text: str, name: str) -> str:
+    """Text of the first member of this name in JSON, cut off or not; empty when there is none."""
+    found = re.search(rf'"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+    try:
+        return _tidy(json.loads(found[1], strict=False)) if found else ""
+    except ValueError:
+        return ""
 
 
 def words(text: str) -> str:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.gcs import GcsObjectStore
+from slurper.objectstore.google_tokens import TOKEN_URI
 from slurper.objectstore.s3 import S3ObjectStore
-from slurper.secrets import Credentials, S3Credentials
+from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
 
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _REGION_IN_HOST = re.compile(r"(?:^|\.)s3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.")
+_GCS_HOST = "storage.googleapis.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -38,11 +45,7 @@ def resolve(
         ConfigurationError: the operator's own endpoint or the account id cannot work.
     """
     if location.vendor is Vendor.GCS:
-        raise errors.InvalidField(
-            "/vendor",
-            "Google Cloud Storage is not available in this version; with HMAC keys its buckets can "
-            'be read as vendor "s3" with endpoint https://storage.googleapis.com',
-        )
+        return _gcs_address(location, credentials, settings)
     if not isinstance(credentials, S3Credentials):
         raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
     if location.region is not None and not _REGION.fullmatch(location.region):
@@ -60,7 +63,45 @@ def resolve(
 
 def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
     """Open the bucket at an address; connections are made when they are needed."""
+    if isinstance(address.credentials, GcsCredentials):
+        return GcsObjectStore(address, options)
     return S3ObjectStore(address, options)
+
+
+def _gcs_address(location: Location, credentials: Credentials, settings: Settings) -> StoreAddress:
+    if not isinstance(credentials, GcsCredentials):
+        raise errors.InvalidField("/secret", "Google Cloud Storage needs a service account")
+    _check_private_key(credentials.private_key)
+    chosen = settings.gcs_endpoint
+    origin = _operators_origin("SLURPER_GCS_ENDPOINT", chosen) if chosen is not None else None
+    token_uri = settings.gcs_token_uri
+    if token_uri is not None:
+        # Only its path may be chosen freely.
+        parts = urlsplit(token_uri)
+        _operators_origin("SLURPER_GCS_TOKEN_URI", f"{parts.scheme}://{parts.netloc}")
+    return StoreAddress(
+        origin=origin or f"https://{_GCS_HOST}",
+        bucket=location.bucket,
+        region=dialects.GCS.default_region,
+        dialect=dialects.GCS,
+        credentials=credentials,
+        token_uri=token_uri or TOKEN_URI,
+        trusted=origin is not None,
+    )
+
+
+def _check_private_key(text: str) -> None:
+    """Refuse what could not sign. No error text holds any of it. Raises InvalidField."""
+    try:
+        key = load_pem_private_key(text.strip().encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPrivateKey):
+        raise errors.InvalidField(
+            "/secret/privateKey",
+            "is not an RSA private key in PEM (PKCS#8 or PKCS#1, without a passphrase); copy "
+            "private_key from the service account's JSON key file, whole",
+        )
 
 
 def _origin(location: Location, account_id: str, settings: Settings) -> tuple[str, Dialect, bool]:
@@ -79,13 +120,8 @@ def _r2_origin(
     jurisdiction: Jurisdiction | None, account_id: str, settings: Settings
 ) -> tuple[str, Dialect, bool]:
     if settings.r2_endpoint is not None:
-        try:
-            parts = _split(settings.r2_endpoint)
-        except errors.InvalidField as error:
-            raise errors.ConfigurationError(f"SLURPER_R2_ENDPOINT {error.message}") from error
-        if parts.path not in ("", "/"):
-            raise errors.ConfigurationError("SLURPER_R2_ENDPOINT must not have a path")
-        return _normal(parts), dialects.R2, True
+        origin = _operators_origin("SLURPER_R2_ENDPOINT", settings.r2_endpoint)
+        return origin, dialects.R2, True
     if not _ACCOUNT_ID.fullmatch(account_id):
         raise errors.ConfigurationError(
             f"account id {account_id!r} cannot be part of a host name; set SLURPER_R2_ENDPOINT"
@@ -93,6 +129,16 @@ def _r2_origin(
     elsewhere = jurisdiction not in (None, Jurisdiction.DEFAULT)
     infix = f".{jurisdiction}" if elsewhere else ""
     return f"https://{account_id}{infix}.{dialects.R2.hosts[0]}", dialects.R2, False
+
+
+def _operators_origin(setting: str, endpoint: str) -> str:
+    try:
+        parts = _split(endpoint)
+    except errors.InvalidField as error:
+        raise errors.ConfigurationError(f"{setting} {error.message}") from error
+    if parts.path not in ("", "/"):
+        raise errors.ConfigurationError(f"{setting} must not have a path")
+    return _normal(parts)
 
 
 def _user_origin(endpoint: str, bucket: str, settings: Settings) -> tuple[str, Dialect]:

@@ -35,9 +35,17 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
             "SignatureDoesNotMatch",
             "TokenRefreshRequired",
             "Unauthorized",
+            "authError",
+            "required",
         ),
-        errors.AccessDenied: ("AccessDenied", "AccountProblem", "AllAccessDisabled"),
-        errors.PreconditionFailed: ("PreconditionFailed",),
+        errors.AccessDenied: (
+            "AccessDenied",
+            "AccountProblem",
+            "AllAccessDisabled",
+            "forbidden",
+            "insufficientPermissions",
+        ),
+        errors.PreconditionFailed: ("PreconditionFailed", "conditionNotMet"),
         errors.RequiresRetrieval: ("InvalidObjectState",),
         errors.Throttled: (
             "BandwidthLimitExceeded",
@@ -47,6 +55,8 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
             "Throttling",
             "ThrottlingException",
             "TooManyRequests",
+            "rateLimitExceeded",
+            "userRateLimitExceeded",
         ),
         errors.UnavailableStore: (
             "ConditionalRequestConflict",
@@ -55,6 +65,8 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
             "OperationAborted",
             "RequestTimeout",
             "ServiceUnavailable",
+            "backendError",
+            "internalError",
         ),
     }.items()
     for code in codes
@@ -82,6 +94,9 @@ REPEATABLE = frozenset(
 )
 """Codes that ask for the same request once more, whatever their status."""
 
+GOOGLE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+"""Reasons by which Google's JSON API asks to slow down, also with status 403."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -97,6 +112,12 @@ class Failure:
 def read_failure(response: Response) -> Failure:
     """Find what there is to find in an error answer. Never raises."""
     headers, text = response.headers, documents.text_of(response)
+    if text.lstrip().startswith("{"):  # Google's JSON API
+        return Failure(
+            code=documents.member(text, "reason"),
+            message=documents.member(text, "message") or documents.words(text),
+            request_id=headers.get("x-guploader-uploadid", ""),
+        )
     return Failure(
         code=documents.element(text, "Code"),
         message=documents.element(text, "Message") or documents.words(text),

@@ -14,7 +14,7 @@ import functools
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -58,7 +58,7 @@ def parse_page(
     keys = columns["Key"]
     if summary.get("EncodingType", "").lower() == "url":
         keys = _url_decoded(keys)
-    _check_keys(keys, prefix, start_after, order)
+    check_keys(keys, prefix, start_after, order)
     finished = _is_finished(summary)
     if not keys and not finished:
         raise errors.ListingError(
@@ -75,6 +75,23 @@ class UploadsPage:
     uploads: list[UploadMeta]
     following: tuple[str, str] | None
     """Key marker and upload id marker of the next page; None: there is none."""
+
+
+async def every_upload(
+    read: Callable[[Sequence[tuple[str, str]]], Awaitable[UploadsPage]], prefix: str
+) -> list[UploadMeta]:
+    """Every multipart upload for keys of `prefix`, page by page; `read` sends these parameters."""
+    found: dict[str, UploadMeta] = {}
+    following: tuple[str, str] | None = ("", "")
+    while following is not None:
+        key_marker, id_marker = following
+        # Without encoding-type: there are stores that repeat it here and encode nothing.
+        wanted = {"prefix": prefix, "key-marker": key_marker, "upload-id-marker": id_marker}
+        page = await read([("uploads", ""), *((k, v) for k, v in wanted.items() if v)])
+        new = [upload for upload in page.uploads if upload.upload_id not in found]
+        found |= {upload.upload_id: upload for upload in new}
+        following = page.following if new else None  # some stores page in circles
+    return [upload for upload in found.values() if upload.key.startswith(prefix)]
 
 
 def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
@@ -234,7 +251,15 @@ def _unquoted(text: str) -> str:
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
 
 
-def _check_keys(keys: Sequence[str], prefix: str, start_after: str | None, order: KeyOrder) -> None:
+def check_keys(
+    keys: Sequence[str], prefix: str, start_after: str | None, order: KeyOrder = KeyOrder.BYTES
+) -> None:
+    """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
+
+    Raises:
+        ListingError: they are not strictly increasing in `order`, not after `start_after` or not
+            under `prefix`.
+    """
     if not keys:
         return
     if not all(keys):

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from slurper import errors
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -48,12 +49,19 @@ def _storage_class(headers: Mapping[str, str]) -> str:
 
 
 def to_request(headers: ObjectHeaders) -> dict[str, str]:
-    """The request headers that give a new object these headers and metadata, and no others."""
+    """The request headers that give a new object these headers and metadata, and no others.
+
+    Raises:
+        ConfigurationError: names of metadata differ in case only, as at Google they may.
+    """
     sent = dict(headers.content)
     if "content-encoding" in sent:
         _strip_transfer_coding(sent)
+    kept = len(sent)
     for name, value in headers.metadata.items():
-        sent[METADATA_PREFIX + name] = value
+        sent[METADATA_PREFIX + name.lower()] = value
+    if len(sent) < len(headers.metadata) + kept:
+        raise errors.ConfigurationError("names of its metadata differ in upper and lower case only")
     return sent
 
 

@@ -92,20 +92,10 @@ class S3ObjectStore(BucketClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        found: dict[str, UploadMeta] = {}
-        following: tuple[str, str] | None = ("", "")
-        while following is not None:
-            page = await self._uploads_page(prefix, following)
-            new = [upload for upload in page.uploads if upload.upload_id not in found]
-            found |= {upload.upload_id: upload for upload in new}
-            following = page.following if new else None  # some stores page in circles
-        return [upload for upload in found.values() if upload.key.startswith(prefix)]
+        return await listing.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, prefix: str, after: tuple[str, str]) -> listing.UploadsPage:
-        # Without encoding-type: there are stores that repeat it here and encode nothing.
-        parameters = {"prefix": prefix, "key-marker": after[0], "upload-id-marker": after[1]}
-        given = [("uploads", ""), *((name, value) for name, value in parameters.items() if value)]
-        request = Request("GET", f"{self._bucket_path}?{canonical_query(given)}", {})
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
         limit = listing.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = object_headers.http_date(response.headers.get("date", ""))

@@ -52,6 +52,20 @@ def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
             return
 
 
+def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
+    """Compare with `x-goog-hash` of the whole object: CRC32C, which every one has, or MD5."""
+    pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
+    announced = {name: value for name, _, value in pairs}
+    for algorithm in (Algorithm.CRC32C, Algorithm.MD5):
+        if algorithm in announced:
+            if announced[algorithm] != body.checksum(algorithm):
+                raise errors.IntegrityError(
+                    f"the bytes have {algorithm} {body.checksum(algorithm)}, the store announces "
+                    f"{announced[algorithm]}"
+                )
+            return
+
+
 def whole_checksum(parts: Sequence[Part]) -> str | None:
     """CRC64NVME of the object these parts make; None unless every part brings its own."""
     if not all(part.checksum for part in parts):

@@ -360,14 +360,15 @@ async def test_a_precheck_answers_with_reasons(api: Api) -> None:
     assert reason.startswith("endpoint: ")
 
 
-async def test_gcs_is_refused_with_a_pointer_for_now(api: Api) -> None:
+async def test_a_private_key_that_cannot_sign_is_pointed_at(api: Api) -> None:
     answer = await api.client.post(JOBS, json=bodies.from_gcs())
     failure(answer, 400, Code.INVALID_FIELD)
-    assert answer.json()["errors"][0]["source"]["pointer"] == "/source/vendor"
+    assert answer.json()["errors"][0]["source"]["pointer"] == "/source/secret/privateKey"
     path = f"/accounts/{ACCOUNT}/slurper/source/connectivity-precheck"
     answer = await api.client.put(path, json=bodies.gcs_source())
     failure(answer, 400, Code.INVALID_FIELD)
-    assert answer.json()["errors"][0]["source"]["pointer"] == "/vendor"
+    assert answer.json()["errors"][0]["source"]["pointer"] == "/secret/privateKey"
+    assert "MIIEvQ" not in answer.text
 
 
 def test_times_have_the_form_of_the_api() -> None:

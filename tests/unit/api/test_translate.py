@@ -176,11 +176,21 @@ def test_secrets_arrive_whole_and_show_nowhere() -> None:
         bodies.PEM.strip(),
         "\n" + bodies.PEM.replace("\n", "\r\n"),
         bodies.PEM.replace("PRIVATE", "RSA PRIVATE"),
+        bodies.PEM.replace("\n", "\\n"),
+        bodies.PEM.replace("\n", "\\r\\n"),
     ],
 )
 def test_private_keys_as_they_come(key: str) -> None:
     body = bodies.from_gcs(secret=bodies.gcs_secret(privateKey=key))
-    schemas.CreateJob.model_validate(body)
+    side = schemas.CreateJob.model_validate(body).source
+    found = translate.credentials(side)
+    assert isinstance(found, GcsCredentials)
+    assert "\\" not in found.private_key
+    assert found.private_key.split() == bodies.PEM.replace("PRIVATE", kind_of(key)).split()
+
+
+def kind_of(key: str) -> str:
+    return "RSA PRIVATE" if "RSA" in key else "PRIVATE"
 
 
 def test_a_hostile_private_key_takes_no_time() -> None:

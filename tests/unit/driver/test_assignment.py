@@ -107,7 +107,7 @@ def test_replays_begin_before_the_second_in_which_the_job_was_made() -> None:
 
 def test_the_text_says_which_side_cannot_be_used() -> None:
     gcs = Location(vendor=Vendor.GCS, bucket="b")
-    with pytest.raises(errors.ConfigurationError, match="the source's vendor"):
+    with pytest.raises(errors.ConfigurationError, match="the source's secret"):
         make(replace(JOB, spec=replace(SPEC, source=gcs)))
     plain = Location(vendor=Vendor.S3, bucket="b", endpoint="http://s3.example")
     with pytest.raises(errors.ConfigurationError, match="the target's endpoint must begin with"):

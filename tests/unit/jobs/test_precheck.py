@@ -232,7 +232,7 @@ async def test_a_check_that_is_cancelled_leaves_no_upload(bucket: MemoryStore) -
 @pytest.mark.parametrize(
     ("location", "pointer"),
     [
-        (Location(vendor=Vendor.GCS, bucket="photos"), "/source/vendor"),
+        (Location(vendor=Vendor.GCS, bucket="photos"), "/source/secret"),
         (replace(S3, endpoint="https://s3.example/path"), "/source/endpoint"),
         (replace(S3, endpoint="http://s3.example"), "/source/endpoint"),
         (replace(S3, region="no/region"), "/source/region"),

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.objectstore.base import StoreAddress
-from slurper.objectstore.dialects import AWS, AWS_CHINA, BACKBLAZE, GENERIC, R2, WASABI, of_host
+from slurper.objectstore.dialects import (
+    AWS,
+    AWS_CHINA,
+    BACKBLAZE,
+    GCS,
+    GENERIC,
+    R2,
+    WASABI,
+    of_host,
+)
 from slurper.objectstore.factory import open_store, resolve
+from slurper.objectstore.gcs import GcsObjectStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
+from tests.gcs.tokens import pem, private_key
 
 PAIR = S3Credentials(access_key_id="A", secret_access_key="S")
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -200,12 +219,63 @@ def test_regions_that_are_refused(region: str) -> None:
     assert refused.value.pointer == "/region"
 
 
-def test_google_is_said_to_be_missing() -> None:
-    location = Location(vendor=Vendor.GCS, bucket="bkt")
-    credentials = GcsCredentials(client_email="e", private_key="k")
-    with pytest.raises(errors.InvalidField, match="not available in this version") as refused:
-        resolve(location, credentials, account_id=ACCOUNT, settings=settings())
-    assert refused.value.pointer == "/vendor"
+GCS_LOCATION = Location(vendor=Vendor.GCS, bucket="bkt")
+
+
+def gcs(private_key: str, **given: object) -> StoreAddress:
+    credentials = GcsCredentials(client_email="e@x", private_key=private_key)
+    return resolve(GCS_LOCATION, credentials, account_id=ACCOUNT, settings=settings(**given))
+
+
+@pytest.mark.parametrize("pkcs1", [False, True])
+def test_google_is_found_where_it_is(pkcs1: bool) -> None:
+    found = gcs(pem("right", pkcs1=pkcs1))
+    assert (found.origin, found.dialect, found.trusted) == (
+        "https://storage.googleapis.com",
+        GCS,
+        False,
+    )
+    assert found.token_uri == "https://oauth2.googleapis.com/token"
+    assert pem("right", pkcs1=pkcs1) not in repr(found)
+    assert isinstance(open_store(found, TransportOptions()), GcsObjectStore)
+
+
+def test_the_operator_may_put_google_elsewhere() -> None:
+    given = {"gcs_endpoint": "http://127.0.0.1:9/", "gcs_token_uri": "http://127.0.0.1:9/token"}
+    found = gcs(pem("right"), **given)
+    assert (found.origin, found.trusted) == ("http://127.0.0.1:9", True)
+    assert found.token_uri == "http://127.0.0.1:9/token"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"gcs_endpoint": "http://h/path"}, {"gcs_endpoint": "h"}, {"gcs_token_uri": "oauth.example"}],
+)
+def test_addresses_of_google_that_cannot_be(given: dict[str, str]) -> None:
+    with pytest.raises(errors.ConfigurationError, match="SLURPER_GCS_"):
+        gcs(pem("right"), **given)
+
+
+def elliptic() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pkcs8, plain = PrivateFormat.PKCS8, NoEncryption()
+    return key.private_bytes(Encoding.PEM, pkcs8, plain).decode()
+
+
+def with_passphrase() -> str:
+    locked = BestAvailableEncryption(b"passphrase")
+    return private_key("right").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked).decode()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: "k", lambda: pem("right")[:900], elliptic, with_passphrase]
+)
+def test_private_keys_that_cannot_sign(make: Callable[[], str]) -> None:
+    text = make()
+    with pytest.raises(errors.InvalidField, match="RSA private key") as refused:
+        gcs(text)
+    assert refused.value.pointer == "/secret/privateKey"
+    assert all(line not in str(refused.value) for line in text.splitlines()[1:-1])
 
 
 def test_credentials_must_fit_the_vendor() -> None:

@@ -1,0 +1,365 @@
+"""Google Cloud Storage over our own HTTP client: its JSON API, and its XML API for large objects.
+
+One store is one bucket. What Google documents, and what follows from it here:
+
+- The answer to a download tells no custom metadata and makes up content headers that were never
+  set. What is kept beside the bytes is told by the object's resource, which the listing (and HEAD)
+  brings along: it is remembered for a while, and used if the download's generation and
+  metageneration are still those. So an object costs one request, and else one more.
+- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way.
+- A generation names one version of the bytes: it is the identity token (`ObjectMeta.etag`).
+- Uploads in parts written side by side exist in the XML API only, and know no preconditions:
+  whether the key is free is looked up right before an upload is completed, which leaves a moment
+  in which somebody else's object can be replaced. Single uploads are exact.
+- Objects made of parts have a CRC32C of the whole, which is compared with that of the parts.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.http.messages import Request, Response
+from slurper.objectstore import (
+    checksums,
+    documents,
+    gcs_resources,
+    listing,
+    object_headers,
+    verification,
+)
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    Download,
+    ListingPage,
+    ObjectHeaders,
+    ObjectMeta,
+    Part,
+    StoreAddress,
+    StoredObject,
+    UploadMeta,
+)
+from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.gcs_resources import Resource
+from slurper.objectstore.gcs_sending import GcsClient
+from slurper.objectstore.sending import MAX_ANSWER_BYTES
+from slurper.objectstore.signing import canonical_query
+
+_REMEMBERED = 4096
+"""Resources kept from listings: what the tasks of a process list ahead of their copying."""
+
+_MAX_KEYS = 1000
+_UNZIPPED = "asked for the stored bytes, got them with another coding"
+
+
+class GcsObjectStore(GcsClient):
+    """One bucket of Google Cloud Storage."""
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        options: TransportOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
+        super().__init__(address, options, clock=clock)
+        self._remembered: OrderedDict[str, Resource] = OrderedDict()
+
+    # Listing
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
+        # startOffset is inclusive, so the key itself may come first, and must not count.
+        asked = min(max_keys + (start_after is not None), _MAX_KEYS)
+        parameters = {"maxResults": str(asked)}
+        parameters["fields"] = f"nextPageToken,items({gcs_resources.FIELDS})"
+        if prefix:
+            parameters["prefix"] = prefix
+        if start_after:
+            parameters["startOffset"] = start_after
+        token, objects = "", list[ObjectMeta]()
+        while True:
+            response = await self._listed(parameters, token)
+            items, following = gcs_resources.read_page(b"".join(response.body))
+            if items and items[0].get("name") == start_after:
+                del items[0]
+            objects = self._remember(items)
+            if objects or not following:
+                break
+            if following == token:
+                raise errors.ListingError("the listing goes on with the same page token")
+            token = following
+        listing.check_keys([meta.key for meta in objects], prefix, start_after)
+        return ListingPage(
+            objects=objects[:max_keys],
+            finished=not following and len(objects) <= max_keys,
+            served_at=object_headers.http_date(response.headers.get("date", "")),
+        )
+
+    async def _listed(self, parameters: dict[str, str], token: str) -> Response:
+        asked = {**parameters, "pageToken": token} if token else parameters
+        request = Request("GET", f"{self._listing_path}?{canonical_query(asked.items())}", {})
+        try:
+            return await self._send(
+                "objects.list", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+            )
+        except errors.IntegrityError as error:
+            raise errors.ListingError(f"the listing is too large to be one: {error}") from error
+
+    def _remember(self, items: Iterable[Resource]) -> list[ObjectMeta]:
+        try:
+            items = list(items)
+            objects = [gcs_resources.to_meta(item) for item in items]
+        except (ValueError, TypeError, LookupError) as error:
+            raise errors.ListingError(f"the listing holds what is no object: {error}") from error
+        for item in items:
+            self._remembered[item["name"]] = item
+        while len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+        return objects
+
+    async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
+        """List the multipart uploads under way for keys of `prefix`, whoever began them."""
+        return await listing.every_upload(self._uploads_page, prefix)
+
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+        request = Request("GET", f"{self._xml_path}?{canonical_query(parameters)}", {})
+        response = await self._send(
+            "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+        )
+        served_at = object_headers.http_date(response.headers.get("date", ""))
+        now = served_at or datetime.fromtimestamp(self._clock(), UTC)
+        return listing.parse_uploads(b"".join(response.body), now=now)
+
+    # Reading
+
+    async def head(self, key: str) -> StoredObject:
+        """Describe an object. Raises NotFound."""
+        return gcs_resources.to_stored(await self._resource(key))
+
+    async def _resource(self, key: str, if_match: str | None = None) -> Resource:
+        parameters = {"fields": gcs_resources.FIELDS}
+        if if_match:
+            parameters["ifGenerationMatch"] = gcs_resources.generation_of(if_match)
+        request = Request("GET", self._resource_target(key, **parameters), {})
+        response = await self._send("objects.get", request, key)
+        resource = gcs_resources.read_object(b"".join(response.body))
+        self._remember([resource])
+        return resource
+
+    async def get(
+        self,
+        key: str,
+        *,
+        if_match: str | None = None,
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
+    ) -> Download:
+        """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others.
+
+        The headers of a range are those that are remembered of this version, if any.
+        """
+        if byte_range is not None:
+            return await self._get_range(key, if_match, byte_range)
+        resource = self._recall(key, if_match) or await self._resource(key, if_match)
+        limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
+        generation = gcs_resources.etag_of(resource["generation"])
+        response = await self._media(key, generation, {}, limit)
+        if response.status != 200:
+            raise self._unusable(response, "objects.get", key, "it answers with a part")
+        body = Body(response.body)
+        verification.compare_with_google(response.headers, body)
+        if response.headers.get("x-goog-metageneration", "") != resource.get("metageneration"):
+            resource = await self._resource(key, generation)
+        stored = gcs_resources.to_stored(resource)
+        return Download(StoredObject(stored.meta._replace(size=body.length), stored.headers), body)
+
+    async def _get_range(self, key: str, if_match: str | None, wanted: ByteRange) -> Download:
+        asked = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
+        response = await self._media(key, if_match, asked, max(len(wanted), MAX_ANSWER_BYTES))
+        body = Body(response.body)
+        size = verification.whole_size(response, body, wanted)
+        etag = gcs_resources.etag_of(response.headers.get("x-goog-generation", ""))
+        resource = self._recall(key, etag)
+        if resource is not None:
+            return Download(gcs_resources.to_stored(resource), body)
+        storage_class = response.headers.get("x-goog-storage-class", "")
+        meta = ObjectMeta(key, size, etag, None, storage_class)
+        return Download(StoredObject(meta, ObjectHeaders()), body)
+
+    async def _media(
+        self, key: str, if_match: str | None, headers: dict[str, str], limit: int | None
+    ) -> Response:
+        parameters = {"alt": "media"}
+        if if_match:
+            parameters["ifGenerationMatch"] = gcs_resources.generation_of(if_match)
+        headers["accept-encoding"] = "gzip"
+        request = Request("GET", self._resource_target(key, **parameters), headers)
+        response = await self._send("objects.get", request, key, max_body_bytes=limit)
+        stored = response.headers.get("x-goog-stored-content-encoding", "").lower()
+        if stored and (stored == "gzip") != _is_zipped(response):
+            raise errors.IntegrityError(f"objects.get: {_UNZIPPED}")
+        return response
+
+    def _recall(self, key: str, etag: str | None) -> Resource | None:
+        resource = self._remembered.get(key)
+        if resource is None or not etag:
+            return None  # without a version to insist on, what is there now counts
+        return resource if gcs_resources.etag_of(resource["generation"]) == etag else None
+
+    # Writing
+
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        """Write an object in one request, with its CRC32C; return its identity token."""
+        crc32c = body.checksum(Algorithm.CRC32C)
+        described = {**gcs_resources.from_headers(headers), "name": key, "crc32c": crc32c}
+        parameters = {"uploadType": "multipart", "fields": gcs_resources.FIELDS}
+        if if_absent:
+            parameters["ifGenerationMatch"] = "0"
+        boundary = secrets.token_hex(16)
+        request = Request(
+            "POST",
+            f"{self._upload_path}?{canonical_query(parameters.items())}",
+            {"content-type": f"multipart/related; boundary={boundary}"},
+            tuple(_related(boundary, described, body.chunks)),
+        )
+        response = await self._send("objects.insert", request, key)
+        made = gcs_resources.read_object(b"".join(response.body))
+        if made.get("crc32c") != crc32c:
+            stored = made.get("crc32c")
+            raise errors.IntegrityError(f"the store holds CRC32C {stored}, sent was {crc32c}")
+        return gcs_resources.etag_of(made["generation"])
+
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+        """Begin a multipart upload; return its id."""
+        sent = gcs_resources.to_xml_headers(headers)
+        target = self._xml_target(key, ("uploads", ""))
+        request = Request("POST", target, sent, idempotent=False)
+        response = await self._send("CreateMultipartUpload", request, key)
+        upload_id = documents.element(documents.text_of(response), "UploadId")
+        if not upload_id:
+            raise self._unusable(response, "CreateMultipartUpload", key, "no upload id")
+        return upload_id
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        """Write part `number` (from 1) with its CRC32C."""
+        crc32c = body.checksum(Algorithm.CRC32C)
+        target = self._xml_target(key, ("partNumber", str(number)), ("uploadId", upload_id))
+        request = Request("PUT", target, {"x-goog-hash": f"crc32c={crc32c}"}, body.chunks)
+        response = await self._send("UploadPart", request, key)
+        etag = response.headers.get("etag", "")
+        if not etag:
+            raise self._unusable(response, "UploadPart", key, "no ETag")
+        verification.compare_with_google(response.headers, body)
+        return Part(number, body.length, etag, crc32c)
+
+    def checks_whole(self, upload_id: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Google promises nothing: the whole is compared here after it was made."""
+        return False
+
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        if_absent: bool = False,
+        whole_checked: bool | None = None,  # noqa: ARG002 - as above
+    ) -> str:
+        """Join the parts into the object; return its identity token."""
+        if if_absent:
+            await self._raise_if_present(key)
+        ordered = sorted(parts, key=lambda part: part.number)
+        request = Request(
+            "POST",
+            self._xml_target(key, ("uploadId", upload_id)),
+            {"content-type": "application/xml"},
+            (documents.complete_upload((part.number, part.etag, "", "") for part in ordered),),
+        )
+        size = sum(part.size for part in ordered)
+        crc32c = checksums.combine_crc32c((part.checksum, part.size) for part in ordered)
+        try:
+            response = await self._send("CompleteMultipartUpload", request, key)
+            if documents.holds_error(response):
+                raise self._error(response, "CompleteMultipartUpload", key)
+            made = await self._resource(key)
+        except errors.NotFound:
+            found = await self._completed_before(key)
+            if found is None or (found.get("crc32c"), int(found["size"])) != (crc32c, size):
+                raise
+            made = found
+        if made.get("crc32c") != crc32c:
+            raise errors.IntegrityError(
+                f"the parts make an object with CRC32C {crc32c}, the store has one with "
+                f"{made.get('crc32c')}"
+            )
+        return gcs_resources.etag_of(made["generation"])
+
+    async def _raise_if_present(self, key: str) -> None:
+        try:
+            await self._resource(key)
+        except errors.NotFound:
+            return
+        raise errors.PreconditionFailed(
+            "CompleteMultipartUpload",
+            status=412,
+            detail="there is an object of this key",
+            bucket=self._bucket,
+            key=key,
+        )
+
+    async def _completed_before(self, key: str) -> Resource | None:
+        """The object that an earlier send of a completion, whose answer was lost, may have made."""
+        try:
+            return await self._resource(key)
+        except errors.NotFound:
+            return None
+
+    async def copy_object(self, key: str, *_: object, **__: object) -> str:
+        """Refuse: the dialect says that there are no copies inside the store yet."""
+        raise self._no_copy("CopyObject", key)
+
+    async def copy_part(self, key: str, *_: object, **__: object) -> Part:
+        """Refuse, as `copy_object` does; Google knows no such request at all."""
+        raise self._no_copy("UploadPartCopy", key)
+
+    def _no_copy(self, operation: str, key: str) -> errors.StoreError:
+        return errors.StoreError(
+            operation, status=501, code="NotImplemented", bucket=self._bucket, key=key
+        )
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts. An upload that is already gone is no error."""
+        request = Request("DELETE", self._xml_target(key, ("uploadId", upload_id)), {})
+        try:
+            await self._send("AbortMultipartUpload", request, key)
+        except errors.NotFound:
+            return
+
+
+def _is_zipped(response: Response) -> bool:
+    return "gzip" in response.headers.get("content-encoding", "").lower()
+
+
+def _related(boundary: str, described: Resource, chunks: Sequence[bytes]) -> Iterator[bytes]:
+    """A multipart/related body: what the object is, and its bytes."""
+    kind = described.get("contentType", "application/octet-stream")
+    text = json.dumps(described)
+    yield (
+        f"--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n{text}\r\n"
+        f"--{boundary}\r\ncontent-type: {kind}\r\n\r\n"
+    ).encode()
+    yield from chunks
+    yield f"\r\n--{boundary}--\r\n".encode()

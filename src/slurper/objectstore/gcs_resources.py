@@ -1,0 +1,157 @@
+"""Translates between the object resources of Google's JSON API and what the protocol speaks of.
+
+Three things have no counterpart on the other side, and travel under a name that says what they are:
+
+    Google's customTime         user metadata `goog-custom-time` elsewhere, and back again
+    the Expires header          custom metadata `http-expires` at Google, and back again
+    metadata with other bytes   than UTF-8 is read as ISO 8859-1: Google keeps text, not bytes
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from slurper import errors
+from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
+
+Resource = dict[str, Any]
+"""An object's description, as Google sends it."""
+
+_CONTENT_MEMBERS = {
+    "cacheControl": "cache-control",
+    "contentDisposition": "content-disposition",
+    "contentEncoding": "content-encoding",
+    "contentLanguage": "content-language",
+    "contentType": "content-type",
+}
+
+CUSTOM_TIME = "goog-custom-time"
+EXPIRES = "http-expires"
+
+FIELDS = ",".join(
+    (
+        "name,size,generation,metageneration,timeCreated,storageClass,crc32c,metadata,customTime",
+        *_CONTENT_MEMBERS,
+    )
+)
+"""Of a resource, all that is used."""
+
+
+def read_object(text: bytes) -> Resource:
+    """Read one resource. Raises UnavailableStore: it is none."""
+    try:
+        resource = json.loads(text)
+        to_meta(resource)
+    except (ValueError, TypeError, LookupError) as error:
+        detail = "the answer describes no object"
+        raise errors.UnavailableStore("objects.get", status=200, detail=detail) from error
+    return dict(resource)
+
+
+def read_page(text: bytes) -> tuple[list[Resource], str]:
+    """Read a page of a listing and its nextPageToken, empty when it is the last.
+
+    Raises:
+        ListingError: it is no listing, or not all of one.
+    """
+    try:
+        page = json.loads(text)
+        items, token = page.get("items", []), page.get("nextPageToken", "")
+        if isinstance(items, list) and isinstance(token, str):
+            return items, token
+    except (ValueError, AttributeError) as error:
+        raise errors.ListingError(f"the listing is not complete JSON: {error}") from error
+    raise errors.ListingError("the listing has no items of the kind that it should have")
+
+
+def to_meta(resource: Resource) -> ObjectMeta:
+    """One line of a listing. Raises ValueError, TypeError or LookupError: not with this one."""
+    created = resource.get("timeCreated")
+    return ObjectMeta(
+        resource["name"],
+        int(resource["size"]),
+        etag_of(resource["generation"]),
+        datetime.fromisoformat(created) if created else None,
+        resource.get("storageClass", ""),
+    )
+
+
+def to_stored(resource: Resource) -> StoredObject:
+    """Everything that is kept beside the bytes."""
+    content = {
+        header: _header_text(resource[member])
+        for member, header in _CONTENT_MEMBERS.items()
+        if resource.get(member)
+    }
+    metadata = {
+        name: _header_text(value) for name, value in (resource.get("metadata") or {}).items()
+    }
+    if EXPIRES in metadata:
+        content["expires"] = metadata.pop(EXPIRES)
+    if resource.get("customTime"):
+        metadata[CUSTOM_TIME] = resource["customTime"]
+    return StoredObject(to_meta(resource), ObjectHeaders(content, metadata))
+
+
+def from_headers(headers: ObjectHeaders) -> Resource:
+    """What a new object's resource says of these headers and metadata."""
+    resource: Resource = {
+        member: _plain_text(headers.content[header])
+        for member, header in _CONTENT_MEMBERS.items()
+        if header in headers.content
+    }
+    metadata = _metadata(headers)
+    if _holds_time(metadata):
+        resource["customTime"] = metadata.pop(CUSTOM_TIME)
+    resource["metadata"] = {_plain_text(k): _plain_text(v) for k, v in metadata.items()}
+    return resource
+
+
+def to_xml_headers(headers: ObjectHeaders) -> dict[str, str]:
+    """The same as `from_headers`, for the XML API."""
+    sent = {name: value for name, value in headers.content.items() if name != "expires"}
+    metadata = _metadata(headers)
+    if _holds_time(metadata):
+        sent["x-goog-custom-time"] = metadata.pop(CUSTOM_TIME)
+    for name, value in metadata.items():
+        sent[f"x-goog-meta-{name}"] = value
+    return sent
+
+
+def _holds_time(metadata: dict[str, str]) -> bool:
+    """Whether the custom time is one: elsewhere anybody may have written there what he likes."""
+    try:
+        return datetime.fromisoformat(metadata.get(CUSTOM_TIME, "")).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _metadata(headers: ObjectHeaders) -> dict[str, str]:
+    metadata = dict(headers.metadata)
+    if "expires" in headers.content:
+        metadata[EXPIRES] = headers.content["expires"]
+    return metadata
+
+
+def etag_of(generation: str) -> str:
+    """The identity token of a generation, which names one version of the bytes."""
+    return f'"{generation}"'
+
+
+def generation_of(etag: str) -> str:
+    """The generation that an identity token of ours names."""
+    return etag.strip('"')
+
+
+def _header_text(text: str) -> str:
+    """As the protocol has it: one character per byte."""
+    return text.encode("utf-8", "surrogatepass").decode("latin-1")
+
+
+def _plain_text(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return text

@@ -1,0 +1,172 @@
+"""Sends requests to one bucket of Google Cloud Storage: with a token, repeated, judged.
+
+What the requests are is told in `gcs`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from urllib.parse import quote_from_bytes
+
+from slurper import errors
+from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
+from slurper.http.messages import Request, Response
+from slurper.objectstore import failures
+from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.google_tokens import AccessTokens
+from slurper.objectstore.sending import MAX_ANSWER_BYTES
+from slurper.objectstore.signing import canonical_query
+from slurper.secrets import GcsCredentials
+
+_SEGMENT_SAFE = "-_.~"
+_PATH_SAFE = "-_.~/"
+
+_BUCKET_SEEN_SECONDS = 30.0
+"""For so long an absent key is not taken for an absent bucket again."""
+
+_NO_SUCH_OBJECT = "No such object"
+_NO_SUCH_BUCKET = "The specified bucket does not exist"
+_DAMAGED = "match calculated"
+"""Of `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
+
+
+class GcsClient:
+    """Requests to one bucket, and whether their answers are answers."""
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        options: TransportOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
+        if not isinstance(address.credentials, GcsCredentials):
+            raise errors.ConfigurationError("Google Cloud Storage needs a service account")
+        self._bucket = address.bucket
+        self._dialect = address.dialect
+        self._clock = clock
+        self._bucket_seen_at = -math.inf
+        self._tokens = AccessTokens(address.credentials, address.token_uri, options, clock=clock)
+        self._client = HttpClient(
+            address.origin,
+            options,
+            sign=self._authorized,
+            trusted=address.trusted,
+            should_retry=_should_retry,
+        )
+        bucket = _quote(self._bucket, _SEGMENT_SAFE)
+        self._listing_path = f"/storage/v1/b/{bucket}/o"
+        self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
+        self._xml_path = f"/{bucket}"
+
+    @property
+    def dialect(self) -> Dialect:
+        """Limits and quirks of this store."""
+        return self._dialect
+
+    @property
+    def statistics(self) -> ClientStatistics:
+        """What has been sent so far; requests for tokens are not counted."""
+        return self._client.statistics
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._tokens.close()
+        await self._client.close()
+
+    # Addresses
+
+    def _resource_target(self, key: str, **parameters: str) -> str:
+        """Of the JSON API, in which a key is one segment of the path: its slashes are encoded."""
+        path = f"{self._listing_path}/{_quote(_not_empty(key), _SEGMENT_SAFE)}"
+        return f"{path}?{canonical_query(parameters.items())}"
+
+    def _xml_target(self, key: str, *parameters: tuple[str, str]) -> str:
+        """Of the XML API, in which a key is the rest of the path."""
+        path = f"{self._xml_path}/{_quote(_not_empty(key), _PATH_SAFE)}"
+        return f"{path}?{canonical_query(parameters)}"
+
+    # Sending
+
+    def _authorized(self, request: Request) -> dict[str, str]:
+        return {**request.headers, "authorization": f"Bearer {self._tokens.current}"}
+
+    async def _send(
+        self,
+        operation: str,
+        request: Request,
+        key: str | None,
+        *,
+        max_body_bytes: int | None = MAX_ANSWER_BYTES,
+    ) -> Response:
+        await self._tokens.ready()
+        token = self._tokens.current
+        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        if response.status == 401:
+            # Revoked or expired before its time; a token that is new is believed to be refused.
+            self._tokens.forget(token)
+            await self._tokens.ready()
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        if 200 <= response.status < 300:
+            return response
+        error = self._error(response, operation, key)
+        if isinstance(error, errors.NotFound) and not error.detail.startswith(_NO_SUCH_OBJECT):
+            await self._raise_if_bucket_is_gone(error)
+        raise error
+
+    def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
+        error = failures.to_error(
+            response, operation, bucket=self._bucket, key=key, hidden=[self._tokens.current]
+        )
+        if response.status == 400 and _DAMAGED in str(error):
+            return errors.IntegrityError(f"{operation}: the store refused the bytes: {error}")
+        return error
+
+    def _unusable(self, response: Response, operation: str, key: str, what: str) -> Exception:
+        return errors.StoreError(
+            operation, status=response.status, detail=what, bucket=self._bucket, key=key
+        )
+
+    async def _raise_if_bucket_is_gone(self, seen: errors.StoreError) -> None:
+        """Tell an absent bucket from an absent key, where the answer does not; now and then only.
+
+        Raises:
+            NoSuchBucket: it is the bucket.
+        """
+        if not seen.detail.startswith(_NO_SUCH_BUCKET):
+            now = time.monotonic()
+            if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
+                return
+            self._bucket_seen_at = now
+            question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
+            request = Request("GET", f"{self._listing_path}?{question}", {})
+            answer = await self._client.send(request, max_body_bytes=MAX_ANSWER_BYTES)
+            if answer.status != 404:
+                return
+        raise errors.NoSuchBucket(
+            seen.operation,
+            status=seen.status,
+            code=seen.code,
+            detail=seen.detail,
+            bucket=self._bucket,
+            key=seen.key,
+        ) from seen
+
+
+def _should_retry(response: Response) -> bool:
+    """What the usual statuses do not tell: some limits are answered with 403."""
+    return response.status == 403 and failures.read_failure(response).code in failures.GOOGLE_LIMITS
+
+
+def _not_empty(key: str) -> str:
+    if not key:
+        raise errors.ConfigurationError("an object's key cannot be empty")
+    return key
+
+
+def _quote(text: str, safe: str) -> str:
+    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe)

@@ -1,0 +1,177 @@
+"""OAuth access tokens of a Google service account, renewed before they expire.
+
+google-auth signs the claim, in a thread; the claim goes out over our own client, because that never
+blocks the event loop and obeys the endpoint policy and `ca_file`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable
+from urllib.parse import urlencode, urlsplit
+
+from slurper import errors
+from slurper.http.client import HttpClient, TransportOptions, retry_after_seconds
+from slurper.http.messages import Request, Response
+from slurper.objectstore import documents, failures
+from slurper.secrets import GcsCredentials
+
+TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+"""Google's token endpoint, and what every claim names as its audience, wherever it is sent."""
+
+_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_CLAIM_SECONDS = 3600
+_MAX_ANSWER_BYTES = 64 * 1024
+
+_RENEWED_AFTER, _USED_UNTIL = 0.8, 0.95
+"""Shares of a token's life: of an hour, it is renewed in the background when 12 minutes are left,
+and used until 3 are, longer than a request is repeated."""
+
+_RENEWAL_PAUSE_SECONDS = 10.0
+"""After a renewal in the background has failed, as long as the old token still serves."""
+
+_SKEW_TOLERATED_SECONDS = 60.0
+
+
+class AccessTokens:
+    """The current token of one service account; one renewal at a time, whoever waits for it."""
+
+    def __init__(
+        self,
+        credentials: GcsCredentials,
+        token_uri: str,
+        options: TransportOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; nothing is sent yet. `clock` gives Unix time, for the claims."""
+        parts = urlsplit(token_uri)
+        self._credentials = credentials
+        self._clock = clock
+        self._skew_seconds = 0.0
+        self._target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        self._client = HttpClient(
+            f"{parts.scheme}://{parts.netloc}",
+            options,
+            sign=lambda request: request.headers,
+            trusted=token_uri != TOKEN_URI,
+        )
+        self._renewal: asyncio.Task[None] | None = None
+        self._renew_at = self._used_until = -math.inf
+        self.current = ""
+        """The token, empty before the first `ready`."""
+
+    async def ready(self) -> None:
+        """Return when `current` can be used.
+
+        Raises:
+            CredentialsRejected: Google does not take the service account.
+            StoreError, TransportError: the token endpoint does not answer as it should.
+        """
+        now = time.monotonic()  # a token's life is told in seconds: no clock has to be right
+        if now < self._renew_at:
+            return
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.ensure_future(self._renew())
+            self._renewal.add_done_callback(self._renewed)
+        if now >= self._used_until:
+            await asyncio.shield(self._renewal)
+
+    def forget(self, token: str) -> None:
+        """Never use this token again: a store has refused it."""
+        if token == self.current:
+            self._renew_at = self._used_until = -math.inf
+
+    async def close(self) -> None:
+        """End a renewal under way and close every connection."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+        await self._client.close()
+
+    def _renewed(self, renewal: asyncio.Task[None]) -> None:
+        """Look at the outcome, which nobody may be waiting for."""
+        if not renewal.cancelled() and renewal.exception() is not None:
+            self._renew_at = min(self._used_until, time.monotonic() + _RENEWAL_PAUSE_SECONDS)
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        response = await self._ask()
+        if self._corrected_clock(response):
+            response = await self._ask()
+        if response.status != 200:
+            raise self._error(response)
+        token, seconds = _read_token(response)
+        self.current = token
+        self._renew_at = asked_at + seconds * _RENEWED_AFTER
+        self._used_until = asked_at + seconds * _USED_UNTIL
+
+    async def _ask(self) -> Response:
+        issued_at = int(self._clock() + self._skew_seconds)
+        claim = await asyncio.to_thread(_signed_claim, self._credentials, issued_at)
+        body = urlencode({"grant_type": _GRANT, "assertion": claim}).encode()
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        request = Request("POST", self._target, headers, (body,))
+        return await self._client.send(request, max_body_bytes=_MAX_ANSWER_BYTES)
+
+    def _corrected_clock(self, response: Response) -> bool:
+        """Follow Google's clock from now on, if ours can be why the claim was refused."""
+        if response.status not in (400, 401):
+            return False
+        skew = failures.skew_seconds(response, self._clock())
+        if skew is None or abs(skew - self._skew_seconds) < _SKEW_TOLERATED_SECONDS:
+            return False
+        self._skew_seconds = skew
+        return True
+
+    def _error(self, response: Response) -> errors.StoreError:
+        text = documents.text_of(response)
+        kind: type[errors.StoreError] = errors.CredentialsRejected
+        if response.status in (408, 429) or not 400 <= response.status < 500:
+            kind = errors.UnavailableStore
+        return kind(
+            "GetAccessToken",
+            status=response.status,
+            code=documents.member(text, "error"),
+            detail=documents.member(text, "error_description") or documents.words(text),
+            retry_after_seconds=retry_after_seconds(response.headers),
+            retries=response.retries,
+        )
+
+
+def _signed_claim(credentials: GcsCredentials, issued_at: int) -> str:
+    from google.auth import crypt, jwt  # takes a while to load, and few processes need it
+
+    claim = {
+        "iss": credentials.client_email,
+        "scope": _SCOPE,
+        "aud": TOKEN_URI,
+        "iat": issued_at,
+        "exp": issued_at + _CLAIM_SECONDS,
+    }
+    # google-auth has annotations for some of its functions only.
+    signer = crypt.RSASigner.from_string(credentials.private_key)  # type: ignore[no-untyped-call]
+    signed: bytes = jwt.encode(signer, claim)  # type: ignore[no-untyped-call]
+    return signed.decode()
+
+
+def _read_token(response: Response) -> tuple[str, float]:
+    """The token and the seconds it lives."""
+    try:
+        answer = json.loads(b"".join(response.body))
+        token, seconds = answer["access_token"], float(answer["expires_in"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise _no_token(response, "no access token") from error
+    # Whatever is no visible ASCII could not be sent in a header, and an error must not show it.
+    if not (isinstance(token, str) and token.isascii() and token.isprintable() and seconds > 0):
+        raise _no_token(response, "no access token that could be used")
+    return token, seconds
+
+
+def _no_token(response: Response, what: str) -> errors.StoreError:
+    detail = f"the token endpoint answers with {what}"
+    return errors.UnavailableStore("GetAccessToken", status=response.status, detail=detail)
