@@ -413,7 +413,7 @@ def test_what_cannot_work_is_said_before_anything_begins(
     ("arguments", "said"),
     [
         (("copy", "bucket", "s3://b"), "write s3://BUCKET"),
-        (("copy", "gs://bucket", "s3://b"), "Google Cloud Storage is not available"),
+        (("copy", "gs://bucket", "s3://b"), "--source-credentials-file"),
         (("copy", "s3://", "s3://b"), "names no bucket"),
         (("copy", "s3://a", "s3://b/prefix"), "TARGET names a prefix"),
         (("copy", "s3://a", "r2://b"), "CLOUDFLARE_ACCOUNT_ID"),

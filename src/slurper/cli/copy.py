@@ -91,6 +91,7 @@ def copy(
     source_access_key_id: options.SourceKeyId = None,
     source_secret_access_key: options.SourceSecret = None,
     source_session_token: options.SourceToken = None,
+    source_credentials_file: options.SourceFile = None,
     target_endpoint: options.TargetEndpoint = None,
     target_region: options.TargetRegion = None,
     target_jurisdiction: options.TargetJurisdiction = None,
@@ -98,6 +99,7 @@ def copy(
     target_access_key_id: options.TargetKeyId = None,
     target_secret_access_key: options.TargetSecret = None,
     target_session_token: options.TargetToken = None,
+    target_credentials_file: options.TargetFile = None,
     account_id: options.AccountId = None,
     allow_http: options.AllowHttp = True,
     allow_private: options.AllowPrivate = True,
@@ -135,6 +137,7 @@ def copy(
             access_key_id=source_access_key_id,
             secret_access_key=source_secret_access_key,
             session_token=source_session_token,
+            credentials_file=source_credentials_file,
         ),
     )
     target_side = sides.resolve(
@@ -148,6 +151,7 @@ def copy(
             access_key_id=target_access_key_id,
             secret_access_key=target_secret_access_key,
             session_token=target_session_token,
+            credentials_file=target_credentials_file,
         ),
     )
     sides.check_target_url(target_side)

@@ -27,6 +27,7 @@ _ENDPOINT = "Address of an S3-compatible store, https://HOST:PORT"
 _REGION = "Region that requests are signed for"
 _JURISDICTION = "Jurisdiction of an R2 bucket"
 _PROFILE = "AWS profile that holds credentials, region and endpoint"
+_FILE = "JSON key file of a service account, for gs:// (or GOOGLE_APPLICATION_CREDENTIALS)"
 _TOKEN = "Session token of temporary credentials"  # noqa: S105 - a help text
 
 SourceEndpoint = Annotated[str | None, _of("source", "endpoint", _ENDPOINT)]
@@ -36,6 +37,7 @@ SourceProfile = Annotated[str | None, _of("source", "profile", _PROFILE)]
 SourceKeyId = Annotated[str | None, _of("source", "access-key-id", "Access key id")]
 SourceSecret = Annotated[str | None, _of("source", "secret-access-key", "Secret access key")]
 SourceToken = Annotated[str | None, _of("source", "session-token", _TOKEN)]
+SourceFile = Annotated[Path | None, _of("source", "credentials-file", _FILE)]
 
 TargetEndpoint = Annotated[str | None, _of("target", "endpoint", _ENDPOINT)]
 TargetRegion = Annotated[str | None, _of("target", "region", _REGION)]
@@ -44,14 +46,17 @@ TargetProfile = Annotated[str | None, _of("target", "profile", _PROFILE)]
 TargetKeyId = Annotated[str | None, _of("target", "access-key-id", "Access key id")]
 TargetSecret = Annotated[str | None, _of("target", "secret-access-key", "Secret access key")]
 TargetToken = Annotated[str | None, _of("target", "session-token", _TOKEN)]
+TargetFile = Annotated[Path | None, _of("target", "credentials-file", _FILE)]
 
 SourceUrl = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="s3://BUCKET/PREFIX or r2://BUCKET/PREFIX; the prefix may be missing"
+        metavar="SOURCE", help="s3://BUCKET/PREFIX, r2:// or gs://; the prefix may be missing"
     ),
 ]
-TargetUrl = Annotated[str, typer.Argument(metavar="TARGET", help="r2://BUCKET or s3://BUCKET")]
+TargetUrl = Annotated[
+    str, typer.Argument(metavar="TARGET", help="r2://BUCKET, s3://BUCKET or gs://BUCKET")
+]
 
 AccountId = Annotated[
     str | None,

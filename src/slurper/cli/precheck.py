@@ -24,6 +24,7 @@ def precheck(
     source_access_key_id: options.SourceKeyId = None,
     source_secret_access_key: options.SourceSecret = None,
     source_session_token: options.SourceToken = None,
+    source_credentials_file: options.SourceFile = None,
     target_endpoint: options.TargetEndpoint = None,
     target_region: options.TargetRegion = None,
     target_jurisdiction: options.TargetJurisdiction = None,
@@ -31,6 +32,7 @@ def precheck(
     target_access_key_id: options.TargetKeyId = None,
     target_secret_access_key: options.TargetSecret = None,
     target_session_token: options.TargetToken = None,
+    target_credentials_file: options.TargetFile = None,
     account_id: options.AccountId = None,
     allow_http: options.AllowHttp = True,
     allow_private: options.AllowPrivate = True,
@@ -54,6 +56,7 @@ def precheck(
             access_key_id=source_access_key_id,
             secret_access_key=source_secret_access_key,
             session_token=source_session_token,
+            credentials_file=source_credentials_file,
         ),
     )
     target_side = sides.resolve(
@@ -67,6 +70,7 @@ def precheck(
             access_key_id=target_access_key_id,
             secret_access_key=target_secret_access_key,
             session_token=target_session_token,
+            credentials_file=target_credentials_file,
         ),
     )
     sides.check_target_url(target_side)

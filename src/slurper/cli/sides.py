@@ -2,12 +2,14 @@
 
 Where several places name the same thing, the first of these wins: the option (or its `SLURPER_*`
 variable), the profile an option names, the `AWS_*` environment, the default profile. R2 takes its
-account from the options, never a region or an endpoint from `AWS_*`.
+account from the options, never a region or an endpoint from `AWS_*`. Google Cloud Storage takes a
+service account from the file that an option names, else from GOOGLE_APPLICATION_CREDENTIALS.
 """
 
 from __future__ import annotations
 
 import configparser
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from slurper import errors
 from slurper.jobs.models import Jurisdiction, Location, Vendor
-from slurper.secrets import S3Credentials
+from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 LOCAL_ACCOUNT = "local"
 """Where jobs are kept that belong to no Cloudflare account."""
 
-_SCHEMES = {"s3": Vendor.S3, "r2": Vendor.R2}
+_SCHEMES = {"s3": Vendor.S3, "r2": Vendor.R2, "gs": Vendor.GCS, "gcs": Vendor.GCS}
 _CREDENTIALS_SECONDS = 20.0
 
 
@@ -41,6 +43,7 @@ class SideOptions:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    credentials_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +53,20 @@ class Side:
     location: Location
     prefix: str
     """Everything after `scheme://bucket/`, byte for byte."""
-    credentials: S3Credentials
+    credentials: Credentials
 
 
 def parse_url(url: str) -> tuple[Vendor, str, str]:
-    """Split `s3://bucket/prefix` or `r2://bucket/prefix` into vendor, bucket and prefix.
+    """Split `s3://bucket/prefix`, or r2:// or gs://, into vendor, bucket and prefix.
 
     Raises:
         ConfigurationError: another scheme, or no bucket.
     """
     scheme, separator, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
-    if scheme in ("gs", "gcs"):
-        raise errors.ConfigurationError(f"{url}: Google Cloud Storage is not available yet")
     if not separator or scheme not in _SCHEMES:
         raise errors.ConfigurationError(
-            f"{url}: write s3://BUCKET[/PREFIX] or r2://BUCKET[/PREFIX]"
+            f"{url}: write s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]"
         )
     if not bucket:
         raise errors.ConfigurationError(f"{url}: names no bucket")
@@ -80,6 +81,10 @@ def resolve(name: str, url: str, options: SideOptions) -> Side:
             they may be put.
     """
     vendor, bucket, prefix = parse_url(url)
+    if vendor is Vendor.GCS:
+        return _gcs_side(name, bucket, prefix, options)
+    if options.credentials_file is not None:
+        raise errors.ConfigurationError(f"--{name}-credentials-file is for gs:// only")
     location = Location(
         vendor=vendor,
         bucket=bucket,
@@ -126,6 +131,50 @@ def account(source: Side, target: Side, account_id: str | None, settings: Settin
             "r2:// needs an account: --account-id or CLOUDFLARE_ACCOUNT_ID"
         )
     return account_id or LOCAL_ACCOUNT
+
+
+_NOT_FOR_GCS = (
+    "endpoint",
+    "region",
+    "jurisdiction",
+    "profile",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+)
+
+
+def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Side:
+    for option in _NOT_FOR_GCS:
+        if getattr(options, option):
+            shown = option.replace("_", "-")
+            raise errors.ConfigurationError(f"--{name}-{shown}: not for gs://; leave it out")
+    file = options.credentials_file or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if not file:
+        raise errors.ConfigurationError(
+            f"no credentials for the {name}: name the JSON key file of a service account with "
+            f"--{name}-credentials-file, SLURPER_{name.upper()}_CREDENTIALS_FILE or "
+            "GOOGLE_APPLICATION_CREDENTIALS"
+        )
+    location = Location(vendor=Vendor.GCS, bucket=bucket)
+    return Side(location=location, prefix=prefix, credentials=_service_account(Path(file)))
+
+
+def _service_account(path: Path) -> GcsCredentials:
+    """Read the JSON key file of a service account. No error text holds any of it."""
+    try:
+        account = json.loads(path.expanduser().read_text(encoding="utf-8"))
+        email, key = account["client_email"], account["private_key"]
+    except OSError as error:
+        raise errors.ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, LookupError):
+        email = key = None
+    if not (isinstance(email, str) and isinstance(key, str)):
+        raise errors.ConfigurationError(
+            f"{path} is not the JSON key file of a service account: it needs client_email and "
+            "private_key"
+        )
+    return GcsCredentials(client_email=email, private_key=key)
 
 
 def _s3_location(location: Location, options: SideOptions) -> Location:

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from slurper import errors
 from slurper.cli import sides
-from slurper.cli.sides import SideOptions
+from slurper.cli.sides import Side, SideOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
-from slurper.secrets import S3Credentials
+from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
 
 KEYS = SideOptions(access_key_id="id", secret_access_key="secret")
@@ -42,6 +43,11 @@ aws_session_token = plain-token
 """
 
 
+def key_id_of(side: Side) -> str:
+    assert isinstance(side.credentials, S3Credentials)
+    return side.credentials.access_key_id
+
+
 @pytest.fixture
 def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").write_text(CONFIG)
@@ -58,6 +64,8 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("r2://bucket/a/b", (Vendor.R2, "bucket", "a/b")),
         ("s3://bucket//lead", (Vendor.S3, "bucket", "/lead")),
         ("s3://bucket/a//b/../c ?#%2F", (Vendor.S3, "bucket", "a//b/../c ?#%2F")),
+        ("gs://bucket//a/../b", (Vendor.GCS, "bucket", "/a/../b")),
+        ("gcs://bucket", (Vendor.GCS, "bucket", "")),
         ("s3://bucket/x://y", (Vendor.S3, "bucket", "x://y")),
     ],
 )
@@ -118,7 +126,7 @@ def test_the_environment_beats_the_default_profile(monkeypatch: pytest.MonkeyPat
     side = sides.resolve("target", "s3://bucket", SideOptions())
     assert side.location.endpoint == "https://environment.example"
     assert side.location.region == "from-environment"
-    assert side.credentials.access_key_id == "environment-id"
+    assert key_id_of(side) == "environment-id"
 
 
 @pytest.mark.usefixtures("profiles")
@@ -126,7 +134,7 @@ def test_the_default_profile_comes_last() -> None:
     side = sides.resolve("target", "s3://bucket", SideOptions())
     assert side.location.endpoint == "https://default.example"
     assert side.location.region == "from-default"
-    assert side.credentials.access_key_id == "default-id"
+    assert key_id_of(side) == "default-id"
 
 
 @pytest.mark.usefixtures("profiles")
@@ -134,7 +142,7 @@ def test_aws_profile_names_the_default_profile(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_PROFILE", "plain")
     side = sides.resolve("target", "s3://bucket", SideOptions())
     assert side.location.endpoint == "https://plain.example"
-    assert side.credentials.access_key_id == "plain-id"
+    assert key_id_of(side) == "plain-id"
 
 
 @pytest.mark.usefixtures("profiles")
@@ -147,7 +155,7 @@ def test_a_services_section_gives_the_endpoint() -> None:
 @pytest.mark.usefixtures("profiles")
 def test_a_credential_process_is_asked() -> None:
     side = sides.resolve("source", "s3://bucket", SideOptions(profile="process"))
-    assert side.credentials.access_key_id == "p"
+    assert key_id_of(side) == "p"
 
 
 @pytest.mark.usefixtures("profiles")
@@ -174,7 +182,7 @@ def test_r2_takes_nothing_but_credentials_from_aws(monkeypatch: pytest.MonkeyPat
     assert side.location == Location(
         vendor=Vendor.R2, bucket="bucket", jurisdiction=Jurisdiction.EU
     )
-    assert side.credentials.access_key_id == "plain-id"
+    assert key_id_of(side) == "plain-id"
 
 
 @pytest.mark.parametrize(
@@ -197,3 +205,49 @@ def test_secrets_do_not_show() -> None:
     side = sides.resolve("source", "s3://bucket", options)
     assert "hush" not in repr((options, side))
     assert "whisper" not in repr((options, side))
+
+
+# Google Cloud Storage
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "account.json"
+    path.write_text(json.dumps({"client_email": "a@b", "private_key": "pem\n", "type": "x"}))
+    return path
+
+
+def test_a_service_account_comes_from_its_file(key_file: Path) -> None:
+    side = sides.resolve("source", "gs://bucket/p", SideOptions(credentials_file=key_file))
+    assert side.credentials == GcsCredentials(client_email="a@b", private_key="pem\n")
+    assert (side.location, side.prefix) == (Location(vendor=Vendor.GCS, bucket="bucket"), "p")
+
+
+def test_googles_own_variable_is_honoured(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://environment.example")
+    side = sides.resolve("target", "gcs://bucket", SideOptions())
+    assert isinstance(side.credentials, GcsCredentials)
+    assert side.location.endpoint is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"client_email": "a@b", "private_key": 1}'])
+def test_a_file_that_is_no_key_file_is_named(key_file: Path, text: str) -> None:
+    key_file.write_text(text)
+    with pytest.raises(errors.ConfigurationError, match=r"account\.json is not the JSON key file"):
+        sides.resolve("source", "gs://bucket", SideOptions(credentials_file=key_file))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("gs://bucket", SideOptions(), "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("gs://bucket", SideOptions(credentials_file=Path("/absent")), "cannot read /absent"),
+        ("gs://bucket", SideOptions(profile="x"), "--source-profile: not for gs://"),
+        ("gs://bucket", SideOptions(access_key_id="x"), "--source-access-key-id: not for gs://"),
+        ("s3://bucket", SideOptions(credentials_file=Path("x")), "is for gs:// only"),
+    ],
+)
+def test_what_does_not_go_together_is_said(url: str, options: SideOptions, says: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=says):
+        sides.resolve("source", url, options)
