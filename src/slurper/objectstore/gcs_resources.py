@@ -59,11 +59,15 @@ def read_page(text: bytes) -> tuple[list[Resource], str]:
     try:
         page = json.loads(text)
         items, token = page.get("items", []), page.get("nextPageToken", "")
-        if isinstance(items, list) and isinstance(token, str):
+        if isinstance(items, list) and isinstance(token, str) and _are_resources(items):
             return items, token
     except (ValueError, AttributeError) as error:
         raise errors.ListingError(f"the listing is not complete JSON: {error}") from error
     raise errors.ListingError("the listing has no items of the kind that it should have")
+
+
+def _are_resources(items: list[object]) -> bool:
+    return all(isinstance(item, dict) for item in items)
 
 
 def to_meta(resource: Resource) -> ObjectMeta:

@@ -141,11 +141,11 @@ class GcsClient:
             now = time.monotonic()
             if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
                 return
-            self._bucket_seen_at = now
             question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
             request = Request("GET", f"{self._listing_path}?{question}", {})
             answer = await self._client.send(request, max_body_bytes=MAX_ANSWER_BYTES)
             if answer.status != 404:
+                self._bucket_seen_at = now
                 return
         raise errors.NoSuchBucket(
             seen.operation,

@@ -1,0 +1,359 @@
+"""What Google Cloud Storage asks of a client beyond what every store does."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from slurper import errors
+from slurper.http.client import TransportOptions
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
+from slurper.objectstore.gcs import GcsObjectStore
+from slurper.objectstore.google_tokens import TOKEN_URI
+from tests.gcs.server import GcsServer, Refused, address_of, gcs_server
+from tests.gcs.serving import Answer
+from tests.gcs.tokens import ACCOUNT, pem
+
+NO_HEADERS = ObjectHeaders()
+MIB = 1 << 20
+RATE = Refused(403, "rateLimitExceeded", "The rate is too high.")
+USER_RATE = Refused(403, "userRateLimitExceeded", "The rate is too high.")
+
+Open = Callable[..., GcsObjectStore]
+
+
+@pytest.fixture
+def server() -> Iterator[GcsServer]:
+    with gcs_server() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: GcsServer) -> str:
+    return server.make_bucket()
+
+
+@pytest.fixture
+async def open_store(server: GcsServer, bucket: str) -> AsyncIterator[Open]:
+    opened: list[GcsObjectStore] = []
+
+    def start(*, clock: Callable[[], float] = time.time, **changes: object) -> GcsObjectStore:
+        address: StoreAddress = replace(address_of(server, bucket), **changes)  # type: ignore[arg-type]
+        opened.append(GcsObjectStore(address, TransportOptions(request_retries=2), clock=clock))
+        return opened[-1]
+
+    yield start
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> GcsObjectStore:
+    return open_store()
+
+
+ITEM = '{{"name": "{}", "size": "1", "generation": "7"}}'
+
+
+def lines(server: GcsServer, part: str) -> list[str]:
+    return [asked.line for asked in server.asked if part in asked.path]
+
+
+# Tokens
+
+
+async def test_one_token_serves_all_requests(server: GcsServer, store: GcsObjectStore) -> None:
+    await asyncio.gather(*(store.put(f"k{n}", Body([b"x"]), NO_HEADERS) for n in range(20)))
+    assert len(server.tokens.given) == 1
+
+
+async def test_a_token_is_renewed_while_it_still_serves(
+    server: GcsServer, store: GcsObjectStore
+) -> None:
+    server.tokens.lifetime_seconds = 5
+    await store.list_page()
+    (first,) = server.tokens.given
+    store._tokens._renew_at = 0.0
+    await store.list_page()  # does not wait for the new one
+    assert store._tokens._renewal is not None
+    await store._tokens._renewal
+    await store.list_page()
+    assert server.tokens.given[0] == first
+    assert server.asked[-1].headers["authorization"] == f"Bearer {server.tokens.given[1]}"
+    assert server.tokens.refused == 0
+
+
+async def test_a_renewal_that_fails_in_the_background_harms_nobody(
+    server: GcsServer, store: GcsObjectStore
+) -> None:
+    await store.list_page()
+    store._tokens._credentials = replace(ACCOUNT, private_key=pem("wrong"))
+    store._tokens._renew_at = 0.0
+    await store.list_page()
+    assert store._tokens._renewal is not None
+    await asyncio.wait([store._tokens._renewal])
+    refused = server.tokens.refused
+    assert refused > 0
+    await store.list_page()
+    await store.list_page()
+    assert server.tokens.refused == refused  # it is not tried again with every request
+
+
+async def test_a_revoked_token_is_replaced(server: GcsServer, store: GcsObjectStore) -> None:
+    await store.list_page()
+    server.tokens.revoke_all()
+    await store.list_page()
+    assert len(server.tokens.given) == 2
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_a_clock_that_is_off_is_corrected(
+    server: GcsServer, open_store: Open, hours: int
+) -> None:
+    store = open_store(clock=lambda: time.time() + hours * 3600)
+    await store.list_page()
+    assert (server.tokens.refused, len(server.tokens.given)) == (1, 1)
+
+
+async def test_an_account_that_is_refused_stops_the_job(
+    server: GcsServer, open_store: Open
+) -> None:
+    store = open_store(credentials=replace(ACCOUNT, private_key=pem("wrong")))
+    with pytest.raises(errors.CredentialsRejected, match="invalid_grant") as refused:
+        await store.list_page()
+    assert refused.value.blocks_job
+    assert lines(server, "/storage/") == []
+
+
+async def test_a_token_endpoint_obeys_the_endpoint_policy(
+    server: GcsServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurper.objectstore.google_tokens.TOKEN_URI", server.token_uri)
+    with pytest.raises(errors.EndpointRefused):
+        await open_store().list_page()
+    assert server.token_uri != TOKEN_URI
+
+
+async def test_a_token_does_not_show_in_errors(server: GcsServer, store: GcsObjectStore) -> None:
+    await store.list_page()
+    server.refusals = [Refused(400, "invalid", f"what is {server.tokens.given[0]}?")]
+    with pytest.raises(errors.StoreError) as refused:
+        await store.list_page()
+    assert "***" in str(refused.value)
+    assert server.tokens.given[0] not in str(refused.value)
+
+
+# Reading
+
+
+async def test_gzip_arrives_as_it_is_stored(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    stored = gzip.compress(b"plain" * 1000)
+    server.add(bucket, "k", stored, contentEncoding="gzip", contentType="text/plain")
+    download = await store.get("k")
+    assert bytes(download.body) == stored
+    assert download.stored.headers.content["content-encoding"] == "gzip"
+    part = await store.get("k", byte_range=ByteRange(2, 9))
+    assert bytes(part.body) == stored[2:9]
+
+
+async def test_what_is_listed_costs_one_request_each(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    for n in range(5):
+        server.add(bucket, f"k{n}", b"x", metadata={"n": str(n)}, cacheControl="no-store")
+    page = await store.list_page()
+    server.asked.clear()
+    for n, meta in enumerate(page.objects):
+        headers = (await store.get(meta.key, if_match=meta.etag)).stored.headers
+        assert headers == ObjectHeaders({"cache-control": "no-store"}, {"n": str(n)})
+    assert len(server.asked) == 5
+
+
+async def test_metadata_that_changed_since_the_listing_is_read_again(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    server.add(bucket, "k", b"x", metadata={"n": "old"})
+    (meta,) = (await store.list_page()).objects
+    server.touch(bucket, "k", metadata={"n": "new"})
+    download = await store.get("k", if_match=meta.etag)
+    assert download.stored.headers.metadata == {"n": "new"}
+
+
+async def test_what_google_makes_up_for_a_download_is_not_kept(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    server.add(bucket, "k", b"x", contentType="a/b")
+    assert (await store.get("k")).stored.headers == ObjectHeaders({"content-type": "a/b"}, {})
+
+
+async def test_bytes_that_contradict_their_checksum_are_refused(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    server.add(bucket, "k", b"12345").data = b"12346"
+    with pytest.raises(errors.IntegrityError, match="crc32c"):
+        await store.get("k")
+
+
+async def test_every_storage_class_is_read(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    for name in ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"):
+        server.add(bucket, name, b"x", storageClass=name)
+        assert (await store.get(name)).stored.meta.storage_class == name
+    assert store.dialect.unreadable_storage_classes == frozenset()
+
+
+# Writing
+
+
+async def test_custom_time_and_case_stay_at_google(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    about = {"customTime": "2001-02-03T04:05:06.789Z", "metadata": {"CamelCase": "grün\n😀"}}
+    server.add(bucket, "from", b"x", **about)
+    download = await store.get("from")
+    await store.put("to", download.body, download.stored.headers)
+    kept = server.buckets[bucket].objects["to"].resource
+    assert {name: kept[name] for name in about} == about
+    upload = await store.create_upload(
+        "large",
+        replace(download.stored.headers, metadata={"goog-custom-time": "2001-02-03T04:05:06.789Z"}),
+    )
+    part = await store.put_part("large", upload, 1, Body([b"x"]))
+    await store.complete_upload("large", upload, [part])
+    assert server.buckets[bucket].objects["large"].resource["customTime"] == about["customTime"]
+
+
+async def test_a_custom_time_that_is_none_is_plain_metadata(store: GcsObjectStore) -> None:
+    headers = ObjectHeaders({}, {"goog-custom-time": "yesterday"})
+    await store.put("k", Body([b"x"]), headers)
+    assert (await store.head("k")).headers.metadata == headers.metadata
+
+
+async def test_a_retried_put_may_meet_itself(server: GcsServer, store: GcsObjectStore) -> None:
+    await store.put("k", Body([b"x"]), NO_HEADERS)
+    server.refusals = [Refused(503, "backendError", "Try again.")]
+    with pytest.raises(errors.PreconditionFailed) as refused:
+        await store.put("k", Body([b"x"]), NO_HEADERS, if_absent=True)
+    assert refused.value.retries == 1
+
+
+async def test_parts_of_many_sizes_are_checked_as_a_whole(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    upload = await store.create_upload("k", NO_HEADERS)
+    sizes = (5 * MIB + 1, 6 * MIB, 3)
+    parts = [
+        await store.put_part("k", upload, n, Body([bytes([n]) * size]))
+        for n, size in enumerate(sizes, 1)
+    ]
+    wrong = [*parts[:2], replace(parts[2], checksum=parts[1].checksum)]
+    with pytest.raises(errors.IntegrityError, match="CRC32C"):
+        await store.complete_upload("k", upload, wrong)
+    # The upload is gone, the object is there: as after a completion whose answer was lost.
+    assert await store.complete_upload("k", upload, parts) == (await store.head("k")).meta.etag
+    with pytest.raises(errors.NotFound):
+        await store.complete_upload("k", upload, wrong)
+    assert "md5Hash" not in server.buckets[bucket].objects["k"].resource
+
+
+# Being refused
+
+
+@pytest.mark.parametrize("limit", [RATE, USER_RATE])
+async def test_limits_that_are_answered_with_403_are_waited_for(
+    server: GcsServer, store: GcsObjectStore, limit: Refused
+) -> None:
+    server.refusals = [limit, limit]
+    await store.list_page()
+    assert store.statistics.retries == 2
+
+
+async def test_a_limit_that_lasts_is_no_missing_right(
+    server: GcsServer, store: GcsObjectStore
+) -> None:
+    server.refusals = [RATE] * 3
+    with pytest.raises(errors.Throttled):
+        await store.list_page()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (Refused(403, "forbidden", "no storage.objects.list"), errors.AccessDenied),
+        (Refused(403, "insufficientPermissions", "scope"), errors.AccessDenied),
+        (Refused(403, "accountDisabled", "billing"), errors.AccessDenied),
+        (Refused(400, "invalid", "argument"), errors.StoreError),
+        (Refused(412, "conditionNotMet", "precondition"), errors.PreconditionFailed),
+    ],
+)
+async def test_refusals_say_what_they_are(
+    server: GcsServer, store: GcsObjectStore, refusal: Refused, kind: type[Exception]
+) -> None:
+    server.refusals = [refusal]
+    with pytest.raises(errors.StoreError, match=refusal.message) as refused:
+        await store.list_page()
+    assert type(refused.value) is kind
+
+
+# Listing
+
+
+async def test_a_page_that_holds_only_the_key_before_it_is_passed_over(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    for key in ("a", "a\x01", "b"):
+        server.add(bucket, key)
+    page = await store.list_page(start_after="a", max_keys=1)
+    assert ([meta.key for meta in page.objects], page.finished) == (["a\x01"], False)
+    last = await store.list_page(start_after="a\x01", max_keys=1)
+    assert ([meta.key for meta in last.objects], last.finished) == (["b"], True)
+
+
+async def test_empty_pages_are_followed(
+    store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch, server: GcsServer
+) -> None:
+    pages = [
+        server_page('{"nextPageToken": "t1"}'),
+        server_page('{"items": [], "nextPageToken": "t2"}'),
+        server_page('{"items": [{"name": "k", "size": "1", "generation": "7"}]}'),
+    ]
+    monkeypatch.setattr(server, "_list", lambda *_: pages.pop(0))
+    page = await store.list_page()
+    assert ([meta.key for meta in page.objects], page.finished) == (["k"], True)
+    tokens = [asked.query.get("pageToken") for asked in server.asked if "maxResults" in asked.query]
+    assert tokens == [None, "t1", "t2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"items": [{"name": "k"',
+        '{"items": [{"name": "k"}]}',
+        '{"items": [7]}',
+        '{"items": {}}',
+        '{"nextPageToken": "same"}',
+        f'{{"items": [{ITEM.format("b")}, {ITEM.format("a")}]}}',
+        '{"items": [{"name": "k", "size": 1, "generation": 7}], "nextPageToken": 7}',
+        '{"items": [{"name": "k", "size": "many", "generation": "7"}]}',
+    ],
+)
+async def test_what_is_no_listing_is_refused(
+    store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch, server: GcsServer, text: str
+) -> None:
+    monkeypatch.setattr(server, "_list", lambda *_: server_page(text))
+    with pytest.raises(errors.ListingError):
+        await store.list_page()
+
+
+def server_page(text: str) -> Answer:
+    return Answer(200, text.encode(), {"content-type": "application/json"})
