@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
+from tests.gcs.fake import Guard, binary, fake_gcs_server
+from tests.gcs.server import GcsServer, gcs_server
 from tests.tls_forwarder import TlsForwarder
 
 if TYPE_CHECKING:
@@ -92,6 +94,22 @@ def seaweedfs_tls(
     """A SeaweedFS of its own that speaks TLS itself."""
     with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs-tls"), tls=tls_files) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """Ours: it enforces what Google documents."""
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fakegcs() -> Iterator[Guard]:
+    """Somebody else's, without uploads in parts."""
+    if binary() is None:
+        pytest.skip("fake-gcs-server is not installed: there is none for this platform")
+    with fake_gcs_server() as guard:
+        yield guard
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ from slurper.objectstore.factory import open_store
 from slurper.objectstore.memory import MemoryStore
 from slurper.secrets import Credentials, S3Credentials
 from tests.conformance.differences import DIFFERENCES
-from tests.gcs.fake import Guard, binary, fake_gcs_server
-from tests.gcs.server import GcsServer, Google, address_of, gcs_server
+from tests.gcs.server import Google, address_of
 from tests.gcs.tokens import ACCOUNT, pem
 
 # Which dialect a server is spoken to in; between them they cover CRC64NVME of whole objects (R2),
@@ -67,22 +66,6 @@ def moto() -> Iterator[S3Server]:
     host, port = server.get_host_and_port()
     yield S3Server(endpoint=f"http://{host}:{port}", access_key_id="a", secret_access_key="s")
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def gcs() -> Iterator[GcsServer]:
-    """Ours: it enforces what Google documents."""
-    with gcs_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def fakegcs() -> Iterator[Guard]:
-    """Somebody else's, without uploads in parts."""
-    if binary() is None:
-        pytest.skip("fake-gcs-server is not installed: there is none for this platform")
-    with fake_gcs_server() as guard:
-        yield guard
 
 
 Open = Callable[..., ObjectStore]

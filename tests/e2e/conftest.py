@@ -20,6 +20,7 @@ from cloudflare import Cloudflare
 
 from slurper.demo.servers import S3Server, TlsFiles
 from tests.chaos import proxy
+from tests.gcs.server import GcsServer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -98,10 +99,14 @@ def _answers(origin: str) -> bool:
 
 @pytest.fixture(scope="session")
 def service(
-    tmp_path_factory: pytest.TempPathFactory, ministack: S3Server, tls_files: TlsFiles
+    tmp_path_factory: pytest.TempPathFactory,
+    ministack: S3Server,
+    gcs: GcsServer,
+    tls_files: TlsFiles,
 ) -> Iterator[Service]:
     """The service of the SDK tests. R2 is ministack; jobs are slow enough to be paused."""
     environment = {
+        **gcs.environment,
         "SLURPER_R2_ENDPOINT": ministack.endpoint,
         "SLURPER_ALLOW_HTTP": "true",
         "SLURPER_ALLOW_PRIVATE_ENDPOINTS": "true",

@@ -9,6 +9,8 @@ from typing import TypeVar, cast
 from cloudflare import Cloudflare
 from cloudflare.types.r2.super_slurper import JobProgressResponse
 from cloudflare.types.r2.super_slurper.job_create_params import (
+    SourceR2SlurperGcsSourceSchema,
+    SourceR2SlurperGcsSourceSchemaSecret,
     SourceR2SlurperR2SourceSchema,
     SourceR2SlurperS3SourceSchema,
     Target,
@@ -16,6 +18,7 @@ from cloudflare.types.r2.super_slurper.job_create_params import (
 )
 
 from slurper.demo.servers import S3Server
+from tests.gcs.tokens import ACCOUNT
 
 WAIT_SECONDS = 60
 ENDED = frozenset({"completed", "aborted"})
@@ -38,6 +41,18 @@ def s3_source(server: S3Server, bucket: str) -> SourceR2SlurperS3SourceSchema:
         "region": server.region,
         "secret": {**secret(server)},
     }
+
+
+def gcs_source(bucket: str, **changes: str) -> SourceR2SlurperGcsSourceSchema:
+    account = {"client_email": ACCOUNT.client_email, "private_key": ACCOUNT.private_key}
+    secret = cast("SourceR2SlurperGcsSourceSchemaSecret", {**account, **changes})
+    return {"vendor": "gcs", "bucket": bucket, "secret": secret}
+
+
+def gcs_target(bucket: str) -> Target:
+    """As `s3_target`, no type of the SDK's; which spells only names in the API's way it knows."""
+    secret = {"clientEmail": ACCOUNT.client_email, "privateKey": ACCOUNT.private_key}
+    return cast("Target", {"vendor": "gcs", "bucket": bucket, "secret": secret})
 
 
 def r2_source(server: S3Server, bucket: str) -> SourceR2SlurperR2SourceSchema:

@@ -118,6 +118,11 @@ class GcsServer:
     def token_uri(self) -> str:
         return f"{self.origin}/token"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings by which the program takes this server for Google."""
+        return {"SLURPER_GCS_ENDPOINT": self.origin, "SLURPER_GCS_TOKEN_URI": self.token_uri}
+
     def make_bucket(self) -> str:
         """A bucket that no other test has."""
         name = f"test-{secrets.token_hex(8)}"
