@@ -176,15 +176,23 @@ class GcsServer:
         bucket, key = unquote(found[2]), unquote(found[3] or "", errors="strict")
         if found[1] and asked.method == "POST":
             return self._insert(bucket, asked)
-        if asked.method != "GET":
+        if asked.method not in ("GET", "PATCH"):
             raise Refused(405, "methodNotAllowed", "Method Not Allowed")
         if not key:
             return self._list(bucket, asked.query)
         kept = self._find(bucket, key)
         check_generation(asked.query.get("ifGenerationMatch"), _generation(kept))
+        if asked.method == "PATCH":
+            self._patch(bucket, key, json.loads(asked.body))
         if asked.query.get("alt") == "media":
             return _media(kept, asked.headers)
         return json_answer(_only(kept.resource, asked.query.get("fields")))
+
+    def _patch(self, bucket: str, key: str, changes: dict[str, Any]) -> None:
+        metadata = self.buckets[bucket].objects[key].resource.get("metadata") or {}
+        merged = {**metadata, **changes.pop("metadata", {})}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        self.touch(bucket, key, metadata=kept, **changes)
 
     def _bucket(self, name: str) -> Bucket:
         if name not in self.buckets:
@@ -294,8 +302,10 @@ class GcsServer:
         resource: dict[str, Any] = {
             member: headers[name] for name, member in _XML_HEADERS.items() if name in headers
         }
+        if not all(text.isascii() for text in headers.values()):
+            raise Refused(400, "InvalidArgument", "What Google makes of other letters is not told.")
         resource["metadata"] = {
-            name.removeprefix("x-goog-meta-"): text.encode("latin-1").decode()
+            name.removeprefix("x-goog-meta-"): text
             for name, text in headers.items()
             if name.startswith("x-goog-meta-")
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -256,18 +257,60 @@ async def test_a_source_that_changes_while_it_is_copied_is_copied_whole(
     assert [upload for upload in gcs.uploads.values() if upload.bucket == bucket] == []
 
 
-async def test_what_only_one_side_knows_comes_back(place: Callable[[str], Place]) -> None:
+@pytest.mark.parametrize("size", [1, 6 * MIB])
+async def test_metadata_that_no_header_can_hold_stays_within_google(
+    place: Callable[[str], Place], size: int
+) -> None:
+    pair = place("gcs"), place("gcs")
+    thing = Thing(b"x" * size, {"ContentType": "a/b"}, {"CaSe": " grün\n", "case": "😀", "ä b": ""})
+    pair[0].write("k", thing)
+    await copy(pair)
+    assert pair[1].read("k") == thing
+
+
+async def test_metadata_that_no_header_can_hold_fails_its_object(
+    place: Callable[[str], Place],
+) -> None:
+    pair = place("gcs"), place("s3")
+    pair[0].write("break", Thing(metadata={"n": "a\nb"}))
+    pair[0].write("case", Thing(metadata={"N": "1", "n": "2"}))
+    pair[0].write("fine", Thing(metadata={"N": "1"}))
+    pair[0].write("name", Thing(metadata={"a b": "1"}))
+    report = await copy(pair)
+    assert [event.key for event in report.events] == ["break", "case", "name"]
+    assert pair[1].keys() == {"fine"}
+    assert pair[1].read("fine").metadata == {"n": "1"}
+
+
+@pytest.mark.parametrize("size", [1, 6 * MIB])
+async def test_what_only_one_side_knows_comes_back(
+    place: Callable[[str], Place], size: int
+) -> None:
     google, s3, back = place("gcs"), place("s3"), place("gcs")
     assert isinstance(google, AtGoogle)
-    google.server.add(
-        google.address.bucket, "k", b"x", customTime="2001-02-03T04:05:06Z", metadata={"CaSe": "ü"}
-    )
+    moment, body = "2001-02-03T04:05:06Z", b"x" * size
+    google.server.add(google.address.bucket, "k", body, customTime=moment, metadata={"CaSe": "ü"})
     await copy((google, s3))
-    assert s3.read("k").metadata["goog-custom-time"] == "2001-02-03T04:05:06Z"
+    assert s3.read("k").metadata["goog-custom-time"] == moment
     await copy((s3, back))
     assert isinstance(back, AtGoogle)
     kept = back.server.buckets[back.address.bucket].objects["k"].resource
-    assert (kept["customTime"], kept["metadata"]) == ("2001-02-03T04:05:06Z", {"case": "ü"})
+    assert (kept["customTime"], kept["metadata"]) == (moment, {"case": "ü"})
+
+
+@pytest.mark.parametrize("size", [1, 6 * MIB])
+async def test_the_time_of_expiry_comes_back(place: Callable[[str], Place], size: int) -> None:
+    s3, google, back = place("s3"), place("gcs"), place("s3")
+    assert isinstance(s3, AtS3)
+    assert isinstance(back, AtS3)
+    expires = datetime(2099, 1, 1, tzinfo=UTC)
+    s3.client.put_object(Bucket=s3.address.bucket, Key="k", Body=b"x" * size, Expires=expires)
+    await copy((s3, google))
+    assert google.read("k").metadata == {"http-expires": "Thu, 01 Jan 2099 00:00:00 GMT"}
+    await copy((google, back))
+    answer: Any = back.client.head_object(Bucket=back.address.bucket, Key="k")
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["expires"] == "Thu, 01 Jan 2099 00:00:00 GMT"
+    assert back.read("k").metadata == {}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ One store is one bucket. What Google documents, and what follows from it here:
   whether the key is free is looked up right before an upload is completed, which leaves a moment
   in which somebody else's object can be replaced. Single uploads are exact.
 - Objects made of parts have a CRC32C of the whole, which is compared with that of the parts.
+- Metadata that no header can hold is packed into one that can, and unpacked when an object made of
+  parts is complete, by whichever process that does.
 """
 
 from __future__ import annotations
@@ -305,7 +307,21 @@ class GcsObjectStore(GcsClient):
                 f"the parts make an object with CRC32C {crc32c}, the store has one with "
                 f"{made.get('crc32c')}"
             )
+        await self._unpack_metadata(key, made)
         return gcs_resources.etag_of(made["generation"])
+
+    async def _unpack_metadata(self, key: str, made: Resource) -> None:
+        """Give an object that was made of parts the metadata that came along packed, if it has."""
+        packed = gcs_resources.unpacked(made)
+        if packed is None:
+            return
+        target = self._resource_target(
+            key, ifGenerationMatch=made["generation"], fields=gcs_resources.FIELDS
+        )
+        body = json.dumps({"metadata": {**packed, gcs_resources.PACKED: None}}).encode()
+        request = Request("PATCH", target, {"content-type": "application/json"}, (body,))
+        response = await self._send("objects.patch", request, key)
+        self._remember([gcs_resources.read_object(b"".join(response.body))])
 
     async def _raise_if_present(self, key: str) -> None:
         try:

@@ -9,7 +9,9 @@ Three things have no counterpart on the other side, and travel under a name that
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +31,10 @@ _CONTENT_MEMBERS = {
 
 CUSTOM_TIME = "goog-custom-time"
 EXPIRES = "http-expires"
+PACKED = "slurper-metadata"
+"""Holds all metadata of an object that was just made of parts, as base64 of JSON."""
+
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 FIELDS = ",".join(
     (
@@ -89,9 +95,8 @@ def to_stored(resource: Resource) -> StoredObject:
         for member, header in _CONTENT_MEMBERS.items()
         if resource.get(member)
     }
-    metadata = {
-        name: _header_text(value) for name, value in (resource.get("metadata") or {}).items()
-    }
+    kept = unpacked(resource) or resource.get("metadata") or {}
+    metadata = {name: _header_text(value) for name, value in kept.items()}
     if EXPIRES in metadata:
         content["expires"] = metadata.pop(EXPIRES)
     if resource.get("customTime"):
@@ -114,14 +119,38 @@ def from_headers(headers: ObjectHeaders) -> Resource:
 
 
 def to_xml_headers(headers: ObjectHeaders) -> dict[str, str]:
-    """The same as `from_headers`, for the XML API."""
+    """The same as `from_headers`, for the XML API.
+
+    Names of headers know no case, and values no letters beyond ASCII; if there are others, all
+    metadata is packed into one header, to be `unpacked` later.
+    """
     sent = {name: value for name, value in headers.content.items() if name != "expires"}
     metadata = _metadata(headers)
     if _holds_time(metadata):
         sent["x-goog-custom-time"] = metadata.pop(CUSTOM_TIME)
+    if not all(_fits_header(name, value) for name, value in metadata.items()):
+        plain = {_plain_text(name): _plain_text(value) for name, value in metadata.items()}
+        metadata = {PACKED: base64.b64encode(json.dumps(plain).encode()).decode()}
     for name, value in metadata.items():
         sent[f"x-goog-meta-{name}"] = value
     return sent
+
+
+def unpacked(resource: Resource) -> dict[str, str] | None:
+    """The metadata that `to_xml_headers` has packed into this object's; None: it has not."""
+    packed = (resource.get("metadata") or {}).get(PACKED)
+    if packed is None:
+        return None
+    try:
+        metadata = json.loads(base64.b64decode(packed, validate=True))
+    except ValueError:
+        return None
+    return {str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None
+
+
+def _fits_header(name: str, value: str) -> bool:
+    is_plain = value.isascii() and value.isprintable() and value == value.strip() != ""
+    return is_plain and _HEADER_NAME.fullmatch(name) is not None
 
 
 def _holds_time(metadata: dict[str, str]) -> bool:

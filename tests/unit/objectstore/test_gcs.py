@@ -231,6 +231,42 @@ async def test_custom_time_and_case_stay_at_google(
     assert server.buckets[bucket].objects["large"].resource["customTime"] == about["customTime"]
 
 
+async def test_another_process_may_complete_an_upload(
+    server: GcsServer, bucket: str, open_store: Open
+) -> None:
+    first, second = open_store(), open_store()
+    headers = ObjectHeaders({"content-type": "a/b"}, {"CamelCase": "gr\xc3\xbcn"})
+    upload = await first.create_upload("k", headers)
+    assert [found.upload_id for found in await second.list_uploads()] == [upload]
+    part = await second.put_part("k", upload, 1, Body([b"x"]))
+    await second.complete_upload("k", upload, [part])
+    assert server.buckets[bucket].objects["k"].resource["metadata"] == {"CamelCase": "grün"}
+    assert (await first.head("k")).headers == headers
+
+
+async def test_metadata_is_read_that_could_not_be_unpacked(
+    server: GcsServer, store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise Refused(403, "forbidden", "no storage.objects.update")
+
+    monkeypatch.setattr(server, "_patch", forbidden)
+    headers = ObjectHeaders({}, {"CamelCase": "1"})
+    upload = await store.create_upload("k", headers)
+    part = await store.put_part("k", upload, 1, Body([b"x"]))
+    with pytest.raises(errors.AccessDenied):
+        await store.complete_upload("k", upload, [part])
+    assert (await store.head("k")).headers == headers
+
+
+@pytest.mark.parametrize("text", ["", "=", "e30", "W10=", "bnVsbA=="])
+async def test_what_is_not_packed_is_left_alone(
+    server: GcsServer, bucket: str, store: GcsObjectStore, text: str
+) -> None:
+    server.add(bucket, "k", b"x", metadata={"slurper-metadata": text})
+    assert (await store.head("k")).headers.metadata == {"slurper-metadata": text}
+
+
 async def test_a_custom_time_that_is_none_is_plain_metadata(store: GcsObjectStore) -> None:
     headers = ObjectHeaders({}, {"goog-custom-time": "yesterday"})
     await store.put("k", Body([b"x"]), headers)
