@@ -16,7 +16,7 @@ from hypothesis import settings
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
 from tests.gcs.fake import Guard, binary, fake_gcs_server
-from tests.gcs.server import GcsServer, gcs_server
+from tests.gcs.server import Front, GcsServer, gcs_server
 from tests.tls_forwarder import TlsForwarder
 
 if TYPE_CHECKING:
@@ -110,6 +110,13 @@ def fakegcs() -> Iterator[Guard]:
         pytest.skip("fake-gcs-server is not installed: there is none for this platform")
     with fake_gcs_server() as guard:
         yield guard
+
+
+@pytest.fixture(scope="session")
+def gcs_tls(gcs: GcsServer, tls_files: TlsFiles) -> Iterator[Front]:
+    """The same behind TLS, its token endpoint too."""
+    with TlsForwarder(gcs.origin, tls_files) as forwarder:
+        yield Front(gcs, origin=forwarder.endpoint, ca_file=tls_files.ca)
 
 
 @pytest.fixture(scope="session")

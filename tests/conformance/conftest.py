@@ -33,6 +33,7 @@ DIALECTS: dict[str, Dialect] = {
     "ministack_tls": dialects.GENERIC,
     "seaweedfs_tls": dialects.R2,
     "gcs": dialects.GCS,
+    "gcs_tls": dialects.GCS,
     "fakegcs": dialects.GCS,
 }
 PLAIN = ("memory", "moto", "ministack", "seaweedfs", "gcs", "fakegcs")
@@ -91,7 +92,7 @@ def _open(subject: Subject, bucket: str, credentials: Credentials | None) -> Obj
         return MemoryStore(dialect=subject.dialect, bucket=bucket)
     if not isinstance(server, S3Server):
         address = replace(address_of(server, bucket), credentials=credentials or ACCOUNT)
-        return open_store(address, TransportOptions(request_retries=1))
+        return open_store(address, TransportOptions(ca_file=server.ca_file, request_retries=1))
     address = StoreAddress(
         origin=server.endpoint,
         bucket=bucket,

@@ -49,10 +49,15 @@ class Guard:
     origin: str
 
     def __init__(self, upstream: str) -> None:
-        self.tokens = TokenEndpoint()
+        self._tokens = TokenEndpoint()
+        self.ca_file: Path | None = None
         self._upstream = httpx.URL(upstream)
         self._client = httpx.Client(timeout=30)
         self._client.headers.clear()
+
+    @property
+    def tokens(self) -> TokenEndpoint:
+        return self._tokens
 
     @property
     def token_uri(self) -> str:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, quote, unquote
 from xml.etree import ElementTree as ET
@@ -106,13 +107,18 @@ class GcsServer:
     origin: str
 
     def __init__(self) -> None:
-        self.tokens = TokenEndpoint()
+        self._tokens = TokenEndpoint()
+        self.ca_file: Path | None = None
         self.buckets: dict[str, Bucket] = {}
         self.uploads: dict[str, Upload] = {}
         self.asked: list[Asked] = []
         self.refusals: list[Refused] = []
         """Answered, first to last, to the next requests with a token."""
         self._generation = 1_700_000_000_000_000
+
+    @property
+    def tokens(self) -> TokenEndpoint:
+        return self._tokens
 
     @property
     def token_uri(self) -> str:
@@ -358,12 +364,35 @@ class Google(Protocol):
     """What stands in for Google."""
 
     origin: str
-    tokens: TokenEndpoint
+    ca_file: Path | None
+
+    @property
+    def tokens(self) -> TokenEndpoint: ...
 
     @property
     def token_uri(self) -> str: ...
 
     def make_bucket(self) -> str: ...
+
+
+@dataclass
+class Front:
+    """Another way to a server."""
+
+    server: GcsServer
+    origin: str
+    ca_file: Path
+
+    @property
+    def tokens(self) -> TokenEndpoint:
+        return self.server.tokens
+
+    @property
+    def token_uri(self) -> str:
+        return f"{self.origin}/token"
+
+    def make_bucket(self) -> str:
+        return self.server.make_bucket()
 
 
 def address_of(server: Google, bucket: str) -> StoreAddress:

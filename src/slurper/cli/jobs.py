@@ -129,8 +129,10 @@ def resume(
     *,
     source_access_key_id: new_secrets.SourceKeyId = None,
     source_secret_access_key: new_secrets.SourceSecret = None,
+    source_credentials_file: new_secrets.SourceFile = None,
     target_access_key_id: new_secrets.TargetKeyId = None,
     target_secret_access_key: new_secrets.TargetSecret = None,
+    target_credentials_file: new_secrets.TargetFile = None,
     server: Server = DEFAULT_SERVER,
     account: Account = None,
     token: Token = None,
@@ -139,8 +141,10 @@ def resume(
     body = new_secrets.body(
         source_access_key_id=source_access_key_id,
         source_secret_access_key=source_secret_access_key,
+        source_credentials_file=source_credentials_file,
         target_access_key_id=target_access_key_id,
         target_secret_access_key=target_secret_access_key,
+        target_credentials_file=target_credentials_file,
     )
     console.out().print(_put(job_id, "resume", body, server, account, token))
 
@@ -175,8 +179,10 @@ def retry_failed(
     *,
     source_access_key_id: new_secrets.SourceKeyId = None,
     source_secret_access_key: new_secrets.SourceSecret = None,
+    source_credentials_file: new_secrets.SourceFile = None,
     target_access_key_id: new_secrets.TargetKeyId = None,
     target_secret_access_key: new_secrets.TargetSecret = None,
+    target_credentials_file: new_secrets.TargetFile = None,
     server: Server = DEFAULT_SERVER,
     account: Account = None,
     token: Token = None,
@@ -189,8 +195,10 @@ def retry_failed(
     body = new_secrets.body(
         source_access_key_id=source_access_key_id,
         source_secret_access_key=source_secret_access_key,
+        source_credentials_file=source_credentials_file,
         target_access_key_id=target_access_key_id,
         target_secret_access_key=target_secret_access_key,
+        target_credentials_file=target_credentials_file,
     )
     made = _put(job_id, "retryFailed", body, server, account, token)
     console.out().print(made["id"], soft_wrap=True)

@@ -157,10 +157,10 @@ def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Side
             "GOOGLE_APPLICATION_CREDENTIALS"
         )
     location = Location(vendor=Vendor.GCS, bucket=bucket)
-    return Side(location=location, prefix=prefix, credentials=_service_account(Path(file)))
+    return Side(location=location, prefix=prefix, credentials=service_account(Path(file)))
 
 
-def _service_account(path: Path) -> GcsCredentials:
+def service_account(path: Path) -> GcsCredentials:
     """Read the JSON key file of a service account. No error text holds any of it."""
     try:
         account = json.loads(path.expanduser().read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import time
 
@@ -193,3 +194,56 @@ def test_the_document_that_joins_parts() -> None:
         b"<PartNumber>1</PartNumber></Part>"
         b'<Part><ETag>"c"</ETag><PartNumber>2</PartNumber></Part></CompleteMultipartUpload>'
     )
+
+
+# Google's JSON
+
+
+def google(reason: str, message: str = "Because.") -> bytes:
+    row = {"message": message, "domain": "global", "reason": reason}
+    about = {"error": {"code": 400, "message": message, "errors": [row]}}
+    return json.dumps(about, indent=1).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "kind"),
+    [
+        (403, "rateLimitExceeded", errors.Throttled),
+        (403, "userRateLimitExceeded", errors.Throttled),
+        (429, "rateLimitExceeded", errors.Throttled),
+        (403, "forbidden", errors.AccessDenied),
+        (403, "insufficientPermissions", errors.AccessDenied),
+        (403, "userProjectAccountProblem", errors.AccessDenied),
+        (401, "authError", errors.CredentialsRejected),
+        (401, "required", errors.CredentialsRejected),
+        (404, "notFound", errors.NotFound),
+        (412, "conditionNotMet", errors.PreconditionFailed),
+        (500, "internalError", errors.UnavailableStore),
+        (503, "backendError", errors.UnavailableStore),
+        (400, "invalid", errors.StoreError),
+    ],
+)
+def test_reasons_of_google(status: int, reason: str, kind: type[errors.StoreError]) -> None:
+    error = error_of(answer(status, google(reason, 'a "quoted"\nwör d')))
+    assert type(error) is kind
+    assert isinstance(error, errors.StoreError)
+    assert (error.code, error.detail) == (reason, 'a "quoted" wör d')
+
+
+def test_a_reason_is_found_in_zipped_json() -> None:
+    zipped = gzip.compress(google("rateLimitExceeded"))
+    for body in (zipped, zipped[:-8]):
+        assert read_failure(answer(403, body, content_encoding="gzip")).code == "rateLimitExceeded"
+
+
+def test_json_may_end_anywhere() -> None:
+    whole = google("rateLimitExceeded", "Too many.")
+    for end in range(len(whole)):
+        found = read_failure(answer(403, whole[:end]))
+        assert found.code in ("", "rateLimitExceeded")
+        if b'"Too many."' in whole[:end]:
+            assert found.message == "Too many."
+
+
+def test_a_bucket_that_google_does_not_have() -> None:
+    assert type(error_of(answer(404, google("notFound")), key=None)) is errors.NoSuchBucket
