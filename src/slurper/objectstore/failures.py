@@ -36,7 +36,6 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
             "TokenRefreshRequired",
             "Unauthorized",
             "authError",
-            "required",
         ),
         errors.AccessDenied: (
             "AccessDenied",
