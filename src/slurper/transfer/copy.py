@@ -72,6 +72,8 @@ class Copier:
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._shortcut = None if rules.looks_at_content else shortcut
+        self.begun = 0
+        """Objects, each counted once."""
         self.attempts = 0
         """Objects begun again."""
 
@@ -91,6 +93,7 @@ class Copier:
             SlurperError: with `blocks_job` set; AccessDenied, or a retryable one that outlasted
                 every attempt, of which the caller decides whether it is the object's fault.
         """
+        self.begun += 1
         attempt = 1
         has_changed = False
         while True:

@@ -165,12 +165,16 @@ class RangeRun:
     async def _is_our_turn(self, pacer: Pacer) -> bool:
         """Wait until another object may begin; False when there is none or no time any more.
 
-        One lane waits at a time, and only while there is something to wait for.
+        One lane waits at a time, and only while there is something to wait for. The first object
+        is waited for as long as it takes: a task that only lists gets nowhere, and so would the
+        next.
         """
         async with pacer.queue:
+            is_first = self._copier.begun == 0
             if self._planned:
-                await pacer.turn(self._deadline)
-            return bool(self._planned) and not self._over
+                await pacer.turn(math.inf if is_first else self._deadline)
+            is_over = self._halt is not None if is_first else self._over
+            return bool(self._planned) and not is_over
 
     async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
         try:

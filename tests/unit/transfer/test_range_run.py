@@ -601,6 +601,16 @@ async def test_a_paced_task_asks_for_no_more_than_it_pays_for(
     assert source.faults.requests["get"] == report.counts.transferred
 
 
+async def test_a_paced_task_copies_something_however_long_its_listing_was_to_be_paid_for(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for number in range(9):
+        source.add(f"k{number}", b"x")
+    task = replace(TASK, share=Share(requests_per_second=20.0), budget_seconds=0.001)
+    report = await run(source, target, task)
+    assert (report.counts.transferred, report.finished) == (1, False)
+
+
 async def test_a_paced_task_ends_with_its_last_object(
     source: MemoryStore, target: MemoryStore
 ) -> None:
