@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
+from tests.r2 import server as r2
+from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder
 
 if TYPE_CHECKING:
@@ -73,6 +75,19 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Disk-backed; checks signatures, checksums and clocks; not faithful to hostile keys."""
     with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def r2_stub() -> Iterator[R2Stub]:
+    """A server of ours that keeps R2's documented rules and refuses what R2 refuses."""
+    with r2.running() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def r2_server(r2_stub: R2Stub) -> S3Server:
+    """Where the stub of R2 is."""
+    return r2_stub.address
 
 
 @pytest.fixture(scope="session")

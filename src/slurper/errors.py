@@ -23,6 +23,7 @@
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   └── TlsRefused          the server's certificate or TLS cannot be accepted
+    ├── NotStorable             the target cannot hold the object as it is; nothing was sent
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
 
@@ -246,6 +247,15 @@ class TlsRefused(TransportError):
 
     retryable = False
     blocks_job = True
+
+
+class NotStorable(SlurperError):
+    """The target cannot hold the object as it is: its key or metadata breaks a limit.
+
+    Raised before anything of the object is sent.
+    """
+
+    advice = "shorten it at the source, or copy the object by hand"
 
 
 class IntegrityError(SlurperError):

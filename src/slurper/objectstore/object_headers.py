@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from slurper.objectstore import encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -47,13 +48,16 @@ def _storage_class(headers: Mapping[str, str]) -> str:
     return headers.get("x-amz-storage-class", "")
 
 
-def to_request(headers: ObjectHeaders) -> dict[str, str]:
-    """The request headers that give a new object these headers and metadata, and no others."""
+def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:
+    """The request headers that give a new object these headers and metadata, and no others.
+
+    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them.
+    """
     sent = dict(headers.content)
     if "content-encoding" in sent:
         _strip_transfer_coding(sent)
     for name, value in headers.metadata.items():
-        sent[METADATA_PREFIX + name] = value
+        sent[METADATA_PREFIX + name] = encoded_words.encoded(value) if as_words else value
     return sent
 
 

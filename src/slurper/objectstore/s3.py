@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from slurper.objectstore import (
     checksums,
     dialects,
     documents,
+    limits,
     listing,
     object_headers,
     verification,
@@ -66,6 +68,9 @@ class S3ObjectStore(BucketClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
+        normalised = self._dialect.normalises_keys
+        if normalised:
+            prefix = unicodedata.normalize("NFC", prefix)
         parameters = [("list-type", "2"), ("max-keys", str(max_keys))]
         if self._dialect.encoding_type_url:
             parameters.append(("encoding-type", "url"))
@@ -88,6 +93,7 @@ class S3ObjectStore(BucketClient):
             start_after=start_after,
             order=dialects.key_order(response.headers.get("server", "")),
             served_at=object_headers.http_date(response.headers.get("date", "")),
+            normalised=normalised,
         )
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
@@ -192,7 +198,7 @@ class S3ObjectStore(BucketClient):
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
-        sent = object_headers.to_request(headers)
+        sent = self._new_object_headers(key, headers)
         algorithm = self._dialect.checksum
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
@@ -206,7 +212,7 @@ class S3ObjectStore(BucketClient):
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
-        sent = object_headers.to_request(headers)
+        sent = self._new_object_headers(key, headers)
         algorithm = self._part_algorithm
         if algorithm is not None:
             sent["x-amz-checksum-algorithm"] = algorithm.upper()
@@ -289,7 +295,7 @@ class S3ObjectStore(BucketClient):
         meta = source.meta
         # The headers are written, not taken over: what HEAD shows is what every other copy gets,
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
-        sent = object_headers.to_request(source.headers) | _copied_from(bucket, meta)
+        sent = self._new_object_headers(key, source.headers) | _copied_from(bucket, meta)
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
             sent["if-none-match"] = "*"
@@ -339,6 +345,10 @@ class S3ObjectStore(BucketClient):
             await self._send("AbortMultipartUpload", request, key)
         except errors.NotFound:
             return
+
+    def _new_object_headers(self, key: str, headers: ObjectHeaders) -> dict[str, str]:
+        limits.check(key, headers, self._dialect)
+        return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
 
     @property
     def _part_algorithm(self) -> Algorithm | None:
