@@ -1,18 +1,19 @@
 """Checks one side of a job before it is made: can what was given do what the job needs?
 
-The source must list (or, with explicit keys, let one be described), the target must list and begin
-an upload. Nothing is left behind at either. A check has few retries and ends within
-`CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so that creating a job, which checks both sides at the same
-time, answers long before its client gives up.
+The source must list (or, with explicit keys, let one be described) and let a byte of an object be
+read; the target must list, begin an upload and take a part of it. Nothing is left behind at either,
+or it is named. A check has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so
+that creating a job, which checks both sides at the same time, answers long before its client gives
+up. What is found wrong is told with the step that found it, the field to change, and how.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -21,7 +22,7 @@ from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.objectstore import factory
-from slurper.objectstore.base import ObjectHeaders, ObjectStore, StoreAddress
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore, StoreAddress
 from slurper.secrets import Credentials
 from slurper.settings import Settings
 
@@ -40,11 +41,20 @@ _ANSWERS = (
 _REGION_CODES = frozenset(
     {
         "IllegalLocationConstraintException",
+        "InvalidRegionName",
         "PermanentRedirect",
         "TemporaryRedirect",
     }
 )
 _BUCKET_CODES = frozenset({"InvalidBucketName", "AllAccessDisabled"})
+
+
+_SKEW_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+
+_FIRST_BYTE = ByteRange(0, 1)
+
+Tell = Callable[[str], None]
+"""Takes what a check does now, for the text of what goes wrong meanwhile."""
 
 
 class Side(StrEnum):
@@ -86,11 +96,11 @@ class Precheck:
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the source cannot be read; nothing when it can."""
 
-        async def check(store: ObjectStore) -> None:
+        async def check(store: ObjectStore, tell: Tell) -> None:
             if keys:
-                await _check_key(store, keys[0])
+                await _check_key(store, keys[0], tell)
             else:
-                await store.list_page(prefix=prefix, max_keys=1)
+                await _check_listed(store, prefix, tell)
 
         return await self._run(Side.SOURCE, location, address, check)
 
@@ -105,27 +115,48 @@ class Precheck:
         side: Side,
         location: Location,
         address: StoreAddress,
-        check: Callable[[ObjectStore], Awaitable[None]],
+        check: Callable[[ObjectStore, Tell], Awaitable[None]],
     ) -> tuple[PrecheckProblem, ...]:
         store = factory.open_store(address, _impatient(self._settings))
+        steps = ["reaching it"]
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await check(store)
+                await check(store, steps.append)
         except TimeoutError:
-            text = f"gave no answer within {CHECK_SECONDS:g} seconds; try again, or check it"
+            text = (
+                f"gave no answer within {CHECK_SECONDS:g} seconds ({steps[-1]}); try again, or "
+                "check it"
+            )
             pointer = _address_field(location)
             return (PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}"),)
+        except _Left as left:
+            problem = explain(side, location, left.cause, steps[-1])
+            return (replace(problem, message=f"{problem.message}; {left}"),)
         except _ANSWERS as error:
-            return (explain(side, location, error),)
+            return (explain(side, location, error, steps[-1]),)
         finally:
             await store.close()
         return ()
 
 
-def explain(side: Side, location: Location, error: errors.SlurperError) -> PrecheckProblem:
+class _Left(Exception):
+    """Something of the check could not be removed from the target; the text says what."""
+
+    def __init__(self, key: str, upload_id: str, cause: errors.SlurperError) -> None:
+        super().__init__(
+            f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule "
+            "of the bucket do it"
+        )
+        self.cause = cause
+
+
+def explain(
+    side: Side, location: Location, error: errors.SlurperError, step: str = ""
+) -> PrecheckProblem:
     """Say which field of the request an error points at, what was seen and what to do."""
     field, fix = _diagnose(side, location, error)
-    sentence = f"The {side} bucket {location.bucket} cannot be used: {error}; {fix}"
+    when = f" ({step})" if step else ""
+    sentence = f"The {side} bucket {location.bucket} cannot be used{when}: {error}; {fix}"
     return PrecheckProblem(f"/{side}/{field}", sentence)
 
 
@@ -134,10 +165,12 @@ def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tup
     match error:
         case errors.StoreError() if _is_region_hint(error):
             return _region_fix(location)
+        case errors.StoreError() if error.code in _SKEW_CODES:
+            return _address_field(location), _CLOCK_FIX
         case errors.CredentialsRejected():
             return "secret", "check the access key id and secret, and that they have not expired"
         case errors.AccessDenied():
-            return "secret", f"give these credentials permission to {_NEEDS[side]}"
+            return "secret", f"give these credentials permission to {_NEEDS[side]}{_of_keys(error)}"
         case errors.NoSuchBucket() | errors.NotFound():
             return "bucket", _bucket_fix(location)
         case errors.StoreError() if error.code in _BUCKET_CODES:
@@ -147,7 +180,15 @@ def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tup
         case errors.StoreError() | errors.ListingError() | errors.IntegrityError():
             return _address_field(location), "check that this is an S3-compatible endpoint"
         case _:
-            return _address_field(location), error.advice or "check the address and the network"
+            return _address_field(location), _network_fix(error)
+
+
+def _network_fix(error: errors.SlurperError) -> str:
+    if isinstance(error, errors.TlsRefused):
+        return "correct the host name, or name the certificate's authority in SLURPER_CA_FILE"
+    if isinstance(error, errors.TransportError) and "host name not found" in str(error):
+        return "check how it is spelt, and the name server"
+    return error.advice or "check the address and the network"
 
 
 def _is_region_hint(error: errors.StoreError) -> bool:
@@ -160,6 +201,17 @@ _NEEDS = {
     Side.SOURCE: "list the bucket and read its objects",
     Side.TARGET: "list the bucket and write objects, multipart uploads included",
 }
+
+
+_CLOCK_FIX = (
+    "the clock of this machine and that of the store differ; set this one's (NTP), or see what "
+    "changes the Date header on the way"
+)
+
+
+def _of_keys(error: errors.StoreError) -> str:
+    """An object that is encrypted with a key of its own needs that key's permission as well."""
+    return ", and kms:Decrypt with their key" if "kms" in error.detail.casefold() else ""
 
 
 def _address_field(location: Location) -> str:
@@ -185,14 +237,31 @@ def _bucket_fix(location: Location) -> str:
     return "check its name, and that it is at this endpoint and in this region"
 
 
-async def _check_key(store: ObjectStore, key: str) -> None:
+async def _check_listed(store: ObjectStore, prefix: str, tell: Tell) -> None:
+    tell("listing it")
+    page = await store.list_page(prefix=prefix, max_keys=1)
+    for meta in page.objects:
+        if meta.storage_class not in store.dialect.unreadable_storage_classes:
+            await _read(store, meta.key, meta.size, tell)
+
+
+async def _read(store: ObjectStore, key: str, size: int, tell: Tell) -> None:
+    """Read a byte. That the object is archived, or gone by now, is the business of its copy."""
+    tell(f"reading a byte of {key!a}")
+    wanted = _FIRST_BYTE if size else None
+    with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
+        await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
+
+
+async def _check_key(store: ObjectStore, key: str, tell: Tell) -> None:
     """Describe one explicit key; a missing key is fine, a missing bucket is not.
 
     An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
     signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
     """
+    tell(f"describing {key!a}")
     try:
-        await store.head(key)
+        stored = await store.head(key)
     except errors.StoreError as seen:
         if not 400 <= seen.status < 500:
             raise
@@ -204,10 +273,14 @@ async def _check_key(store: ObjectStore, key: str) -> None:
             return
         if not isinstance(seen, errors.NotFound):
             raise
+    else:
+        await _read(store, key, stored.meta.size, tell)
 
 
-async def _check_target(store: ObjectStore) -> None:
+async def _check_target(store: ObjectStore, tell: Tell) -> None:
+    tell("listing it")
     await store.list_page(max_keys=1)
+    tell("beginning an upload")
     key = RESERVED_PREFIX + secrets.token_hex(16)
     try:
         upload_id = await store.create_upload(key, ObjectHeaders())
@@ -217,7 +290,29 @@ async def _check_target(store: ObjectStore) -> None:
             with contextlib.suppress(errors.SlurperError, TimeoutError):
                 await _see_through(_abort_all(store, key))
         raise
-    await _see_through(_abort(store, key, upload_id))
+    tell("writing a part")
+    try:
+        await store.put_part(key, upload_id, 1, Body([b"precheck"]))
+    except errors.SlurperError as error:
+        await _clean_up(store, key, upload_id, error)
+        raise
+    except BaseException:
+        tell(f"removing the upload {upload_id} of the key {key}, which may be left")
+        with contextlib.suppress(errors.SlurperError, TimeoutError):
+            await _see_through(_abort(store, key, upload_id))
+        raise
+    tell("aborting the upload")
+    await _clean_up(store, key, upload_id)
+
+
+async def _clean_up(
+    store: ObjectStore, key: str, upload_id: str, cause: errors.SlurperError | None = None
+) -> None:
+    """Abort the upload. Raises _Left: it is still there."""
+    try:
+        await _see_through(_abort(store, key, upload_id))
+    except errors.SlurperError as error:
+        raise _Left(key, upload_id, cause or error) from error
 
 
 async def _see_through(clean_up: Coroutine[Any, Any, None]) -> None:
@@ -246,7 +341,7 @@ async def _abort_all(store: ObjectStore, key: str) -> None:
 def _impatient(settings: Settings) -> TransportOptions:
     """Return the transport of the settings with one retry and short waits."""
     patient = TransportOptions.from_settings(settings)
-    return dataclasses.replace(
+    return replace(
         patient,
         connect_timeout_seconds=min(patient.connect_timeout_seconds, 3.0),
         idle_timeout_seconds=min(patient.idle_timeout_seconds, 5.0),
