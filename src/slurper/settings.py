@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Replaces `https://{account_id}.r2.cloudflarestorage.com` and its jurisdiction forms."""
     gcs_endpoint: str | None = None
     gcs_token_uri: str | None = None
+    requester_pays: bool = False
+    """Agree to pay for requests to AWS buckets whose owners do not: requests, and bytes read."""
     allow_http: bool = False
     """Accept `http://` endpoints from users."""
     allow_private_endpoints: bool = False

@@ -151,6 +151,8 @@ class StoreAddress:
     region: str
     dialect: Dialect
     credentials: Credentials
+    requester_pays: bool = False
+    """Requests say that whoever sends them pays for them."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
 

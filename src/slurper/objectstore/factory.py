@@ -54,6 +54,7 @@ def resolve(
         region=location.region or _region_of(origin) or dialect.default_region,
         dialect=dialect,
         credentials=credentials,
+        requester_pays=settings.requester_pays and dialect.requester_pays,
         trusted=trusted,
     )
 

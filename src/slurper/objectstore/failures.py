@@ -83,6 +83,12 @@ REPEATABLE = frozenset(
 """Codes that ask for the same request once more, whatever their status."""
 
 
+NOT_UNDERSTOOD = frozenset(
+    {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
+)
+"""How a store that does not know a parameter may put it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What an error document says."""

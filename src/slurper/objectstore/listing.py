@@ -75,6 +75,14 @@ def parse_page(
     return ListingPage(objects=objects, finished=finished, order=order, served_at=served_at)
 
 
+def is_of_first_version(document: bytes) -> bool:
+    """Whether a ListObjects answered what was a ListObjectsV2: a store that knows no other one.
+
+    It has left out what it did not understand, and so begins from the first key again and again.
+    """
+    return b"<Marker" in document and b"<KeyCount>" not in document
+
+
 @dataclass(frozen=True, slots=True)
 class UploadsPage:
     """One ListMultipartUploads response."""

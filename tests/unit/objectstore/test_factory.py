@@ -224,3 +224,39 @@ async def test_an_address_opens_without_a_request() -> None:
 def test_domains_are_matched_whole() -> None:
     assert of_host("S3.amazonaws.com.") is AWS
     assert of_host("notamazonaws.com") is GENERIC
+
+
+def test_only_stores_that_know_it_are_told_who_pays() -> None:
+    assert address(s3(), requester_pays=True).requester_pays
+    assert not address(s3()).requester_pays
+    for location in (s3("https://s3.example.com"), Location(vendor=Vendor.R2, bucket="bkt")):
+        assert not address(location, requester_pays=True).requester_pays
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin", "name"),
+    [
+        ("https://s3.fr-par.scw.cloud", "https://s3.fr-par.scw.cloud", "scaleway"),
+        ("https://bkt.s3.nl-ams.scw.cloud", "https://s3.nl-ams.scw.cloud", "scaleway"),
+        (
+            "https://bkt.s3.oss-cn-beijing.aliyuncs.com",
+            "https://s3.oss-cn-beijing.aliyuncs.com",
+            "alibaba",
+        ),
+        (
+            "https://cos.eu-frankfurt.myqcloud.com",
+            "https://cos.eu-frankfurt.myqcloud.com",
+            "tencent",
+        ),
+        ("https://gateway.storjshare.io/bkt", "https://gateway.storjshare.io", "storj"),
+        (
+            "https://fra1.digitaloceanspaces.com",
+            "https://fra1.digitaloceanspaces.com",
+            "digitalocean",
+        ),
+        ("https://storage.googleapis.com", "https://storage.googleapis.com", "gcs-interoperable"),
+    ],
+)
+def test_providers_are_known_by_their_hosts(endpoint: str, origin: str, name: str) -> None:
+    found = address(s3(endpoint))
+    assert (found.origin, found.dialect.name) == (origin, name)
