@@ -86,6 +86,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - names of the base class
 
+    def handle_expect_100(self) -> bool:
+        """R2 does not answer with 100, but boto3 would wait a second for it; ours never asks."""
+        proceed = super().handle_expect_100()
+        self.wfile.flush()
+        return proceed
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
