@@ -80,10 +80,12 @@ class JobLimitReached(JobConflict):
 
 @dataclass(frozen=True, slots=True)
 class PrecheckProblem:
-    """Why one side of a job cannot be used. `pointer` names the request field to change."""
+    """What is wrong with one side of a job. `pointer` names the request field to change."""
 
     pointer: str
     message: str
+    blocks: bool = True
+    """The side cannot be used. Otherwise it can, and this is worth knowing."""
 
 
 class PrecheckFailed(SlurperError):

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ from slurper.jobs.models import Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
+from tests.chaos import proxy
+from tests.chaos.faults import answer, with_headers
 from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder
 
@@ -271,6 +275,27 @@ async def test_the_least_policy_is_enough(ministack: S3Server, bucket: str, boto
     writer = user(ministack, bucket, ("s3:ListBucket", *WRITE_ONLY))
     assert await check(Side.TARGET, writer, bucket) == ()
     assert uploads_of(boto(ministack), bucket) == 0
+
+
+async def test_what_works_and_is_worth_knowing_is_told(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    """A store that takes a part whose checksum is wrong, and whose clock is an hour slow."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(answer('200 OK\r\nETag: "e"'), "^PUT .*partNumber", skip=1)
+        front.add(
+            with_headers("Date: " + format_datetime(an_hour_ago(), usegmt=True), without=("date",)),
+            "list-type",
+        )
+        notes = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert [note.blocks for note in notes] == [False, False]
+    assert "seconds behind this machine's" in notes[0].message
+    assert "it verifies no checksums" in notes[1].message
+    assert uploads_of(boto(ministack), bucket) == 0
+
+
+def an_hour_ago() -> datetime:
+    return datetime.now(UTC) - timedelta(hours=1)
 
 
 async def test_the_stub_of_r2_keeps_nothing_of_a_check(

@@ -4,7 +4,8 @@ The source must list (or, with explicit keys, let one be described) and let a by
 read; the target must list, begin an upload and take a part of it. Nothing is left behind at either,
 or it is named. A check has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so
 that creating a job, which checks both sides at the same time, answers long before its client gives
-up. What is found wrong is told with the step that found it, the field to change, and how.
+up. What is found wrong is told with the step that found it, the field to change, and how; what
+works and is worth knowing (clocks that differ, checksums that nobody verifies) is told too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -22,7 +24,14 @@ from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.objectstore import factory
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore, StoreAddress
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    ListingPage,
+    ObjectHeaders,
+    ObjectStore,
+    StoreAddress,
+)
 from slurper.secrets import Credentials
 from slurper.settings import Settings
 
@@ -53,8 +62,15 @@ _SKEW_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
 _FIRST_BYTE = ByteRange(0, 1)
 
-Tell = Callable[[str], None]
-"""Takes what a check does now, for the text of what goes wrong meanwhile."""
+_SKEW_NOTED_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Course:
+    """How a check goes: what it does now, for the text of what goes wrong, and what it noticed."""
+
+    step: str = "reaching it"
+    notes: list[str] = field(default_factory=list)
 
 
 class Side(StrEnum):
@@ -94,20 +110,20 @@ class Precheck:
         prefix: str = "",
         keys: Sequence[str] | None = None,
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the source cannot be read; nothing when it can."""
+        """Return why the source cannot be read; when it can, what is worth knowing."""
 
-        async def check(store: ObjectStore, tell: Tell) -> None:
+        async def check(store: ObjectStore, course: Course) -> None:
             if keys:
-                await _check_key(store, keys[0], tell)
+                await _check_key(store, keys[0], course)
             else:
-                await _check_listed(store, prefix, tell)
+                await _check_listed(store, prefix, course)
 
         return await self._run(Side.SOURCE, location, address, check)
 
     async def target(
         self, location: Location, address: StoreAddress
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the target cannot be listed and written to; nothing when it can."""
+        """Return why the target cannot be listed and written to, or what is worth knowing."""
         return await self._run(Side.TARGET, location, address, _check_target)
 
     async def _run(
@@ -115,28 +131,29 @@ class Precheck:
         side: Side,
         location: Location,
         address: StoreAddress,
-        check: Callable[[ObjectStore, Tell], Awaitable[None]],
+        check: Callable[[ObjectStore, Course], Awaitable[None]],
     ) -> tuple[PrecheckProblem, ...]:
         store = factory.open_store(address, _impatient(self._settings))
-        steps = ["reaching it"]
+        course = Course()
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await check(store, steps.append)
+                await check(store, course)
         except TimeoutError:
             text = (
-                f"gave no answer within {CHECK_SECONDS:g} seconds ({steps[-1]}); try again, or "
+                f"gave no answer within {CHECK_SECONDS:g} seconds ({course.step}); try again, or "
                 "check it"
             )
             pointer = _address_field(location)
             return (PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}"),)
         except _Left as left:
-            problem = explain(side, location, left.cause, steps[-1])
+            problem = explain(side, location, left.cause, course.step)
             return (replace(problem, message=f"{problem.message}; {left}"),)
         except _ANSWERS as error:
-            return (explain(side, location, error, steps[-1]),)
+            return (explain(side, location, error, course.step),)
         finally:
             await store.close()
-        return ()
+        pointer = f"/{side}/{_address_field(location)}"
+        return tuple(PrecheckProblem(pointer, note, blocks=False) for note in course.notes)
 
 
 class _Left(Exception):
@@ -237,29 +254,30 @@ def _bucket_fix(location: Location) -> str:
     return "check its name, and that it is at this endpoint and in this region"
 
 
-async def _check_listed(store: ObjectStore, prefix: str, tell: Tell) -> None:
-    tell("listing it")
+async def _check_listed(store: ObjectStore, prefix: str, course: Course) -> None:
+    course.step = "listing it"
     page = await store.list_page(prefix=prefix, max_keys=1)
+    _note_clock(page, course)
     for meta in page.objects:
         if meta.storage_class not in store.dialect.unreadable_storage_classes:
-            await _read(store, meta.key, meta.size, tell)
+            await _read(store, meta.key, meta.size, course)
 
 
-async def _read(store: ObjectStore, key: str, size: int, tell: Tell) -> None:
+async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None:
     """Read a byte. That the object is archived, or gone by now, is the business of its copy."""
-    tell(f"reading a byte of {key!a}")
+    course.step = f"reading a byte of {key!a}"
     wanted = _FIRST_BYTE if size else None
     with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
         await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
 
 
-async def _check_key(store: ObjectStore, key: str, tell: Tell) -> None:
+async def _check_key(store: ObjectStore, key: str, course: Course) -> None:
     """Describe one explicit key; a missing key is fine, a missing bucket is not.
 
     An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
     signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
     """
-    tell(f"describing {key!a}")
+    course.step = f"describing {key!a}"
     try:
         stored = await store.head(key)
     except errors.StoreError as seen:
@@ -274,13 +292,18 @@ async def _check_key(store: ObjectStore, key: str, tell: Tell) -> None:
         if not isinstance(seen, errors.NotFound):
             raise
     else:
-        await _read(store, key, stored.meta.size, tell)
+        await _read(store, key, stored.meta.size, course)
 
 
-async def _check_target(store: ObjectStore, tell: Tell) -> None:
-    tell("listing it")
-    await store.list_page(max_keys=1)
-    tell("beginning an upload")
+async def _check_target(store: ObjectStore, course: Course) -> None:
+    course.step = "listing it"
+    _note_clock(await store.list_page(max_keys=1), course)
+    if not store.dialect.conditional_put:
+        course.notes.append(
+            "the target knows no condition for writes: with overwrite=false, what appears there "
+            "between listing and writing is overwritten"
+        )
+    course.step = "beginning an upload"
     key = RESERVED_PREFIX + secrets.token_hex(16)
     try:
         upload_id = await store.create_upload(key, ObjectHeaders())
@@ -290,19 +313,47 @@ async def _check_target(store: ObjectStore, tell: Tell) -> None:
             with contextlib.suppress(errors.SlurperError, TimeoutError):
                 await _see_through(_abort_all(store, key))
         raise
-    tell("writing a part")
+    course.step = "writing a part"
     try:
         await store.put_part(key, upload_id, 1, Body([b"precheck"]))
+        await _note_checksums(store, key, upload_id, course)
     except errors.SlurperError as error:
         await _clean_up(store, key, upload_id, error)
         raise
     except BaseException:
-        tell(f"removing the upload {upload_id} of the key {key}, which may be left")
+        course.step = f"removing the upload {upload_id} of the key {key}, which may be left"
         with contextlib.suppress(errors.SlurperError, TimeoutError):
             await _see_through(_abort(store, key, upload_id))
         raise
-    tell("aborting the upload")
+    course.step = "aborting the upload"
     await _clean_up(store, key, upload_id)
+
+
+def _note_clock(page: ListingPage, course: Course) -> None:
+    if page.served_at is None:
+        return
+    skew = (page.served_at - datetime.now(UTC)).total_seconds()
+    if abs(skew) > _SKEW_NOTED_SECONDS:
+        course.notes.append(
+            f"its clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} this "
+            "machine's; set the wrong one right"
+        )
+
+
+async def _note_checksums(store: ObjectStore, key: str, upload_id: str, course: Course) -> None:
+    """Find out whether the store compares what it gets with its checksum."""
+    algorithm = store.dialect.checksum
+    if algorithm is None:
+        return
+    course.step = "writing a part whose checksum is wrong"
+    try:
+        await store.put_part(key, upload_id, 1, Body.mislabelled([b"precheck"], algorithm))
+    except errors.IntegrityError:
+        return
+    course.notes.append(
+        f"the target took bytes with a wrong {algorithm.upper()}: it verifies no checksums, so "
+        "bytes that change on the way to it go unnoticed"
+    )
 
 
 async def _clean_up(

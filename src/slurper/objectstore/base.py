@@ -69,6 +69,13 @@ class Body:
         self.length = sum(map(len, chunks))
         self._checksums: dict[checksums.Algorithm, str] = {}
 
+    @classmethod
+    def mislabelled(cls, chunks: Sequence[bytes], algorithm: checksums.Algorithm) -> Body:
+        """Bytes with the checksum of others, which a store that compares them refuses."""
+        body = cls(chunks)
+        body._checksums[algorithm] = checksums.encode(algorithm, [*chunks, b"!"])
+        return body
+
     def checksum(self, algorithm: checksums.Algorithm) -> str:
         """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers."""
         value = self._checksums.get(algorithm)

@@ -213,8 +213,8 @@ async def test_an_upload_that_cannot_be_removed_is_named(
 
 async def test_a_target_is_listed_and_an_upload_begun_and_dropped(bucket: MemoryStore) -> None:
     assert await _target() == ()
-    once = ("list_page", "create_upload", "put_part", "abort_upload")
-    assert bucket.faults.requests == dict.fromkeys(once, 1)
+    once = ("list_page", "create_upload", "abort_upload")
+    assert bucket.faults.requests == {**dict.fromkeys(once, 1), "put_part": 2}
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
