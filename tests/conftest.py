@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
 from tests.r2 import server as r2
 from tests.r2.server import R2Stub
-from tests.tls_forwarder import TlsForwarder
+from tests.tls_forwarder import TlsForwarder, issue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,17 +49,7 @@ def _signals_heard() -> None:
 @pytest.fixture(scope="session")
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A server certificate for 127.0.0.1 and localhost, issued by a CA nobody else trusts."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    files = TlsFiles(
-        certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
-    )
-    authority.cert_pem.write_to_path(files.ca)
-    issued.private_key_pem.write_to_path(files.key)
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(files.certificate, append=True)
-    return files
+    return issue(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture(scope="session")

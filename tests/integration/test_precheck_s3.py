@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-import trustme
 
-from slurper.demo.servers import HOST, S3Server, TlsFiles
+from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
 from slurper.jobs import precheck
 from slurper.jobs.models import Location, Vendor
@@ -28,7 +27,7 @@ from slurper.settings import Settings
 from tests.chaos import proxy
 from tests.chaos.faults import answer, with_headers
 from tests.r2.server import R2Stub
-from tests.tls_forwarder import TlsForwarder
+from tests.tls_forwarder import TlsForwarder, issue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -156,15 +155,7 @@ async def test_a_certificate_of_an_unknown_authority(seaweedfs_tls: S3Server, si
 @pytest.fixture
 def other_name(ministack: S3Server, tmp_path: Path) -> Iterator[S3Server]:
     """Ministack behind a certificate for another host, of an authority that is trusted."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("other.example")
-    files = TlsFiles(
-        certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem", ca=tmp_path / "ca.pem"
-    )
-    authority.cert_pem.write_to_path(files.ca)
-    issued.private_key_pem.write_to_path(files.key)
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(files.certificate, append=True)
+    files = issue(tmp_path, "other.example")
     with TlsForwarder(ministack.endpoint, files) as front:
         yield replace(ministack, endpoint=front.endpoint, ca_file=files.ca)
 
