@@ -47,7 +47,9 @@ class Dialect:
     hosts: tuple[str, ...] = ()
     """Domains of the provider: an endpoint at or below one of them speaks this dialect."""
     default_region: str = "us-east-1"
-    """Signs when the user names no region."""
+    """Signs when neither the user nor the host names a region."""
+    region_in_host: str = ""
+    """Pattern whose group is the region that a host of the provider names."""
     regional_host: str = ""
     """Host of a region, with `{region}`; empty where one host serves all regions of an account."""
     global_host: str = ""
@@ -86,6 +88,7 @@ _ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 AWS = Dialect(
     name="aws",
     hosts=("amazonaws.com",),
+    region_in_host=r"(?:^|\.)s3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.",
     regional_host="s3.{region}.amazonaws.com",
     global_host="s3.amazonaws.com",
     virtual_hosted=True,
@@ -142,10 +145,16 @@ ALIBABA = replace(
     name="alibaba",
     hosts=("aliyuncs.com",),
     default_region="oss-cn-hangzhou",
+    region_in_host=r"(?:^|\.)(oss-[a-z]+-[a-z0-9-]+?)(?:-internal)?\.aliyuncs",
     virtual_hosted=True,  # it refuses bucket names in paths
     unreadable_storage_classes=_ARCHIVE,
 )
-BACKBLAZE = replace(_CAUTIOUS, name="b2", hosts=("backblazeb2.com",))
+BACKBLAZE = replace(
+    _CAUTIOUS,
+    name="b2",
+    hosts=("backblazeb2.com",),
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]+-\d{3})\.",
+)
 DIGITALOCEAN = replace(
     _CAUTIOUS, name="digitalocean", hosts=("digitaloceanspaces.com",), encoding_type_url=False
 )
@@ -161,6 +170,7 @@ SCALEWAY = replace(
     name="scaleway",
     hosts=("scw.cloud",),
     default_region="fr-par",
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]{3})\.",
     max_parts=1_000,
     unreadable_storage_classes=frozenset({"GLACIER"}),
 )
@@ -172,11 +182,17 @@ TENCENT = replace(
     name="tencent",
     hosts=("myqcloud.com",),
     default_region="ap-guangzhou",
+    region_in_host=r"(?:^|\.)cos\.([a-z]+-[a-z0-9-]+)\.",
     virtual_hosted=True,  # buckets made since 2024 are refused in paths
     list_version=1,
     unreadable_storage_classes=frozenset({"ARCHIVE", "DEEP_ARCHIVE"}),
 )
-WASABI = replace(_CAUTIOUS, name="wasabi", hosts=("wasabisys.com",))
+WASABI = replace(
+    _CAUTIOUS,
+    name="wasabi",
+    hosts=("wasabisys.com",),
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]+-\d)\.",
+)
 
 BY_PROVIDER = (
     AWS,

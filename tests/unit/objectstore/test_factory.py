@@ -132,7 +132,7 @@ def test_an_account_id_must_fit_into_a_host_name() -> None:
             "https://s3.eu-central-003.backblazeb2.com",
             "https://s3.eu-central-003.backblazeb2.com",
             BACKBLAZE,
-            "us-east-1",
+            "eu-central-003",
         ),
         ("https://s3.wasabisys.com", "https://s3.wasabisys.com", WASABI, "us-east-1"),
         ("https://amazonaws.com.evil.example", "https://amazonaws.com.evil.example", GENERIC, None),
@@ -260,3 +260,24 @@ def test_only_stores_that_know_it_are_told_who_pays() -> None:
 def test_providers_are_known_by_their_hosts(endpoint: str, origin: str, name: str) -> None:
     found = address(s3(endpoint))
     assert (found.origin, found.dialect.name) == (origin, name)
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("s3.us-west-004.backblazeb2.com", "us-west-004"),
+        ("s3.nl-ams.scw.cloud", "nl-ams"),
+        ("s3.eu-central-1.wasabisys.com", "eu-central-1"),
+        ("s3.wasabisys.com", "us-east-1"),
+        ("s3.oss-ap-southeast-1.aliyuncs.com", "oss-ap-southeast-1"),
+        ("oss-cn-beijing-internal.aliyuncs.com", "oss-cn-beijing"),
+        ("oss-accelerate.aliyuncs.com", "oss-cn-hangzhou"),
+        ("cos.eu-frankfurt.myqcloud.com", "eu-frankfurt"),
+        ("fra1.digitaloceanspaces.com", "us-east-1"),
+        ("storage.googleapis.com", "auto"),
+        ("s3.eu-central-1.example.com", "us-east-1"),
+    ],
+)
+def test_a_host_names_its_region(host: str, region: str) -> None:
+    assert address(s3(f"https://{host}")).region == region
+    assert address(s3(f"https://{host}", region="given")).region == "given"
