@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
 from tests.gcs.fake import Guard, binary, fake_gcs_server
 from tests.gcs.server import Front, GcsServer, gcs_server
-from tests.tls_forwarder import TlsForwarder
+from tests.r2 import server as r2
+from tests.r2.server import R2Stub
+from tests.tls_forwarder import TlsForwarder, issue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,17 +51,7 @@ def _signals_heard() -> None:
 @pytest.fixture(scope="session")
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A server certificate for 127.0.0.1 and localhost, issued by a CA nobody else trusts."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    files = TlsFiles(
-        certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
-    )
-    authority.cert_pem.write_to_path(files.ca)
-    issued.private_key_pem.write_to_path(files.key)
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(files.certificate, append=True)
-    return files
+    return issue(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +66,19 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Disk-backed; checks signatures, checksums and clocks; not faithful to hostile keys."""
     with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def r2_stub() -> Iterator[R2Stub]:
+    """A server of ours that keeps R2's documented rules and refuses what R2 refuses."""
+    with r2.running() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def r2_server(r2_stub: R2Stub) -> S3Server:
+    """Where the stub of R2 is."""
+    return r2_stub.address
 
 
 @pytest.fixture(scope="session")

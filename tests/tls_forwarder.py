@@ -6,13 +6,30 @@ import asyncio
 import ssl
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import trustme
+
 from slurper.demo.servers import HOST, TlsFiles
 
 _CHUNK_BYTES = 256 * 1024
+
+
+def issue(directory: Path, *names: str) -> TlsFiles:
+    """A server certificate for these names, of an authority that nobody else trusts."""
+    authority = trustme.CA()
+    issued = authority.issue_cert(*names)
+    files = TlsFiles(
+        certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
+    )
+    authority.cert_pem.write_to_path(files.ca)
+    issued.private_key_pem.write_to_path(files.key)
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(files.certificate, append=True)
+    return files
 
 
 class TlsForwarder:

@@ -23,6 +23,7 @@
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   └── TlsRefused          the server's certificate or TLS cannot be accepted
+    ├── NotStorable             the target cannot hold the object as it is; nothing was sent
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
 
@@ -79,10 +80,12 @@ class JobLimitReached(JobConflict):
 
 @dataclass(frozen=True, slots=True)
 class PrecheckProblem:
-    """Why one side of a job cannot be used. `pointer` names the request field to change."""
+    """What is wrong with one side of a job. `pointer` names the request field to change."""
 
     pointer: str
     message: str
+    blocks: bool = True
+    """The side cannot be used. Otherwise it can, and this is worth knowing."""
 
 
 class PrecheckFailed(SlurperError):
@@ -246,6 +249,15 @@ class TlsRefused(TransportError):
 
     retryable = False
     blocks_job = True
+
+
+class NotStorable(SlurperError):
+    """The target cannot hold the object as it is: its key or metadata breaks a limit.
+
+    Raised before anything of the object is sent.
+    """
+
+    advice = "shorten it at the source, or copy the object by hand"
 
 
 class IntegrityError(SlurperError):

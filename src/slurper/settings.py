@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Replaces `https://storage.googleapis.com`."""
     gcs_token_uri: str | None = None
     """Replaces Google's token endpoint, `https://oauth2.googleapis.com/token`."""
+    requester_pays: bool = False
+    """Agree to pay for requests to AWS buckets whose owners do not: requests, and bytes read."""
     allow_http: bool = False
     """Accept `http://` endpoints from users."""
     allow_private_endpoints: bool = False

@@ -23,20 +23,24 @@ from tests.conformance.differences import DIFFERENCES
 from tests.gcs.server import Google, address_of
 from tests.gcs.tokens import ACCOUNT, pem
 
-# Which dialect a server is spoken to in; between them they cover CRC64NVME of whole objects (R2),
-# CRC32C of parts (generic) and plain MD5.
+# Which dialect a server is spoken to in; between them they cover CRC64NVME of whole objects, CRC32C
+# of parts (generic) and plain MD5.
+_WHOLE = replace(
+    dialects.GENERIC, name="whole", checksum=Algorithm.CRC64NVME, full_object_checksum=True
+)
 DIALECTS: dict[str, Dialect] = {
     "memory": dialects.GENERIC,
     "moto": replace(dialects.GENERIC, name="md5", checksum=Algorithm.MD5),
-    "ministack": dialects.R2,
+    "ministack": _WHOLE,
     "seaweedfs": dialects.GENERIC,
+    "r2_server": dialects.R2,
     "ministack_tls": dialects.GENERIC,
-    "seaweedfs_tls": dialects.R2,
+    "seaweedfs_tls": _WHOLE,
     "gcs": dialects.GCS,
     "gcs_tls": dialects.GCS,
     "fakegcs": dialects.GCS,
 }
-PLAIN = ("memory", "moto", "ministack", "seaweedfs", "gcs", "fakegcs")
+PLAIN = ("memory", "moto", "ministack", "seaweedfs", "r2_server", "gcs", "fakegcs")
 
 
 @dataclass(frozen=True)

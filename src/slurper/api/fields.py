@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1_024
 _MAX_KEY_PAIR_CHARACTERS = 1_024
+_MAX_SESSION_TOKEN_CHARACTERS = 16_384
 _MAX_PRIVATE_KEY_CHARACTERS = 16_384
 _MAX_URL_CHARACTERS = 2_048
 
@@ -147,6 +148,16 @@ def secret_access_key(text: str) -> str:
             "look for a space or line break that was copied along"
         )
     return _bounded(_whole_characters(text), _MAX_KEY_PAIR_CHARACTERS)
+
+
+def session_token(text: str) -> str:
+    """Check the token of temporary credentials, which goes into a header."""
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise _wrong(
+            "a session token has visible ASCII characters only, at least one; "
+            "look for a space or line break that was copied along"
+        )
+    return _bounded(text, _MAX_SESSION_TOKEN_CHARACTERS)
 
 
 def client_email(text: str) -> str:

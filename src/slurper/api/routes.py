@@ -339,7 +339,8 @@ def _relative_to(side: str) -> Iterator[None]:
 def _connectivity(
     problems: Sequence[errors.PrecheckProblem], side: str
 ) -> Success[ConnectivityView]:
-    status = ConnectivityStatus.ERROR if problems else ConnectivityStatus.SUCCESS
+    fails = any(problem.blocks for problem in problems)
+    status = ConnectivityStatus.ERROR if fails else ConnectivityStatus.SUCCESS
     reasons = [
         encodable(f"{problem.pointer.removeprefix(side).lstrip('/')}: {problem.message}")
         for problem in problems

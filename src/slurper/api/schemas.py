@@ -62,11 +62,21 @@ class S3Secret(Request):
 
     access_key_id: Annotated[str, AfterValidator(fields.access_key_id)]
     secret_access_key: SecretStr
+    session_token: Annotated[
+        SecretStr | None, Field(description="Of temporary credentials: an extension")
+    ] = None
 
     @field_validator("secret_access_key")
     @classmethod
     def _check_secret(cls, value: SecretStr) -> SecretStr:
         fields.secret_access_key(value.get_secret_value())
+        return value
+
+    @field_validator("session_token")
+    @classmethod
+    def _check_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            fields.session_token(value.get_secret_value())
         return value
 
 

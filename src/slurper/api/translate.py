@@ -77,9 +77,11 @@ def credentials(side: Side | schemas.NewSecret) -> secrets.Credentials:
             client_email=side.secret.client_email,
             private_key=side.secret.private_key.get_secret_value(),
         )
+    token = side.secret.session_token
     return secrets.S3Credentials(
         access_key_id=side.secret.access_key_id,
         secret_access_key=side.secret.secret_access_key.get_secret_value(),
+        session_token=None if token is None else token.get_secret_value(),
     )
 
 

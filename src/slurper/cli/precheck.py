@@ -91,5 +91,9 @@ async def _check(account: str, source: Side, target: Side, settings: Settings) -
         check.source(source.location, addresses[precheck.Side.SOURCE], prefix=source.prefix),
         check.target(target.location, addresses[precheck.Side.TARGET]),
     )
-    if readable or writable:
-        raise errors.PrecheckFailed(readable + writable)
+    found = readable + writable
+    for note in found:
+        if not note.blocks:
+            console.err().print(f"{note.pointer.split('/')[1]}: {note.message}")
+    if any(problem.blocks for problem in found):
+        raise errors.PrecheckFailed(tuple(problem for problem in found if problem.blocks))

@@ -214,14 +214,17 @@ class JobService:
         prefix: str = "",
         keys: Sequence[str] | None = None,
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the source cannot be read. Raises InvalidField."""
+        """Return why the source cannot be read, or what is worth knowing. Raises InvalidField."""
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
         return await self._precheck.source(location, address, prefix=prefix, keys=keys)
 
     async def precheck_target(
         self, account_id: str, location: Location, credentials: Credentials
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the target cannot be written to. Raises InvalidField."""
+        """Return why the target cannot be written to, or what is worth knowing.
+
+        Raises InvalidField.
+        """
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
         return await self._precheck.target(location, address)
 
@@ -251,8 +254,8 @@ class JobService:
             if write_to is not None:
                 tasks.append(group.create_task(check.target(spec.target, write_to)))
         problems = tuple(problem for task in tasks for problem in task.result())
-        if problems:
-            raise errors.PrecheckFailed(problems)
+        if any(problem.blocks for problem in problems):
+            raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
 
     async def _with_sample(self, job: Job) -> JobSpec:
         """The job's spec with at least one of its explicit keys, if it has any."""

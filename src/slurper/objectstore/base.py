@@ -69,6 +69,13 @@ class Body:
         self.length = sum(map(len, chunks))
         self._checksums: dict[checksums.Algorithm, str] = {}
 
+    @classmethod
+    def mislabelled(cls, chunks: Sequence[bytes], algorithm: checksums.Algorithm) -> Body:
+        """Bytes with the checksum of others, which a store that compares them refuses."""
+        body = cls(chunks)
+        body._checksums[algorithm] = checksums.encode(algorithm, [*chunks, b"!"])
+        return body
+
     def checksum(self, algorithm: checksums.Algorithm) -> str:
         """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers."""
         value = self._checksums.get(algorithm)
@@ -153,6 +160,8 @@ class StoreAddress:
     credentials: Credentials
     token_uri: str = ""
     """Where access tokens come from; empty for stores whose requests are signed."""
+    requester_pays: bool = False
+    """Requests say that whoever sends them pays for them."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
 

@@ -35,10 +35,21 @@ class Dialect:
     min_part_bytes: int = 5 * MIB
     max_parts: int = 10_000
     max_key_bytes: int = 1024
+    max_metadata_bytes: int | None = None
+    """Names and values of an object's user metadata together; None: the store sends no such limit
+    ahead, and answers for itself."""
+    decodes_metadata: bool = False
+    """Takes metadata in ASCII only, and reads RFC 2047 words in it as the text they stand for."""
+    normalises_keys: bool = False
+    """Stores a key in Unicode's form NFC, so that keys that only look the same become one."""
+    upload_days: float | None = None
+    """The store drops multipart uploads that are older."""
     hosts: tuple[str, ...] = ()
     """Domains of the provider: an endpoint at or below one of them speaks this dialect."""
     default_region: str = "us-east-1"
-    """Signs when the user names no region."""
+    """Signs when neither the user nor the host names a region."""
+    region_in_host: str = ""
+    """Pattern whose group is the region that a host of the provider names."""
     regional_host: str = ""
     """Host of a region, with `{region}`; empty where one host serves all regions of an account."""
     global_host: str = ""
@@ -47,6 +58,10 @@ class Dialect:
     """Address as `bucket.host` where the bucket name allows it, else `host/bucket`."""
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
+    list_version: int = 2
+    """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
+    requester_pays: bool = False
+    """x-amz-request-payer is known; other stores refuse it."""
     checksum: Algorithm | None = Algorithm.CRC32C
     """What goes with every PUT and part, for the store to verify. The CRCs only where the store is
     known to know them."""
@@ -73,9 +88,13 @@ _ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 AWS = Dialect(
     name="aws",
     hosts=("amazonaws.com",),
+    region_in_host=r"(?:^|\.)s3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.",
     regional_host="s3.{region}.amazonaws.com",
     global_host="s3.amazonaws.com",
     virtual_hosted=True,
+    max_metadata_bytes=2 * KIB,
+    decodes_metadata=True,
+    requester_pays=True,
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
     verifies_upload_size=True,
@@ -99,6 +118,10 @@ R2 = Dialect(
     default_region="auto",
     max_object_bytes=5 * TIB - 5 * GIB,
     max_put_bytes=5 * GIB - 5 * MIB,
+    max_metadata_bytes=8 * KIB,
+    decodes_metadata=True,
+    normalises_keys=True,
+    upload_days=7,
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
     global_bucket_names=True,  # the host names the account
@@ -110,16 +133,65 @@ GENERIC = Dialect(
     unreadable_storage_classes=_ARCHIVE,
 )
 
+# Servers that people run themselves have no host names of their own. They are spoken to in GENERIC,
+# which they understand; SeaweedFS tells its key order in its answers, see `key_order`.
+
 # Stores that are known to refuse, or not known to take, the newer checksum and condition headers
 # get the oldest form that all of them verify.
 _CAUTIOUS = Dialect(name="cautious", checksum=Algorithm.MD5, conditional_put=False)
 
-BACKBLAZE = replace(_CAUTIOUS, name="b2", hosts=("backblazeb2.com",))
+ALIBABA = replace(
+    _CAUTIOUS,
+    name="alibaba",
+    hosts=("aliyuncs.com",),
+    default_region="oss-cn-hangzhou",
+    region_in_host=r"(?:^|\.)(oss-[a-z]+-[a-z0-9-]+?)(?:-internal)?\.aliyuncs",
+    virtual_hosted=True,  # it refuses bucket names in paths
+    unreadable_storage_classes=_ARCHIVE,
+)
+BACKBLAZE = replace(
+    _CAUTIOUS,
+    name="b2",
+    hosts=("backblazeb2.com",),
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]+-\d{3})\.",
+)
 DIGITALOCEAN = replace(
     _CAUTIOUS, name="digitalocean", hosts=("digitaloceanspaces.com",), encoding_type_url=False
 )
 GOOGLE = replace(
-    _CAUTIOUS, name="gcs-interoperable", hosts=("storage.googleapis.com",), default_region="auto"
+    _CAUTIOUS,
+    name="gcs-interoperable",
+    hosts=("storage.googleapis.com",),
+    default_region="auto",
+    max_metadata_bytes=8 * KIB,
+)
+SCALEWAY = replace(
+    _CAUTIOUS,
+    name="scaleway",
+    hosts=("scw.cloud",),
+    default_region="fr-par",
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]{3})\.",
+    max_parts=1_000,
+    unreadable_storage_classes=frozenset({"GLACIER"}),
+)
+STORJ = replace(
+    _CAUTIOUS, name="storj", hosts=("storjshare.io", "storj.io"), min_part_bytes=64 * MIB
+)
+TENCENT = replace(
+    _CAUTIOUS,
+    name="tencent",
+    hosts=("myqcloud.com",),
+    default_region="ap-guangzhou",
+    region_in_host=r"(?:^|\.)cos\.([a-z]+-[a-z0-9-]+)\.",
+    virtual_hosted=True,  # buckets made since 2024 are refused in paths
+    list_version=1,
+    unreadable_storage_classes=frozenset({"ARCHIVE", "DEEP_ARCHIVE"}),
+)
+WASABI = replace(
+    _CAUTIOUS,
+    name="wasabi",
+    hosts=("wasabisys.com",),
+    region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]+-\d)\.",
 )
 # Its own interface, which is chosen by vendor and not by host.
 GCS = Dialect(
@@ -129,9 +201,20 @@ GCS = Dialect(
     checksum=Algorithm.CRC32C,
     server_side_copy=False,
 )
-WASABI = replace(_CAUTIOUS, name="wasabi", hosts=("wasabisys.com",))
 
-BY_PROVIDER = (AWS, AWS_CHINA, R2, BACKBLAZE, DIGITALOCEAN, GOOGLE, WASABI)
+BY_PROVIDER = (
+    AWS,
+    AWS_CHINA,
+    R2,
+    ALIBABA,
+    BACKBLAZE,
+    DIGITALOCEAN,
+    GOOGLE,
+    SCALEWAY,
+    STORJ,
+    TENCENT,
+    WASABI,
+)
 """The dialects that are chosen by an endpoint's host."""
 
 

@@ -24,7 +24,6 @@ from slurper.settings import Settings
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
-_REGION_IN_HOST = re.compile(r"(?:^|\.)s3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.")
 _GCS_HOST = "storage.googleapis.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -57,6 +56,7 @@ def resolve(
         region=location.region or _region_of(origin) or dialect.default_region,
         dialect=dialect,
         credentials=credentials,
+        requester_pays=settings.requester_pays and dialect.requester_pays,
         trusted=trusted,
     )
 
@@ -185,9 +185,8 @@ def _normal(parts: SplitResult) -> str:
 
 
 def _region_of(origin: str) -> str | None:
-    """The region that an AWS host names."""
+    """The region that a provider's host names."""
     host = urlsplit(origin).hostname or ""
-    if dialects.of_host(host) not in (dialects.AWS, dialects.AWS_CHINA):
-        return None
-    found = _REGION_IN_HOST.search(host)
+    pattern = dialects.of_host(host).region_in_host
+    found = re.search(pattern, host) if pattern else None
     return found[1] if found else None

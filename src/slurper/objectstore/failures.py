@@ -97,6 +97,12 @@ GOOGLE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 """Reasons by which Google's JSON API asks to slow down, also with status 403."""
 
 
+NOT_UNDERSTOOD = frozenset(
+    {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
+)
+"""How a store that does not know a parameter may put it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What an error document says."""

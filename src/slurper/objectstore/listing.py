@@ -14,6 +14,7 @@ import functools
 import math
 import operator
 import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,8 +45,12 @@ def parse_page(
     start_after: str | None,
     order: KeyOrder = KeyOrder.BYTES,
     served_at: datetime | None = None,
+    normalised: bool = False,
 ) -> ListingPage:
     """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
+
+    `normalised`: the store knows keys by their NFC, and shows how they were last written. They are
+    given in NFC, the form in which they are unique and in order.
 
     Raises:
         ListingError: not a complete ListBucketResult; keys not strictly increasing in `order`, not
@@ -58,6 +63,8 @@ def parse_page(
     keys = columns["Key"]
     if summary.get("EncodingType", "").lower() == "url":
         keys = _url_decoded(keys)
+    if normalised and not all(map(str.isascii, keys)):
+        keys = [unicodedata.normalize("NFC", key) for key in keys]
     check_keys(keys, prefix, start_after, order)
     finished = _is_finished(summary)
     if not keys and not finished:
@@ -66,6 +73,14 @@ def parse_page(
         )
     objects = _objects(keys, columns)
     return ListingPage(objects=objects, finished=finished, order=order, served_at=served_at)
+
+
+def is_of_first_version(document: bytes) -> bool:
+    """Whether a ListObjects answered what was a ListObjectsV2: a store that knows no other one.
+
+    It has left out what it did not understand, and so begins from the first key again and again.
+    """
+    return b"<Marker" in document and b"<KeyCount>" not in document
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import unicodedata
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from itertools import islice, takewhile
 
 from slurper import errors
 from slurper.http.client import ClientStatistics
-from slurper.objectstore import checksums
+from slurper.objectstore import checksums, limits
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -240,11 +241,11 @@ class MemoryStore:
     ) -> str:
         """Write an object in one request; return its ETag."""
         lost = await self.faults.begin("put")
-        self._admit("PutObject", key)
+        self._admit("PutObject", key, headers)
         if body.length > self._dialect.max_put_bytes:
             raise self._refusal(errors.StoreError, "PutObject", 400, key, code="EntityTooLarge")
         self._verify(body)
-        if if_absent and self._dialect.conditional_put and key in self._entries:
+        if if_absent and self._dialect.conditional_put and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "PutObject", 412, key)
         etag = self.add(key, bytes(body), headers).etag
         _raise_if(lost)
@@ -253,9 +254,9 @@ class MemoryStore:
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
         lost = await self.faults.begin("create_upload")
-        self._admit("CreateMultipartUpload", key)
+        self._admit("CreateMultipartUpload", key, headers)
         upload_id = secrets.token_urlsafe(16)
-        self._uploads[upload_id] = _Upload(key, _copied_headers(headers), self._now())
+        self._uploads[upload_id] = _Upload(self._name(key), _copied_headers(headers), self._now())
         _raise_if(lost)
         return upload_id
 
@@ -296,7 +297,7 @@ class MemoryStore:
         lost = await self.faults.begin("complete_upload")
         upload = self._upload("CompleteMultipartUpload", key, upload_id)
         self._check_parts(key, upload, parts)
-        if if_absent and self._dialect.conditional_put and key in self._entries:
+        if if_absent and self._dialect.conditional_put and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "CompleteMultipartUpload", 412, key)
         del self._uploads[upload_id]
         data = [upload.parts[part.number][1] for part in parts]
@@ -311,11 +312,11 @@ class MemoryStore:
     ) -> str:
         """Copy an object of this bucket or of a neighbour; return the copy's ETag."""
         lost = await self.faults.begin("copy_object")
-        self._admit("CopyObject", key)
+        self._admit("CopyObject", key, source.headers)
         entry = self._neighbour("CopyObject", bucket, source.meta)
         if len(entry.body) > self._dialect.max_copy_bytes:
             raise self._refusal(errors.StoreError, "CopyObject", 400, key, code="InvalidRequest")
-        if if_absent and self._dialect.conditional_copy and key in self._entries:
+        if if_absent and self._dialect.conditional_copy and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "CopyObject", 412, key)
         etag = self.add(key, entry.body, source.headers).etag
         _raise_if(lost)
@@ -372,9 +373,14 @@ class MemoryStore:
 
     # Rules of the store
 
+    def _name(self, key: str) -> str:
+        """The key under which the store knows this one."""
+        return unicodedata.normalize("NFC", key) if self._dialect.normalises_keys else key
+
     def _keep(
         self, key: str, body: bytes, headers: ObjectHeaders, etag: str, storage_class: str
     ) -> ObjectMeta:
+        key = self._name(key)
         meta = ObjectMeta(key, len(body), etag, self._now(), storage_class)
         if key not in self._entries:
             insort(self._sorted, key)
@@ -390,23 +396,27 @@ class MemoryStore:
             raise errors.IntegrityError(f"the bytes do not have the {algorithm} they came with")
 
     def _find(self, operation: str, key: str) -> _Entry:
-        entry = self._entries.get(key)
+        entry = self._entries.get(self._name(key))
         if entry is None:
             raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchKey")
         return entry
 
     def _upload(self, operation: str, key: str, upload_id: str) -> _Upload:
         upload = self._uploads.get(upload_id)
-        if upload is None or upload.key != key:
+        if upload is None or upload.key != self._name(key):
             raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchUpload")
         return upload
 
-    def _admit(self, operation: str, key: str) -> None:
-        """Raise if this key must not be written."""
+    def _admit(
+        self,
+        operation: str,  # noqa: ARG002 - for stores that refuse
+        key: str,
+        headers: ObjectHeaders,
+    ) -> None:
+        """Raise if this object must not be written."""
         if not key:
             raise errors.ConfigurationError("an object's key cannot be empty")
-        if len(key.encode("utf-8", "surrogateescape")) > self._dialect.max_key_bytes:
-            raise self._refusal(errors.StoreError, operation, 400, key, code="KeyTooLongError")
+        limits.check(key, headers, self._dialect)
 
     def _check_parts(self, key: str, upload: _Upload, parts: Sequence[Part]) -> None:
         operation = "CompleteMultipartUpload"
@@ -480,7 +490,12 @@ class SyntheticStore(MemoryStore):
     def _meta(self, key: str) -> ObjectMeta:
         return ObjectMeta(key, self._size, f'"{key}"', self._moment, "STANDARD")
 
-    def _admit(self, operation: str, key: str) -> None:
+    def _admit(
+        self,
+        operation: str,
+        key: str,
+        headers: ObjectHeaders,  # noqa: ARG002 - as the overridden
+    ) -> None:
         raise self._refusal(errors.AccessDenied, operation, 403, key)
 
 

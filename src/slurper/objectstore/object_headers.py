@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from slurper import errors
+from slurper.objectstore import encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -48,8 +49,10 @@ def _storage_class(headers: Mapping[str, str]) -> str:
     return headers.get("x-amz-storage-class", "")
 
 
-def to_request(headers: ObjectHeaders) -> dict[str, str]:
+def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:
     """The request headers that give a new object these headers and metadata, and no others.
+
+    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them.
 
     Raises:
         ConfigurationError: names of metadata differ in case only, as at Google they may.
@@ -59,7 +62,7 @@ def to_request(headers: ObjectHeaders) -> dict[str, str]:
         _strip_transfer_coding(sent)
     kept = len(sent)
     for name, value in headers.metadata.items():
-        sent[METADATA_PREFIX + name.lower()] = value
+        sent[METADATA_PREFIX + name.lower()] = encoded_words.encoded(value) if as_words else value
     if len(sent) < len(headers.metadata) + kept:
         raise errors.ConfigurationError("names of its metadata differ in upper and lower case only")
     return sent

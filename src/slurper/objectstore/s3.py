@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from slurper import errors
 from slurper.http.client import TransportOptions
@@ -20,6 +22,8 @@ from slurper.objectstore import (
     checksums,
     dialects,
     documents,
+    failures,
+    limits,
     listing,
     object_headers,
     verification,
@@ -44,6 +48,14 @@ _BUCKET_SEEN_SECONDS = 30.0
 """For so long an absent key is not taken for an absent bucket again."""
 
 
+class _Wanted(NamedTuple):
+    """What a page of a listing is to show."""
+
+    prefix: str
+    start_after: str | None
+    max_keys: int
+
+
 class S3ObjectStore(BucketClient):
     """One bucket of an S3-compatible store."""
 
@@ -57,6 +69,7 @@ class S3ObjectStore(BucketClient):
         """Open a store; no request is sent yet. `clock` gives Unix time, for signatures."""
         super().__init__(address, options, clock=clock)
         self._bucket_seen_at = -math.inf
+        self._list_version = self._dialect.list_version
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
 
@@ -66,28 +79,64 @@ class S3ObjectStore(BucketClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
-        parameters = [("list-type", "2"), ("max-keys", str(max_keys))]
+        if self._dialect.normalises_keys:
+            prefix = unicodedata.normalize("NFC", prefix)
+        wanted = _Wanted(prefix, start_after, max_keys)
+        try:
+            response = await self._ask_for_page(wanted)
+        except errors.StoreError as error:
+            if self._list_version == 1 or error.code not in failures.NOT_UNDERSTOOD:
+                raise
+            return await self._list_by_first_version(wanted, error)
+        try:
+            return self._read_page(response, wanted)
+        except errors.ListingError as error:
+            if self._list_version == 1 or not listing.is_of_first_version(b"".join(response.body)):
+                raise
+            return await self._list_by_first_version(wanted, error)
+
+    async def _list_by_first_version(
+        self, wanted: _Wanted, cause: errors.SlurperError
+    ) -> ListingPage:
+        """Try ListObjects, and stay with it when it works; else the error that led here counts."""
+        self._list_version = 1
+        try:
+            return self._read_page(await self._ask_for_page(wanted), wanted)
+        except (errors.StoreError, errors.ListingError):
+            self._list_version = 2
+            raise cause from None
+
+    async def _ask_for_page(self, wanted: _Wanted) -> Response:
+        parameters = [("max-keys", str(wanted.max_keys))]
+        first = self._list_version == 1
+        if not first:
+            parameters.append(("list-type", "2"))
         if self._dialect.encoding_type_url:
             parameters.append(("encoding-type", "url"))
-        if prefix:
-            parameters.append(("prefix", prefix))
-        if start_after:
-            parameters.append(("start-after", start_after))
+        if wanted.prefix:
+            parameters.append(("prefix", wanted.prefix))
+        if wanted.start_after:
+            parameters.append(("marker" if first else "start-after", wanted.start_after))
+        operation = "ListObjects" if first else "ListObjectsV2"
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
         try:
             response = await self._send(
-                "ListObjectsV2", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+                operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
         if documents.holds_error(response):
-            raise self._error(response, "ListObjectsV2", None)
+            raise self._error(response, operation, None)
+        return response
+
+    def _read_page(self, response: Response, wanted: _Wanted) -> ListingPage:
         return listing.parse_page(
             b"".join(response.body),
-            prefix=prefix,
-            start_after=start_after,
+            prefix=wanted.prefix,
+            start_after=wanted.start_after,
             order=dialects.key_order(response.headers.get("server", "")),
             served_at=object_headers.http_date(response.headers.get("date", "")),
+            normalised=self._dialect.normalises_keys,
         )
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
@@ -182,7 +231,7 @@ class S3ObjectStore(BucketClient):
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
-        sent = object_headers.to_request(headers)
+        sent = self._new_object_headers(key, headers)
         algorithm = self._dialect.checksum
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
@@ -196,7 +245,7 @@ class S3ObjectStore(BucketClient):
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
-        sent = object_headers.to_request(headers)
+        sent = self._new_object_headers(key, headers)
         algorithm = self._part_algorithm
         if algorithm is not None:
             sent["x-amz-checksum-algorithm"] = algorithm.upper()
@@ -279,7 +328,7 @@ class S3ObjectStore(BucketClient):
         meta = source.meta
         # The headers are written, not taken over: what HEAD shows is what every other copy gets,
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
-        sent = object_headers.to_request(source.headers) | _copied_from(bucket, meta)
+        sent = self._new_object_headers(key, source.headers) | _copied_from(bucket, meta)
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
             sent["if-none-match"] = "*"
@@ -329,6 +378,10 @@ class S3ObjectStore(BucketClient):
             await self._send("AbortMultipartUpload", request, key)
         except errors.NotFound:
             return
+
+    def _new_object_headers(self, key: str, headers: ObjectHeaders) -> dict[str, str]:
+        limits.check(key, headers, self._dialect)
+        return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
 
     @property
     def _part_algorithm(self) -> Algorithm | None:

@@ -51,6 +51,7 @@ class BucketClient:
         self._dialect = address.dialect
         self._credentials = address.credentials
         self._trusted = address.trusted
+        self._requester_pays = address.requester_pays
         self._options = options
         self._clock = clock
         self._origin = address.origin
@@ -67,7 +68,13 @@ class BucketClient:
         else:
             self._bucket_path, self._key_path = f"/{bucket}", f"/{bucket}/"
         self._origin = origin
-        self._signer = Signer(self._credentials, host=authority, region=region, clock=self._clock)
+        self._signer = Signer(
+            self._credentials,
+            host=authority,
+            region=region,
+            requester_pays=self._requester_pays,
+            clock=self._clock,
+        )
         self._client = HttpClient(
             f"{parts.scheme}://{authority}",
             self._options,

@@ -34,6 +34,7 @@ _SET_BY_US = frozenset(
         "x-amz-checksum-mode",
         "x-amz-content-sha256",
         "x-amz-date",
+        "x-amz-request-payer",
         "x-amz-security-token",
     }
 )
@@ -118,6 +119,7 @@ class Signer:
         *,
         host: str,
         region: str,
+        requester_pays: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._credentials = credentials
@@ -125,6 +127,8 @@ class Signer:
         self._fixed = {"host": host, "x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": ""}
         if credentials.session_token is not None:
             self._fixed["x-amz-security-token"] = credentials.session_token
+        if requester_pays:
+            self._fixed["x-amz-request-payer"] = "requester"
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._second = -1
         self._day = ""

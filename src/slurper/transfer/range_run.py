@@ -24,6 +24,7 @@ from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
+from slurper.transfer.twins import Twins
 
 MAX_LARGE = 1000
 """After so many large objects a task takes no other page: each of them becomes a row."""
@@ -80,6 +81,12 @@ class RangeRun:
             prefix=task.prefix,
             target_prefix=self._copier.target_key(task.prefix),
             keys=task.keys,
+        )
+        self._twins = Twins(
+            source,
+            prefix=task.prefix,
+            strip=len(task.prefix) if task.options.strip_prefix else 0,
+            active=target.dialect.normalises_keys,
         )
         self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
@@ -240,23 +247,30 @@ class RangeRun:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
+            twins = await self._twins.among([key for key, _ in page.rows])
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
         if self._deadline == math.inf:
-            self._deadline = time.monotonic() + self._task.budget_seconds
-            self._no_sooner = time.monotonic() + SPLIT_SECONDS
-            # A store that lists folder by folder is not split: its slices are none of bytes.
-            if page.order is KeyOrder.BYTES:
-                self._boundaries.look_behind([key for key, _ in page.rows], self._end_early)
+            self._set_deadline(page)
         if page.rows:
             self._last_listed = page.rows[-1][0]
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
                 await self._settle_denied(entry, found)
+            elif key in twins:
+                self._ledger.settle(entry, Failed(_twin_text(key, twins[key])))
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    def _set_deadline(self, page: listing.Page) -> None:
+        """The first page has come: now the task's time begins."""
+        self._deadline = time.monotonic() + self._task.budget_seconds
+        self._no_sooner = time.monotonic() + SPLIT_SECONDS
+        # A store that lists folder by folder is not split: its slices are none of bytes.
+        if page.order is KeyOrder.BYTES:
+            self._boundaries.look_behind([key for key, _ in page.rows], self._end_early)
 
     def _end_early(self) -> None:
         """The slice can be cut: report soon, so that others get their pieces."""
@@ -308,8 +322,18 @@ class RangeRun:
         if task.keys is not None:
             return listing.NamedTarget(self._target)
         start_after = task.slice.start_after
-        return listing.ListedTarget(
+        listed = listing.ListedTarget(
             self._target,
             prefix=self._copier.target_key(task.prefix),
             start_after=start_after and self._copier.target_key(start_after),
         )
+        if self._target.dialect.normalises_keys:
+            return listing.NormalisedTarget(self._target, listed)
+        return listed
+
+
+def _twin_text(key: str, twin: str) -> str:
+    return (
+        f"the target keeps {key!a} and {twin!a} as one object, for they are the same "
+        "text in Unicode's form NFC; only the second is copied; give one of them another name"
+    )

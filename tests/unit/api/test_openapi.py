@@ -20,6 +20,12 @@ REFERENCE = Path(__file__).parent / "data" / "slurper-openapi.json"
 
 REQUEST_EXTENSIONS = {
     "body.options is new",
+    "body.secret.sessionToken is new",
+    "body.r2.secret.sessionToken is new",
+    "body.s3.secret.sessionToken is new",
+    "body.source.r2.secret.sessionToken is new",
+    "body.source.s3.secret.sessionToken is new",
+    "body.target.secret.sessionToken is new",
     "body.target<s3> is new",
     "body.target<gcs> is new",
     "body<s3> is new",

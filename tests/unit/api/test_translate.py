@@ -216,3 +216,11 @@ def test_s3_and_gcs_targets_are_a_superset() -> None:
 @pytest.mark.parametrize("region", ["", None, ABSENT])
 def test_an_empty_region_counts_as_not_given(region: object) -> None:
     assert spec_of(bodies.from_s3(region=region)).source.region is None
+
+
+def test_temporary_credentials_bring_their_token() -> None:
+    body = bodies.from_s3(secret=bodies.s3_secret(sessionToken="t0ken=="))
+    given = translate.job_secrets(schemas.CreateJob.model_validate(body))
+    assert isinstance(given.source, S3Credentials)
+    assert isinstance(given.target, S3Credentials)
+    assert (given.source.session_token, given.target.session_token) == ("t0ken==", None)

@@ -48,6 +48,10 @@ BAD_NAME = _answer(errors.StoreError, 400, "InvalidBucketName")
 SLOW = _answer(errors.Throttled, 503, "SlowDown")
 TEAPOT = _answer(errors.StoreError, 418, "")
 UNREACHABLE = errors.TransportError("connect to s3.example:443: Connection refused")
+SKEWED = _answer(errors.CredentialsRejected, 403, "RequestTimeTooSkewed")
+KMS = _answer(errors.AccessDenied, 403, "AccessDenied", "not allowed to perform kms:Decrypt")
+UNTRUSTED = errors.TlsRefused("s3.example:443: certificate not accepted (tls)")
+UNKNOWN_HOST = errors.TransportError("s3.example:443: host name not found (connect)")
 PRIVATE = errors.EndpointRefused("s3.example resolves to 10.0.0.1")
 NO_LISTING = errors.ListingError("the answer is no listing")
 
@@ -70,6 +74,10 @@ NO_LISTING = errors.ListingError("the answer is no listing")
         (S3, TEAPOT, "endpoint", "S3-compatible endpoint"),
         (S3, NO_LISTING, "endpoint", "S3-compatible endpoint"),
         (S3, UNREACHABLE, "endpoint", "check endpoint, network and proxy"),
+        (S3, SKEWED, "endpoint", "the clock of this machine"),
+        (S3, KMS, "secret", "and kms:Decrypt"),
+        (S3, UNTRUSTED, "endpoint", "SLURPER_CA_FILE"),
+        (S3, UNKNOWN_HOST, "endpoint", "how it is spelt"),
         (S3, PRIVATE, "endpoint", "SLURPER_ALLOW_PRIVATE_ENDPOINTS"),
         (replace(S3, region="x"), UNREACHABLE, "endpoint", "check endpoint"),
         (AWS, UNREACHABLE, "region", "check endpoint"),
@@ -129,9 +137,9 @@ async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
 
 
 async def test_a_source_of_explicit_keys_is_asked_for_one_of_them(bucket: MemoryStore) -> None:
-    bucket.add("a")
+    bucket.add("a", b"1")
     assert await _source(keys=("a", "b")) == ()
-    assert bucket.faults.requests == {"head": 1}
+    assert bucket.faults.requests == {"head": 1, "get": 1}
 
 
 async def test_a_missing_explicit_key_is_fine_but_a_missing_bucket_is_not(
@@ -164,13 +172,53 @@ async def test_a_403_without_a_body_is_explained_by_listing(
     assert problem.pointer == f"/source/{field}"
 
 
+@pytest.mark.parametrize("body", [b"", b"12345"])
+async def test_a_byte_of_a_sources_first_object_is_read(bucket: MemoryStore, body: bytes) -> None:
+    bucket.add("a", body)
+    assert await _source() == ()
+    assert bucket.faults.requests == {"list_page": 1, "get": 1}
+    bucket.faults.fail(DENIED, operation="get")
+    (problem,) = await _source()
+    assert problem.pointer == "/source/secret"
+    assert "(reading a byte of 'a')" in problem.message
+
+
+async def test_what_cannot_be_read_for_reasons_of_its_own_is_no_problem(
+    bucket: MemoryStore,
+) -> None:
+    bucket.add("a", b"1", storage_class="GLACIER")
+    assert await _source() == ()
+    assert bucket.faults.requests == {"list_page": 1}
+    bucket.add("a", b"1")
+    for error in (
+        errors.NotFound("GetObject", status=404),
+        errors.RequiresRetrieval("GetObject", status=403, code="InvalidObjectState"),
+    ):
+        bucket.faults.fail(error, operation="get")
+        assert await _source() == ()
+
+
+@pytest.mark.parametrize("refused", ["put_part", None])
+async def test_an_upload_that_cannot_be_removed_is_named(
+    bucket: MemoryStore, refused: str | None
+) -> None:
+    if refused is not None:
+        bucket.faults.fail(DENIED, operation=refused)
+    bucket.faults.fail(DENIED, operation="abort_upload")
+    (problem,) = await _target()
+    (key,) = bucket.open_uploads
+    assert f"of the key {key}" in problem.message
+    assert "an upload of the check is left" in problem.message
+
+
 async def test_a_target_is_listed_and_an_upload_begun_and_dropped(bucket: MemoryStore) -> None:
     assert await _target() == ()
-    assert bucket.faults.requests == {"list_page": 1, "create_upload": 1, "abort_upload": 1}
+    once = ("list_page", "create_upload", "abort_upload")
+    assert bucket.faults.requests == {**dict.fromkeys(once, 1), "put_part": 2}
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
-@pytest.mark.parametrize("operation", ["list_page", "create_upload", "abort_upload"])
+@pytest.mark.parametrize("operation", ["list_page", "create_upload", "put_part", "abort_upload"])
 async def test_a_target_must_allow_each_of_these(bucket: MemoryStore, operation: str) -> None:
     bucket.faults.fail(DENIED, operation=operation)
     (problem,) = await _target()
@@ -214,7 +262,7 @@ async def test_a_store_that_does_not_answer_ends_the_check(
         patch.setattr(precheck, "CHECK_SECONDS", 0.05)
         (problem,) = await _source()
     assert problem.pointer == "/source/endpoint"
-    assert "no answer within 0.05 seconds" in problem.message
+    assert "no answer within 0.05 seconds (listing it)" in problem.message
 
 
 async def test_a_check_that_is_cancelled_leaves_no_upload(bucket: MemoryStore) -> None:

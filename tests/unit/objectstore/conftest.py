@@ -28,6 +28,7 @@ async def open_s3(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
         script: Script | None = None,
         clock: Callable[[], float] = time.time,
         options: TransportOptions = OPTIONS,
+        requester_pays: bool = False,
     ) -> tuple[S3ObjectStore, ScriptedServer]:
         server = ScriptedServer(script or in_turn(*responses))
         await server.start()
@@ -37,6 +38,7 @@ async def open_s3(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
             region="us-east-1",
             dialect=dialect,
             credentials=PAIR,
+            requester_pays=requester_pays,
             trusted=True,
         )
         opened.append((S3ObjectStore(address, options, clock=clock), server))

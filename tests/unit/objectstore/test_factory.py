@@ -151,7 +151,7 @@ def test_an_account_id_must_fit_into_a_host_name() -> None:
             "https://s3.eu-central-003.backblazeb2.com",
             "https://s3.eu-central-003.backblazeb2.com",
             BACKBLAZE,
-            "us-east-1",
+            "eu-central-003",
         ),
         ("https://s3.wasabisys.com", "https://s3.wasabisys.com", WASABI, "us-east-1"),
         ("https://amazonaws.com.evil.example", "https://amazonaws.com.evil.example", GENERIC, None),
@@ -294,3 +294,60 @@ async def test_an_address_opens_without_a_request() -> None:
 def test_domains_are_matched_whole() -> None:
     assert of_host("S3.amazonaws.com.") is AWS
     assert of_host("notamazonaws.com") is GENERIC
+
+
+def test_only_stores_that_know_it_are_told_who_pays() -> None:
+    assert address(s3(), requester_pays=True).requester_pays
+    assert not address(s3()).requester_pays
+    for location in (s3("https://s3.example.com"), Location(vendor=Vendor.R2, bucket="bkt")):
+        assert not address(location, requester_pays=True).requester_pays
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin", "name"),
+    [
+        ("https://s3.fr-par.scw.cloud", "https://s3.fr-par.scw.cloud", "scaleway"),
+        ("https://bkt.s3.nl-ams.scw.cloud", "https://s3.nl-ams.scw.cloud", "scaleway"),
+        (
+            "https://bkt.s3.oss-cn-beijing.aliyuncs.com",
+            "https://s3.oss-cn-beijing.aliyuncs.com",
+            "alibaba",
+        ),
+        (
+            "https://cos.eu-frankfurt.myqcloud.com",
+            "https://cos.eu-frankfurt.myqcloud.com",
+            "tencent",
+        ),
+        ("https://gateway.storjshare.io/bkt", "https://gateway.storjshare.io", "storj"),
+        (
+            "https://fra1.digitaloceanspaces.com",
+            "https://fra1.digitaloceanspaces.com",
+            "digitalocean",
+        ),
+        ("https://storage.googleapis.com", "https://storage.googleapis.com", "gcs-interoperable"),
+    ],
+)
+def test_providers_are_known_by_their_hosts(endpoint: str, origin: str, name: str) -> None:
+    found = address(s3(endpoint))
+    assert (found.origin, found.dialect.name) == (origin, name)
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("s3.us-west-004.backblazeb2.com", "us-west-004"),
+        ("s3.nl-ams.scw.cloud", "nl-ams"),
+        ("s3.eu-central-1.wasabisys.com", "eu-central-1"),
+        ("s3.wasabisys.com", "us-east-1"),
+        ("s3.oss-ap-southeast-1.aliyuncs.com", "oss-ap-southeast-1"),
+        ("oss-cn-beijing-internal.aliyuncs.com", "oss-cn-beijing"),
+        ("oss-accelerate.aliyuncs.com", "oss-cn-hangzhou"),
+        ("cos.eu-frankfurt.myqcloud.com", "eu-frankfurt"),
+        ("fra1.digitaloceanspaces.com", "us-east-1"),
+        ("storage.googleapis.com", "auto"),
+        ("s3.eu-central-1.example.com", "us-east-1"),
+    ],
+)
+def test_a_host_names_its_region(host: str, region: str) -> None:
+    assert address(s3(f"https://{host}")).region == region
+    assert address(s3(f"https://{host}", region="given")).region == "given"

@@ -74,6 +74,25 @@ async def test_a_get_asks_for_what_is_stored_and_nothing_else(open_s3: Open) -> 
     assert not {"accept-encoding", "accept", "range", "content-type"} & sent.keys()
 
 
+@pytest.mark.parametrize("pays", [True, False])
+async def test_every_request_says_who_pays(open_s3: Open, *, pays: bool) -> None:
+    uploaded = answer(b"<r><UploadId>u</UploadId></r>")
+    part = found(b"x", "Content-Range: bytes 0-0/9", status="206 Partial Content")
+    store, server = await open_s3(
+        listed("k"), found(b"body"), part, uploaded, found(), requester_pays=pays
+    )
+    await store.list_page()
+    await store.get("k")
+    await store.get("k", byte_range=ByteRange(0, 1))
+    await store.create_upload("k", NO_HEADERS)
+    await store.put_part("k", "u", 1, Body([b"x"]))
+    assert len(server.requests) == 5
+    for number in range(5):
+        sent = headers_of(server, number)
+        assert sent.get("x-amz-request-payer") == ("requester" if pays else None)
+        assert ("x-amz-request-payer" in sent["authorization"]) == pays
+
+
 async def test_an_empty_etag_is_no_condition(open_s3: Open) -> None:
     store, server = await open_s3(found(b"body"))
     await store.get("k", if_match="")

@@ -1,0 +1,49 @@
+"""What a store cannot hold beside the bytes, told before anything is sent to it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from slurper import errors
+from slurper.objectstore import encoded_words
+from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.dialects import Dialect
+
+_MAX_BYTES_PER_CHARACTER = 4
+
+
+def check(key: str, headers: ObjectHeaders, dialect: Dialect) -> None:
+    """Pass what the store can keep.
+
+    Raises:
+        NotStorable: the key or the metadata is longer than the dialect allows.
+    """
+    _check_key(key, dialect)
+    limit = dialect.max_metadata_bytes
+    if limit is None or not headers.metadata:
+        return
+    size = sum(
+        len(name) + _stored_bytes(value, dialect) for name, value in headers.metadata.items()
+    )
+    if size > limit:
+        raise errors.NotStorable(
+            f"the object's metadata has {size} bytes; {dialect.name} holds at most {limit}"
+        )
+
+
+def _check_key(key: str, dialect: Dialect) -> None:
+    limit = dialect.max_key_bytes
+    if len(key) * _MAX_BYTES_PER_CHARACTER <= limit:
+        return
+    kept = unicodedata.normalize("NFC", key) if dialect.normalises_keys else key
+    size = len(kept.encode("utf-8", "surrogateescape"))
+    if size > limit:
+        raise errors.NotStorable(
+            f"the key has {size} bytes; {dialect.name} takes keys of at most {limit}"
+        )
+
+
+def _stored_bytes(value: str, dialect: Dialect) -> int:
+    """How much of the limit a value takes: of words, what they stand for."""
+    text = encoded_words.decoded(value) if dialect.decodes_metadata else None
+    return len(value) if text is None else len(text.encode())

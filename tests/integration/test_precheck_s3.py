@@ -1,0 +1,298 @@
+"""Every cause that keeps a side from being used, brought about for real, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from slurper.demo.servers import HOST, S3Server
+from slurper.errors import PrecheckProblem
+from slurper.jobs import precheck
+from slurper.jobs.models import Location, Vendor
+from slurper.jobs.precheck import Precheck, Side
+from slurper.secrets import S3Credentials
+from slurper.settings import Settings
+from tests.chaos import proxy
+from tests.chaos.faults import answer, with_headers
+from tests.r2.server import R2Stub
+from tests.tls_forwarder import TlsForwarder, issue
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ACCOUNT = "c" * 32
+Boto = Callable[[S3Server], "S3Client"]
+MakeBucket = Callable[[S3Server], str]
+SIDES = pytest.mark.parametrize("side", list(Side))
+
+
+@pytest.fixture
+def bucket(ministack: S3Server, make_bucket: MakeBucket, boto: Boto) -> str:
+    name = make_bucket(ministack)
+    boto(ministack).put_object(Bucket=name, Key="first", Body=b"12345")
+    return name
+
+
+async def check(
+    side: Side, server: S3Server, bucket: str, **given: object
+) -> Sequence[PrecheckProblem]:
+    settings = Settings.model_validate(
+        {"allow_http": True, "allow_private_endpoints": True, "data_dir": Path("unused"), **given}
+    )
+    location = Location(
+        vendor=Vendor.S3, bucket=bucket, endpoint=server.endpoint, region=server.region
+    )
+    pair = S3Credentials(
+        access_key_id=server.access_key_id, secret_access_key=server.secret_access_key
+    )
+    checks = Precheck(settings)
+    address = checks.resolve(side, ACCOUNT, location, pair)
+    run = checks.source if side is Side.SOURCE else checks.target
+    return await run(location, address)
+
+
+async def refused(side: Side, server: S3Server, bucket: str, field: str, **given: object) -> str:
+    (problem,) = await check(side, server, bucket, **given)
+    assert problem.pointer == f"/{side}/{field}", problem.message
+    return problem.message
+
+
+def uploads_of(client: S3Client, bucket: str) -> int:
+    return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))
+
+
+@SIDES
+@pytest.mark.parametrize("name", ["ministack", "seaweedfs", "r2_server"])
+async def test_nothing_is_found_where_nothing_is_wrong(
+    request: pytest.FixtureRequest, side: Side, name: str, make_bucket: MakeBucket, boto: Boto
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    assert await check(side, server, bucket) == ()
+    boto(server).put_object(Bucket=bucket, Key="empty", Body=b"")
+    assert await check(side, server, bucket) == ()
+    boto(server).put_object(Bucket=bucket, Key="a", Body=b"12345")
+    assert await check(side, server, bucket) == ()
+    assert uploads_of(boto(server), bucket) == 0
+    keys = [item["Key"] for item in boto(server).list_objects_v2(Bucket=bucket)["Contents"]]
+    assert keys == ["a", "empty"]
+
+
+@SIDES
+async def test_a_wrong_secret(ministack: S3Server, bucket: str, side: Side) -> None:
+    server = replace(ministack, secret_access_key="wrong")
+    message = await refused(side, server, bucket, "secret")
+    assert "SignatureDoesNotMatch" in message
+    assert "check the access key id and secret" in message
+
+
+@SIDES
+async def test_an_unknown_key_id(ministack: S3Server, bucket: str, side: Side) -> None:
+    message = await refused(side, replace(ministack, access_key_id="AKIAWRONG"), bucket, "secret")
+    assert "InvalidAccessKeyId" in message
+
+
+@SIDES
+async def test_an_absent_bucket(ministack: S3Server, side: Side) -> None:
+    message = await refused(side, ministack, "no-such-bucket-41c0", "bucket")
+    assert "NoSuchBucket" in message
+    assert "(listing it)" in message
+
+
+@SIDES
+async def test_another_region_than_r2_knows(
+    r2_server: S3Server, make_bucket: MakeBucket, side: Side
+) -> None:
+    server = replace(r2_server, region="eu-west-1")
+    message = await refused(side, server, make_bucket(r2_server), "region")
+    assert "InvalidRegionName" in message
+
+
+@SIDES
+async def test_a_port_where_nobody_listens(ministack: S3Server, bucket: str, side: Side) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind((HOST, 0))  # bound and not listening: nobody else gets it
+        endpoint = f"http://{HOST}:{taken.getsockname()[1]}"
+        message = await refused(side, replace(ministack, endpoint=endpoint), bucket, "endpoint")
+    assert "Connection refused" in message
+    assert "check endpoint, network and proxy" in message
+
+
+@SIDES
+async def test_a_host_name_that_does_not_exist(
+    ministack: S3Server, bucket: str, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nowhere(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # The name servers of the machine are not asked: their answer is not the test's to foresee.
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere, raising=False)
+    server = replace(ministack, endpoint="https://s3.mistyped.example")
+    message = await refused(side, server, bucket, "endpoint")
+    assert "host name not found" in message
+    assert "check how it is spelt" in message
+
+
+@SIDES
+async def test_a_certificate_of_an_unknown_authority(seaweedfs_tls: S3Server, side: Side) -> None:
+    message = await refused(side, seaweedfs_tls, "any-bucket", "endpoint")
+    assert "certificate not accepted" in message
+    assert "SLURPER_CA_FILE" in message
+
+
+@pytest.fixture
+def other_name(ministack: S3Server, tmp_path: Path) -> Iterator[S3Server]:
+    """Ministack behind a certificate for another host, of an authority that is trusted."""
+    files = issue(tmp_path, "other.example")
+    with TlsForwarder(ministack.endpoint, files) as front:
+        yield replace(ministack, endpoint=front.endpoint, ca_file=files.ca)
+
+
+@SIDES
+async def test_a_certificate_for_another_host(
+    other_name: S3Server, bucket: str, side: Side
+) -> None:
+    message = await refused(side, other_name, bucket, "endpoint", ca_file=other_name.ca_file)
+    assert "certificate not accepted" in message
+    assert "correct the host name" in message
+
+
+@SIDES
+async def test_https_where_http_is_spoken(ministack: S3Server, bucket: str, side: Side) -> None:
+    server = replace(ministack, endpoint=ministack.endpoint.replace("http:", "https:"))
+    await refused(side, server, bucket, "endpoint")
+
+
+@SIDES
+async def test_a_clock_that_cannot_be_followed(side: Side) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+        head = f"HTTP/1.1 403 Forbidden\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        date = "date: Thu, 01 Jan 2015 00:00:00 GMT\r\n\r\n"  # of whatever stands before the store
+        writer.write(head.encode() + date.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, HOST, 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        server = S3Server(
+            endpoint=f"http://{HOST}:{port}", access_key_id="a", secret_access_key="s"
+        )
+        message = await refused(side, server, "bucket", "endpoint")
+    assert "RequestTimeTooSkewed" in message
+    assert "Date header" in message
+
+
+@SIDES
+async def test_a_peer_that_never_answers_ends_the_check(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.3)
+    with closing(socket.socket()) as silent:
+        silent.bind((HOST, 0))
+        silent.listen()  # the kernel accepts; nobody reads
+        server = S3Server(
+            endpoint=f"http://{HOST}:{silent.getsockname()[1]}",
+            access_key_id="a",
+            secret_access_key="s",
+        )
+        message = await refused(side, server, "bucket", "endpoint")
+    assert "no answer within 0.3 seconds (listing it)" in message
+
+
+def user(server: S3Server, bucket: str, actions: Sequence[str]) -> S3Server:
+    """A new user of ministack who may do these things in a bucket."""
+    root = ("test", "test")  # ministack's own bootstrap pair
+    iam = boto3.client(
+        "iam",
+        endpoint_url=server.endpoint,
+        region_name=server.region,
+        aws_access_key_id=root[0],
+        aws_secret_access_key=root[1],
+    )
+    name = f"user-{secrets.token_hex(4)}"
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    allow = {"Effect": "Allow", "Action": list(actions), "Resource": resources}
+    with closing(iam):
+        iam.create_user(UserName=name)
+        iam.put_user_policy(
+            UserName=name,
+            PolicyName="p",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+        )
+        pair = iam.create_access_key(UserName=name)["AccessKey"]
+    return replace(
+        server, access_key_id=pair["AccessKeyId"], secret_access_key=pair["SecretAccessKey"]
+    )
+
+
+READ_ONLY = ("s3:ListBucket", "s3:GetObject")
+WRITE_ONLY = ("s3:PutObject", "s3:AbortMultipartUpload")
+
+
+@pytest.mark.parametrize(
+    ("side", "actions", "step"),
+    [
+        (Side.SOURCE, ("s3:ListBucket",), "reading a byte of 'first'"),
+        (Side.SOURCE, ("s3:GetObject",), "listing it"),
+        (Side.TARGET, READ_ONLY, "beginning an upload"),
+        (Side.TARGET, WRITE_ONLY, "listing it"),
+    ],
+)
+async def test_a_policy_that_lacks_something(
+    ministack: S3Server, bucket: str, side: Side, actions: Sequence[str], step: str
+) -> None:
+    message = await refused(side, user(ministack, bucket, actions), bucket, "secret")
+    assert f"({step})" in message
+    assert "give these credentials permission to" in message
+
+
+async def test_the_least_policy_is_enough(ministack: S3Server, bucket: str, boto: Boto) -> None:
+    assert await check(Side.SOURCE, user(ministack, bucket, READ_ONLY), bucket) == ()
+    writer = user(ministack, bucket, ("s3:ListBucket", *WRITE_ONLY))
+    assert await check(Side.TARGET, writer, bucket) == ()
+    assert uploads_of(boto(ministack), bucket) == 0
+
+
+async def test_what_works_and_is_worth_knowing_is_told(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    """A store that takes a part whose checksum is wrong, and whose clock is an hour slow."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(answer('200 OK\r\nETag: "e"'), "^PUT .*partNumber", skip=1)
+        front.add(
+            with_headers("Date: " + format_datetime(an_hour_ago(), usegmt=True), without=("date",)),
+            "list-type",
+        )
+        notes = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert [note.blocks for note in notes] == [False, False]
+    assert "seconds behind this machine's" in notes[0].message
+    assert "it verifies no checksums" in notes[1].message
+    assert uploads_of(boto(ministack), bucket) == 0
+
+
+def an_hour_ago() -> datetime:
+    return datetime.now(UTC) - timedelta(hours=1)
+
+
+async def test_the_stub_of_r2_keeps_nothing_of_a_check(
+    r2_stub: R2Stub, r2_server: S3Server, make_bucket: MakeBucket
+) -> None:
+    bucket = make_bucket(r2_server)
+    assert await check(Side.TARGET, r2_server, bucket) == ()
+    assert list(r2_stub.buckets[bucket].after("", "")) == []
+    assert r2_stub.buckets[bucket].uploads("") == []

@@ -1,0 +1,37 @@
+"""Metadata beyond ASCII as RFC 2047 words, read back by Python's own decoder."""
+
+from __future__ import annotations
+
+import email.header
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurper.objectstore import encoded_words
+
+
+def _read(words: str) -> str:
+    return str(email.header.make_header(email.header.decode_header(words)))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_text_comes_back(text: str) -> None:
+    sent = encoded_words.encoded(text.encode().decode("latin-1"))
+    assert sent.isascii()
+    assert sent == text or _read(sent) == text
+    assert all(len(word) <= 75 for word in sent.split(" ")) or text.isascii()
+
+
+def test_bytes_that_are_no_utf_8_are_western_letters() -> None:
+    assert _read(encoded_words.encoded("gr\xfcn")) == "grün"
+
+
+def test_ascii_passes_as_it_is() -> None:
+    for value in ("", "plain  text", "=?UTF-8?B?Z3LDvG4=?="):
+        assert encoded_words.encoded(value) == value
+
+
+def test_what_words_stand_for() -> None:
+    assert encoded_words.decoded("=?UTF-8?B?Z3LDvG4=?=") == "grün"
+    assert encoded_words.decoded("plain") is None
+    assert encoded_words.decoded("=?no-such-charset?B?AA==?=") is None

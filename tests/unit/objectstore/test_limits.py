@@ -1,0 +1,51 @@
+"""Keys and metadata that a store cannot hold are told before they are sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from slurper import errors
+from slurper.objectstore import dialects, limits
+from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.dialects import Dialect
+
+
+def _metadata(size: int) -> ObjectHeaders:
+    return ObjectHeaders({}, {"n": "v" * (size - 1)})
+
+
+@pytest.mark.parametrize(("dialect", "limit"), [(dialects.AWS, 2048), (dialects.R2, 8192)])
+def test_metadata_up_to_the_limit(dialect: Dialect, limit: int) -> None:
+    limits.check("k", _metadata(limit), dialect)
+    with pytest.raises(errors.NotStorable, match=f"has {limit + 1} bytes.* at most {limit}"):
+        limits.check("k", _metadata(limit + 1), dialect)
+
+
+def test_a_store_without_a_known_limit_answers_for_itself() -> None:
+    limits.check("k", _metadata(100_000), dialects.GENERIC)
+
+
+def test_encoded_words_count_as_the_text_they_stand_for() -> None:
+    words = " ".join(["=?UTF-8?B?w7zDvMO8?="] * 1000)  # 3 letters, 6 bytes each
+    limits.check("k", ObjectHeaders({}, {"n": words}), dialects.R2)
+    with pytest.raises(errors.NotStorable):
+        limits.check("k", ObjectHeaders({}, {"n": words}), dialects.GOOGLE)
+
+
+@pytest.mark.parametrize("key", ["k" * 1025, "ü" * 513, "😀" * 257])
+def test_keys_are_measured_in_bytes(key: str) -> None:
+    for dialect in (dialects.AWS, dialects.R2, dialects.GENERIC):
+        with pytest.raises(errors.NotStorable, match="at most 1024"):
+            limits.check(key, ObjectHeaders(), dialect)
+
+
+@pytest.mark.parametrize("key", ["k" * 1024, "ü" * 512, "😀" * 256])
+def test_the_longest_keys_pass(key: str) -> None:
+    limits.check(key, ObjectHeaders(), dialects.R2)
+
+
+def test_a_key_counts_in_the_form_in_which_it_is_kept() -> None:
+    key = "u\u0308" * 400
+    limits.check(key, ObjectHeaders(), dialects.R2)
+    with pytest.raises(errors.NotStorable):
+        limits.check(key, ObjectHeaders(), dialects.AWS)
