@@ -77,9 +77,14 @@ def between(low: str, high: str, alphabet: Sequence[str] = ()) -> str | None:
         for count in (_COUNT, 2 * _COUNT):
             tail = digits.middle(low[same : same + count], high[same : same + count], count)
             key = low[:same] + tail
-            if low < key < high and is_text(key) and len(encode_key(key)) <= MAX_KEY_BYTES:
+            if _fits(low, key, high):
                 return key
-    return None
+    least = low + "!"  # half way there may be nothing but what keys do not hold
+    return least if _fits(low, least, high) else None
+
+
+def _fits(low: str, key: str, high: str) -> bool:
+    return low < key < high and is_text(key) and len(encode_key(key)) <= MAX_KEY_BYTES
 
 
 class _Digits:

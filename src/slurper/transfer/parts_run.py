@@ -55,10 +55,6 @@ from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
-MAX_AGE = timedelta(days=7)
-"""R2 drops uploads after so long (https://developers.cloudflare.com/r2/objects/multipart-objects/),
-and buckets have rules for it; an older one is not worth another part."""
-
 _STATUS_OF_CHANGE = (412, 416)
 """If-Match does not hold, or the object has become too short for the range."""
 
@@ -256,8 +252,10 @@ class PartsRun:
             found = await self._begin()
             if found is not None:
                 return found
-        elif self._begun.begun_at < datetime.now(UTC) - MAX_AGE:
-            raise TargetChangedError(f"the upload is older than {MAX_AGE.days} days")
+        elif (days := self._target.dialect.upload_days) is not None and (
+            self._begun.begun_at < datetime.now(UTC) - timedelta(days=days)
+        ):
+            raise TargetChangedError(f"the upload is older than {days:g} days, and dropped")
         await self._copy_parts()
         return await self._complete()
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slurper.planning.keyspace import (
@@ -66,6 +66,7 @@ def test_what_is_between_two_keys_is_a_key_that_every_store_takes(
 
 
 @given(low=any_keys, high=any_keys)
+@example(low="i", high="\x95")
 def test_there_is_nothing_between_only_where_little_can_be(low: str, high: str) -> None:
     """What begins with the lower key and a usual character would be between them."""
     usual = low + "!"

@@ -21,7 +21,7 @@ from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
 from slurper.transfer.pacing import ByteBudget
-from slurper.transfer.parts_run import MAX_AGE, PartsRun
+from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.task import PartsReport, PartsTask
 from tests.chain import first_task, next_task
 from tests.unit.transfer.test_range_run import LARGE, TASK
@@ -293,17 +293,22 @@ async def test_an_upload_that_does_not_make_the_object_is_begun_again(
     assert target.open_uploads == ()
 
 
-async def test_an_upload_that_is_too_old_is_begun_again(
-    task: PartsTask, source: Source, target: MemoryStore
+@pytest.mark.parametrize("days", [7, None])
+async def test_an_upload_that_its_store_has_dropped_is_begun_again(
+    task: PartsTask, source: Source, days: float | None
 ) -> None:
+    target = MemoryStore(dialect=replace(GENERIC, upload_days=days))
     following = next_task(task, await run(replace(task, numbers=()), source, target))
     assert following.upload.begun is not None
-    aged = replace(following.upload.begun, begun_at=datetime.now(UTC) - MAX_AGE)
+    aged = replace(following.upload.begun, begun_at=datetime.now(UTC) - timedelta(days=7))
     report = await run(
         replace(following, upload=replace(following.upload, begun=aged)), source, target
     )
-    assert report.restarted == task.upload.meta
-    assert (target.open_uploads, target.faults.requests.get("put_part")) == ((), None)
+    assert (report.restarted, report.settled) == (
+        (task.upload.meta, False) if days else (None, True)
+    )
+    assert target.open_uploads == ()
+    assert ("put_part" in target.faults.requests) == (days is None)
 
 
 async def test_a_creation_whose_answer_is_lost_leaves_nothing(
