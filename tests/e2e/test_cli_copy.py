@@ -346,7 +346,8 @@ def test_a_store_that_holds_both_buckets_copies_by_itself(
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", *arguments)
         ended = program.run(*command, env=env)
         assert ended.code == 0, ended.err
-        assert front.count("^GET /[^?]*item-") == (COUNT if arguments else 0)
+        checked = 1  # the precheck reads a byte of the first object
+        assert front.count("^GET /[^?]*item-") == checked + (COUNT if arguments else 0)
     assert _equal(filled, empty)
 
 
