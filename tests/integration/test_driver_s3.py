@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
@@ -30,6 +29,7 @@ from slurper.jobs.models import Counts, JobSpec, JobStatus, Location, LogType, P
 from slurper.jobs.service import JobService
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from slurper.settings import Settings
+from tests.workers import worker_processes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -200,7 +200,7 @@ async def test_killing_a_worker_in_the_middle_loses_nothing(
     ]
     assert restarts == 1
     assert _read_all(boto(sides.target), sides.target_bucket) == sides.bodies
-    _assert_no_worker_left()
+    assert worker_processes() == []
 
 
 async def test_one_flat_bucket_is_copied_by_both_workers_even_when_one_is_killed(
@@ -215,7 +215,7 @@ async def test_one_flat_bucket_is_copied_by_both_workers_even_when_one_is_killed
     assert progress.status is JobStatus.COMPLETED, logs
     check_counts(progress, sides, skipped=set())
     assert _read_all(boto(sides.target), sides.target_bucket) == sides.bodies
-    _assert_no_worker_left()
+    assert worker_processes() == []
 
 
 def _busy_workers(server: Served) -> int:
@@ -246,7 +246,7 @@ async def test_killed_server_and_worker_do_not_turn_copies_into_skips(
     assert progress.status is JobStatus.COMPLETED, logs
     check_counts(progress, sides, skipped=skipped)
     assert _read_all(target, sides.target_bucket) == sides.bodies | found
-    _assert_no_worker_left()
+    assert worker_processes() == []
 
 
 async def _until_copied(client: S3Client, bucket: str, count: int) -> None:
@@ -261,8 +261,3 @@ async def _until_copied(client: S3Client, bucket: str, count: int) -> None:
 async def _let_the_clock_move_on() -> None:
     """What is at the target now is then older than the job by more than the clock allowance."""
     await asyncio.sleep(CLOCK_ALLOWANCE.total_seconds() + 1.1)
-
-
-def _assert_no_worker_left() -> None:
-    for child in psutil.Process().children(recursive=True):
-        assert "slurper.engine.forking" not in " ".join(child.cmdline())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import psutil
 import pytest
 
 from slurper import telemetry
@@ -15,6 +14,7 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer.task import RangeTask
+from tests.workers import worker_processes
 
 SCRIPTED = "tests.unit.engine.runners:Scripted"
 
@@ -39,24 +39,6 @@ def make_task(script: str, range_id: int = 1) -> RangeTask:
         slice=KeyRange(),
         prefix=script,
     )
-
-
-def worker_processes() -> list[psutil.Process]:
-    """Worker processes of this one and their templates, dead ones nobody waited for included.
-
-    Those of a service that other tests run for the whole session are not this one's children.
-    """
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if _is_worker(child)]
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE or "slurper.engine.forking" in " ".join(
-            process.cmdline()
-        )
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

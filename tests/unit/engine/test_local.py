@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from slurper import errors, telemetry
 from slurper.engine.local import START_ATTEMPTS, TASKS_PER_WORKER, LocalEngine
 from slurper.settings import Settings
-from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task, worker_processes
+from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task
+from tests.workers import worker_processes
 
 ROOT = Path(__file__).parents[3]
 
