@@ -52,8 +52,14 @@ def headers_of(scope: Scope) -> dict[str, str]:
 def serving(application: Application) -> Iterator[str]:
     """Yield the origin under which the application answers."""
     with socket.create_server((HOST, 0)) as listener:
+        # Logging is the process's own, and here the process is that of the tests.
         config = uvicorn.Config(
-            application, lifespan="off", ws="none", log_level="critical", http="httptools"
+            application,
+            lifespan="off",
+            ws="none",
+            http="httptools",
+            log_config=None,
+            access_log=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
