@@ -38,6 +38,9 @@ from slurper.settings import Settings
 CHECK_SECONDS = 7.5
 CLEAN_UP_SECONDS = 2.0
 
+STALE_SECONDS = 60.0
+"""An upload of a check is older only if nobody is left to abort it."""
+
 RESERVED_PREFIX = ".slurper-precheck-"
 """Keys that the target check begins an upload for, and never completes."""
 
@@ -343,6 +346,8 @@ async def _check_target(store: ObjectStore, course: Course) -> None:
         raise
     course.step = "aborting the upload"
     await _clean_up(store, key, upload_id)
+    with contextlib.suppress(errors.SlurperError, TimeoutError):
+        await remove_stale(store)
 
 
 def _note_clock(page: ListingPage, course: Course) -> None:
@@ -396,6 +401,14 @@ async def _see_through(clean_up: Coroutine[Any, Any, None]) -> None:
 async def _abort(store: ObjectStore, key: str, upload_id: str) -> None:
     async with asyncio.timeout(CLEAN_UP_SECONDS):
         await store.abort_upload(key, upload_id)
+
+
+async def remove_stale(store: ObjectStore) -> None:
+    """Drop the uploads of checks whose process was killed in the middle of them."""
+    async with asyncio.timeout(CLEAN_UP_SECONDS):
+        for upload in await store.list_uploads(prefix=RESERVED_PREFIX):
+            if upload.age_seconds > STALE_SECONDS:
+                await store.abort_upload(upload.key, upload.upload_id)
 
 
 async def _abort_all(store: ObjectStore, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from slurper.jobs import precheck
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.objectstore import factory
-from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.base import ObjectHeaders, StoreAddress
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -213,7 +214,7 @@ async def test_an_upload_that_cannot_be_removed_is_named(
 
 async def test_a_target_is_listed_and_an_upload_begun_and_dropped(bucket: MemoryStore) -> None:
     assert await _target() == ()
-    once = ("list_page", "create_upload", "abort_upload")
+    once = ("list_page", "list_uploads", "create_upload", "abort_upload")
     assert bucket.faults.requests == {**dict.fromkeys(once, 1), "put_part": 2}
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
@@ -299,3 +300,14 @@ def test_credentials_of_another_vendor_are_refused() -> None:
     with pytest.raises(errors.InvalidField) as caught:
         Precheck(Settings()).resolve(Side.TARGET, ACCOUNT, R2, account)
     assert caught.value.pointer == "/target/secret"
+
+
+async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() -> None:
+    moment = datetime.now(UTC)
+    store = MemoryStore(now=lambda: moment)
+    for key in (f"{precheck.RESERVED_PREFIX}old", "somebody-elses"):
+        await store.create_upload(key, ObjectHeaders())
+    moment += timedelta(seconds=precheck.STALE_SECONDS + 1)
+    await store.create_upload(f"{precheck.RESERVED_PREFIX}under-way", ObjectHeaders())
+    await precheck.remove_stale(store)
+    assert sorted(store.open_uploads) == [f"{precheck.RESERVED_PREFIX}under-way", "somebody-elses"]
