@@ -235,9 +235,8 @@ class Driver:
             _log.exception("task failed", **open_work.log_fields)
             await self._fail(open_work, error)
         finally:
+            open_work.allotted *= 1 - 1 / open_work.under_way  # what this task had is free again
             open_work.under_way -= 1
-            if not open_work.under_way:
-                open_work.allotted = 0.0
             if isinstance(open_work, OpenRange):
                 open_work.wanted_pieces = 1
 
