@@ -51,7 +51,7 @@ class _Direction:
             _, chunk = self._under_way.popleft()
             if chunk is None:
                 transport.close()
-            else:
+            elif not transport.is_closing():  # else nobody is left to hear it
                 transport.write(chunk)
         self._schedule()
 

@@ -284,15 +284,20 @@ class Board:
         """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
 
         All running jobs together need as much open work as the engine has slots, and each of them
-        an equal share.
+        an equal share. Every range of a job is asked for as many pieces, and all together for up to
+        twice as many as are missing: nobody knows which of them are nearly done.
         """
-        is_open: dict[str, int] = dict.fromkeys(self._jobs, 0)
-        for other in self._open_work():
-            if other.job_id in is_open:
-                is_open[other.job_id] += other.wanted_pieces if isinstance(other, OpenRange) else 1
-        share = -(-slots // max(1, len(is_open)))
-        missing = min(slots - sum(is_open.values()), share - is_open.get(open_range.job_id, share))
-        return max(1, 1 + missing)
+        in_use = sum(other.job_id in self._jobs for other in self._open_work())
+        of_job = self._of_job(open_range.job_id)
+        room = min(-(-slots // max(1, len(self._jobs))), slots - in_use + len(of_job))
+        on_their_way = sum(
+            other.wanted_pieces - 1
+            for other in of_job
+            if isinstance(other, OpenRange) and other is not open_range
+        )
+        missing = room - len(of_job)
+        even = -(-room // max(1, len(of_job)))
+        return 1 + max(0, min(even - 1, 2 * missing - on_their_way))
 
     def age_seconds(self, job_id: str, now: float) -> float:
         """For how long the job has been worked on; 0 when it is no longer on the board."""

@@ -254,13 +254,19 @@ def wanted(shown: Board, slots: int) -> int:
 
 def test_a_range_is_cut_for_the_slots_that_nobody_needs() -> None:
     assert wanted(board(work("a", (1, None))), 4) == 4
-    assert wanted(board(work("a", (1, None), (2, "k"))), 4) == 3
+    assert wanted(board(work("a", (1, "k"), (2, None))), 4) == 2
     assert wanted(board(work("a", *((number, None) for number in range(4)))), 4) == 1
 
 
-def test_pieces_that_are_on_their_way_are_not_wanted_again() -> None:
-    shown = board(work("a", (1, None), (2, "k")))
-    assert [wanted(shown, 4), wanted(shown, 4)] == [3, 1]
+def test_every_range_is_asked_for_its_part_of_what_is_missing() -> None:
+    """The one asked first may be nearly done, and would keep all slots waiting for the others."""
+    shown = board(work("a", (1, "g"), (2, "p"), (3, None)))
+    assert [wanted(shown, 16) for _ in range(3)] == [6, 6, 6]
+
+
+def test_no_more_than_twice_the_missing_pieces_are_asked_for() -> None:
+    shown = board(work("a", *((number, None) for number in range(15))))
+    assert [wanted(shown, 16) for _ in range(15)] == [2, 2] + [1] * 13
 
 
 def test_every_job_gets_its_share_of_the_slots() -> None:
