@@ -14,12 +14,11 @@ bring no bytes here, and a task that is paced waits before it reads, not with wh
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import TomlConfigSettingsSource as TomlSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 MIB = 1 << 20
 
@@ -27,12 +26,10 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every knob, with its default. Environment beats file; command-line options beat both."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SLURPER_", frozen=True, extra="ignore", validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
     # The service
     api_token: SecretStr | None = None
@@ -99,22 +96,26 @@ class Settings(BaseSettings):
     retry_deadline_seconds: Seconds = 120.0
     """No retry of a request is begun after this."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then the TOML file named by `SLURPER_CONFIG`."""
-        config = os.environ.get("SLURPER_CONFIG")
-        if config is None:
-            return (init_settings, env_settings)
-        return (init_settings, env_settings, TomlSource(settings_cls, Path(config)))
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 - what fields are given is validated
+        """Take what is given, then the environment, then the file that `SLURPER_CONFIG` names.
+
+        Raises:
+            ValidationError: a value cannot work.
+            ValueError: the file is not TOML.
+            OSError: the file cannot be read.
+        """
+        super().__init__(**_in_file(os.environ.get("SLURPER_CONFIG")) | _in_environment() | given)
 
     @property
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'slurper.db'}"
+
+
+def _in_file(path: str | None) -> dict[str, Any]:
+    return {} if path is None else tomllib.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _in_environment() -> dict[str, Any]:
+    variables = {name: f"SLURPER_{name.upper()}" for name in Settings.model_fields}
+    return {name: os.environ[key] for name, key in variables.items() if key in os.environ}

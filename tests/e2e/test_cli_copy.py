@@ -34,9 +34,11 @@ NOT_FOR_A_COPY = {
     "fastapi",
     "httpx",
     "prometheus_client",
+    "pydantic_settings",
     "rich.console",
     "slurper.api",
     "slurper.demo",
+    "sqlalchemy.dialects.postgresql",
     "structlog",
     "uvicorn",
 }

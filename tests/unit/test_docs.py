@@ -7,8 +7,8 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from slurper import cli
 from slurper.api.envelope import Code
+from slurper.cli import commands
 from slurper.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ def test_the_readme_lists_every_setting() -> None:
 
 
 def test_the_readme_names_every_command() -> None:
-    commands = getattr(get_command(cli.app), "commands")  # noqa: B009 - typed as a plain command
-    for name, command in commands.items():
+    found = getattr(get_command(commands.app), "commands")  # noqa: B009 - typed as a plain command
+    for name, command in found.items():
         assert f"`slurper {name}" in README
         for below in getattr(command, "commands", {}):
             assert re.search(rf"`slurper {name} [^`]*\b{below}\b", README), (name, below)

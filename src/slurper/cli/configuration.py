@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +17,6 @@ def load(**options: Any) -> Settings:  # noqa: ANN401 - fields of Settings, whic
     Raises:
         ConfigurationError: one or more values cannot work; names each by its variable.
     """
-    _check_file(os.environ.get("SLURPER_CONFIG"))
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**given)
@@ -26,15 +24,8 @@ def load(**options: Any) -> Settings:  # noqa: ANN401 - fields of Settings, whic
         raise errors.ConfigurationError("; ".join(map(_in_words, error.errors()))) from error
     except ValueError as error:  # what is wrong with the TOML
         raise errors.ConfigurationError(f"SLURPER_CONFIG: {error}") from error
-
-
-def _check_file(path: str | None) -> None:
-    """A settings file that is not there would be passed over, and with it what it forbids."""
-    if path is None:
-        return
-    try:
-        Path(path).read_bytes()
     except OSError as error:
+        path = os.environ.get("SLURPER_CONFIG")
         raise errors.ConfigurationError(f"SLURPER_CONFIG {path}: {error.strerror}") from error
 
 

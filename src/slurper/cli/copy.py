@@ -30,7 +30,10 @@ TASK_SECONDS = 2.0
 EXIT_INCOMPLETE = 1
 _SIGNALLED = 128
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def copy(
     source: options.SourceUrl,
     target: options.TargetUrl,
@@ -247,6 +250,7 @@ def _run(
     from slurper.cli import copying
     from slurper.cli.progress import Display
 
+    gc.freeze()
     gc.enable()
     telemetry.configure_logging("info" if verbose else "error")
     logging.getLogger("alembic").setLevel(logging.WARNING)

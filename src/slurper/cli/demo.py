@@ -6,7 +6,10 @@ import typer
 
 from slurper import errors
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def demo() -> None:
     """Copy 2,000 objects between two real S3 servers on this machine, and compare every byte."""
     try:

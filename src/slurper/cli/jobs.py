@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 0.5
 TERMINAL = ("completed", "aborted")
 
-app = typer.Typer(no_args_is_help=True, help="Look at and command the jobs of a server.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Look at and command the jobs of a server.",
+)
 
 Server = Annotated[
     str,

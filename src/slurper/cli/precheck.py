@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import typer
+
 from slurper import errors
 from slurper.cli import configuration, console, options, sides
 from slurper.cli.sides import Side, SideOptions
@@ -12,7 +14,10 @@ from slurper.cli.sides import Side, SideOptions
 if TYPE_CHECKING:
     from slurper.settings import Settings
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def precheck(
     source: options.SourceUrl,
     target: options.TargetUrl,

@@ -15,7 +15,10 @@ from slurper.cli.options import DataDir, Verbose
 
 BACKLOG = 128
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-app = typer.Typer(no_args_is_help=True, help="Tokens that open the API, kept as hashes.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Tokens that open the API, kept as hashes.",
+)
 
 Name = Annotated[str, typer.Argument(help="What the token is listed and revoked by")]
 

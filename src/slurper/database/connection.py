@@ -19,19 +19,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from sqlalchemy import URL, Connection, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Table, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from slurper import errors
 from slurper.database import migrations
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.sqlite import Insert
 
 BUSY_SECONDS = 30
 """How long a transaction waits for another process's: on SQLite for its end, on PostgreSQL for its
@@ -163,6 +167,17 @@ class Database:
         if not self._is_sqlite:
             lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
             await connection.execute(lock, {"name": f"slurper:{name}"})
+
+
+def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
+    """Return an INSERT that leaves out what the table has already.
+
+    It is spelled alike on SQLite and PostgreSQL, but known to SQLAlchemy by dialect; the one that
+    is not in use takes its time to load.
+    """
+    dialect = importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+    statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+    return statement
 
 
 @contextmanager

@@ -20,12 +20,11 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, Select, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper import errors
 from slurper.database import clock
-from slurper.database.connection import Database, uninterrupted
+from slurper.database.connection import Database, insert_missing, uninterrupted
 from slurper.database.holders import Holder
 from slurper.database.schema import leases
 
@@ -125,9 +124,7 @@ def _row_of(name: str) -> Select[*tuple[Any, ...]]:
 
 async def _ensure(connection: AsyncConnection, name: str) -> None:
     """Make the row that a first holder needs. It stays for ever, and with it the token."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = dialect.insert(leases).values(name=name, token=0)
-    await connection.execute(row.on_conflict_do_nothing())
+    await connection.execute(insert_missing(connection, leases).values(name=name, token=0))
 
 
 async def _holder_of(

@@ -8,9 +8,9 @@ any crash.
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slurper.database.connection import insert_missing
 from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
 from slurper.jobs.models import LogType
 
@@ -61,9 +61,8 @@ async def take_keys(connection: AsyncConnection, number: int) -> None:
         logs.c.position < end,
     )
     keys = select(literal(number), logs.c.object_key).where(*piece, FAILED)
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    copy = dialect.insert(job_keys).from_select(["job_number", "key"], keys)
-    await connection.execute(copy.on_conflict_do_nothing())
+    copy = insert_missing(connection, job_keys).from_select(["job_number", "key"], keys)
+    await connection.execute(copy)
     position = end if end < retried.log_entries else None
     await connection.execute(update(jobs).where(this).values(retry_position=position))
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     DateTime,
     Dialect,
     ForeignKey,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     false,
     text,
 )
@@ -109,6 +111,22 @@ def _owner(*, primary_key: bool = False) -> Column[int]:
     )
 
 
+def _index_where(name: str, column: str, condition: str) -> Index:
+    """An index of the rows that fulfil a condition; PostgreSQL's is added when it is made there."""
+    return Index(name, column, sqlite_where=text(condition))
+
+
+@event.listens_for(metadata, "before_create")
+def _add_conditions(_target: object, connection: Connection, **_: object) -> None:
+    """Tell PostgreSQL the conditions of indexes, which to mention loads all of its dialect."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            condition = index.dialect_options["sqlite"]["where"]
+            index.dialect_options["postgresql"]["where"] = condition
+
+
 jobs = Table(
     "jobs",
     metadata,
@@ -181,30 +199,10 @@ jobs = Table(
     ),
     CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
     Index("ix_jobs_account_id_number", "account_id", "number"),
-    Index(
-        "ix_jobs_active",
-        "account_id",
-        sqlite_where=text("finished_at IS NULL"),
-        postgresql_where=text("finished_at IS NULL"),
-    ),
-    Index(
-        "ix_jobs_unready",
-        "retry_of",
-        sqlite_where=text("retry_position IS NOT NULL"),
-        postgresql_where=text("retry_position IS NOT NULL"),
-    ),
-    Index(
-        "ix_jobs_deleted",
-        "number",
-        sqlite_where=text("deleted_at IS NOT NULL"),
-        postgresql_where=text("deleted_at IS NOT NULL"),
-    ),
-    Index(
-        "ix_jobs_unswept",
-        "number",
-        sqlite_where=text("sweeps_failed IS NOT NULL"),
-        postgresql_where=text("sweeps_failed IS NOT NULL"),
-    ),
+    _index_where("ix_jobs_active", "account_id", "finished_at IS NULL"),
+    _index_where("ix_jobs_unready", "retry_of", "retry_position IS NOT NULL"),
+    _index_where("ix_jobs_deleted", "number", "deleted_at IS NOT NULL"),
+    _index_where("ix_jobs_unswept", "number", "sweeps_failed IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slurper.database.connection import insert_missing
 from slurper.database.schema import upload_parts, uploads
 from slurper.objectstore.base import ObjectMeta, Part
 from slurper.transfer.task import BegunUpload, PartsReport, Upload
@@ -30,8 +30,7 @@ async def insert(
     if not found:
         return
     values = [{"job_number": number, "found_at": at, **_version(meta)} for meta in found]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(uploads).on_conflict_do_nothing(), values)
+    await connection.execute(insert_missing(connection, uploads), values)
 
 
 async def count(connection: AsyncConnection, numbers: Sequence[int]) -> Mapping[int, int]:

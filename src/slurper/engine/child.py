@@ -193,10 +193,10 @@ def tune_process(settings: Settings) -> None:
 
     Python's collector by default looks at all young containers after every 700 new ones, and a
     copy makes dozens; nearly all die by reference count. Rarer runs cost nothing but the cycles'
-    memory for a while. What exists now (modules, code) stays for ever and need not be looked at.
+    memory for a while. What exists now (modules, code) stays for ever and need not be looked at;
+    a collection now would touch it all, and so copy the memory shared with the template.
     """
     _raise_malloc_thresholds(trim_bytes=settings.in_flight_bytes)
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     gc.enable()

@@ -73,8 +73,7 @@ def serve(connection: socket.socket) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         name_process("slurper-forks")
         forget_secrets()
-        gc.collect()
-        gc.freeze()  # what no collection touches stays shared between all forks
+        gc.freeze()  # what no collection touches stays shared; to collect first would touch it all
         _Forker(connection).run()
     except BaseException:
         traceback.print_exc()

@@ -1,13 +1,12 @@
-"""Turns what a user wrote about a bucket into an address, and an address into an open store."""
+"""Turns what a user wrote about a bucket into an address, and an address into an open store.
+
+What only Google's buckets need is loaded by the first of them.
+"""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import SplitResult, urlsplit
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from slurper import errors
 from slurper.http.client import TransportOptions
@@ -15,8 +14,6 @@ from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.gcs import GcsObjectStore
-from slurper.objectstore.google_tokens import TOKEN_URI
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -64,11 +61,15 @@ def resolve(
 def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
     """Open the bucket at an address; connections are made when they are needed."""
     if isinstance(address.credentials, GcsCredentials):
+        from slurper.objectstore.gcs import GcsObjectStore
+
         return GcsObjectStore(address, options)
     return S3ObjectStore(address, options)
 
 
 def _gcs_address(location: Location, credentials: Credentials, settings: Settings) -> StoreAddress:
+    from slurper.objectstore.google_tokens import TOKEN_URI
+
     if not isinstance(credentials, GcsCredentials):
         raise errors.InvalidField("/secret", "Google Cloud Storage needs a service account")
     _check_private_key(credentials.private_key)
@@ -92,6 +93,10 @@ def _gcs_address(location: Location, credentials: Credentials, settings: Setting
 
 def _check_private_key(text: str) -> None:
     """Refuse what could not sign. No error text holds any of it. Raises InvalidField."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         key = load_pem_private_key(text.strip().encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

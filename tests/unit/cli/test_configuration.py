@@ -41,6 +41,9 @@ def test_a_settings_file_is_read_and_its_faults_are_named(
     file.write_text("workers = 5\n")
     monkeypatch.setenv("SLURPER_CONFIG", str(file))
     assert configuration.load().workers == 5
+    monkeypatch.setenv("SLURPER_WORKERS", "6")
+    assert configuration.load().workers == 6
+    assert configuration.load(workers=7).workers == 7
     file.write_text("workers = \n")
     with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
         configuration.load()
