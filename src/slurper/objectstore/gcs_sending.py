@@ -5,7 +5,6 @@ What the requests are is told in `gcs`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from urllib.parse import quote_from_bytes
@@ -17,15 +16,13 @@ from slurper.objectstore import failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.google_tokens import AccessTokens
+from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
 from slurper.secrets import GcsCredentials
 
 _SEGMENT_SAFE = "-_.~"
 _PATH_SAFE = "-_.~/"
-
-_BUCKET_SEEN_SECONDS = 30.0
-"""For so long an absent key is not taken for an absent bucket again."""
 
 _NO_SUCH_OBJECT = "No such object"
 _NO_SUCH_BUCKET = "The specified bucket does not exist"
@@ -49,7 +46,7 @@ class GcsClient:
         self._bucket = address.bucket
         self._dialect = address.dialect
         self._clock = clock
-        self._bucket_seen_at = -math.inf
+        self._presence = BucketPresence(self._list_one)
         self._tokens = AccessTokens(address.credentials, address.token_uri, options, clock=clock)
         self._client = HttpClient(
             address.origin,
@@ -115,8 +112,17 @@ class GcsClient:
             return response
         error = self._error(response, operation, key)
         if isinstance(error, errors.NotFound) and not error.detail.startswith(_NO_SUCH_OBJECT):
-            await self._raise_if_bucket_is_gone(error)
+            if error.detail.startswith(_NO_SUCH_BUCKET):
+                error = self._error(response, operation, None)
+            else:
+                await self._presence.confirm()
         raise error
+
+    async def _list_one(self) -> None:
+        question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
+        await self._send(
+            "objects.list", Request("GET", f"{self._listing_path}?{question}", {}), None
+        )
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         error = failures.to_error(
@@ -130,31 +136,6 @@ class GcsClient:
         return errors.StoreError(
             operation, status=response.status, detail=what, bucket=self._bucket, key=key
         )
-
-    async def _raise_if_bucket_is_gone(self, seen: errors.StoreError) -> None:
-        """Tell an absent bucket from an absent key, where the answer does not; now and then only.
-
-        Raises:
-            NoSuchBucket: it is the bucket.
-        """
-        if not seen.detail.startswith(_NO_SUCH_BUCKET):
-            now = time.monotonic()
-            if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
-                return
-            question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
-            request = Request("GET", f"{self._listing_path}?{question}", {})
-            answer = await self._client.send(request, max_body_bytes=MAX_ANSWER_BYTES)
-            if answer.status != 404:
-                self._bucket_seen_at = now
-                return
-        raise errors.NoSuchBucket(
-            seen.operation,
-            status=seen.status,
-            code=seen.code,
-            detail=seen.detail,
-            bucket=self._bucket,
-            key=seen.key,
-        ) from seen
 
 
 def _should_retry(response: Response) -> bool:

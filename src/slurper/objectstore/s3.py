@@ -8,7 +8,6 @@ is told by `failures`, `listing`, `documents` and `object_headers`, and how requ
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -41,11 +40,9 @@ from slurper.objectstore.base import (
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
-
-_BUCKET_SEEN_SECONDS = 30.0
-"""For so long an absent key is not taken for an absent bucket again."""
 
 
 class _Wanted(NamedTuple):
@@ -68,7 +65,7 @@ class S3ObjectStore(BucketClient):
     ) -> None:
         """Open a store; no request is sent yet. `clock` gives Unix time, for signatures."""
         super().__init__(address, options, clock=clock)
-        self._bucket_seen_at = -math.inf
+        self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
@@ -161,7 +158,7 @@ class S3ObjectStore(BucketClient):
             if error.status in (400, 403):
                 await self._raise_reason(key)
             elif error.status == 404:
-                await self._raise_if_bucket_is_gone()
+                await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
         length = response.headers.get("content-length", "")
         if not length.isdigit():
@@ -172,19 +169,6 @@ class S3ObjectStore(BucketClient):
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})
         await self._send("GetObject", request, key)
-
-    async def _raise_if_bucket_is_gone(self) -> None:
-        """Tell an absent bucket from an absent key, which a HEAD does not; now and then only."""
-        now = time.monotonic()
-        if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
-            return
-        self._bucket_seen_at = now
-        try:
-            await self.list_page(max_keys=1)
-        except errors.NoSuchBucket:
-            raise
-        except errors.SlurperError:
-            return  # that the bucket cannot be listed says nothing about this key
 
     async def get(
         self,
