@@ -55,7 +55,7 @@ class GcsClient:
             trusted=address.trusted,
             should_retry=_should_retry,
         )
-        bucket = _quote(self._bucket, _SEGMENT_SAFE)
+        bucket = _segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
         self._xml_path = f"/{bucket}"
@@ -79,12 +79,20 @@ class GcsClient:
 
     def _resource_target(self, key: str, **parameters: str) -> str:
         """Of the JSON API, in which a key is one segment of the path: its slashes are encoded."""
-        path = f"{self._listing_path}/{_quote(_not_empty(key), _SEGMENT_SAFE)}"
+        path = f"{self._listing_path}/{_segment(_not_empty(key))}"
+        return f"{path}?{canonical_query(parameters.items())}"
+
+    def _rewrite_target(self, key: str, bucket: str, source: str, **parameters: str) -> str:
+        """By which the object `source` of `bucket` is copied to `key` of this one."""
+        path = (
+            f"/storage/v1/b/{_segment(bucket)}/o/{_segment(source)}"
+            f"/rewriteTo/b/{_segment(self._bucket)}/o/{_segment(_not_empty(key))}"
+        )
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _xml_target(self, key: str, *parameters: tuple[str, str]) -> str:
         """Of the XML API, in which a key is the rest of the path."""
-        path = f"{self._xml_path}/{_quote(_not_empty(key), _PATH_SAFE)}"
+        path = f"{self._xml_path}/{quote_from_bytes(_bytes(_not_empty(key)), _PATH_SAFE)}"
         return f"{path}?{canonical_query(parameters)}"
 
     # Sending
@@ -149,5 +157,9 @@ def _not_empty(key: str) -> str:
     return key
 
 
-def _quote(text: str, safe: str) -> str:
-    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe)
+def _segment(text: str) -> str:
+    return quote_from_bytes(_bytes(text), _SEGMENT_SAFE)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

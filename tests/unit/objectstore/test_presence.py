@@ -19,6 +19,7 @@ class Bucket:
 
     def __init__(self, *answers: errors.SlurperError | None) -> None:
         self.asked = 0
+        self.was_asked = asyncio.Event()
         self.let = asyncio.Event()
         self.let.set()
         self._answers = answers
@@ -26,6 +27,7 @@ class Bucket:
     async def ask(self) -> None:
         answer = self._answers[min(self.asked, len(self._answers) - 1)]
         self.asked += 1
+        self.was_asked.set()
         await self.let.wait()
         if answer is not None:
             raise answer
@@ -60,8 +62,7 @@ async def test_one_question_serves_all_who_wait_for_it(answer: errors.SlurperErr
     bucket.let.clear()
     asking = BucketPresence(bucket.ask)
     waiting = [asyncio.create_task(outcome(asking)) for _ in range(5)]
-    while not bucket.asked:
-        await asyncio.sleep(0)
+    await bucket.was_asked.wait()
     assert not any(task.done() for task in waiting)
     bucket.let.set()
     assert await asyncio.gather(*waiting) == [answer] * 5
@@ -95,8 +96,7 @@ async def test_who_is_cancelled_while_asking_leaves_the_question_to_the_next() -
     asking = BucketPresence(bucket.ask)
     first = asyncio.create_task(outcome(asking))
     second = asyncio.create_task(outcome(asking))
-    while not bucket.asked:
-        await asyncio.sleep(0)
+    await bucket.was_asked.wait()
     first.cancel()
     bucket.let.set()
     assert await second == GONE
