@@ -401,6 +401,16 @@ async def test_what_google_does_not_copy_goes_the_ordinary_way(
     assert pair[1].read("large") == pair[0].read("large")
 
 
+async def test_one_token_serves_both_sides_of_a_job(
+    gcs: GcsServer, place: Callable[[str], Place]
+) -> None:
+    pair = place("gcs"), place("gcs")
+    pair[0].write("k", Thing(b"x"))
+    given = len(gcs.tokens.given)
+    await copy(pair)
+    assert len(gcs.tokens.given) == given + 1
+
+
 @pytest.mark.parametrize(
     ("side", "log_type"),
     [(0, LogType.MIGRATION_ERROR_FAILED_CONTINUATION), (1, LogType.MIGRATION_ERROR)],

@@ -16,7 +16,7 @@ from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.gcs import GcsObjectStore
-from slurper.objectstore.google_tokens import TOKEN_URI
+from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -61,11 +61,22 @@ def resolve(
     )
 
 
+class StoreOpener:
+    """Opens the stores of a process, so that those of one Google account share its token."""
+
+    def __init__(self) -> None:
+        self._accounts = Accounts()
+
+    def __call__(self, address: StoreAddress, options: TransportOptions) -> ObjectStore:
+        """Open the bucket at an address; connections are made when they are needed."""
+        if isinstance(address.credentials, GcsCredentials):
+            return GcsObjectStore(address, options, accounts=self._accounts)
+        return S3ObjectStore(address, options)
+
+
 def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
-    """Open the bucket at an address; connections are made when they are needed."""
-    if isinstance(address.credentials, GcsCredentials):
-        return GcsObjectStore(address, options)
-    return S3ObjectStore(address, options)
+    """Open one bucket alone."""
+    return StoreOpener()(address, options)
 
 
 def _gcs_address(location: Location, credentials: Credentials, settings: Settings) -> StoreAddress:

@@ -53,6 +53,7 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.gcs_resources import Resource
 from slurper.objectstore.gcs_sending import GcsClient
+from slurper.objectstore.google_tokens import Accounts
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
 
@@ -77,10 +78,11 @@ class GcsObjectStore(GcsClient):
         address: StoreAddress,
         options: TransportOptions,
         *,
+        accounts: Accounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
-        super().__init__(address, options, clock=clock)
+        """Open a store; no request is sent yet. What it takes says `GcsClient`."""
+        super().__init__(address, options, accounts=accounts, clock=clock)
         self._remembered: OrderedDict[str, Resource] = OrderedDict()
 
     # Listing

@@ -15,7 +15,7 @@ from slurper.http.messages import Request, Response
 from slurper.objectstore import failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.google_tokens import AccessTokens
+from slurper.objectstore.google_tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
@@ -38,16 +38,23 @@ class GcsClient:
         address: StoreAddress,
         options: TransportOptions,
         *,
+        accounts: Accounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
+        """Open a store; no request is sent yet.
+
+        Stores that are given the same `accounts` share tokens. `clock` gives Unix time, for them.
+        """
         if not isinstance(address.credentials, GcsCredentials):
             raise errors.ConfigurationError("Google Cloud Storage needs a service account")
         self._bucket = address.bucket
         self._dialect = address.dialect
         self._clock = clock
         self._presence = BucketPresence(self._list_one)
-        self._tokens = AccessTokens(address.credentials, address.token_uri, options, clock=clock)
+        self._accounts = Accounts() if accounts is None else accounts
+        self._tokens = self._accounts.join(
+            address.credentials, address.token_uri, options, clock=clock
+        )
         self._client = HttpClient(
             address.origin,
             options,
@@ -72,7 +79,7 @@ class GcsClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._tokens.close()
+        await self._accounts.leave(self._tokens)
         await self._client.close()
 
     # Addresses
