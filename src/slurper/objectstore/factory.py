@@ -104,7 +104,7 @@ def _gcs_address(location: Location, credentials: Credentials, settings: Setting
 def _check_private_key(text: str) -> None:
     """Refuse what could not sign. No error text holds any of it. Raises InvalidField."""
     try:
-        key = load_pem_private_key(text.strip().encode(), password=None)
+        key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPrivateKey):
