@@ -7,6 +7,7 @@ import gzip
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from slurper.http.client import TransportOptions
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
 from slurper.objectstore.gcs import GcsObjectStore
 from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
-from tests.gcs.server import GcsServer, Refused, address_of, gcs_server
+from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
 from tests.gcs.serving import Answer
 from tests.gcs.tokens import ACCOUNT, pem
 
@@ -307,6 +308,61 @@ async def test_metadata_is_read_that_could_not_be_unpacked(
     with pytest.raises(errors.AccessDenied):
         await store.complete_upload("k", upload, [part])
     assert (await store.head("k")).headers == headers
+
+
+@pytest.mark.parametrize("wrong", [{"crc32c": "AAAAAA=="}, {"size": "2"}, {"crc32c": None}])
+async def test_a_copy_that_is_not_its_source_is_none(
+    server: GcsServer,
+    bucket: str,
+    store: GcsObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, str],
+) -> None:
+    await store.put("from", Body([b"x"]), NO_HEADERS)
+    source, keep = await store.head("from"), server._keep
+
+    def keep_another(*arguments: Any, **more: Any) -> Kept:  # noqa: ANN401 - passed through
+        kept = keep(*arguments, **more)
+        kept.resource.update(wrong)
+        return kept
+
+    monkeypatch.setattr(server, "_keep", keep_another)
+    with pytest.raises(errors.IntegrityError, match="the copy has"):
+        await store.copy_object("to", bucket, source)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"done": false}',
+        b'{"done": false, "rewriteToken": 1}',
+        b'{"done": true}',
+        b'{"done": true, "resource": {"name": "k"}}',
+    ],
+)
+async def test_what_is_no_answer_to_a_copy_is_not_taken_for_one(
+    server: GcsServer,
+    bucket: str,
+    store: GcsObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+) -> None:
+    await store.put("from", Body([b"x"]), NO_HEADERS)
+    source = await store.head("from")
+    monkeypatch.setattr(server, "_rewrite", lambda *_: Answer(200, answer))
+    with pytest.raises(errors.UnavailableStore, match="describes no copy"):
+        await store.copy_object("to", bucket, source)
+
+
+async def test_a_copy_of_what_has_no_type_has_the_type_that_google_makes_up(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    server.add(bucket, "from", b"x")
+    await store.copy_object("to", bucket, await store.head("from"))
+    made = (await store.head("to")).headers
+    assert made == ObjectHeaders({"content-type": "application/octet-stream"})
 
 
 @pytest.mark.parametrize("text", ["", "=", "e30", "W10=", "bnVsbA=="])
