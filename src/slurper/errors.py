@@ -24,6 +24,7 @@
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   └── TlsRefused          the server's certificate or TLS cannot be accepted
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
+    ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
 
@@ -258,6 +259,13 @@ class NotStorable(SlurperError):
     """
 
     advice = "shorten it at the source, or copy the object by hand"
+
+
+class CopyUnfinished(SlurperError):
+    """A store that copies an object by itself has not come to an end in time.
+
+    Nothing of the copy can be seen. Another object may be copied at once.
+    """
 
 
 class IntegrityError(SlurperError):

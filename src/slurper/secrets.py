@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,30 @@ class GcsCredentials:
 
     client_email: str
     private_key: str = field(repr=False)
+
+
+_PEM = re.compile(
+    r"-----BEGIN (?P<kind>(?:RSA )?PRIVATE KEY)-----"
+    r"(?P<base64>\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*)"
+    r"-----END (?P=kind)-----"
+)
+_PEM_LINE = re.compile(r".{1,64}")  # RFC 7468, section 2
+
+
+def tidy_pem(text: str) -> str | None:
+    r"""Return a private key (PKCS#8 or PKCS#1) as PEM has it; None when it has not that shape.
+
+    Undone is what keys suffer on their way through files, variables and forms: line breaks that
+    were escaped once more (`\n`, with any number of backslashes), are Windows's or have become
+    spaces, and blanks, quotes or a comma around it. Whether the key is one is not looked at.
+    """
+    text = re.sub(r"\\+n", "\n", re.sub(r"\\+r", "", text))  # PEM itself holds no backslash
+    found = _PEM.fullmatch(text.strip(" \t\r\n\"'\\,"))
+    if found is None:
+        return None
+    lines = _PEM_LINE.findall("".join(found["base64"].split()))
+    kind = found["kind"]
+    return "\n".join((f"-----BEGIN {kind}-----", *lines, f"-----END {kind}-----", ""))
 
 
 Credentials = S3Credentials | GcsCredentials

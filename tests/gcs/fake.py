@@ -88,16 +88,20 @@ class Guard:
             await reply(send, server.json_error(refused))
 
     def _check_generation(self, asked: server.Asked) -> None:
-        wanted = asked.query.get("ifGenerationMatch")
-        if wanted is None:
-            return
-        path = asked.path
+        path, target = asked.path, asked.path
         if path.startswith("/upload/"):
             name = server.read_related(asked)[0]["name"]
-            path = f"{path.removeprefix('/upload')}/{server.quoted(name)}"
+            target = f"{path.removeprefix('/upload')}/{server.quoted(name)}"
+        source, is_rewrite, rest = path.partition("/rewriteTo/")
+        if is_rewrite:
+            target = f"/storage/v1/{rest}"
+        for name, of in (("ifSourceGenerationMatch", source), ("ifGenerationMatch", target)):
+            if name in asked.query:
+                server.check_generation(asked.query[name], self._generation(of))
+
+    def _generation(self, path: str) -> str:
         found = self._client.get(self._upstream.copy_with(raw_path=path.encode()))
-        there = found.json()["generation"] if found.status_code == 200 else "0"
-        server.check_generation(wanted, there)
+        return str(found.json()["generation"]) if found.status_code == 200 else "0"
 
     def _pass(self, method: str, scope: Scope, body: bytes) -> Answer:
         raw_path = scope["raw_path"] + b"?" + scope["query_string"]

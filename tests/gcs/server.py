@@ -1,8 +1,9 @@
 """A strict Google Cloud Storage: JSON API, XML multipart uploads and token endpoint, in memory.
 
 It enforces what Google documents and other servers of tests do not: tokens, preconditions,
-checksums, names of objects, parts of at least 5 MiB, no preconditions on uploads in parts. What it
-answers to a download tells, as at Google, neither metadata nor the content headers that are kept.
+checksums, names of objects, parts of at least 5 MiB, no preconditions on uploads in parts, and that
+the pieces of a copy are all asked for in the same words. What it answers to a download tells, as at
+Google, neither metadata nor the content headers that are kept.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _XML_HEADERS = {
     "x-goog-custom-time": "customTime",
     "x-goog-storage-class": "storageClass",
 }
+_REWRITE = r"/storage/v1/b/([^/]+)/o/([^/]+)/rewriteTo/b/([^/]+)/o/([^/]+)"
 _MADE_UP = {"cache-control": "no-cache, no-store, max-age=0", "content-disposition": "attachment"}
 
 
@@ -86,6 +88,15 @@ class Upload:
 
 
 @dataclass
+class Rewrite:
+    """A copy under way."""
+
+    words: tuple[str, dict[str, str], bytes]
+    """Path, parameters and body: the same in every request for it."""
+    bytes_done: int = 0
+
+
+@dataclass
 class Asked:
     """A request."""
 
@@ -114,6 +125,11 @@ class GcsServer:
         self.asked: list[Asked] = []
         self.refusals: list[Refused] = []
         """Answered, first to last, to the next requests with a token."""
+        self.rewritten_at_once: int | None = None
+        """Bytes that a request for a copy moves; None: all, as within a location and class."""
+        self.refuses_rewrites: Refused | None = None
+        """Answered to every request for a copy."""
+        self._rewrites: dict[str, Rewrite] = {}
         self._generation = 1_700_000_000_000_000
 
     @property
@@ -176,6 +192,8 @@ class GcsServer:
     # The JSON API
 
     def _json_api(self, asked: Asked) -> Answer:
+        if (rewrite := re.fullmatch(_REWRITE, asked.path)) and asked.method == "POST":
+            return self._rewrite(asked, *map(unquote, rewrite.groups()))
         found = re.fullmatch(r"(/upload)?/storage/v1/b/([^/]+)/o(?:/([^/]+))?", asked.path)
         if found is None:
             raise Refused(404, "notFound", "Not Found")
@@ -193,6 +211,42 @@ class GcsServer:
         if asked.query.get("alt") == "media":
             return _media(kept, asked.headers)
         return json_answer(_only(kept.resource, asked.query.get("fields")))
+
+    def _rewrite(self, asked: Asked, bucket: str, key: str, to_bucket: str, to: str) -> Answer:
+        if self.refuses_rewrites is not None:
+            raise self.refuses_rewrites
+        source, query = self._find(bucket, key), dict(asked.query)
+        target = self._bucket(to_bucket).objects.get(to)
+        check_generation(query.get("ifSourceGenerationMatch"), _generation(source))
+        check_generation(query.get("ifGenerationMatch"), _generation(target))
+        described = json.loads(asked.body) if asked.body else source.resource
+        if not described.get("contentType"):
+            raise Refused(400, "required", "Required")
+        _check_name(to)
+        token, words = query.pop("rewriteToken", None), (asked.path, query, asked.body)
+        under_way = Rewrite(words) if token is None else self._rewrites.pop(token, None)
+        if under_way is None or under_way.words != words:
+            raise Refused(400, "invalid", "The rewriteToken is invalid.")
+        size = len(source.data)
+        at_once = size if self.rewritten_at_once is None else self.rewritten_at_once
+        under_way.bytes_done = min(under_way.bytes_done + at_once, size)
+        answer: dict[str, Any] = {
+            "kind": "storage#rewriteResponse",
+            "totalBytesRewritten": str(under_way.bytes_done),
+            "objectSize": str(size),
+            "done": under_way.bytes_done == size,
+        }
+        if answer["done"]:
+            # An object of components has no MD5, and neither has its copy.
+            made = self._keep(
+                to_bucket, to, source.data, described, md5="md5Hash" in source.resource
+            )
+            fields = re.search(r"resource\((.*?)\)", query.get("fields", ""))
+            answer["resource"] = _only(made.resource, fields[1] if fields else None)
+        else:
+            answer["rewriteToken"] = secrets.token_urlsafe(12)
+            self._rewrites[answer["rewriteToken"]] = under_way
+        return json_answer(answer)
 
     def _patch(self, bucket: str, key: str, changes: dict[str, Any]) -> None:
         metadata = self.buckets[bucket].objects[key].resource.get("metadata") or {}

@@ -21,7 +21,7 @@ from slurper.settings import Settings
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
-from tests.gcs.server import GcsServer, address_of
+from tests.gcs.server import Asked, GcsServer, Refused, address_of
 from tests.gcs.tokens import ACCOUNT
 
 if TYPE_CHECKING:
@@ -137,10 +137,19 @@ def place(
 Pair = tuple[Place, Place]
 
 
-@pytest.fixture(params=["gcs to s3", "s3 to gcs", "gcs to gcs"])
+def read_and_written(pair: Pair) -> Pair:
+    """The same buckets, of a store that copies nothing itself."""
+    target = pair[1].address
+    pair[1].address = replace(target, dialect=replace(target.dialect, server_side_copy=False))
+    return pair
+
+
+@pytest.fixture(params=["gcs to s3", "s3 to gcs", "gcs to gcs", "gcs to gcs by Google"])
 def pair(request: pytest.FixtureRequest, place: Callable[[str], Place]) -> Pair:
-    source, _, target = request.param.partition(" to ")
-    return place(source), place(target)
+    ends, by_google, _ = request.param.partition(" by Google")
+    source, _, target = ends.partition(" to ")
+    found = place(source), place(target)
+    return found if by_google else read_and_written(found)
 
 
 async def copy(pair: Pair, *, overwrite: bool = True) -> RangeReport:
@@ -238,7 +247,7 @@ async def test_without_overwrite_what_is_there_stays(pair: Pair, size: int) -> N
 async def test_a_source_that_changes_while_it_is_copied_is_copied_whole(
     gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = place("gcs"), place("gcs")
+    source, target = read_and_written((place("gcs"), place("gcs")))
     source.write("k", Thing(b"a" * 12 * MIB))
     answer, changed = GcsServer._json_api, list[bool]()
 
@@ -257,11 +266,14 @@ async def test_a_source_that_changes_while_it_is_copied_is_copied_whole(
     assert [upload for upload in gcs.uploads.values() if upload.bucket == bucket] == []
 
 
+@pytest.mark.parametrize("by_google", [True, False])
 @pytest.mark.parametrize("size", [1, 6 * MIB])
 async def test_metadata_that_no_header_can_hold_stays_within_google(
-    place: Callable[[str], Place], size: int
+    place: Callable[[str], Place], size: int, *, by_google: bool
 ) -> None:
     pair = place("gcs"), place("gcs")
+    if not by_google:
+        read_and_written(pair)
     thing = Thing(b"x" * size, {"ContentType": "a/b"}, {"CaSe": " grün\n", "case": "😀", "ä b": ""})
     pair[0].write("k", thing)
     await copy(pair)
@@ -311,6 +323,92 @@ async def test_the_time_of_expiry_comes_back(place: Callable[[str], Place], size
     answer: Any = back.client.head_object(Bucket=back.address.bucket, Key="k")
     assert answer["ResponseMetadata"]["HTTPHeaders"]["expires"] == "Thu, 01 Jan 2099 00:00:00 GMT"
     assert back.read("k").metadata == {}
+
+
+# Copies that Google makes itself
+
+
+def of(gcs: GcsServer, pair: Pair, part: str) -> list[Asked]:
+    """What was asked of a pair's buckets and holds this."""
+    names = [place.address.bucket for place in pair]
+    return [a for a in gcs.asked if part in a.path and any(name in a.path for name in names)]
+
+
+async def test_no_byte_passes_through_the_worker(
+    gcs: GcsServer, place: Callable[[str], Place]
+) -> None:
+    pair = place("gcs"), place("gcs")
+    sizes = {"small": 3, "large": 6 * MIB, "none": 0}
+    for key, size in sizes.items():
+        pair[0].write(key, Thing(b"x" * size, FULL, {"m": key}))
+    report = await copy(pair)
+    assert (report.counts.transferred, report.counts.transferred_bytes) == (3, sum(sizes.values()))
+    assert not any(asked.query.get("alt") == "media" for asked in of(gcs, pair, "/o/"))
+    assert len(of(gcs, pair, "/rewriteTo/")) == 3
+    for key in sizes:
+        assert pair[1].read(key) == pair[0].read(key)
+
+
+async def test_what_google_copies_by_pieces_is_waited_for(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "rewritten_at_once", 2 * MIB)
+    pair = place("gcs"), place("gcs")
+    pair[0].write("k", Thing(b"x" * (7 * MIB), FULL, {"m": "1"}))
+    await copy(pair)
+    assert len(of(gcs, pair, "/rewriteTo/")) == 4
+    assert pair[1].read("k") == pair[0].read("k")
+
+
+async def test_what_takes_google_too_long_is_read_and_others_are_not(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "rewritten_at_once", 4 * MIB)
+    monkeypatch.setattr("slurper.objectstore.gcs.COPY_SECONDS", 0.0)
+    pair = place("gcs"), place("gcs")
+    for key, size in (("a", 5 * MIB), ("b", 4 * MIB), ("c", 6 * MIB), ("d", 1)):
+        pair[0].write(key, Thing(b"x" * size, FULL))
+    report = await copy(pair)
+    assert (report.counts.transferred, report.counts.failed) == (4, 0)
+    assert len(of(gcs, pair, "/rewriteTo/")) == 4
+    read = {
+        asked.path.rpartition("/")[2] for asked in of(gcs, pair, "/o/") if "range" in asked.headers
+    }
+    assert read == {"c"}
+    for key in "abcd":
+        assert pair[1].read(key) == pair[0].read(key)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refused(403, "forbidden", "mover does not have storage.objects.get access"),
+        Refused(400, "invalid", "This bucket does not take that."),
+        Refused(404, "notFound", "The specified bucket does not exist."),
+    ],
+    ids=lambda refusal: refusal.reason,
+)
+async def test_what_google_does_not_copy_goes_the_ordinary_way(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch, refusal: Refused
+) -> None:
+    monkeypatch.setattr(gcs, "refuses_rewrites", refusal)
+    pair = place("gcs"), place("gcs")
+    pair[0].write("k", Thing(b"1", FULL))
+    pair[0].write("large", Thing(b"2" * 6 * MIB, FULL))
+    report = await copy(pair, overwrite=False)
+    assert (report.counts.transferred, report.counts.failed) == (2, 0)
+    assert pair[1].read("k") == pair[0].read("k")
+    assert pair[1].read("large") == pair[0].read("large")
+
+
+async def test_one_token_serves_both_sides_of_a_job(
+    gcs: GcsServer, place: Callable[[str], Place]
+) -> None:
+    pair = place("gcs"), place("gcs")
+    pair[0].write("k", Thing(b"x"))
+    given = len(gcs.tokens.given)
+    await copy(pair)
+    assert len(gcs.tokens.given) == given + 1
 
 
 @pytest.mark.parametrize(

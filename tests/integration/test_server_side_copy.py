@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,11 +17,13 @@ from slurper.objectstore.factory import open_store
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
+from tests.chain import first_task, folded, settle
 from tests.chaos.faults import Fault, status
 from tests.chaos.proxy import FaultProxy
 from tests.conformance.test_object_store import KEYS
+from tests.r2.server import R2Stub
 
 MakeBucket = Callable[[S3Server], str]
 
@@ -31,6 +34,7 @@ HEADERS = ObjectHeaders(
     {"content-type": "text/x; charset=utf-8", "content-encoding": "gzip", "cache-control": "no"},
     {"owner": "me", "odd": "a=b;c:%41"},
 )
+MIB = 1 << 20
 BODIES = r"^GET /[^/ ]+/[^?]+ HTTP"
 
 
@@ -132,3 +136,34 @@ async def test_the_option_turns_it_off(stage: Stage) -> None:
     assert stage.proxy.count(r"^HEAD ") == 0
     assert stage.proxy.count(BODIES) == len(stage.bodies)
     await stage.assert_same()
+
+
+@pytest.mark.parametrize(("age", "reads"), [(timedelta(minutes=1), 0), (timedelta(), 3)])
+async def test_r2_copies_parts_of_what_rests(
+    r2_stub: R2Stub, make_bucket: MakeBucket, age: timedelta, reads: int
+) -> None:
+    server = r2_stub.address
+    body = bytes(range(256)) * (4 * 1024 * 11)
+    with FaultProxy(server.endpoint).running() as proxy:
+        stage = Stage(server, proxy, (make_bucket(server), make_bucket(server)))
+        small = replace(dialects.R2, max_copy_bytes=MIB)  # else parts are needed beyond 5 GiB only
+        task = replace(
+            stage.task,
+            source=replace(stage.source, dialect=small),
+            target=replace(stage.target, dialect=small),
+        )
+        source, target = (r2_stub.buckets[each.bucket] for each in (stage.source, stage.target))
+        source.now = lambda: datetime.now(UTC) - age
+        source.put("k", {"content-type": "a/b"}, body)
+        worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+
+        async def run(parts: PartsTask) -> PartsReport:
+            return await worker.run(parts)
+
+        found = await worker.run(task)
+        large, _ = await settle([first_task(task, meta) for meta in found.large], run)
+        await worker.close()
+        assert folded(found, large).counts.transferred == 1
+        assert (target.get("k").body, target.get("k").content) == (body, {"content-type": "a/b"})
+        assert proxy.count(BODIES) == reads
+        assert proxy.count(r"^PUT .*partNumber=") == 3

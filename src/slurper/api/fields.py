@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from slurper import secrets
+
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1_024
 _MAX_KEY_PAIR_CHARACTERS = 1_024
@@ -31,10 +33,6 @@ _ACCESS_KEY_ID = re.compile(r"[!-~]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
-_PEM = re.compile(
-    r"-----BEGIN (?P<kind>(?:RSA )?PRIVATE KEY)-----\s[A-Za-z0-9+/=\s]+"
-    r"(?<=\s)-----END (?P=kind)-----\s*"
-)
 _TYPE_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _CONTENT_TYPE = re.compile(rf"\*/\*|{_TYPE_NAME}/(?:\*|{_TYPE_NAME})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -171,15 +169,14 @@ def client_email(text: str) -> str:
 
 
 def private_key(text: str) -> str:
-    r"""Check that a private key has the shape of PEM, and undo `\n` that was escaped twice."""
-    _bounded(text, _MAX_PRIVATE_KEY_CHARACTERS)
-    text = text.replace(r"\r", "").replace(r"\n", "\n")  # PEM itself holds no backslash
-    if _PEM.fullmatch(text.lstrip()) is not None:
-        return text
-    raise _wrong(
-        "must be the private_key of the service account's JSON key file: PEM text from "
-        "-----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY----- with its line breaks"
-    )
+    """Check that a private key has the shape of PEM, and tidy it up."""
+    tidy = secrets.tidy_pem(_bounded(text, _MAX_PRIVATE_KEY_CHARACTERS))
+    if tidy is None:
+        raise _wrong(
+            "must be the private_key of the service account's JSON key file, whole: PEM text from "
+            "-----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----"
+        )
+    return tidy
 
 
 def _whole_characters(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from slurper import errors
 from slurper.jobs.models import Jurisdiction, Location, Vendor
-from slurper.secrets import Credentials, GcsCredentials, S3Credentials
+from slurper.secrets import Credentials, GcsCredentials, S3Credentials, tidy_pem
 from slurper.settings import Settings
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Side
 def service_account(path: Path) -> GcsCredentials:
     """Read the JSON key file of a service account. No error text holds any of it."""
     try:
-        account = json.loads(path.expanduser().read_text(encoding="utf-8"))
+        account = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
         email, key = account["client_email"], account["private_key"]
     except OSError as error:
         raise errors.ConfigurationError(f"cannot read {path}: {error.strerror}") from error
@@ -174,7 +174,13 @@ def service_account(path: Path) -> GcsCredentials:
             f"{path} is not the JSON key file of a service account: it needs client_email and "
             "private_key"
         )
-    return GcsCredentials(client_email=email, private_key=key)
+    tidy = tidy_pem(key)
+    if tidy is None:
+        raise errors.ConfigurationError(
+            f"{path}: its private_key is not PEM text from -----BEGIN PRIVATE KEY----- to "
+            "-----END PRIVATE KEY-----; download the key file again, or make a new key"
+        )
+    return GcsCredentials(client_email=email.strip(), private_key=tidy)
 
 
 def _s3_location(location: Location, options: SideOptions) -> Location:

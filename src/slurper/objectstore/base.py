@@ -126,6 +126,11 @@ class StoredObject:
 
     meta: ObjectMeta
     headers: ObjectHeaders
+    crc32c: str = ""
+    """Base64, of the whole, where the description holds it: at Google."""
+    served_at: datetime | None = None
+    """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
+    """
 
 
 @dataclass(slots=True)
@@ -264,6 +269,7 @@ class ObjectStore(Protocol):
 
         Raises:
             PreconditionFailed: the object has another ETag, or `if_absent` and the key exists.
+            CopyUnfinished: it takes longer than one object may.
             IntegrityError: the copy is not the object.
             NoSuchBucket, AccessDenied: the object is not there for these credentials.
         """
@@ -280,6 +286,7 @@ class ObjectStore(Protocol):
     ) -> Part:
         """Let the store itself copy a range of an object of one of its buckets into a part.
 
+        Where the dialect's `part_copy` is UNCONDITIONAL it may be of another version than `source`.
         Raises as `copy_object` does.
         """
         ...

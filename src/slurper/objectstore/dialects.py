@@ -24,6 +24,16 @@ class KeyOrder(Enum):
         return key if self is KeyOrder.BYTES else key.replace("/", "\0")
 
 
+class PartCopy(Enum):
+    """What a store knows of UploadPartCopy, by which it copies a range of an object into a part."""
+
+    NONE = "none"
+    UNCONDITIONAL = "unconditional"
+    """Whatever version is there is copied."""
+    CONDITIONAL = "conditional"
+    """x-amz-copy-source-if-match: of one version, or nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """What one provider's S3 interface allows and expects. Sizes are bytes."""
@@ -72,11 +82,13 @@ class Dialect:
     conditional_put: bool = True
     """If-None-Match: * on PutObject and CompleteMultipartUpload."""
     server_side_copy: bool = True
-    """CopyObject and UploadPartCopy. A store that knows neither is found out by asking."""
+    """CopyObject, or what does the same. A store that does not know it is found out by asking."""
     max_copy_bytes: int = 5 * GIB
-    """Largest object that CopyObject copies while its answer is waited for."""
+    """Largest object that is copied so as a whole."""
     conditional_copy: bool = False
     """If-None-Match: * on CopyObject."""
+    part_copy: PartCopy = PartCopy.CONDITIONAL
+    """For larger objects. Also this is found out by asking."""
     global_bucket_names: bool = False
     """At one endpoint a bucket's name means the same bucket, whatever credentials sign."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
@@ -124,12 +136,15 @@ R2 = Dialect(
     upload_days=7,
     checksum=Algorithm.CRC64NVME,
     full_object_checksum=True,
+    # https://developers.cloudflare.com/r2/api/s3/api/ lists the conditions as not implemented.
+    part_copy=PartCopy.UNCONDITIONAL,
     global_bucket_names=True,  # the host names the account
 )
 
 GENERIC = Dialect(
     name="generic",
-    max_copy_bytes=1 * GIB,  # few of them keep the line open with blanks meanwhile, as AWS does
+    # CopyObject answers when it is done, and few of them keep the line open until then as AWS does.
+    max_copy_bytes=1 * GIB,
     unreadable_storage_classes=_ARCHIVE,
 )
 
@@ -199,7 +214,10 @@ GCS = Dialect(
     max_put_bytes=5 * GIB,
     default_region="auto",
     checksum=Algorithm.CRC32C,
-    server_side_copy=False,
+    max_copy_bytes=5 * TIB,
+    conditional_copy=True,
+    part_copy=PartCopy.NONE,
+    global_bucket_names=True,
 )
 
 BY_PROVIDER = (

@@ -6,6 +6,7 @@ What only Google's buckets need is loaded by the first of them.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from slurper import errors
@@ -17,6 +18,9 @@ from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
+
+if TYPE_CHECKING:
+    from slurper.objectstore.google_tokens import Accounts
 
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
@@ -58,13 +62,26 @@ def resolve(
     )
 
 
-def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
-    """Open the bucket at an address; connections are made when they are needed."""
-    if isinstance(address.credentials, GcsCredentials):
-        from slurper.objectstore.gcs import GcsObjectStore
+class StoreOpener:
+    """Opens the stores of a process, so that those of one Google account share its token."""
 
-        return GcsObjectStore(address, options)
-    return S3ObjectStore(address, options)
+    def __init__(self) -> None:
+        self._accounts: Accounts | None = None
+
+    def __call__(self, address: StoreAddress, options: TransportOptions) -> ObjectStore:
+        """Open the bucket at an address; connections are made when they are needed."""
+        if isinstance(address.credentials, GcsCredentials):
+            from slurper.objectstore.gcs import GcsObjectStore
+            from slurper.objectstore.google_tokens import Accounts
+
+            self._accounts = self._accounts or Accounts()
+            return GcsObjectStore(address, options, accounts=self._accounts)
+        return S3ObjectStore(address, options)
+
+
+def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
+    """Open one bucket alone."""
+    return StoreOpener()(address, options)
 
 
 def _gcs_address(location: Location, credentials: Credentials, settings: Settings) -> StoreAddress:
@@ -98,7 +115,7 @@ def _check_private_key(text: str) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(text.strip().encode(), password=None)
+        key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPrivateKey):

@@ -8,6 +8,8 @@ One store is one bucket. What Google documents, and what follows from it here:
   metageneration are still those. So an object costs one request, and else one more.
 - Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way.
 - A generation names one version of the bytes: it is the identity token (`ObjectMeta.etag`).
+- Copies within Google are made by Google: `rewrite` takes a condition on either side, tells the
+  CRC32C of what it has made, and gives the copy what the request says and nothing else.
 - Uploads in parts written side by side exist in the XML API only, and know no preconditions:
   whether the key is free is looked up right before an upload is completed, which leaves a moment
   in which somebody else's object can be replaced. Single uploads are exact.
@@ -51,11 +53,18 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.gcs_resources import Resource
 from slurper.objectstore.gcs_sending import GcsClient
+from slurper.objectstore.google_tokens import Accounts
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
 
 _REMEMBERED = 4096
 """Resources kept from listings: what the tasks of a process list ahead of their copying."""
+
+COPY_SECONDS = 30.0
+"""No further piece of an object is asked for when Google has been copying it for so long."""
+
+_TYPE_OF_NONE = "application/octet-stream"
+"""What Google says itself of an object that was written without a type."""
 
 _MAX_KEYS = 1000
 _UNZIPPED = "asked for the stored bytes, got them with another coding"
@@ -69,10 +78,11 @@ class GcsObjectStore(GcsClient):
         address: StoreAddress,
         options: TransportOptions,
         *,
+        accounts: Accounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
-        super().__init__(address, options, clock=clock)
+        """Open a store; no request is sent yet. What it takes says `GcsClient`."""
+        super().__init__(address, options, accounts=accounts, clock=clock)
         self._remembered: OrderedDict[str, Resource] = OrderedDict()
 
     # Listing
@@ -343,17 +353,48 @@ class GcsObjectStore(GcsClient):
         except errors.NotFound:
             return None
 
-    async def copy_object(self, key: str, *_: object, **__: object) -> str:
-        """Refuse: the dialect says that there are no copies inside the store yet."""
-        raise self._no_copy("CopyObject", key)
+    async def copy_object(
+        self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
+    ) -> str:
+        """Let Google itself copy an object of `bucket`; return the copy's identity token.
+
+        Within a location and storage class one request does it, whatever the size; else each copies
+        a piece (https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite).
+        """
+        give_up_at = time.monotonic() + COPY_SECONDS
+        asked = {"ifSourceGenerationMatch": gcs_resources.generation_of(source.meta.etag)}
+        if if_absent:
+            asked["ifGenerationMatch"] = "0"
+        made, token = await self._rewrite(key, bucket, source, asked)
+        while made is None:
+            if time.monotonic() >= give_up_at:
+                raise errors.CopyUnfinished(f"Google needs more than {COPY_SECONDS:g} s to copy it")
+            made, token = await self._rewrite(key, bucket, source, {**asked, "rewriteToken": token})
+        copied, wanted = gcs_resources.to_stored(made), source
+        if (copied.meta.size, copied.crc32c) != (wanted.meta.size, wanted.crc32c):
+            raise errors.IntegrityError(
+                f"the copy has {copied.meta.size} bytes with CRC32C {copied.crc32c}, its source "
+                f"{wanted.meta.size} with {wanted.crc32c}"
+            )
+        return copied.meta.etag
+
+    async def _rewrite(
+        self, key: str, bucket: str, source: StoredObject, asked: dict[str, str]
+    ) -> tuple[Resource | None, str]:
+        """Copy a piece: return the object, or the token to go on by."""
+        fields = f"done,rewriteToken,resource({gcs_resources.FIELDS})"
+        target = self._rewrite_target(key, bucket, source.meta.key, fields=fields, **asked)
+        # What is sent is all that the copy gets. Without a type it has been seen to be refused.
+        described = {"contentType": _TYPE_OF_NONE, **gcs_resources.from_headers(source.headers)}
+        body = json.dumps(described).encode()
+        request = Request("POST", target, {"content-type": "application/json"}, (body,))
+        response = await self._send("objects.rewrite", request, key)
+        return gcs_resources.read_rewrite(b"".join(response.body))
 
     async def copy_part(self, key: str, *_: object, **__: object) -> Part:
-        """Refuse, as `copy_object` does; Google knows no such request at all."""
-        raise self._no_copy("UploadPartCopy", key)
-
-    def _no_copy(self, operation: str, key: str) -> errors.StoreError:
-        return errors.StoreError(
-            operation, status=501, code="NotImplemented", bucket=self._bucket, key=key
+        """Refuse: Google knows no such request, as the dialect says."""
+        raise errors.StoreError(
+            "UploadPartCopy", status=501, code="NotImplemented", bucket=self._bucket, key=key
         )
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
@@ -371,7 +412,7 @@ def _is_zipped(response: Response) -> bool:
 
 def _related(boundary: str, described: Resource, chunks: Sequence[bytes]) -> Iterator[bytes]:
     """A multipart/related body: what the object is, and its bytes."""
-    kind = described.get("contentType", "application/octet-stream")
+    kind = described.get("contentType", _TYPE_OF_NONE)
     text = json.dumps(described)
     yield (
         f"--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n{text}\r\n"

@@ -56,6 +56,23 @@ def read_object(text: bytes) -> Resource:
     return dict(resource)
 
 
+def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
+    """Read what has become of a copy: the new object, or the token by which to go on with it.
+
+    Raises:
+        UnavailableStore: neither.
+    """
+    try:
+        answer = json.loads(text)
+        if not answer["done"] and isinstance(token := answer["rewriteToken"], str):
+            return None, token
+        to_meta(answer["resource"])
+    except (ValueError, TypeError, LookupError) as error:
+        detail = "the answer describes no copy"
+        raise errors.UnavailableStore("objects.rewrite", status=200, detail=detail) from error
+    return dict(answer["resource"]), ""
+
+
 def read_page(text: bytes) -> tuple[list[Resource], str]:
     """Read a page of a listing and its nextPageToken, empty when it is the last.
 
@@ -101,7 +118,8 @@ def to_stored(resource: Resource) -> StoredObject:
         content["expires"] = metadata.pop(EXPIRES)
     if resource.get("customTime"):
         metadata[CUSTOM_TIME] = resource["customTime"]
-    return StoredObject(to_meta(resource), ObjectHeaders(content, metadata))
+    headers = ObjectHeaders(content, metadata)
+    return StoredObject(to_meta(resource), headers, resource.get("crc32c", ""))
 
 
 def from_headers(headers: ObjectHeaders) -> Resource:

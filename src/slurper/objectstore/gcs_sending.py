@@ -5,7 +5,6 @@ What the requests are is told in `gcs`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from urllib.parse import quote_from_bytes
@@ -16,16 +15,14 @@ from slurper.http.messages import Request, Response
 from slurper.objectstore import failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.google_tokens import AccessTokens
+from slurper.objectstore.google_tokens import Accounts
+from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
 from slurper.secrets import GcsCredentials
 
 _SEGMENT_SAFE = "-_.~"
 _PATH_SAFE = "-_.~/"
-
-_BUCKET_SEEN_SECONDS = 30.0
-"""For so long an absent key is not taken for an absent bucket again."""
 
 _NO_SUCH_OBJECT = "No such object"
 _NO_SUCH_BUCKET = "The specified bucket does not exist"
@@ -41,16 +38,23 @@ class GcsClient:
         address: StoreAddress,
         options: TransportOptions,
         *,
+        accounts: Accounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open a store; no request is sent yet. `clock` gives Unix time, for the tokens."""
+        """Open a store; no request is sent yet.
+
+        Stores that are given the same `accounts` share tokens. `clock` gives Unix time, for them.
+        """
         if not isinstance(address.credentials, GcsCredentials):
             raise errors.ConfigurationError("Google Cloud Storage needs a service account")
         self._bucket = address.bucket
         self._dialect = address.dialect
         self._clock = clock
-        self._bucket_seen_at = -math.inf
-        self._tokens = AccessTokens(address.credentials, address.token_uri, options, clock=clock)
+        self._presence = BucketPresence(self._list_one)
+        self._accounts = Accounts() if accounts is None else accounts
+        self._tokens = self._accounts.join(
+            address.credentials, address.token_uri, options, clock=clock
+        )
         self._client = HttpClient(
             address.origin,
             options,
@@ -58,7 +62,7 @@ class GcsClient:
             trusted=address.trusted,
             should_retry=_should_retry,
         )
-        bucket = _quote(self._bucket, _SEGMENT_SAFE)
+        bucket = _segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
         self._xml_path = f"/{bucket}"
@@ -75,19 +79,27 @@ class GcsClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._tokens.close()
+        await self._accounts.leave(self._tokens)
         await self._client.close()
 
     # Addresses
 
     def _resource_target(self, key: str, **parameters: str) -> str:
         """Of the JSON API, in which a key is one segment of the path: its slashes are encoded."""
-        path = f"{self._listing_path}/{_quote(_not_empty(key), _SEGMENT_SAFE)}"
+        path = f"{self._listing_path}/{_segment(_not_empty(key))}"
+        return f"{path}?{canonical_query(parameters.items())}"
+
+    def _rewrite_target(self, key: str, bucket: str, source: str, **parameters: str) -> str:
+        """By which the object `source` of `bucket` is copied to `key` of this one."""
+        path = (
+            f"/storage/v1/b/{_segment(bucket)}/o/{_segment(source)}"
+            f"/rewriteTo/b/{_segment(self._bucket)}/o/{_segment(_not_empty(key))}"
+        )
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _xml_target(self, key: str, *parameters: tuple[str, str]) -> str:
         """Of the XML API, in which a key is the rest of the path."""
-        path = f"{self._xml_path}/{_quote(_not_empty(key), _PATH_SAFE)}"
+        path = f"{self._xml_path}/{quote_from_bytes(_bytes(_not_empty(key)), _PATH_SAFE)}"
         return f"{path}?{canonical_query(parameters)}"
 
     # Sending
@@ -115,8 +127,17 @@ class GcsClient:
             return response
         error = self._error(response, operation, key)
         if isinstance(error, errors.NotFound) and not error.detail.startswith(_NO_SUCH_OBJECT):
-            await self._raise_if_bucket_is_gone(error)
+            if error.detail.startswith(_NO_SUCH_BUCKET):
+                error = self._error(response, operation, None)
+            else:
+                await self._presence.confirm()
         raise error
+
+    async def _list_one(self) -> None:
+        question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
+        await self._send(
+            "objects.list", Request("GET", f"{self._listing_path}?{question}", {}), None
+        )
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         error = failures.to_error(
@@ -131,31 +152,6 @@ class GcsClient:
             operation, status=response.status, detail=what, bucket=self._bucket, key=key
         )
 
-    async def _raise_if_bucket_is_gone(self, seen: errors.StoreError) -> None:
-        """Tell an absent bucket from an absent key, where the answer does not; now and then only.
-
-        Raises:
-            NoSuchBucket: it is the bucket.
-        """
-        if not seen.detail.startswith(_NO_SUCH_BUCKET):
-            now = time.monotonic()
-            if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
-                return
-            question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
-            request = Request("GET", f"{self._listing_path}?{question}", {})
-            answer = await self._client.send(request, max_body_bytes=MAX_ANSWER_BYTES)
-            if answer.status != 404:
-                self._bucket_seen_at = now
-                return
-        raise errors.NoSuchBucket(
-            seen.operation,
-            status=seen.status,
-            code=seen.code,
-            detail=seen.detail,
-            bucket=self._bucket,
-            key=seen.key,
-        ) from seen
-
 
 def _should_retry(response: Response) -> bool:
     """What the usual statuses do not tell: some limits are answered with 403."""
@@ -168,5 +164,9 @@ def _not_empty(key: str) -> str:
     return key
 
 
-def _quote(text: str, safe: str) -> str:
-    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe)
+def _segment(text: str) -> str:
+    return quote_from_bytes(_bytes(text), _SEGMENT_SAFE)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -37,6 +37,37 @@ _RENEWAL_PAUSE_SECONDS = 10.0
 _SKEW_TOLERATED_SECONDS = 60.0
 
 
+class Accounts:
+    """The service accounts that a process uses now. However many stores, each has one token."""
+
+    def __init__(self) -> None:
+        self._in_use: dict[tuple[GcsCredentials, str, TransportOptions], AccessTokens] = {}
+
+    def join(
+        self,
+        credentials: GcsCredentials,
+        token_uri: str,
+        options: TransportOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> AccessTokens:
+        """Return the tokens of an account, until `leave`. `clock` is that of whoever is first."""
+        account = (credentials, token_uri, options)
+        tokens = self._in_use.get(account)
+        if tokens is None:
+            tokens = AccessTokens(credentials, token_uri, options, clock=clock)
+            self._in_use[account] = tokens
+        tokens.users += 1
+        return tokens
+
+    async def leave(self, tokens: AccessTokens) -> None:
+        """Give back what `join` returned; the last one closes it."""
+        tokens.users -= 1
+        if not tokens.users:
+            self._in_use = {a: found for a, found in self._in_use.items() if found is not tokens}
+            await tokens.close()
+
+
 class AccessTokens:
     """The current token of one service account; one renewal at a time, whoever waits for it."""
 
@@ -64,6 +95,7 @@ class AccessTokens:
         self._renew_at = self._used_until = -math.inf
         self.current = ""
         """The token, empty before the first `ready`."""
+        self.users = 0
 
     async def ready(self) -> None:
         """Return when `current` can be used.

@@ -30,7 +30,7 @@ from slurper.objectstore.base import (
     StoredObject,
     UploadMeta,
 )
-from slurper.objectstore.dialects import GENERIC, Dialect
+from slurper.objectstore.dialects import GENERIC, Dialect, PartCopy
 
 
 @dataclass(slots=True)
@@ -206,7 +206,9 @@ class MemoryStore:
         lost = await self.faults.begin("head")
         entry = self._find("HeadObject", key)
         _raise_if(lost)
-        return _copy(entry.stored)
+        described = _copy(entry.stored)
+        described.served_at = self._now().replace(microsecond=0)
+        return described
 
     async def get(
         self,
@@ -333,6 +335,8 @@ class MemoryStore:
     ) -> Part:
         """Copy a range of an object of this bucket or of a neighbour into a part."""
         lost = await self.faults.begin("copy_part")
+        if self._dialect.part_copy is not PartCopy.CONDITIONAL:
+            source = source._replace(etag="")
         entry = self._neighbour("UploadPartCopy", bucket, source)
         data = entry.body[byte_range.start : byte_range.end]
         if len(data) != len(byte_range):

@@ -8,7 +8,6 @@ is told by `failures`, `listing`, `documents` and `object_headers`, and how requ
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -41,11 +40,12 @@ from slurper.objectstore.base import (
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
 
-_BUCKET_SEEN_SECONDS = 30.0
-"""For so long an absent key is not taken for an absent bucket again."""
+_ONLY_VERSION = "x-amz-copy-source-if-match"
 
 
 class _Wanted(NamedTuple):
@@ -68,7 +68,7 @@ class S3ObjectStore(BucketClient):
     ) -> None:
         """Open a store; no request is sent yet. `clock` gives Unix time, for signatures."""
         super().__init__(address, options, clock=clock)
-        self._bucket_seen_at = -math.inf
+        self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
@@ -161,30 +161,19 @@ class S3ObjectStore(BucketClient):
             if error.status in (400, 403):
                 await self._raise_reason(key)
             elif error.status == 404:
-                await self._raise_if_bucket_is_gone()
+                await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
         length = response.headers.get("content-length", "")
         if not length.isdigit():
             raise self._unusable(response, "HeadObject", key, "it announces no size")
-        return self._described(response, "HeadObject", key, int(length))
+        stored = self._described(response, "HeadObject", key, int(length))
+        stored.served_at = object_headers.http_date(response.headers.get("date", ""))
+        return stored
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})
         await self._send("GetObject", request, key)
-
-    async def _raise_if_bucket_is_gone(self) -> None:
-        """Tell an absent bucket from an absent key, which a HEAD does not; now and then only."""
-        now = time.monotonic()
-        if now < self._bucket_seen_at + _BUCKET_SEEN_SECONDS:
-            return
-        self._bucket_seen_at = now
-        try:
-            await self.list_page(max_keys=1)
-        except errors.NoSuchBucket:
-            raise
-        except errors.SlurperError:
-            return  # that the bucket cannot be listed says nothing about this key
 
     async def get(
         self,
@@ -328,7 +317,9 @@ class S3ObjectStore(BucketClient):
         meta = source.meta
         # The headers are written, not taken over: what HEAD shows is what every other copy gets,
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
-        sent = self._new_object_headers(key, source.headers) | _copied_from(bucket, meta)
+        sent = self._new_object_headers(key, source.headers) | _copied_from(bucket, meta.key)
+        if meta.etag:
+            sent[_ONLY_VERSION] = meta.etag
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
             sent["if-none-match"] = "*"
@@ -350,7 +341,9 @@ class S3ObjectStore(BucketClient):
         byte_range: ByteRange,
     ) -> Part:
         """Let the store itself copy a range of an object of `bucket` into a part."""
-        sent = _copied_from(bucket, source)
+        sent = _copied_from(bucket, source.key)
+        if source.etag and self._dialect.part_copy is PartCopy.CONDITIONAL:
+            sent[_ONLY_VERSION] = source.etag
         sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent)
@@ -425,6 +418,5 @@ class S3ObjectStore(BucketClient):
         return meta.etag if repeated else None
 
 
-def _copied_from(bucket: str, source: ObjectMeta) -> dict[str, str]:
-    named = {"x-amz-copy-source": path_of(bucket, source.key)}
-    return named | ({"x-amz-copy-source-if-match": source.etag} if source.etag else {})
+def _copied_from(bucket: str, key: str) -> dict[str, str]:
+    return {"x-amz-copy-source": path_of(bucket, key)}

@@ -35,6 +35,7 @@ from slurper.objectstore.base import (
     Part,
     StoredObject,
 )
+from slurper.objectstore.dialects import PartCopy
 from slurper.planning import selection
 from slurper.planning.parts import PartPlan, plan_parts
 from slurper.settings import Settings
@@ -60,6 +61,10 @@ _STATUS_OF_CHANGE = (412, 416)
 
 _DAMAGED = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store does not have the parts that it has confirmed."""
+
+_RESTED = timedelta(seconds=5)
+"""A version this old has an earlier date than any that comes after it, at every machine of a store:
+dates are whole seconds, and the clocks of its machines nearly agree."""
 
 _Gone = SourceChangedError | TargetChangedError
 Result = TypeVar("Result")
@@ -302,12 +307,38 @@ class PartsRun:
             part_size=plan.part_size,
             whole_checked=self._target.checks_whole(upload_id),
             begun_at=datetime.now(UTC),
-            last_modified=described.meta.last_modified,
+            last_modified=self._telling_date(described),
         )
         return None
 
     async def _describe(self) -> StoredObject | Skipped:
         return await self._copier.describe(self._meta)
+
+    def _telling_date(self, described: StoredObject) -> datetime | None:
+        """The date of the version, unless nothing else will tell its parts and it may come twice.
+
+        Where parts are copied inside under no condition, the source is looked at before the first
+        and after the last. The same ETag could have come back meanwhile, but not with this date.
+        """
+        date, served_at = described.meta.last_modified, described.served_at
+        if not self._copies_blindly or date is None:
+            return date
+        return date if served_at is not None and served_at - date >= _RESTED else None
+
+    @property
+    def _copies_blindly(self) -> bool:
+        """Parts are copied inside, of whatever version is there."""
+        unconditional = self._target.dialect.part_copy is PartCopy.UNCONDITIONAL
+        return unconditional and self._shortcut is not None
+
+    async def _check_unchanged(self, begun: BegunUpload) -> None:
+        """Raise SourceChangedError, unless the source is still what was begun with."""
+        described = await self._describe()
+        if isinstance(described, StoredObject):
+            _check_version(self._dated(begun), described.meta)
+
+    def _dated(self, begun: BegunUpload) -> ObjectMeta:
+        return self._meta._replace(last_modified=begun.last_modified)
 
     async def _create(self, headers: ObjectHeaders) -> str:
         # Until its id has come, the store may have begun an upload that nobody knows.
@@ -377,7 +408,7 @@ class PartsRun:
             if error.status in _STATUS_OF_CHANGE:
                 raise SourceChangedError(str(error)) from error
             raise
-        _check_version(meta._replace(last_modified=begun.last_modified), download.stored.meta)
+        _check_version(self._dated(begun), download.stored.meta)
         try:
             return await self._target.put_part(self._key, begun.upload_id, number, download.body)
         except errors.NotFound as error:
@@ -389,6 +420,8 @@ class PartsRun:
         """Let the store copy a part itself; None when it does not."""
         shortcut = self._shortcut
         if shortcut is None or shortcut.is_closed:
+            return None
+        if self._copies_blindly and begun.last_modified is None:
             return None
         try:
             return await shortcut.copy_part(
@@ -405,7 +438,8 @@ class PartsRun:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
         if self._shortcut is not None:
-            await self._repeat(self._describe)  # parts copied inside do not tell their version
+            # Parts copied inside do not tell their version.
+            await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_put:
             existing = await self._find_existing()
             if existing is not None:
@@ -459,12 +493,12 @@ def _number(part: Part) -> int:
 
 
 def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
-    """Refuse a part of another version, which a store that knows no If-Match may send.
+    """Refuse another version, of which a store that knows no If-Match may send or copy a part.
 
     Raises:
-        SourceChangedError: the part is of another version.
+        SourceChangedError: it is another.
     """
     of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
     differ = any(one and other and one != other for one, other in of_both)
     if differ or wanted.size != got.size:
-        raise SourceChangedError("a part is of another version than HEAD showed")
+        raise SourceChangedError("there is another version than HEAD showed at first")

@@ -20,8 +20,9 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
+from slurper.objectstore.dialects import PartCopy
 from slurper.secrets import S3Credentials
-from slurper.transfer.task import Task
+from slurper.transfer.task import PartsTask, Task
 
 Answer = TypeVar("Answer")
 
@@ -73,7 +74,7 @@ class Shortcut:
         """Have a range copied into a part; None: the ordinary way is left. Raises as above.
 
         A store that knows no condition on the source shows by nothing that it copied another
-        version: look at the source again before the parts are joined.
+        version: look at the source before the first part, and again before the parts are joined.
         """
         asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
         return await self._await(asked)
@@ -91,7 +92,7 @@ class Shortcut:
 
     def _note(self, error: errors.SlurperError) -> None:
         """Close, if it is neither the object's fault nor chance."""
-        its_own_fault = isinstance(error, errors.NotFound)
+        its_own_fault = isinstance(error, errors.NotFound | errors.CopyUnfinished)
         by_chance = self._works and error.retryable
         if not (its_own_fault or by_chance or self.is_closed):
             self.is_closed = True
@@ -111,6 +112,8 @@ class Shortcuts:
         wanted = self._allowed and task.options.server_side_copy
         keeps_promises = task.overwrite or dialect.conditional_copy
         if not (wanted and keeps_promises and dialect.server_side_copy and _meet(source, target)):
+            return None
+        if isinstance(task, PartsTask) and dialect.part_copy is PartCopy.NONE:
             return None
         pair = (source, target)
         if pair not in self._known:

@@ -71,7 +71,8 @@ class BegunUpload:
     """The store has promised to check the whole object when the upload is completed."""
     begun_at: datetime
     last_modified: datetime | None
-    """Of the version that is copied, as its parts show it: a listing may be more exact."""
+    """Of the version that is copied, as its parts show it: a listing may be more exact. None: the
+    store tells none, or another version might have the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import overload
 
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
-from slurper.objectstore.factory import open_store
+from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting
 from slurper.transfer.pacing import ByteBudget
@@ -37,10 +37,10 @@ OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
 class Worker:
     """Runs tasks over stores that stay open between them; all tasks share one byte budget."""
 
-    def __init__(self, settings: Settings, *, open_store: OpenStore = open_store) -> None:
+    def __init__(self, settings: Settings, *, open_store: OpenStore | None = None) -> None:
         """Prepare; no store is opened yet. Tests and measurements give another `open_store`."""
         self._settings = settings
-        self._open_store = open_store
+        self._open_store = open_store or StoreOpener()
         self._options = TransportOptions.from_settings(settings)
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)

@@ -10,6 +10,7 @@ import pytest
 
 from slurper import errors
 from slurper.cli import new_secrets
+from tests.unit.api.bodies import PEM
 
 NOTHING: dict[str, Any] = {
     f"{side}_{name}": None
@@ -21,7 +22,7 @@ NOTHING: dict[str, Any] = {
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "account.json"
-    path.write_text(json.dumps({"client_email": "a@b", "private_key": "pem"}))
+    path.write_text(json.dumps({"client_email": "a@b", "private_key": PEM}))
     return path
 
 
@@ -36,7 +37,7 @@ def test_each_side_has_its_own_kind(key_file: Path) -> None:
         "target_secret_access_key": "secret",
     }
     assert new_secrets.body(**{**NOTHING, **given}) == {
-        "source": {"secret": {"clientEmail": "a@b", "privateKey": "pem"}},
+        "source": {"secret": {"clientEmail": "a@b", "privateKey": PEM}},
         "target": {"secret": {"accessKeyId": "id", "secretAccessKey": "secret"}},
     }
 

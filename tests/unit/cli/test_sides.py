@@ -11,6 +11,7 @@ from slurper.cli.sides import Side, SideOptions
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
+from tests.unit.api.bodies import PEM
 
 KEYS = SideOptions(access_key_id="id", secret_access_key="secret")
 CONFIG = """
@@ -213,13 +214,13 @@ def test_secrets_do_not_show() -> None:
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "account.json"
-    path.write_text(json.dumps({"client_email": "a@b", "private_key": "pem\n", "type": "x"}))
+    path.write_text(json.dumps({"client_email": "a@b", "private_key": PEM, "type": "x"}))
     return path
 
 
 def test_a_service_account_comes_from_its_file(key_file: Path) -> None:
     side = sides.resolve("source", "gs://bucket/p", SideOptions(credentials_file=key_file))
-    assert side.credentials == GcsCredentials(client_email="a@b", private_key="pem\n")
+    assert side.credentials == GcsCredentials(client_email="a@b", private_key=PEM)
     assert (side.location, side.prefix) == (Location(vendor=Vendor.GCS, bucket="bucket"), "p")
 
 
@@ -229,6 +230,23 @@ def test_googles_own_variable_is_honoured(key_file: Path, monkeypatch: pytest.Mo
     side = sides.resolve("target", "gcs://bucket", SideOptions())
     assert isinstance(side.credentials, GcsCredentials)
     assert side.location.endpoint is None
+
+
+def test_a_key_file_may_have_been_through_other_hands(key_file: Path) -> None:
+    account = {"client_email": " a@b\n", "private_key": '"' + PEM.replace("\n", "\\\\n") + '"'}
+    key_file.write_text("\ufeff" + json.dumps(account), encoding="utf-8")
+    side = sides.resolve("source", "gs://bucket", SideOptions(credentials_file=key_file))
+    assert side.credentials == GcsCredentials(client_email="a@b", private_key=PEM)
+
+
+def test_a_key_file_whose_key_is_none_is_named_and_not_shown(key_file: Path) -> None:
+    key_file.write_text(json.dumps({"client_email": "a@b", "private_key": "hush" + PEM[9:]}))
+    with pytest.raises(
+        errors.ConfigurationError, match=r"account\.json: its private_key"
+    ) as refused:
+        sides.resolve("source", "gs://bucket", SideOptions(credentials_file=key_file))
+    assert "hush" not in str(refused.value)
+    assert "MIIE" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"client_email": "a@b", "private_key": 1}'])

@@ -7,6 +7,7 @@ import gzip
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
 from slurper.objectstore.gcs import GcsObjectStore
-from slurper.objectstore.google_tokens import TOKEN_URI
-from tests.gcs.server import GcsServer, Refused, address_of, gcs_server
+from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
+from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
 from tests.gcs.serving import Answer
 from tests.gcs.tokens import ACCOUNT, pem
 
@@ -42,9 +43,15 @@ def bucket(server: GcsServer) -> str:
 async def open_store(server: GcsServer, bucket: str) -> AsyncIterator[Open]:
     opened: list[GcsObjectStore] = []
 
-    def start(*, clock: Callable[[], float] = time.time, **changes: object) -> GcsObjectStore:
+    def start(
+        *,
+        accounts: Accounts | None = None,
+        clock: Callable[[], float] = time.time,
+        **changes: object,
+    ) -> GcsObjectStore:
         address: StoreAddress = replace(address_of(server, bucket), **changes)  # type: ignore[arg-type]
-        opened.append(GcsObjectStore(address, TransportOptions(request_retries=2), clock=clock))
+        options = TransportOptions(request_retries=2)
+        opened.append(GcsObjectStore(address, options, accounts=accounts, clock=clock))
         return opened[-1]
 
     yield start
@@ -70,6 +77,50 @@ def lines(server: GcsServer, part: str) -> list[str]:
 async def test_one_token_serves_all_requests(server: GcsServer, store: GcsObjectStore) -> None:
     await asyncio.gather(*(store.put(f"k{n}", Body([b"x"]), NO_HEADERS) for n in range(20)))
     assert len(server.tokens.given) == 1
+
+
+@pytest.fixture
+def accounts() -> Accounts:
+    return Accounts()
+
+
+async def test_stores_of_one_account_share_its_token(
+    server: GcsServer, open_store: Open, accounts: Accounts
+) -> None:
+    first, second = open_store(accounts=accounts), open_store(accounts=accounts)
+    await asyncio.gather(first.list_page(), second.list_page())
+    assert len(server.tokens.given) == 1
+    server.tokens.revoke_all()
+    await asyncio.gather(first.list_page(), second.list_page())
+    assert len(server.tokens.given) == 2
+
+
+async def test_a_token_stays_until_the_last_store_of_its_account_is_closed(
+    server: GcsServer, bucket: str, accounts: Accounts
+) -> None:
+    def start() -> GcsObjectStore:
+        return GcsObjectStore(address_of(server, bucket), TransportOptions(), accounts=accounts)
+
+    first, second = start(), start()
+    await first.list_page()
+    await first.close()
+    await second.list_page()
+    assert len(server.tokens.given) == 1
+    await second.close()
+    third = start()
+    await third.list_page()
+    assert len(server.tokens.given) == 2
+    await third.close()
+
+
+async def test_another_key_of_an_account_gets_a_token_of_its_own(
+    server: GcsServer, open_store: Open, accounts: Accounts
+) -> None:
+    await open_store(accounts=accounts).list_page()
+    wrong = replace(ACCOUNT, private_key=pem("wrong"))
+    with pytest.raises(errors.CredentialsRejected):
+        await open_store(accounts=accounts, credentials=wrong).list_page()
+    assert server.tokens.refused > 0
 
 
 async def test_a_token_is_renewed_while_it_still_serves(
@@ -257,6 +308,61 @@ async def test_metadata_is_read_that_could_not_be_unpacked(
     with pytest.raises(errors.AccessDenied):
         await store.complete_upload("k", upload, [part])
     assert (await store.head("k")).headers == headers
+
+
+@pytest.mark.parametrize("wrong", [{"crc32c": "AAAAAA=="}, {"size": "2"}, {"crc32c": None}])
+async def test_a_copy_that_is_not_its_source_is_none(
+    server: GcsServer,
+    bucket: str,
+    store: GcsObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, str],
+) -> None:
+    await store.put("from", Body([b"x"]), NO_HEADERS)
+    source, keep = await store.head("from"), server._keep
+
+    def keep_another(*arguments: Any, **more: Any) -> Kept:  # noqa: ANN401 - passed through
+        kept = keep(*arguments, **more)
+        kept.resource.update(wrong)
+        return kept
+
+    monkeypatch.setattr(server, "_keep", keep_another)
+    with pytest.raises(errors.IntegrityError, match="the copy has"):
+        await store.copy_object("to", bucket, source)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"done": false}',
+        b'{"done": false, "rewriteToken": 1}',
+        b'{"done": true}',
+        b'{"done": true, "resource": {"name": "k"}}',
+    ],
+)
+async def test_what_is_no_answer_to_a_copy_is_not_taken_for_one(
+    server: GcsServer,
+    bucket: str,
+    store: GcsObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+) -> None:
+    await store.put("from", Body([b"x"]), NO_HEADERS)
+    source = await store.head("from")
+    monkeypatch.setattr(server, "_rewrite", lambda *_: Answer(200, answer))
+    with pytest.raises(errors.UnavailableStore, match="describes no copy"):
+        await store.copy_object("to", bucket, source)
+
+
+async def test_a_copy_of_what_has_no_type_has_the_type_that_google_makes_up(
+    server: GcsServer, bucket: str, store: GcsObjectStore
+) -> None:
+    server.add(bucket, "from", b"x")
+    await store.copy_object("to", bucket, await store.head("from"))
+    made = (await store.head("to")).headers
+    assert made == ObjectHeaders({"content-type": "application/octet-stream"})
 
 
 @pytest.mark.parametrize("text", ["", "=", "e30", "W10=", "bnVsbA=="])

@@ -362,6 +362,18 @@ async def test_a_bucket_that_is_gone_is_not_taken_for_an_absent_key(open_s3: Ope
         await store.head("k")
 
 
+async def test_absent_keys_settle_nothing_while_the_bucket_cannot_be_asked_for(
+    open_s3: Open,
+) -> None:
+    busy = error("503 Slow Down", "SlowDown")
+    options = replace(OPTIONS, request_retries=0, retry_deadline_seconds=0.0)
+    store, _ = await open_s3(SILENT_404, busy, SILENT_404, listed(), options=options)
+    with pytest.raises(errors.Throttled):
+        await store.head("k")
+    with pytest.raises(errors.NotFound):
+        await store.head("k")
+
+
 # Listings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from slurper import errors
 from slurper.jobs.models import JobOptions
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectHeaders, ObjectStore, Part, StoreAddress
-from slurper.objectstore.dialects import MIB, Dialect
+from slurper.objectstore.dialects import MIB, Dialect, PartCopy
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
@@ -177,6 +178,101 @@ async def test_a_source_that_changes_under_its_parts_is_begun_again(
     report = await server.run()
     assert (report.counts.transferred, report.attempts) == (1, 1)
     assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+BLIND = replace(DIALECT, part_copy=PartCopy.UNCONDITIONAL)
+INSIDE_BLINDLY = replace(
+    TASK, source=address("from", dialect=BLIND), target=address("to", dialect=BLIND)
+)
+BODY = bytes(range(256)) * 4 * 1024 * 11
+"""Three parts."""
+
+
+class Clock:
+    """The store's, which a test turns."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, 900_000, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class BlindServer(Server):
+    """It knows no condition on the source of a part."""
+
+    def __init__(self) -> None:
+        super().__init__(BLIND, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+        self.clock = Clock()
+        for store in (self.source, self.target):
+            store._now = self.clock
+        self.source.add("large", BODY, HEADERS)
+
+    @property
+    def parts_inside(self) -> int:
+        return self.target.faults.requests.get("copy_part", 0)
+
+
+async def test_parts_of_a_version_that_rests_are_copied_without_a_condition() -> None:
+    server = BlindServer()
+    server.clock.now += timedelta(seconds=7)
+    assert (await server.run(INSIDE_BLINDLY)).counts.transferred == 1
+    assert (server.read, server.parts_inside) == (0, 3)
+    server.assert_same()
+
+
+async def test_parts_of_a_version_that_may_come_twice_are_read() -> None:
+    server = BlindServer()
+    server.clock.now += timedelta(seconds=3)
+    assert (await server.run(INSIDE_BLINDLY)).counts.transferred == 1
+    assert (server.read, server.parts_inside) == (3, 0)
+    server.assert_same()
+
+
+async def test_a_version_that_comes_back_under_its_parts_is_told_by_its_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = BlindServer()
+    server.clock.now += timedelta(seconds=10)
+    copy_part: Any = server.target.copy_part
+
+    async def meanwhile(*arguments: Any) -> Part:  # noqa: ANN401 - passed through
+        passing = server.parts_inside == 1
+        if passing:
+            server.source.add("large", bytes(len(BODY)), HEADERS)
+        part: Part = await copy_part(*arguments)
+        if passing:
+            server.source.add("large", BODY, HEADERS)
+        return part
+
+    monkeypatch.setattr(server.target, "copy_part", meanwhile)
+    report = await server.run(INSIDE_BLINDLY)
+    assert (report.counts.transferred, report.attempts) == (1, 1)
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+async def test_a_store_that_copies_no_parts_is_not_asked_to() -> None:
+    whole_only = replace(DIALECT, part_copy=PartCopy.NONE)
+    server = Server(whole_only, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("large", BODY, HEADERS)
+    server.fill("small")
+    task = replace(TASK, target=address("to", dialect=whole_only))
+    assert (await server.run(task)).counts.transferred == 2
+    assert (server.read, server.copied) == (3, 1)
+    assert "copy_part" not in server.target.faults.requests
+    server.assert_same()
+
+
+async def test_a_copy_that_takes_the_store_too_long_is_the_objects_own_fault() -> None:
+    server = Server()
+    server.fill("a", "b")
+    server.target.faults.fail(errors.CopyUnfinished("too long"), operation="copy_object")
+    assert (await server.run()).counts.transferred == 2
+    server.fill("c")
+    await server.run()
+    assert (server.read, server.copied) == (1, 5)
     server.assert_same()
 
 
