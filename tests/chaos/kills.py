@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurper.demo.servers import S3Server
 from slurper.jobs.models import Counts
-from slurper.jobs.precheck import RESERVED_PREFIX
+from slurper.jobs.probes import RESERVED_PREFIX
 from tests.chaos import faults, schedules
 from tests.chaos.processes import Copies, Process, Servers
 from tests.chaos.proxy import FaultProxy

@@ -60,7 +60,7 @@ async def check(
     checks = Precheck(settings)
     address = checks.resolve(side, ACCOUNT, location, pair)
     run = checks.source if side is Side.SOURCE else checks.target
-    return await run(location, address)
+    return (await run(location, address)).problems
 
 
 async def refused(side: Side, server: S3Server, bucket: str, field: str, **given: object) -> str:

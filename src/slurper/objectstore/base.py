@@ -109,6 +109,8 @@ class ListingPage:
     served_at: datetime | None = None
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
+    list_version: int | None = None
+    """Of S3: which version of ListObjects this is, 1 or 2."""
 
 
 class UploadMeta(NamedTuple):
@@ -293,6 +295,17 @@ class ObjectStore(Protocol):
 
         Raises:
             ListingError: XML that is no such listing.
+        """
+        ...
+
+    async def keeps_versions(self) -> bool:
+        """Whether something stays of an object that is deleted: a version, or a marker."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error.
+
+        Only for what a check has written itself: no copy deletes anything.
         """
         ...
 

@@ -29,6 +29,9 @@ class Dialect:
     """What one provider's S3 interface allows and expects. Sizes are bytes."""
 
     name: str
+    assumed: bool = False
+    """Spoken to whatever program is there, so that some of this is found out before a job begins,
+    and kept with the job: `list_version`, `checksum`, `conditional_put`."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -129,6 +132,7 @@ R2 = Dialect(
 
 GENERIC = Dialect(
     name="generic",
+    assumed=True,
     max_copy_bytes=1 * GIB,  # few of them keep the line open with blanks meanwhile, as AWS does
     unreadable_storage_classes=_ARCHIVE,
 )

@@ -46,11 +46,13 @@ def parse_page(
     order: KeyOrder = KeyOrder.BYTES,
     served_at: datetime | None = None,
     normalised: bool = False,
+    list_version: int | None = None,
 ) -> ListingPage:
     """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
 
     `normalised`: the store knows keys by their NFC, and shows how they were last written. They are
-    given in NFC, the form in which they are unique and in order.
+    given in NFC, the form in which they are unique and in order. `list_version` is that of the
+    request.
 
     Raises:
         ListingError: not a complete ListBucketResult; keys not strictly increasing in `order`, not
@@ -72,7 +74,13 @@ def parse_page(
             f"the listing after {start_after!r} says that there is more, but shows no key"
         )
     objects = _objects(keys, columns)
-    return ListingPage(objects=objects, finished=finished, order=order, served_at=served_at)
+    return ListingPage(
+        objects=objects,
+        finished=finished,
+        order=order,
+        served_at=served_at,
+        list_version=list_version,
+    )
 
 
 def is_of_first_version(document: bytes) -> bool:

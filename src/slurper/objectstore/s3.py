@@ -47,6 +47,8 @@ from slurper.objectstore.signing import canonical_query
 _BUCKET_SEEN_SECONDS = 30.0
 """For so long an absent key is not taken for an absent bucket again."""
 
+_NOT_KNOWN = frozenset({405, 501})
+
 
 class _Wanted(NamedTuple):
     """What a page of a listing is to show."""
@@ -137,6 +139,7 @@ class S3ObjectStore(BucketClient):
             order=dialects.key_order(response.headers.get("server", "")),
             served_at=object_headers.http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
+            list_version=self._list_version,
         )
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
@@ -376,6 +379,24 @@ class S3ObjectStore(BucketClient):
         request = Request("DELETE", self._target(key, ("uploadId", upload_id)), {})
         try:
             await self._send("AbortMultipartUpload", request, key)
+        except errors.NotFound:
+            return
+
+    async def keeps_versions(self) -> bool:
+        """Whether something stays of an object that is deleted: a version, or a marker."""
+        target = f"{self._bucket_path}?{canonical_query([('versioning', '')])}"
+        try:
+            response = await self._send("GetBucketVersioning", Request("GET", target, {}), None)
+        except errors.StoreError as error:
+            if error.status not in _NOT_KNOWN and error.code not in failures.NOT_UNDERSTOOD:
+                raise
+            return False
+        return documents.element(documents.text_of(response), "Status") != ""
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error."""
+        try:
+            await self._send("DeleteObject", Request("DELETE", self._target(key), {}), key)
         except errors.NotFound:
             return
 

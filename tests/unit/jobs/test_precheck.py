@@ -11,7 +11,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import precheck
+from slurper.jobs import precheck, probes
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.objectstore import factory
@@ -124,12 +124,13 @@ async def _source(
 ) -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
     address = check.resolve(Side.SOURCE, ACCOUNT, S3, PAIR)
-    return await check.source(S3, address, prefix=prefix, keys=keys)
+    return (await check.source(S3, address, prefix=prefix, keys=keys)).problems
 
 
 async def _target() -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
-    return await check.target(R2, check.resolve(Side.TARGET, ACCOUNT, R2, PAIR))
+    address = check.resolve(Side.TARGET, ACCOUNT, R2, PAIR)
+    return (await check.target(R2, address, asks_condition=False)).problems
 
 
 async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
@@ -305,9 +306,9 @@ def test_credentials_of_another_vendor_are_refused() -> None:
 async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() -> None:
     moment = datetime.now(UTC)
     store = MemoryStore(now=lambda: moment)
-    for key in (f"{precheck.RESERVED_PREFIX}old", "somebody-elses"):
+    for key in (f"{probes.RESERVED_PREFIX}old", "somebody-elses"):
         await store.create_upload(key, ObjectHeaders())
-    moment += timedelta(seconds=precheck.STALE_SECONDS + 1)
-    await store.create_upload(f"{precheck.RESERVED_PREFIX}under-way", ObjectHeaders())
-    await precheck.remove_stale(store)
-    assert sorted(store.open_uploads) == [f"{precheck.RESERVED_PREFIX}under-way", "somebody-elses"]
+    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    await store.create_upload(f"{probes.RESERVED_PREFIX}under-way", ObjectHeaders())
+    await probes.remove_stale(store, objects_too=False)
+    assert sorted(store.open_uploads) == [f"{probes.RESERVED_PREFIX}under-way", "somebody-elses"]
