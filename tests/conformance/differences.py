@@ -73,6 +73,7 @@ DIFFERENCES: dict[str, str] = {
     "test_any_key_is_copied_from_and_to[r2_server-nfd]": "R2 keeps keys in Unicode's form NFC",
     "test_parts_are_copied_too[r2_server]": "R2 copies no part under a condition",
     "test_a_part_is_copied_of_one_version_only[r2_server]": "R2 copies no part under a condition",
+    "test_a_bucket_that_keeps_versions_says_so[r2_server]": "R2 has no versions",
     "test_archived_objects_say_so[r2_server]": "R2 has no archive and refuses its classes",
     "test_archived_objects_say_so[seaweedfs]": "SeaweedFS has no archive and sends the bytes",
     "test_an_aborted_upload_leaves_nothing[moto]": "moto answers 500 to a part of no upload",

@@ -205,14 +205,7 @@ async def _check_upload(store: ObjectStore, course: Course) -> bool:
     """Write a part, drop it again, and return whether the store compares checksums."""
     course.step = "beginning an upload"
     key = _new_key()
-    try:
-        upload_id = await store.create_upload(key, ObjectHeaders())
-    except BaseException as error:
-        # Without an answer, or out of time: there may be an upload whose id is not known.
-        if not isinstance(error, errors.StoreError) or error.retryable:
-            with contextlib.suppress(errors.SlurperError, TimeoutError):
-                await _see_through(_abort_all(store, key))
-        raise
+    upload_id = await _begin_upload(store, key)
     course.step = "writing a part"
     try:
         await store.put_part(key, upload_id, 1, Body([_CONTENT]))
@@ -228,6 +221,17 @@ async def _check_upload(store: ObjectStore, course: Course) -> bool:
     course.step = "aborting the upload"
     await _clean_up(store, key, upload_id)
     return verifies
+
+
+async def _begin_upload(store: ObjectStore, key: str) -> str:
+    try:
+        return await store.create_upload(key, ObjectHeaders())
+    except BaseException as error:
+        # Without an answer, or out of time: there may be an upload whose id is not known.
+        if not isinstance(error, errors.StoreError) or error.retryable:
+            with contextlib.suppress(errors.SlurperError, TimeoutError):
+                await _see_through(_abort_all(store, key))
+        raise
 
 
 async def _verifies_checksum(store: ObjectStore, key: str, upload_id: str, course: Course) -> bool:
@@ -291,7 +295,7 @@ async def _spares(store: ObjectStore, key: str, course: Course) -> bool:
     if not await _is_refused(again):
         return False
     course.step = "completing an upload unless the object exists"
-    upload_id = await store.create_upload(key, ObjectHeaders())
+    upload_id = await _begin_upload(store, key)
     try:
         part = await store.put_part(key, upload_id, 1, Body([_CONTENT, _CONTENT]))
         completed = store.complete_upload(key, upload_id, [part], if_absent=True)
