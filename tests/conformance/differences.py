@@ -76,6 +76,8 @@ DIFFERENCES: dict[str, str] = {
     "test_a_bucket_that_keeps_versions_says_so[r2_server]": "R2 has no versions",
     "test_archived_objects_say_so[r2_server]": "R2 has no archive and refuses its classes",
     "test_archived_objects_say_so[seaweedfs]": "SeaweedFS has no archive and sends the bytes",
+    "test_a_restored_object_can_be_read_and_says_so[r2_server]": "R2 has no archive",
+    "test_a_restored_object_can_be_read_and_says_so[seaweedfs]": "SeaweedFS has no archive",
     "test_an_aborted_upload_leaves_nothing[moto]": "moto answers 500 to a part of no upload",
     "test_uploads_under_way_are_listed[moto]": "moto says of every upload that 2010 saw it begin",
     "test_a_small_part_must_be_the_last[ministack]": "ministack takes small parts anywhere",

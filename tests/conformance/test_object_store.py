@@ -272,6 +272,26 @@ async def test_archived_objects_say_so(
         await empty_store.get("k")
 
 
+async def test_a_restored_object_can_be_read_and_says_so(
+    subject: Subject,
+    empty_store: ObjectStore,
+    boto: Callable[[S3Server], S3Client],
+) -> None:
+    if not isinstance(subject.server, S3Server):
+        pytest.skip("nothing is archived there")
+    client = boto(subject.server)
+    bucket = empty_store._bucket  # type: ignore[attr-defined]
+    client.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
+    assert (await empty_store.head("k")).meta.storage_class == "GLACIER"
+    client.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1})
+    for _ in range(200):
+        if (await empty_store.head("k")).meta.storage_class == "":
+            break
+        await asyncio.sleep(0.05)
+    assert bytes((await empty_store.get("k")).body) == b"x"
+    assert (await empty_store.head("k")).meta.storage_class == ""
+
+
 # Listings
 
 

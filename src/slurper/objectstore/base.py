@@ -33,7 +33,8 @@ class ObjectMeta(NamedTuple):
     """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
     last_modified: datetime | None
     storage_class: str
-    """Empty when the store names none, and for an archived object that HEAD shows restored."""
+    """Empty when the store names none, and for an archived object that is shown as restored. HEAD
+    shows the archive tier of an object of Intelligent-Tiering in its place."""
 
 
 @dataclass(slots=True)

@@ -83,8 +83,13 @@ class Dialect:
     global_bucket_names: bool = False
     """At one endpoint a bucket's name means the same bucket, whatever credentials sign."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
-    """Classes whose objects must be restored before a GET succeeds."""
+    """Classes, and tiers of classes, whose objects must be restored before a GET succeeds."""
+    lists_restores: bool = False
+    """A listing tells when it is asked which archived objects have been restored."""
 
+
+ARCHIVE_TIERS = frozenset({"ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"})
+"""Of INTELLIGENT_TIERING. HEAD names them, a listing names the class alone."""
 
 _ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -103,7 +108,8 @@ AWS = Dialect(
     verifies_upload_size=True,
     conditional_copy=True,
     global_bucket_names=True,
-    unreadable_storage_classes=_ARCHIVE,
+    unreadable_storage_classes=_ARCHIVE | ARCHIVE_TIERS,
+    lists_restores=True,
 )
 
 AWS_CHINA = replace(
@@ -134,7 +140,7 @@ GENERIC = Dialect(
     name="generic",
     assumed=True,
     max_copy_bytes=1 * GIB,  # few of them keep the line open with blanks meanwhile, as AWS does
-    unreadable_storage_classes=_ARCHIVE,
+    unreadable_storage_classes=_ARCHIVE | ARCHIVE_TIERS,
 )
 
 # Servers that people run themselves have no host names of their own. They are spoken to in GENERIC,

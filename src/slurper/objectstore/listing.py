@@ -29,6 +29,8 @@ from slurper.objectstore.dialects import KeyOrder
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
 
+_RESTORE = "RestoreStatus"
+
 _FIELDS = ("Key", "Size", "ETag", "LastModified", "StorageClass")
 
 Columns = dict[str, Sequence[str]]
@@ -168,10 +170,23 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
     for child in _parse(text, "ListBucketResult"):
         name = _local(child.tag)
         if name == "Contents":
-            rows.append({_local(leaf.tag): leaf.text or "" for leaf in child})
+            rows.append(_row(child))
         else:
             summary[name] = child.text or ""
     return {name: [row.get(name, "") for row in rows] for name in _FIELDS}, summary
+
+
+def _row(contents: ET.Element) -> Summary:
+    row = {_local(leaf.tag): leaf.text or "" for leaf in contents}
+    if _RESTORE in row and _is_restored(contents):
+        row["StorageClass"] = ""  # it keeps its class, and can be read
+    return row
+
+
+def _is_restored(contents: ET.Element) -> bool:
+    status = (leaf for leaf in contents if _local(leaf.tag) == _RESTORE)
+    told = {_local(leaf.tag): leaf.text for one in status for leaf in one}
+    return told.get("IsRestoreInProgress") == "false"
 
 
 def _parse(text: str, expected: str) -> ET.Element:
@@ -204,6 +219,8 @@ def _read_fast(text: str) -> tuple[Columns, Summary] | None:
     if not 0 <= begin < end:
         return None
     body = text[begin:end].replace("&quot;", '"').replace("&#34;", '"')
+    if f"<{_RESTORE}>" in body:  # of rows that differ in what is below it
+        return None
     if "&" in body or "\ufffe" in body or "\uffff" in body:
         return None
     columns = _read_rows(body)

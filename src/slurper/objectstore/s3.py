@@ -47,6 +47,8 @@ from slurper.objectstore.signing import canonical_query
 _BUCKET_SEEN_SECONDS = 30.0
 """For so long an absent key is not taken for an absent bucket again."""
 
+_RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
+
 _NOT_KNOWN = frozenset({405, 501})
 
 
@@ -120,7 +122,8 @@ class S3ObjectStore(BucketClient):
         if wanted.start_after:
             parameters.append(("marker" if first else "start-after", wanted.start_after))
         operation = "ListObjects" if first else "ListObjectsV2"
-        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
+        wishes = _RESTORES if self._dialect.lists_restores else {}
+        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", wishes)
         try:
             response = await self._send(
                 operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES

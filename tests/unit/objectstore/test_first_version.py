@@ -60,7 +60,7 @@ async def test_a_check_finds_it_out(open_s3: Open, *, refuses: bool) -> None:
     dialect = replace(PLAIN, assumed=True)
     store, _ = await open_s3(script=of_first_version(refuses=refuses), dialect=dialect)
     course = probes.Course()
-    with pytest.raises(errors.StoreError):  # of the read that follows: the script knows none
+    with pytest.raises(errors.IntegrityError):  # of the read that follows: the script knows none
         await probes.check_listed(store, "", course)
     assert course.found.list_version == 1
 
