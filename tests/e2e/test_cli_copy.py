@@ -145,6 +145,8 @@ def test_no_overwrite_leaves_what_is_there(
     assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
     kept = empty.client.get_object(Bucket=empty.name, Key="item-0007")["Body"].read()
     assert kept == b"mine"
+    found = told["capabilities"]["target"]
+    assert (found["conditional_put"], found["verifies_checksum"]) == (True, True)
 
 
 def test_skip_empty_and_size_limit(

@@ -263,7 +263,7 @@ async def _obeys_condition(store: ObjectStore, course: Course) -> bool | None:
             return None
         course.step = "deleting a key that does not exist"
         await store.delete(key)
-    except errors.StoreError as error:
+    except errors.SlurperError as error:
         course.notes.append(_not_found_out(error))
         return None
     try:
