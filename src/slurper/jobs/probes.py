@@ -114,14 +114,25 @@ async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None
 
 
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
-    """List a key, and of a store that nobody knows another one: how listings go on shows then."""
     course.step = "listing it"
-    first = last = await store.list_page(prefix=prefix, max_keys=1)
-    if store.dialect.assumed and first.objects and not first.finished:
-        last = await store.list_page(prefix=prefix, start_after=first.objects[0].key, max_keys=1)
-    course.found = replace(course.found, list_version=last.list_version, key_order=last.order.value)
-    _note_clock(first, course)
-    return first
+    page = await store.list_page(prefix=prefix, max_keys=1)
+    version = page.list_version
+    if store.dialect.assumed and version == 2:
+        version = await _version_that_goes_on(store, prefix, page)
+    course.found = replace(course.found, list_version=version, key_order=page.order.value)
+    _note_clock(page, course)
+    return page
+
+
+async def _version_that_goes_on(store: ObjectStore, prefix: str, first: ListingPage) -> int | None:
+    """List another key: a store that has not seen `list-type` begins again from the first.
+
+    None: there is no other one to see it by.
+    """
+    if first.finished or not first.objects:
+        return None
+    key = first.objects[0].key
+    return (await store.list_page(prefix=prefix, start_after=key, max_keys=1)).list_version
 
 
 def _note_clock(page: ListingPage, course: Course) -> None:
