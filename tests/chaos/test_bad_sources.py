@@ -321,6 +321,28 @@ async def test_an_archived_object_is_skipped(staged: Stage) -> None:
     assert "HTTP 403 InvalidObjectState" in run.events[0].message
 
 
+IN_A_TIER = (
+    b"<Error><Code>InvalidObjectState</Code><Message>The operation is not valid for the object's "
+    b"access tier</Message><StorageClass>INTELLIGENT_TIERING</StorageClass>"
+    b"<AccessTier>DEEP_ARCHIVE_ACCESS</AccessTier></Error>"
+)
+
+
+async def test_an_object_in_an_archive_tier_is_skipped(staged: Stage) -> None:
+    """A listing names its class, which can be read else; HEAD names the tier, and GET refuses."""
+    tier = faults.with_headers("x-amz-archive-status: DEEP_ARCHIVE_ACCESS")
+    staged.source_proxy.add(tier, "^HEAD [^ ]*/large")
+    staged.source_proxy.add(faults.answer("403 Forbidden", IN_A_TIER), ONE)
+    run = await staged.run()
+    staged.check(run)
+    assert [(event.key, event.log_type) for event in run.events] == [
+        ("k-05", LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL),
+        ("large", LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL),
+    ]
+    assert all("DEEP_ARCHIVE_ACCESS" in event.message for event in run.events)
+    assert all("restore the object" in event.message for event in run.events)
+
+
 async def test_missing_etags_are_no_obstacle(staged: Stage) -> None:
     staged.source_proxy.add(faults.with_headers(without=("etag",)), "^(GET|HEAD) /[^?]*/(k-|large)")
     staged.source_proxy.add(faults.replaced(rb"<ETag>[^<]*</ETag>", b""), "list-type")

@@ -225,6 +225,33 @@ async def test_what_is_absent_is_not_found(store: ObjectStore, prefix: str) -> N
         assert missing.value.key == f"{prefix}absent"
 
 
+async def test_a_deleted_object_is_gone_and_may_be_deleted_again(
+    store: ObjectStore, prefix: str
+) -> None:
+    for key in (f"{prefix}k", f"{prefix}k2"):
+        await store.put(key, Body([b"x"]), NO_HEADERS)
+    await store.delete(f"{prefix}k")
+    await store.delete(f"{prefix}k")
+    assert await keys_of(store, prefix) == [f"{prefix}k2"]
+
+
+async def test_a_bucket_that_keeps_versions_says_so(
+    subject: Subject,
+    empty_store: ObjectStore,
+    boto: Callable[[S3Server], S3Client],
+) -> None:
+    if not isinstance(subject.server, S3Server):
+        kept = subject.server is not None  # at Google by soft delete
+        assert await empty_store.keeps_versions() is kept
+        return
+    assert not await empty_store.keeps_versions()
+    bucket = empty_store._bucket  # type: ignore[attr-defined]
+    boto(subject.server).put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    assert await empty_store.keeps_versions()
+
+
 async def test_archived_objects_say_so(
     subject: Subject,
     empty_store: ObjectStore,
@@ -245,6 +272,26 @@ async def test_archived_objects_say_so(
     assert listed.storage_class == "GLACIER"
     with pytest.raises(errors.RequiresRetrieval):
         await empty_store.get("k")
+
+
+async def test_a_restored_object_can_be_read_and_says_so(
+    subject: Subject,
+    empty_store: ObjectStore,
+    boto: Callable[[S3Server], S3Client],
+) -> None:
+    if not isinstance(subject.server, S3Server):
+        pytest.skip("nothing is archived there")
+    client = boto(subject.server)
+    bucket = empty_store._bucket  # type: ignore[attr-defined]
+    client.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
+    assert (await empty_store.head("k")).meta.storage_class == "GLACIER"
+    client.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1})
+    for _ in range(200):
+        if (await empty_store.head("k")).meta.storage_class == "":
+            break
+        await asyncio.sleep(0.05)
+    assert bytes((await empty_store.get("k")).body) == b"x"
+    assert (await empty_store.head("k")).meta.storage_class == ""
 
 
 # Listings

@@ -14,7 +14,7 @@ import pytest
 
 from slurper.demo import compare
 from slurper.demo.servers import S3Server
-from tests.chaos import proxy
+from tests.chaos import faults, proxy
 from tests.e2e import program
 
 if TYPE_CHECKING:
@@ -147,6 +147,32 @@ def test_no_overwrite_leaves_what_is_there(
     assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
     kept = empty.client.get_object(Bucket=empty.name, Key="item-0007")["Body"].read()
     assert kept == b"mine"
+    found = told["capabilities"]["target"]
+    assert (found["conditional_put"], found["verifies_checksum"]) == (True, True)
+
+
+def test_no_overwrite_holds_where_the_target_ignores_conditions(
+    ministack: S3Server, filled: compare.Bucket, empty: compare.Bucket, tmp_path: Path
+) -> None:
+    """An object that appears while a large one is being copied to its key stays."""
+    filled.client.put_object(Bucket=filled.name, Key="large", Body=b"l" * (6 << 20))
+
+    def write() -> None:
+        empty.client.put_object(Bucket=empty.name, Key="large", Body=b"theirs")
+
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(faults.preceded_by(write), "^POST [^ ]*/large[?]uploads")
+        front.add(faults.without_request_headers("if-none-match"))
+        behind = replace(ministack, endpoint=front.endpoint)
+        env = program.both_sides(ministack, behind, tmp_path / "data")
+        env["SLURPER_MULTIPART_THRESHOLD_BYTES"] = str(5 << 20)
+        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
+        told = program.run(*command, env=env).json
+    assert told["capabilities"]["target"]["conditional_put"] is False
+    assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT, 1, 0)
+    kept = empty.client.get_object(Bucket=empty.name, Key="large")["Body"].read()
+    assert kept == b"theirs"
+    assert "Uploads" not in empty.client.list_multipart_uploads(Bucket=empty.name)
 
 
 def test_skip_empty_and_size_limit(

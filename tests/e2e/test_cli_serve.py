@@ -121,6 +121,7 @@ def test_a_job_from_creation_to_deletion(
     shown = _jobs(service, "show", job_id)
     assert buckets[0] in shown.out
     assert f"{COUNT} transferred" in shown.out
+    assert "verifies CRC32C" in shown.out
 
     log = _jobs(service, "logs", job_id)
     assert [line.split()[1] for line in log.out.splitlines()] == [

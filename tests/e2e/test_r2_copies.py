@@ -15,7 +15,7 @@ import pytest
 from slurper.demo import compare
 from slurper.demo.servers import S3Server
 from slurper.jobs.assignment import CLOCK_ALLOWANCE
-from slurper.jobs.precheck import RESERVED_PREFIX
+from slurper.jobs.probes import RESERVED_PREFIX
 from tests.chaos import proxy
 from tests.chaos.faults import lost_answer
 from tests.e2e import program

@@ -200,12 +200,15 @@ class GcsServer:
         bucket, key = unquote(found[2]), unquote(found[3] or "", errors="strict")
         if found[1] and asked.method == "POST":
             return self._insert(bucket, asked)
-        if asked.method not in ("GET", "PATCH"):
+        if asked.method not in ("GET", "PATCH", "DELETE"):
             raise Refused(405, "methodNotAllowed", "Method Not Allowed")
         if not key:
             return self._list(bucket, asked.query)
         kept = self._find(bucket, key)
         check_generation(asked.query.get("ifGenerationMatch"), _generation(kept))
+        if asked.method == "DELETE":
+            self._delete(bucket, key)
+            return Answer(204)
         if asked.method == "PATCH":
             self._patch(bucket, key, json.loads(asked.body))
         if asked.query.get("alt") == "media":
@@ -247,6 +250,11 @@ class GcsServer:
             answer["rewriteToken"] = secrets.token_urlsafe(12)
             self._rewrites[answer["rewriteToken"]] = under_way
         return json_answer(answer)
+
+    def _delete(self, name: str, key: str) -> None:
+        bucket = self.buckets[name]
+        del bucket.objects[key]
+        bucket.names.remove(key)
 
     def _patch(self, bucket: str, key: str, changes: dict[str, Any]) -> None:
         metadata = self.buckets[bucket].objects[key].resource.get("metadata") or {}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import boto3
 import pytest
@@ -21,11 +21,19 @@ from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
 from slurper.jobs import precheck
 from slurper.jobs.models import Location, Vendor
-from slurper.jobs.precheck import Precheck, Side
+from slurper.jobs.precheck import Checked, Precheck, Side
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from tests.chaos import proxy
-from tests.chaos.faults import answer, with_headers
+from tests.chaos.faults import (
+    Fault,
+    answer,
+    lost_answer,
+    reset_before,
+    status,
+    with_headers,
+    without_request_headers,
+)
 from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder, issue
 
@@ -48,6 +56,10 @@ def bucket(ministack: S3Server, make_bucket: MakeBucket, boto: Boto) -> str:
 async def check(
     side: Side, server: S3Server, bucket: str, **given: object
 ) -> Sequence[PrecheckProblem]:
+    return (await checked(side, server, bucket, **given)).problems
+
+
+async def checked(side: Side, server: S3Server, bucket: str, **given: object) -> Checked:
     settings = Settings.model_validate(
         {"allow_http": True, "allow_private_endpoints": True, "data_dir": Path("unused"), **given}
     )
@@ -264,8 +276,120 @@ async def test_a_policy_that_lacks_something(
 async def test_the_least_policy_is_enough(ministack: S3Server, bucket: str, boto: Boto) -> None:
     assert await check(Side.SOURCE, user(ministack, bucket, READ_ONLY), bucket) == ()
     writer = user(ministack, bucket, ("s3:ListBucket", *WRITE_ONLY))
-    assert await check(Side.TARGET, writer, bucket) == ()
-    assert uploads_of(boto(ministack), bucket) == 0
+    answer = await checked(Side.TARGET, writer, bucket)
+    assert answer.capabilities.conditional_put is None
+    (note,) = answer.problems
+    assert not note.blocks
+    assert "s3:GetBucketVersioning" in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+# Whether conditions on writes are obeyed
+
+
+def everything_in(client: S3Client, bucket: str) -> set[str]:
+    """Every key that has a version, a marker or an upload."""
+    seen = client.list_object_versions(Bucket=bucket)
+    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+    found = (*seen.get("Versions", ()), *seen.get("DeleteMarkers", ()), *uploads)
+    return {item["Key"] for item in found}
+
+
+IGNORES_CONDITIONS = without_request_headers("if-none-match")
+
+
+@pytest.mark.parametrize("name", ["ministack", "seaweedfs"])
+async def test_a_store_that_obeys_conditions_is_found_to(
+    request: pytest.FixtureRequest, name: str, make_bucket: MakeBucket, boto: Boto
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    found = (await checked(Side.TARGET, server, bucket)).capabilities
+    assert found.list_version is None  # nothing is there to see it by
+    keys = {"a/1", "b"}
+    for key in keys:
+        boto(server).put_object(Bucket=bucket, Key=key, Body=b"x")
+    found = (await checked(Side.TARGET, server, bucket)).capabilities
+    assert (found.conditional_put, found.verifies_checksum, found.checksum) == (
+        True,
+        True,
+        "crc32c",
+    )
+    assert found.key_order == ("folders" if name == "seaweedfs" else "bytes")
+    assert found.list_version == 2
+    assert abs(found.clock_ahead_seconds or 0) < 60
+    assert everything_in(boto(server), bucket) == keys
+
+
+@pytest.mark.parametrize("request_line", ["^PUT ", "^POST .*uploadId="])
+async def test_a_store_that_ignores_them_is_found_out(
+    ministack: S3Server, bucket: str, boto: Boto, request_line: str
+) -> None:
+    """Of an ordinary write, or only when an upload is completed."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(IGNORES_CONDITIONS, request_line)
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert answer.capabilities.conditional_put is False
+    (note,) = answer.problems
+    assert "knows no condition for writes" in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def test_a_store_that_refuses_them_is_found_out(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(status(501, "NotImplemented"), "^PUT [^?]* ", skip=1)
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert answer.capabilities.conditional_put is False
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def test_without_the_right_to_delete_nothing_is_written(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    writer = user(ministack, bucket, ("s3:ListBucket", "s3:GetBucketVersioning", *WRITE_ONLY))
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        answer = await checked(Side.TARGET, replace(writer, endpoint=front.endpoint), bucket)
+        assert front.count("^PUT [^?]* ") == 0
+    (note,) = answer.problems
+    assert not note.blocks
+    assert "s3:DeleteObject" in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+@pytest.mark.parametrize("state", ["Enabled", "Suspended"])
+async def test_a_bucket_that_keeps_versions_is_not_asked(
+    ministack: S3Server, bucket: str, boto: Boto, state: Literal["Enabled", "Suspended"]
+) -> None:
+    """Neither a version nor a marker stays, and no lock can keep what was never written."""
+    boto(ministack).put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": state})
+    answer = await checked(Side.TARGET, ministack, bucket)
+    assert (answer.problems, answer.capabilities.conditional_put) == ((), None)
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+@pytest.mark.parametrize("fault", [status(500, "InternalError"), reset_before, lost_answer])
+@pytest.mark.parametrize("request_line", ["^PUT [^?]* ", "^POST .*uploads", "^POST .*uploadId="])
+async def test_whatever_goes_wrong_with_the_question_nothing_stays(
+    ministack: S3Server, bucket: str, boto: Boto, fault: Fault, request_line: str
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(fault, request_line, skip=1)
+        await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def test_an_object_that_cannot_be_deleted_after_all_is_named(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    """As where a lock came about of which the bucket says nothing."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(status(403, "AccessDenied"), "^DELETE [^?]* ", skip=1)
+        (note,) = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    (left,) = everything_in(boto(ministack), bucket) - {"first"}
+    assert not note.blocks
+    assert f"an object of the check is left: delete {left}" in note.message
 
 
 async def test_what_works_and_is_worth_knowing_is_told(

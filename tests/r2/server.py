@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         bucket = self.server.buckets.get(bucket_name)
         if bucket is None:
             raise Refusal(404, "NoSuchBucket")
-        for name in ("tagging", "acl", "versions", "retention", "legal-hold"):
+        for name in ("tagging", "acl", "versioning", "versions", "retention", "legal-hold"):
             if name in self.query:
                 raise Refusal(501, "NotImplemented", name)
         if not key:

@@ -358,8 +358,37 @@ class OptionsView(View):
     count_objects: bool
 
 
+class CapabilitiesView(View):
+    """What a store was found to do when the job was made; null: not known."""
+
+    list_version: Annotated[int | None, Field(description="Of ListObjects")]
+    key_order: Annotated[str | None, Field(description="In which it lists: bytes or folders")]
+    clock_ahead_seconds: Annotated[
+        int | None, Field(description="Of the server's clock; a second tells nothing")
+    ]
+
+
+class TargetCapabilitiesView(CapabilitiesView):
+    """The same of a target, and what keeps writes safe."""
+
+    checksum: Annotated[str | None, Field(description="What goes with every write")]
+    checksum_verified: Annotated[
+        bool | None, Field(description="False: bytes that change on the way go unnoticed")
+    ]
+    conditional_writes: Annotated[
+        bool | None, Field(description="Whether If-None-Match is obeyed; asked if overwrite=false")
+    ]
+
+
+class JobCapabilitiesView(View):
+    """What both stores were found to do."""
+
+    source: CapabilitiesView
+    target: TargetCapabilitiesView
+
+
 class JobView(View):
-    """A job. `options` and `retryOf` are extensions."""
+    """A job. `options`, `retryOf` and `capabilities` are extensions."""
 
     id: str
     created_at: Annotated[str, Field(description="UTC, as in 2026-03-19T15:46:20.000Z")]
@@ -372,6 +401,7 @@ class JobView(View):
     retry_of: Annotated[
         str | None, Field(description="The job whose failed objects this one copies")
     ]
+    capabilities: JobCapabilitiesView
 
 
 class JobIdView(View):

@@ -153,6 +153,26 @@ def job_view(job: models.Job) -> schemas.JobView:
         target=_target_view(job.spec.target),
         options=_options_view(job.spec.options),
         retry_of=job.retry_of,
+        capabilities=_capabilities_view(job.capabilities),
+    )
+
+
+def _capabilities_view(found: models.JobCapabilities) -> schemas.JobCapabilitiesView:
+    source, target = found.source, found.target
+    return schemas.JobCapabilitiesView(
+        source=schemas.CapabilitiesView(
+            list_version=source.list_version,
+            key_order=source.key_order,
+            clock_ahead_seconds=source.clock_ahead_seconds,
+        ),
+        target=schemas.TargetCapabilitiesView(
+            list_version=target.list_version,
+            key_order=target.key_order,
+            clock_ahead_seconds=target.clock_ahead_seconds,
+            checksum=target.checksum,
+            checksum_verified=target.verifies_checksum,
+            conditional_writes=target.conditional_put,
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -296,6 +297,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "bytes": counts.transferred_bytes,
         "seconds": round(outcome.seconds, 3),
         "halt": outcome.halt,
+        "capabilities": asdict(outcome.capabilities),
         "failures": [
             {"key": entry.object_key, "message": entry.message} for entry in outcome.failures
         ],

@@ -31,6 +31,7 @@ from slurper.http.client import TransportOptions
 from slurper.jobs.leadership import Tenure
 from slurper.jobs.models import (
     Counts,
+    JobCapabilities,
     JobSpec,
     JobStatus,
     LimitChanges,
@@ -92,6 +93,8 @@ class Outcome:
     """The first of them."""
     unwritten_keys: int = 0
     """Failed keys that could not be written to the file that was asked for."""
+    capabilities: JobCapabilities
+    """What the stores were found to do when the job was made."""
     halt: str | None = None
     """Why the job could not go on."""
     stopped_by: int | None = None
@@ -153,6 +156,7 @@ class _Copy:
             async with driven(node, tenure, self._template) as driving, self._counting():
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
+            job = await node.service.get(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
             await work.erase_secrets(datetime.now(UTC))  # no server will do it later
             shown, unwritten = await failures.collect(
@@ -167,6 +171,7 @@ class _Copy:
                 copied_now=_since(before, progress.counts),
                 failures=shown,
                 unwritten_keys=unwritten,
+                capabilities=job.capabilities,
                 halt=await self._halt(node, progress) if stopped_by is None else None,
                 stopped_by=stopped_by,
             )

@@ -325,9 +325,33 @@ def _description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str
     yield "created", job["createdAt"]
     yield "finished", job.get("finishedAt") or "not yet"
     yield from _limits(job.get("options") or {})
+    yield from _capabilities(job.get("capabilities") or {})
     yield "progress", _counters(progress)
     if progress["status"] == "running":
         yield from _pace(progress)
+
+
+def _capabilities(found: JsonValue) -> Iterator[tuple[str, str]]:
+    """What the server found the stores to do, where it tells that."""
+    for side, known in found.items():
+        said = ", ".join(_said_of(known))
+        if said:
+            yield f"{side} store", said
+
+
+def _said_of(known: JsonValue) -> Iterator[str]:
+    if known.get("listVersion") == 1:
+        yield "knows ListObjects only"
+    if known.get("keyOrder") == "folders":
+        yield "lists folder by folder"
+    ahead = known.get("clockAheadSeconds") or 0
+    if abs(ahead) > 1:
+        yield f"clock {abs(ahead):,} s {'ahead' if ahead > 0 else 'behind'}"
+    if known.get("checksumVerified") is not None:
+        verified = known["checksumVerified"] and known.get("checksum")
+        yield f"verifies {verified.upper()}" if verified else "verifies no checksums"
+    if known.get("conditionalWrites") is not None:
+        yield "obeys If-None-Match" if known["conditionalWrites"] else "ignores If-None-Match"
 
 
 def _limits(options: JsonValue) -> Iterator[tuple[str, str]]:

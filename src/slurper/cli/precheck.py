@@ -96,7 +96,7 @@ async def _check(account: str, source: Side, target: Side, settings: Settings) -
         check.source(source.location, addresses[precheck.Side.SOURCE], prefix=source.prefix),
         check.target(target.location, addresses[precheck.Side.TARGET]),
     )
-    found = readable + writable
+    found = readable.problems + writable.problems
     for note in found:
         if not note.blocks:
             console.err().print(f"{note.pointer.split('/')[1]}: {note.message}")

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper.database.schema import job_keys, jobs
 from slurper.jobs.models import (
+    Capabilities,
     Counts,
     Job,
+    JobCapabilities,
     JobOptions,
     JobSpec,
     JobStatus,
@@ -42,6 +44,7 @@ JOB_COLUMNS = (
     jobs.c.target,
     jobs.c.options,
     jobs.c.retry_of,
+    jobs.c.capabilities,
 )
 """What makes a `Job`: no secrets, and of explicit keys only whether there are any."""
 
@@ -78,6 +81,7 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
         "options": asdict(spec.options),
         "sealed": sealed,
         "retry_of": job.retry_of,
+        "capabilities": asdict(job.capabilities),
         "total_objects": len(spec.keys) if spec.keys else None,
     }
 
@@ -100,6 +104,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         created_at=row.created_at,
         finished_at=row.finished_at,
         retry_of=row.retry_of,
+        capabilities=_to_capabilities(row.capabilities),
     )
 
 
@@ -189,6 +194,15 @@ def _to_location(plain: Mapping[str, Any]) -> Location:
         endpoint=plain["endpoint"],
         region=plain["region"],
         jurisdiction=None if jurisdiction is None else Jurisdiction(jurisdiction),
+    )
+
+
+def _to_capabilities(plain: Mapping[str, Any] | None) -> JobCapabilities:
+    """Of a job that an earlier version has made, nothing is known."""
+    if plain is None:
+        return JobCapabilities()
+    return JobCapabilities(
+        source=Capabilities(**plain["source"]), target=Capabilities(**plain["target"])
     )
 
 

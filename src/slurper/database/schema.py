@@ -185,6 +185,7 @@ jobs = Table(
         "total_bytes", BigInteger, CheckConstraint("total_bytes >= 0", "total_bytes_not_negative")
     ),
     Column("recent", JSON(none_as_null=True)),
+    Column("capabilities", JSON(none_as_null=True)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(

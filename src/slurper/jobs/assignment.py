@@ -30,7 +30,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
-from slurper.jobs.models import Counts, Job, JobOptions, Location, LogType
+from slurper.jobs.models import Capabilities, Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.planning.keyspace import KeyRange
@@ -106,8 +106,8 @@ def make_task(
     return RangeTask(
         job_id=job.id,
         range_id=range_id,
-        source=_resolve("source", spec.source, secrets.source, job, settings),
-        target=_resolve("target", spec.target, secrets.target, job, settings),
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
         slice=slice_left,
         prefix=spec.prefix,
         keys=keys,
@@ -145,8 +145,8 @@ def make_parts_task(
     return PartsTask(
         job_id=job.id,
         upload=upload,
-        source=_resolve("source", spec.source, secrets.source, job, settings),
-        target=_resolve("target", spec.target, secrets.target, job, settings),
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
         prefix=spec.prefix,
         sample=sample,
         overwrite=spec.overwrite,
@@ -248,11 +248,30 @@ def replayed_since(begun_at: datetime) -> datetime:
     return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
 
 
+def _resolve_source(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
+    return _resolve(
+        "source", job.spec.source, secrets.source, job.capabilities.source, job, settings
+    )
+
+
+def _resolve_target(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
+    return _resolve(
+        "target", job.spec.target, secrets.target, job.capabilities.target, job, settings
+    )
+
+
 def _resolve(
-    side: str, location: Location, credentials: Credentials, job: Job, settings: Settings
+    side: str,
+    location: Location,
+    credentials: Credentials,
+    found: Capabilities,
+    job: Job,
+    settings: Settings,
 ) -> StoreAddress:
     try:
-        return factory.resolve(location, credentials, account_id=job.account_id, settings=settings)
+        return factory.resolve(
+            location, credentials, account_id=job.account_id, settings=settings, found=found
+        )
     except errors.InvalidField as error:
         text = f"the {side}'s {error.pointer.removeprefix('/')} {error.message}"
         raise errors.ConfigurationError(text) from error

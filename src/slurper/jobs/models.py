@@ -124,6 +124,32 @@ class JobSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the store of one side was found to do when the job was made. None: not known."""
+
+    list_version: int | None = None
+    """Which version of ListObjects goes on after a key: 1 or 2."""
+    key_order: str | None = None
+    """In which order it lists: a value of `objectstore.dialects.KeyOrder`."""
+    clock_ahead_seconds: int | None = None
+    """By how much its clock was ahead of this machine's; a second tells nothing."""
+    checksum: str | None = None
+    """Of a target: what goes with every write, a value of `objectstore.checksums.Algorithm`."""
+    verifies_checksum: bool | None = None
+    """Of a target: it refuses bytes that are not those of their checksum."""
+    conditional_put: bool | None = None
+    """Of a target: a write with `If-None-Match: *` spares what is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCapabilities:
+    """What the stores of a job were found to do."""
+
+    source: Capabilities = field(default_factory=Capabilities)
+    target: Capabilities = field(default_factory=Capabilities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job and where it stands in its lifecycle."""
 
@@ -137,6 +163,7 @@ class Job:
     finished_at: datetime | None = None
     retry_of: str | None = None
     """The job whose failed keys are this one's keys."""
+    capabilities: JobCapabilities = field(default_factory=JobCapabilities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,48 +1,33 @@
 """Checks one side of a job before it is made: can what was given do what the job needs?
 
-The source must list (or, with explicit keys, let one be described) and let a byte of an object be
-read; the target must list, begin an upload and take a part of it. Nothing is left behind at either,
-or it is named. A check has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so
-that creating a job, which checks both sides at the same time, answers long before its client gives
-up. What is found wrong is told with the step that found it, the field to change, and how; what
-works and is worth knowing (clocks that differ, checksums that nobody verifies) is told too.
+What is asked is told in `probes`. Nothing is left behind at either side, or it is named. A check
+has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so that creating a job, which
+checks both sides at the same time, answers long before its client gives up. What is found wrong is
+told with the step that found it, the field to change, and how; what works and is worth knowing
+(clocks that differ, checksums that nobody verifies) is told too. What was found out of the store is
+kept with the job.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 from slurper import errors
 from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.jobs import probes
+from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
+from slurper.jobs.probes import Course
 from slurper.objectstore import factory
-from slurper.objectstore.base import (
-    Body,
-    ByteRange,
-    ListingPage,
-    ObjectHeaders,
-    ObjectStore,
-    StoreAddress,
-)
+from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
 from slurper.settings import Settings
 
 CHECK_SECONDS = 7.5
-CLEAN_UP_SECONDS = 2.0
-
-STALE_SECONDS = 60.0
-"""An upload of a check is older only if nobody is left to abort it."""
-
-RESERVED_PREFIX = ".slurper-precheck-"
-"""Keys that the target check begins an upload for, and never completes."""
 
 _ANSWERS = (
     errors.StoreError,
@@ -63,24 +48,26 @@ _BUCKET_CODES = frozenset({"InvalidBucketName", "AllAccessDisabled"})
 
 _SKEW_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
-_FIRST_BYTE = ByteRange(0, 1)
-
-_SKEW_NOTED_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class Course:
-    """How a check goes: what it does now, for the text of what goes wrong, and what it noticed."""
-
-    step: str = "reaching it"
-    notes: list[str] = field(default_factory=list)
-
 
 class Side(StrEnum):
     """Which half of a job; the value is the member of the create request."""
 
     SOURCE = "source"
     TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What came of the check of a side."""
+
+    problems: tuple[PrecheckProblem, ...]
+    """Why it cannot be used; when it can, what is worth knowing."""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    """What was found out of its store."""
+
+
+Check = Callable[[Sequence[ObjectStore], Course], Awaitable[None]]
+"""Asks one bucket, open in each dialect that it may speak."""
 
 
 class Precheck:
@@ -112,62 +99,79 @@ class Precheck:
         *,
         prefix: str = "",
         keys: Sequence[str] | None = None,
-    ) -> tuple[PrecheckProblem, ...]:
-        """Return why the source cannot be read; when it can, what is worth knowing."""
+    ) -> Checked:
+        """Find out whether the source can be read."""
 
-        async def check(store: ObjectStore, course: Course) -> None:
+        async def check(stores: Sequence[ObjectStore], course: Course) -> None:
             if keys:
-                await _check_key(store, keys[0], course)
+                await probes.check_key(stores[0], keys[0], course)
             else:
-                await _check_listed(store, prefix, course)
+                await probes.check_listed(stores[0], prefix, course)
 
-        return await self._run(Side.SOURCE, location, address, check)
+        return await self._run(Side.SOURCE, location, [address], check)
 
     async def target(
-        self, location: Location, address: StoreAddress
-    ) -> tuple[PrecheckProblem, ...]:
-        """Return why the target cannot be listed and written to, or what is worth knowing."""
-        return await self._run(Side.TARGET, location, address, _check_target)
+        self, location: Location, address: StoreAddress, *, asks_condition: bool = True
+    ) -> Checked:
+        """Find out whether the target can be listed and written to.
+
+        `asks_condition`: and whether it obeys conditions on writes, where that is not known.
+        """
+
+        async def check(stores: Sequence[ObjectStore], course: Course) -> None:
+            await probes.check_target(stores, course, asks_condition=asks_condition)
+
+        return await self._run(Side.TARGET, location, _spoken_at(address), check)
 
     async def _run(
+        self, side: Side, location: Location, addresses: Sequence[StoreAddress], check: Check
+    ) -> Checked:
+        course = Course()
+        blocking = await self._find_problem(side, location, addresses, check, course)
+        if blocking is not None:
+            return Checked(problems=(blocking,))
+        pointer = f"/{side}/{_address_field(location)}"
+        notes = tuple(PrecheckProblem(pointer, note, blocks=False) for note in course.notes)
+        return Checked(problems=notes, capabilities=course.found)
+
+    async def _find_problem(
         self,
         side: Side,
         location: Location,
-        address: StoreAddress,
-        check: Callable[[ObjectStore, Course], Awaitable[None]],
-    ) -> tuple[PrecheckProblem, ...]:
-        store = factory.open_store(address, _impatient(self._settings))
-        course = Course()
+        addresses: Sequence[StoreAddress],
+        check: Check,
+        course: Course,
+    ) -> PrecheckProblem | None:
+        """Run a check and return why the side cannot be used."""
+        options = _impatient(self._settings)
+        stores = [factory.open_store(address, options) for address in addresses]
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await check(store, course)
+                await check(stores, course)
         except TimeoutError:
             text = (
                 f"gave no answer within {CHECK_SECONDS:g} seconds ({course.step}); try again, or "
                 "check it"
             )
             pointer = _address_field(location)
-            return (PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}"),)
-        except _Left as left:
+            return PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}")
+        except probes.LeftError as left:
             problem = explain(side, location, left.cause, course.step)
-            return (replace(problem, message=f"{problem.message}; {left}"),)
+            return replace(problem, message=f"{problem.message}; {left}")
         except _ANSWERS as error:
-            return (explain(side, location, error, course.step),)
+            return explain(side, location, error, course.step)
         finally:
-            await store.close()
-        pointer = f"/{side}/{_address_field(location)}"
-        return tuple(PrecheckProblem(pointer, note, blocks=False) for note in course.notes)
+            for store in stores:
+                await store.close()
+        return None
 
 
-class _Left(Exception):
-    """Something of the check could not be removed from the target; the text says what."""
-
-    def __init__(self, key: str, upload_id: str, cause: errors.SlurperError) -> None:
-        super().__init__(
-            f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule "
-            "of the bucket do it"
-        )
-        self.cause = cause
+def _spoken_at(address: StoreAddress) -> list[StoreAddress]:
+    """The address, and where its dialect is only assumed, with the oldest checksum too."""
+    dialect = address.dialect
+    if not dialect.assumed:
+        return [address]
+    return [address, replace(address, dialect=replace(dialect, checksum=Algorithm.MD5))]
 
 
 def explain(
@@ -271,151 +275,6 @@ def _bucket_fix(location: Location) -> str:
     if location.vendor is Vendor.GCS:
         return "check its name"
     return "check its name, and that it is at this endpoint and in this region"
-
-
-async def _check_listed(store: ObjectStore, prefix: str, course: Course) -> None:
-    course.step = "listing it"
-    page = await store.list_page(prefix=prefix, max_keys=1)
-    _note_clock(page, course)
-    for meta in page.objects:
-        if meta.storage_class not in store.dialect.unreadable_storage_classes:
-            await _read(store, meta.key, meta.size, course)
-
-
-async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None:
-    """Read a byte. That the object is archived, or gone by now, is the business of its copy."""
-    course.step = f"reading a byte of {key!a}"
-    wanted = _FIRST_BYTE if size else None
-    with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
-        await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
-
-
-async def _check_key(store: ObjectStore, key: str, course: Course) -> None:
-    """Describe one explicit key; a missing key is fine, a missing bucket is not.
-
-    An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
-    signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
-    """
-    course.step = f"describing {key!a}"
-    try:
-        stored = await store.head(key)
-    except errors.StoreError as seen:
-        if not 400 <= seen.status < 500:
-            raise
-        try:
-            await store.list_page(prefix=key, max_keys=1)
-        except errors.AccessDenied:
-            if not isinstance(seen, errors.NotFound):
-                raise
-            return
-        if not isinstance(seen, errors.NotFound):
-            raise
-    else:
-        await _read(store, key, stored.meta.size, course)
-
-
-async def _check_target(store: ObjectStore, course: Course) -> None:
-    course.step = "listing it"
-    _note_clock(await store.list_page(max_keys=1), course)
-    if not store.dialect.conditional_put:
-        course.notes.append(
-            "the target knows no condition for writes: with overwrite=false, what appears there "
-            "between listing and writing is overwritten"
-        )
-    course.step = "beginning an upload"
-    key = RESERVED_PREFIX + secrets.token_hex(16)
-    try:
-        upload_id = await store.create_upload(key, ObjectHeaders())
-    except BaseException as error:
-        # Without an answer, or out of time: there may be an upload whose id is not known.
-        if not isinstance(error, errors.StoreError) or error.retryable:
-            with contextlib.suppress(errors.SlurperError, TimeoutError):
-                await _see_through(_abort_all(store, key))
-        raise
-    course.step = "writing a part"
-    try:
-        await store.put_part(key, upload_id, 1, Body([b"precheck"]))
-        await _note_checksums(store, key, upload_id, course)
-    except errors.SlurperError as error:
-        await _clean_up(store, key, upload_id, error)
-        raise
-    except BaseException:
-        course.step = f"removing the upload {upload_id} of the key {key}, which may be left"
-        with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await _see_through(_abort(store, key, upload_id))
-        raise
-    course.step = "aborting the upload"
-    await _clean_up(store, key, upload_id)
-    with contextlib.suppress(errors.SlurperError, TimeoutError):
-        await remove_stale(store)
-
-
-def _note_clock(page: ListingPage, course: Course) -> None:
-    if page.served_at is None:
-        return
-    skew = (page.served_at - datetime.now(UTC)).total_seconds()
-    if abs(skew) > _SKEW_NOTED_SECONDS:
-        course.notes.append(
-            f"its clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} this "
-            "machine's; set the wrong one right"
-        )
-
-
-async def _note_checksums(store: ObjectStore, key: str, upload_id: str, course: Course) -> None:
-    """Find out whether the store compares what it gets with its checksum."""
-    algorithm = store.dialect.checksum
-    if algorithm is None:
-        return
-    course.step = "writing a part whose checksum is wrong"
-    try:
-        await store.put_part(key, upload_id, 1, Body.mislabelled([b"precheck"], algorithm))
-    except errors.IntegrityError:
-        return
-    course.notes.append(
-        f"the target took bytes with a wrong {algorithm.upper()}: it verifies no checksums, so "
-        "bytes that change on the way to it go unnoticed"
-    )
-
-
-async def _clean_up(
-    store: ObjectStore, key: str, upload_id: str, cause: errors.SlurperError | None = None
-) -> None:
-    """Abort the upload. Raises _Left: it is still there."""
-    try:
-        await _see_through(_abort(store, key, upload_id))
-    except errors.SlurperError as error:
-        raise _Left(key, upload_id, cause or error) from error
-
-
-async def _see_through(clean_up: Coroutine[Any, Any, None]) -> None:
-    """Clean up to the end, although the check may run out of time just now."""
-    task = asyncio.ensure_future(clean_up)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await task
-        raise
-
-
-async def _abort(store: ObjectStore, key: str, upload_id: str) -> None:
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        await store.abort_upload(key, upload_id)
-
-
-async def remove_stale(store: ObjectStore) -> None:
-    """Drop the uploads of checks whose process was killed in the middle of them."""
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        for upload in await store.list_uploads(prefix=RESERVED_PREFIX):
-            if upload.age_seconds > STALE_SECONDS:
-                await store.abort_upload(upload.key, upload.upload_id)
-
-
-async def _abort_all(store: ObjectStore, key: str) -> None:
-    """Drop every upload of a key that nobody else can have thought of."""
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        for upload in await store.list_uploads(prefix=key):
-            await store.abort_upload(upload.key, upload.upload_id)
 
 
 def _impatient(settings: Settings) -> TransportOptions:

@@ -16,6 +16,7 @@ from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
     Job,
+    JobCapabilities,
     JobSpec,
     JobStatus,
     LimitChanges,
@@ -24,7 +25,7 @@ from slurper.jobs.models import (
     LogType,
     Progress,
 )
-from slurper.jobs.precheck import Precheck, Side
+from slurper.jobs.precheck import Checked, Precheck, Side
 from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.settings import Settings
@@ -61,8 +62,14 @@ class JobService:
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
-        await self._check(account_id, spec, source=secrets.source, target=secrets.target)
-        job = _new_job(account_id, spec, at=await self._store.now())
+        found = await self._check(
+            account_id,
+            spec,
+            source=secrets.source,
+            target=secrets.target,
+            asks_condition=not spec.overwrite,
+        )
+        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
         await self._store.create_job(
             job,
             self._sealer.seal(secrets),
@@ -97,9 +104,16 @@ class JobService:
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
         spec = replace(failures.job.spec, keys=(failures.sample,))
         with _only_secrets_can_change():
-            await self._check(account_id, spec, source=secrets.source, target=secrets.target)
+            found = await self._check(
+                account_id,
+                spec,
+                source=secrets.source,
+                target=secrets.target,
+                asks_condition=not spec.overwrite,
+            )
         at = await self._store.now()
-        job = _new_job(account_id, replace(spec, keys=()), at=at, retry_of=job_id)
+        spec = replace(spec, keys=())
+        job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
         await self._store.create_retry(
             job,
@@ -216,7 +230,8 @@ class JobService:
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the source cannot be read, or what is worth knowing. Raises InvalidField."""
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
-        return await self._precheck.source(location, address, prefix=prefix, keys=keys)
+        checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
+        return checked.problems
 
     async def precheck_target(
         self, account_id: str, location: Location, credentials: Credentials
@@ -226,7 +241,7 @@ class JobService:
         Raises InvalidField.
         """
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
-        return await self._precheck.target(location, address)
+        return (await self._precheck.target(location, address)).problems
 
     async def _check(
         self,
@@ -235,27 +250,37 @@ class JobService:
         *,
         source: Credentials | None,
         target: Credentials | None,
-    ) -> None:
+        asks_condition: bool = False,
+    ) -> JobCapabilities:
         """Check the sides that credentials are given for, at the same time.
+
+        Returns what was found out of their stores.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
         """
-        check, tasks = self._precheck, list[asyncio.Task[tuple[PrecheckProblem, ...]]]()
+        check = self._precheck
         read_from = write_to = None
         if source is not None:
             read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
         if target is not None:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
         async with asyncio.TaskGroup() as group:
-            if read_from is not None:
-                readable = check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys)
-                tasks.append(group.create_task(readable))
-            if write_to is not None:
-                tasks.append(group.create_task(check.target(spec.target, write_to)))
-        problems = tuple(problem for task in tasks for problem in task.result())
+            reading = group.create_task(
+                _unasked()
+                if read_from is None
+                else check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys)
+            )
+            writing = group.create_task(
+                _unasked()
+                if write_to is None
+                else check.target(spec.target, write_to, asks_condition=asks_condition)
+            )
+        readable, writable = reading.result(), writing.result()
+        problems = readable.problems + writable.problems
         if any(problem.blocks for problem in problems):
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
+        return JobCapabilities(source=readable.capabilities, target=writable.capabilities)
 
     async def _with_sample(self, job: Job) -> JobSpec:
         """The job's spec with at least one of its explicit keys, if it has any."""
@@ -296,7 +321,18 @@ class JobService:
         return job
 
 
-def _new_job(account_id: str, spec: JobSpec, *, at: datetime, retry_of: str | None = None) -> Job:
+async def _unasked() -> Checked:
+    return Checked(problems=())
+
+
+def _new_job(
+    account_id: str,
+    spec: JobSpec,
+    *,
+    at: datetime,
+    capabilities: JobCapabilities,
+    retry_of: str | None = None,
+) -> Job:
     return Job(
         id=token_hex(32),
         account_id=account_id,
@@ -304,6 +340,7 @@ def _new_job(account_id: str, spec: JobSpec, *, at: datetime, retry_of: str | No
         status=JobStatus.RUNNING,
         created_at=at,
         retry_of=retry_of,
+        capabilities=capabilities,
     )
 
 

@@ -33,7 +33,8 @@ class ObjectMeta(NamedTuple):
     """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
     last_modified: datetime | None
     storage_class: str
-    """Empty when the store names none, and for an archived object that HEAD shows restored."""
+    """Empty when the store names none, and for an archived object that is shown as restored. HEAD
+    shows the archive tier of an object of Intelligent-Tiering in its place."""
 
 
 @dataclass(slots=True)
@@ -109,6 +110,8 @@ class ListingPage:
     served_at: datetime | None = None
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
+    list_version: int | None = None
+    """Of S3: which version of ListObjects this is, 1 or 2."""
 
 
 class UploadMeta(NamedTuple):
@@ -300,6 +303,17 @@ class ObjectStore(Protocol):
 
         Raises:
             ListingError: XML that is no such listing.
+        """
+        ...
+
+    async def keeps_versions(self) -> bool:
+        """Whether something stays of an object that is deleted: a version, or a marker."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error.
+
+        Only for what a check has written itself: no copy deletes anything.
         """
         ...
 

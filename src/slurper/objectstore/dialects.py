@@ -39,6 +39,9 @@ class Dialect:
     """What one provider's S3 interface allows and expects. Sizes are bytes."""
 
     name: str
+    assumed: bool = False
+    """Spoken to whatever program is there, so that some of this is found out before a job begins,
+    and kept with the job: `list_version`, `checksum`, `conditional_put`."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -92,8 +95,13 @@ class Dialect:
     global_bucket_names: bool = False
     """At one endpoint a bucket's name means the same bucket, whatever credentials sign."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
-    """Classes whose objects must be restored before a GET succeeds."""
+    """Classes, and tiers of classes, whose objects must be restored before a GET succeeds."""
+    lists_restores: bool = False
+    """A listing tells when it is asked which archived objects have been restored."""
 
+
+ARCHIVE_TIERS = frozenset({"ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"})
+"""Of INTELLIGENT_TIERING. HEAD names them, a listing names the class alone."""
 
 _ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -112,7 +120,8 @@ AWS = Dialect(
     verifies_upload_size=True,
     conditional_copy=True,
     global_bucket_names=True,
-    unreadable_storage_classes=_ARCHIVE,
+    unreadable_storage_classes=_ARCHIVE | ARCHIVE_TIERS,
+    lists_restores=True,
 )
 
 AWS_CHINA = replace(
@@ -143,9 +152,10 @@ R2 = Dialect(
 
 GENERIC = Dialect(
     name="generic",
+    assumed=True,
     # CopyObject answers when it is done, and few of them keep the line open until then as AWS does.
     max_copy_bytes=1 * GIB,
-    unreadable_storage_classes=_ARCHIVE,
+    unreadable_storage_classes=_ARCHIVE | ARCHIVE_TIERS,
 )
 
 # Servers that people run themselves have no host names of their own. They are spoken to in GENERIC,

@@ -6,14 +6,16 @@ What only Google's buckets need is loaded by the first of them.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
@@ -30,7 +32,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def resolve(
-    location: Location, credentials: Credentials, *, account_id: str, settings: Settings
+    location: Location,
+    credentials: Credentials,
+    *,
+    account_id: str,
+    settings: Settings,
+    found: Capabilities | None = None,
 ) -> StoreAddress:
     """Find out where a bucket is and how to speak to it. Nothing is sent.
 
@@ -39,6 +46,7 @@ def resolve(
         credentials: What signs.
         account_id: The Cloudflare account of the request; part of R2's host names.
         settings: Overrides of provider addresses, and what endpoints users may name.
+        found: What its store was found to do; it takes the place of what a dialect assumes.
 
     Raises:
         InvalidField: a field of the location cannot work; the pointer is relative to the location.
@@ -55,11 +63,23 @@ def resolve(
         origin=origin,
         bucket=location.bucket,
         region=location.region or _region_of(origin) or dialect.default_region,
-        dialect=dialect,
+        dialect=_adapted(dialect, found or Capabilities()),
         credentials=credentials,
         requester_pays=settings.requester_pays and dialect.requester_pays,
         trusted=trusted,
     )
+
+
+def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
+    if not dialect.assumed:
+        return dialect
+    given = {
+        "list_version": found.list_version,
+        "checksum": None if found.checksum is None else Algorithm(found.checksum),
+        "conditional_put": found.conditional_put,
+    }
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(dialect, **known) if known else dialect
 
 
 class StoreOpener:

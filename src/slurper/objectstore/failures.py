@@ -112,6 +112,8 @@ class Failure:
     region: str = ""
     """Where the bucket is, when the store says so."""
     request_id: str = ""
+    archive: str = ""
+    """The tier or class in which an object is that must be restored first."""
 
 
 def read_failure(response: Response) -> Failure:
@@ -128,6 +130,7 @@ def read_failure(response: Response) -> Failure:
         message=documents.element(text, "Message") or documents.words(text),
         region=headers.get("x-amz-bucket-region") or documents.element(text, "Region"),
         request_id=headers.get("x-amz-request-id") or documents.element(text, "RequestId"),
+        archive=documents.element(text, "AccessTier") or documents.element(text, "StorageClass"),
     )
 
 
@@ -151,6 +154,8 @@ def to_error(
     if failure.code in _DAMAGED:
         return errors.IntegrityError(f"{operation}: the store refused the bytes: {detail}")
     kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
+    if failure.archive and kind is errors.RequiresRetrieval:
+        detail = f"{detail} It is in {failure.archive}.".strip()
     if failure.region and kind in (errors.NoSuchBucket, errors.CredentialsRejected):
         detail = f"{detail} The bucket is in region {failure.region}: set that region.".strip()
     return kind(

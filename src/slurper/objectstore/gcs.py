@@ -85,6 +85,19 @@ class GcsObjectStore(GcsClient):
         super().__init__(address, options, accounts=accounts, clock=clock)
         self._remembered: OrderedDict[str, Resource] = OrderedDict()
 
+    async def keeps_versions(self) -> bool:
+        """Soft delete, which is on unless somebody has turned it off, keeps what is deleted."""
+        return True
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error."""
+        try:
+            await self._send(
+                "objects.delete", Request("DELETE", self._resource_target(key), {}), key
+            )
+        except errors.NotFound:
+            return
+
     # Listing
 
     async def list_page(

@@ -29,6 +29,8 @@ from slurper.objectstore.dialects import KeyOrder
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
 
+_RESTORE = "RestoreStatus"
+
 _FIELDS = ("Key", "Size", "ETag", "LastModified", "StorageClass")
 
 Columns = dict[str, Sequence[str]]
@@ -46,11 +48,13 @@ def parse_page(
     order: KeyOrder = KeyOrder.BYTES,
     served_at: datetime | None = None,
     normalised: bool = False,
+    list_version: int | None = None,
 ) -> ListingPage:
     """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
 
     `normalised`: the store knows keys by their NFC, and shows how they were last written. They are
-    given in NFC, the form in which they are unique and in order.
+    given in NFC, the form in which they are unique and in order. `list_version` is that of the
+    request.
 
     Raises:
         ListingError: not a complete ListBucketResult; keys not strictly increasing in `order`, not
@@ -72,7 +76,13 @@ def parse_page(
             f"the listing after {start_after!r} says that there is more, but shows no key"
         )
     objects = _objects(keys, columns)
-    return ListingPage(objects=objects, finished=finished, order=order, served_at=served_at)
+    return ListingPage(
+        objects=objects,
+        finished=finished,
+        order=order,
+        served_at=served_at,
+        list_version=list_version,
+    )
 
 
 def is_of_first_version(document: bytes) -> bool:
@@ -160,10 +170,23 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
     for child in _parse(text, "ListBucketResult"):
         name = _local(child.tag)
         if name == "Contents":
-            rows.append({_local(leaf.tag): leaf.text or "" for leaf in child})
+            rows.append(_row(child))
         else:
             summary[name] = child.text or ""
     return {name: [row.get(name, "") for row in rows] for name in _FIELDS}, summary
+
+
+def _row(contents: ET.Element) -> Summary:
+    row = {_local(leaf.tag): leaf.text or "" for leaf in contents}
+    if _RESTORE in row and _is_restored(contents):
+        row["StorageClass"] = ""  # it keeps its class, and can be read
+    return row
+
+
+def _is_restored(contents: ET.Element) -> bool:
+    status = (leaf for leaf in contents if _local(leaf.tag) == _RESTORE)
+    told = {_local(leaf.tag): leaf.text for one in status for leaf in one}
+    return told.get("IsRestoreInProgress") == "false"
 
 
 def _parse(text: str, expected: str) -> ET.Element:
@@ -196,6 +219,8 @@ def _read_fast(text: str) -> tuple[Columns, Summary] | None:
     if not 0 <= begin < end:
         return None
     body = text[begin:end].replace("&quot;", '"').replace("&#34;", '"')
+    if f"<{_RESTORE}>" in body:  # of rows that differ in what is below it
+        return None
     if "&" in body or "\ufffe" in body or "\uffff" in body:
         return None
     columns = _read_rows(body)

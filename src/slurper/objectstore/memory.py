@@ -121,8 +121,10 @@ class MemoryStore:
         faults: Faults | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         neighbours: Sequence[MemoryStore] = (),
+        versioned: bool = False,
     ) -> None:
         """Begin empty; `neighbours` are the other buckets of the same imaginary server."""
+        self._versioned = versioned
         self._neighbours = {store.bucket: store for store in neighbours}
         self.faults = faults or Faults()
         self._dialect = dialect
@@ -371,6 +373,19 @@ class MemoryStore:
         ]
         _raise_if(lost)
         return uploads
+
+    async def keeps_versions(self) -> bool:
+        """It keeps none, unless it was told to say so."""
+        lost = await self.faults.begin("keeps_versions")
+        _raise_if(lost)
+        return self._versioned
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error."""
+        lost = await self.faults.begin("delete")
+        if self._name(key) in self._entries:
+            self.remove(self._name(key))
+        _raise_if(lost)
 
     async def close(self) -> None:
         """Nothing to close; the objects stay."""

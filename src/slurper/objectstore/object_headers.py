@@ -43,10 +43,14 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
 
 
 def _storage_class(headers: Mapping[str, str]) -> str:
-    """Empty for an archived object that has been restored: it keeps its class, and can be read."""
+    """What decides whether the object can be read.
+
+    Empty for an archived object that has been restored: it keeps its class, and can be read. One of
+    Intelligent-Tiering is told by its archive tier, for its class can be read else.
+    """
     if 'ongoing-request="false"' in headers.get("x-amz-restore", ""):
         return ""
-    return headers.get("x-amz-storage-class", "")
+    return headers.get("x-amz-archive-status") or headers.get("x-amz-storage-class", "")
 
 
 def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:

@@ -47,6 +47,10 @@ from slurper.objectstore.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
+_RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
+
+_NOT_KNOWN = frozenset({405, 501})
+
 
 class _Wanted(NamedTuple):
     """What a page of a listing is to show."""
@@ -118,7 +122,8 @@ class S3ObjectStore(BucketClient):
         if wanted.start_after:
             parameters.append(("marker" if first else "start-after", wanted.start_after))
         operation = "ListObjects" if first else "ListObjectsV2"
-        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
+        wishes = _RESTORES if self._dialect.lists_restores else {}
+        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", wishes)
         try:
             response = await self._send(
                 operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
@@ -137,6 +142,7 @@ class S3ObjectStore(BucketClient):
             order=dialects.key_order(response.headers.get("server", "")),
             served_at=object_headers.http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
+            list_version=self._list_version,
         )
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
@@ -369,6 +375,24 @@ class S3ObjectStore(BucketClient):
         request = Request("DELETE", self._target(key, ("uploadId", upload_id)), {})
         try:
             await self._send("AbortMultipartUpload", request, key)
+        except errors.NotFound:
+            return
+
+    async def keeps_versions(self) -> bool:
+        """Whether something stays of an object that is deleted: a version, or a marker."""
+        target = f"{self._bucket_path}?{canonical_query([('versioning', '')])}"
+        try:
+            response = await self._send("GetBucketVersioning", Request("GET", target, {}), None)
+        except errors.StoreError as error:
+            if error.status not in _NOT_KNOWN and error.code not in failures.NOT_UNDERSTOOD:
+                raise
+            return False
+        return documents.element(documents.text_of(response), "Status") != ""
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is no error."""
+        try:
+            await self._send("DeleteObject", Request("DELETE", self._target(key), {}), key)
         except errors.NotFound:
             return
 

@@ -7,6 +7,7 @@ Two questions, because a listing does not tell everything:
     | condition                                        | decision                              |
     |--------------------------------------------------|---------------------------------------|
     | storage class cannot be read                     | Skip importSkippedStorageClass        |
+    | in an archive tier, as only HEAD shows           | Skip importSkippedRequiresRetrieval   |
     | larger than the target or the options allow      | Skip importSkippedOversized           |
     | zero bytes and `skip_empty`                      | Skip importSkippedEmptyObject         |
     | overwrite, or nothing at the target              | Transfer                              |
@@ -33,7 +34,7 @@ from datetime import datetime
 
 from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, ObjectMeta
-from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.dialects import ARCHIVE_TIERS, Dialect
 from slurper.planning import media
 
 
@@ -93,12 +94,8 @@ class Rules:
 
 def from_listing(meta: ObjectMeta, existing: ObjectMeta | None, rules: Rules) -> Decision:
     """Decide by the listings; `existing` is the target's object under the same key."""
-    if meta.storage_class in rules.source.unreadable_storage_classes:
-        return Skip(
-            LogType.IMPORT_SKIPPED_STORAGE_CLASS,
-            f"storage class {meta.storage_class} cannot be read; restore the object, "
-            "then copy it with a job that names its key",
-        )
+    if (archived := in_archive(meta, rules.source)) is not None:
+        return archived
     if meta.size > rules.max_object_bytes:
         return Skip(
             LogType.IMPORT_SKIPPED_OVERSIZED,
@@ -113,6 +110,18 @@ def from_listing(meta: ObjectMeta, existing: ObjectMeta | None, rules: Rules) ->
     if rules.overwrite or existing is None:
         return TRANSFER
     return DONE if copied_by_lost_work(meta.size, existing, rules.replayed_since) else EXISTS
+
+
+def in_archive(meta: ObjectMeta, source: Dialect) -> Skip | None:
+    """Why an object is left out that must be restored before it can be read; None: it can be."""
+    if meta.storage_class not in source.unreadable_storage_classes:
+        return None
+    advice = "cannot be read; restore the object, then copy it with a job that names its key"
+    if meta.storage_class in ARCHIVE_TIERS:
+        text = f"the archive tier {meta.storage_class} of Intelligent-Tiering {advice}"
+        return Skip(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, text)
+    text = f"storage class {meta.storage_class} {advice}"
+    return Skip(LogType.IMPORT_SKIPPED_STORAGE_CLASS, text)
 
 
 def copied_by_lost_work(size: int, existing: ObjectMeta, since: datetime | None) -> bool:

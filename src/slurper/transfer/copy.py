@@ -147,12 +147,17 @@ class Copier:
     async def describe(self, meta: ObjectMeta) -> StoredObject | Skipped:
         """The object with its headers, unless it is to be left out for them or its first bytes.
 
+        HEAD tells of an archive tier, and of a restore, what a listing does not.
+
         Raises:
             SourceChangedError: it is no longer this version.
         """
         stored = await self._source.head(meta.key)
         if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
+        archive = selection.in_archive(stored.meta, self._rules.source)
+        if archive is not None:
+            return Skipped(archive.log_type, archive.message)
         if self._looks_at_content:
             first = await self._source.get(
                 meta.key, if_match=meta.etag, byte_range=selection.FIRST_BYTES

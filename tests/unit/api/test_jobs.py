@@ -17,8 +17,10 @@ from slurper.database.leases import LeaseStore
 from slurper.database.work import WorkStore
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
+    Capabilities,
     Counts,
     Job,
+    JobCapabilities,
     JobOptions,
     JobSpec,
     JobStatus,
@@ -53,6 +55,10 @@ async def add(api: Api, number: int, spec: JobSpec = SPEC, account: str = ACCOUN
         spec=spec,
         status=JobStatus.RUNNING,
         created_at=began,
+        capabilities=JobCapabilities(
+            source=Capabilities(list_version=2, key_order="bytes", clock_ahead_seconds=-3),
+            target=Capabilities(checksum="crc64nvme", verifies_checksum=True, conditional_put=True),
+        ),
     )
     entry = LogEntry(log_type=LogType.MIGRATION_START, created_at=began)
     await api.store.create_job(job, b"sealed", max_active=1_000, entry=entry)
@@ -95,6 +101,17 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
             "countObjects": False,
         },
         "retryOf": None,
+        "capabilities": {
+            "source": {"listVersion": 2, "keyOrder": "bytes", "clockAheadSeconds": -3},
+            "target": {
+                "listVersion": None,
+                "keyOrder": None,
+                "clockAheadSeconds": None,
+                "checksum": "crc64nvme",
+                "checksumVerified": True,
+                "conditionalWrites": True,
+            },
+        },
     }
 
 

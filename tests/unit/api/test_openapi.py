@@ -34,10 +34,12 @@ REQUEST_EXTENSIONS = {
 RESPONSE_EXTENSIONS = {
     "200.result.options is new",
     "200.result.retryOf is new",
+    "200.result.capabilities is new",
     "200.result.target<s3> is new",
     "200.result.target<gcs> is new",
     "200.result[].options is new",
     "200.result[].retryOf is new",
+    "200.result[].capabilities is new",
     "200.result[].target<s3> is new",
     "200.result[].target<gcs> is new",
     "200.result.finishedAt is new",

@@ -18,7 +18,7 @@ from slurper import errors
 from slurper.database import migrations, rows, schema
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
-from slurper.jobs.models import Job, JobStatus, LogEntry, LogType
+from slurper.jobs.models import Job, JobCapabilities, JobStatus, LogEntry, LogType
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 
@@ -115,7 +115,10 @@ async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
     await old.close()
     store = await Store.open(database_url)
     assert await store.get_job(ACCOUNT, job.id) == replace(
-        job, status=JobStatus.ABORTED, finished_at=job.created_at
+        job,
+        status=JobStatus.ABORTED,
+        finished_at=job.created_at,
+        capabilities=JobCapabilities(),
     )
     assert len(await store.logs(ACCOUNT, job.id, limit=9, offset=0)) == 2
     assert (await store.failures(ACCOUNT, job.id)).sample == "k"
@@ -128,7 +131,7 @@ async def _fill(old: Database, job: Job) -> None:
     """Store an aborted job, using nothing that the first version did not have."""
     ended = {"status": "aborted", "finished_at": job.created_at}
     row = rows.job_values(job, values.SEALED) | ended | {"objects": 1, "failed": 1}
-    del row["retry_of"], row["total_objects"]
+    del row["retry_of"], row["total_objects"], row["capabilities"]
     failed = LogEntry(
         log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION, created_at=job.created_at, object_key="k"
     )

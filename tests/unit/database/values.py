@@ -13,8 +13,10 @@ from slurper.database.store import JobStore
 from slurper.database.work import RangeWork, WorkStore
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
+    Capabilities,
     Counts,
     Job,
+    JobCapabilities,
     JobOptions,
     JobSpec,
     JobStatus,
@@ -50,6 +52,10 @@ SPEC = JobSpec(
     ),
     target=Location(vendor=Vendor.R2, bucket="to", jurisdiction=Jurisdiction.EU),
 )
+CAPABILITIES = JobCapabilities(
+    source=Capabilities(list_version=2, key_order="bytes", clock_ahead_seconds=-3),
+    target=Capabilities(checksum="crc64nvme", verifies_checksum=True, conditional_put=True),
+)
 
 
 def job(account_id: str = ACCOUNT, **changes: Any) -> Job:  # noqa: ANN401 - fields of JobSpec
@@ -59,6 +65,7 @@ def job(account_id: str = ACCOUNT, **changes: Any) -> Job:  # noqa: ANN401 - fie
         spec=replace(SPEC, **changes),
         status=JobStatus.RUNNING,
         created_at=now(),
+        capabilities=CAPABILITIES,
     )
 
 

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.jobs import assignment
-from slurper.jobs.models import Job, JobStatus, Jurisdiction, Location, Vendor
+from slurper.jobs.models import (
+    Capabilities,
+    Job,
+    JobCapabilities,
+    JobStatus,
+    Jurisdiction,
+    Location,
+    Vendor,
+)
+from slurper.objectstore import dialects
+from slurper.objectstore.checksums import Algorithm
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.settings import Settings
 from slurper.transfer.task import RangeTask
@@ -118,3 +128,22 @@ def test_the_account_is_part_of_r2_addresses() -> None:
     r2 = Location(vendor=Vendor.R2, bucket="b", jurisdiction=Jurisdiction.EU)
     task = make(replace(JOB, spec=replace(SPEC, target=r2)))
     assert task.target.origin == f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com"
+
+
+def test_what_was_found_of_a_store_takes_the_place_of_what_is_assumed() -> None:
+    found = Capabilities(list_version=1, checksum="md5", conditional_put=False)
+    own = Location(vendor=Vendor.S3, bucket="b", endpoint="https://s3.example")
+    spec = replace(SPEC, source=own, target=own)
+    capabilities = JobCapabilities(target=found)
+    task = make(replace(JOB, spec=spec, capabilities=capabilities))
+    dialect = task.target.dialect
+    assert (dialect.list_version, dialect.checksum) == (1, Algorithm.MD5)
+    assert not dialect.conditional_put
+    assert task.source.dialect == dialects.GENERIC
+
+
+def test_what_is_known_of_a_provider_counts_more() -> None:
+    found = Capabilities(list_version=1, checksum="md5", conditional_put=False)
+    spec = replace(SPEC, target=Location(vendor=Vendor.R2, bucket="b"))
+    task = make(replace(JOB, spec=spec, capabilities=JobCapabilities(target=found)))
+    assert task.target.dialect == dialects.R2

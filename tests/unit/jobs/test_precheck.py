@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,11 +12,13 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import precheck
+from slurper.jobs import precheck, probes
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
-from slurper.objectstore import factory
-from slurper.objectstore.base import ObjectHeaders, StoreAddress
+from slurper.objectstore import dialects, factory
+from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
+from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -124,12 +127,13 @@ async def _source(
 ) -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
     address = check.resolve(Side.SOURCE, ACCOUNT, S3, PAIR)
-    return await check.source(S3, address, prefix=prefix, keys=keys)
+    return (await check.source(S3, address, prefix=prefix, keys=keys)).problems
 
 
 async def _target() -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
-    return await check.target(R2, check.resolve(Side.TARGET, ACCOUNT, R2, PAIR))
+    address = check.resolve(Side.TARGET, ACCOUNT, R2, PAIR)
+    return (await check.target(R2, address, asks_condition=False)).problems
 
 
 async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
@@ -302,12 +306,105 @@ def test_credentials_of_another_vendor_are_refused() -> None:
     assert caught.value.pointer == "/target/secret"
 
 
+class Program(MemoryStore):
+    """A bucket of a program that nobody has heard of: which checksums does it compare?"""
+
+    def __init__(self, verifies: set[Algorithm], refuses: set[Algorithm]) -> None:
+        super().__init__()
+        self.verifies = verifies
+        self.refuses = refuses
+
+    def speaking(self, dialect: Dialect) -> Program:
+        self._dialect = dialect
+        return copy(self)
+
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+        if self.dialect.checksum in self.refuses:
+            raise _answer(errors.StoreError, 501, "NotImplemented")
+        return await super().create_upload(key, headers)
+
+    def _verify(self, body: Body) -> None:
+        if self.dialect.checksum in self.verifies:
+            super()._verify(body)
+
+
+CRC32C, MD5 = Algorithm.CRC32C, Algorithm.MD5
+
+
+@pytest.mark.parametrize(
+    ("verifies", "refuses", "checksum", "verified"),
+    [
+        ({CRC32C, MD5}, set(), CRC32C, True),
+        ({MD5}, set(), MD5, True),
+        ({MD5}, {CRC32C}, MD5, True),
+        (set(), set(), CRC32C, False),
+        (set(), {CRC32C}, MD5, False),
+    ],
+)
+async def test_the_checksum_that_a_store_verifies_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    verifies: set[Algorithm],
+    refuses: set[Algorithm],
+    checksum: Algorithm,
+    verified: bool,
+) -> None:
+    program = Program(verifies, refuses)
+    monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
+    check = Precheck(Settings())
+    answer = await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    found = answer.capabilities
+    assert (found.checksum, found.verifies_checksum) == (checksum, verified)
+    assert found.conditional_put is True
+    assert [note.blocks for note in answer.problems] == ([] if verified else [False])
+    assert (program.keys, program.open_uploads) == ((), ())
+
+
+async def test_a_store_that_refuses_every_checksum_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = Program(set(), {CRC32C, MD5})
+    monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
+    check = Precheck(Settings())
+    answer = await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    assert [problem.blocks for problem in answer.problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "obeys"), [(dialects.R2, True), (dialects.GCS, True), (dialects.WASABI, False)]
+)
+async def test_what_is_known_of_a_provider_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+    dialect: Dialect,
+    obeys: bool,
+) -> None:
+    store = MemoryStore(dialect=dialect)
+    monkeypatch.setattr(factory, "open_store", lambda *_: store)
+    check = Precheck(Settings())
+    answer = await check.target(R2, check.resolve(Side.TARGET, ACCOUNT, R2, PAIR))
+    assert answer.capabilities.conditional_put is obeys
+    assert not {"put", "delete", "keeps_versions"} & store.faults.requests.keys()
+
+
+async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> None:
+    moment = datetime.now(UTC)
+    store = MemoryStore(now=lambda: moment)
+    old = probes.RESERVED_PREFIX + "0" * 32
+    for key in (old, f"{probes.RESERVED_PREFIX}notes.txt", "somebody-elses"):
+        store.add(key, b"x")
+    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    under_way = store.add(probes.RESERVED_PREFIX + "1" * 32, b"x").key
+    await probes.remove_stale(store, objects_too=False)
+    assert old in store.keys
+    await probes.remove_stale(store, objects_too=True)
+    assert {*store.keys} == {under_way, f"{probes.RESERVED_PREFIX}notes.txt", "somebody-elses"}
+
+
 async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() -> None:
     moment = datetime.now(UTC)
     store = MemoryStore(now=lambda: moment)
-    for key in (f"{precheck.RESERVED_PREFIX}old", "somebody-elses"):
+    for key in (f"{probes.RESERVED_PREFIX}old", "somebody-elses"):
         await store.create_upload(key, ObjectHeaders())
-    moment += timedelta(seconds=precheck.STALE_SECONDS + 1)
-    await store.create_upload(f"{precheck.RESERVED_PREFIX}under-way", ObjectHeaders())
-    await precheck.remove_stale(store)
-    assert sorted(store.open_uploads) == [f"{precheck.RESERVED_PREFIX}under-way", "somebody-elses"]
+    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    await store.create_upload(f"{probes.RESERVED_PREFIX}under-way", ObjectHeaders())
+    await probes.remove_stale(store, objects_too=False)
+    assert sorted(store.open_uploads) == [f"{probes.RESERVED_PREFIX}under-way", "somebody-elses"]

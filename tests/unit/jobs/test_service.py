@@ -29,6 +29,24 @@ async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:
     assert len(office.woken) == 1
 
 
+@pytest.mark.parametrize(("overwrite", "obeys"), [(False, True), (True, None)])
+async def test_what_its_stores_can_do_is_kept_with_the_job(
+    office: Office,
+    overwrite: bool,
+    obeys: bool | None,
+) -> None:
+    """Whether conditions are obeyed is asked, with an object, only for a job that relies on it."""
+    target = replace(office.spec.source, bucket=office.spec.target.bucket)
+    spec = replace(office.spec, target=target, overwrite=overwrite)
+    job_id = await office.service.create(ACCOUNT, spec, office.secrets)
+    (work,) = await office.work.running_jobs()
+    found = (await office.service.get(ACCOUNT, job_id)).capabilities
+    assert found == work.job.capabilities
+    assert found.source.key_order == "bytes"
+    assert (found.target.checksum, found.target.verifies_checksum) == ("crc32c", True)
+    assert found.target.conditional_put is obeys
+
+
 async def test_nothing_is_left_at_either_side(
     office: Office, ministack: S3Server, boto: Callable[[S3Server], S3Client]
 ) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from slurper import errors
+from slurper.jobs import probes
 from slurper.objectstore.s3 import S3ObjectStore
 from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
 from tests.unit.objectstore.answers import PLAIN, Open, error, line_of
@@ -52,6 +53,16 @@ async def test_every_page_is_listed_once(open_s3: Open, *, refuses: bool) -> Non
     before = len(server.requests)
     assert await everything(store) == KEYS
     assert len(server.requests) == before + 3
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_a_check_finds_it_out(open_s3: Open, *, refuses: bool) -> None:
+    dialect = replace(PLAIN, assumed=True)
+    store, _ = await open_s3(script=of_first_version(refuses=refuses), dialect=dialect)
+    course = probes.Course()
+    with pytest.raises(errors.IntegrityError):  # of the read that follows: the script knows none
+        await probes.check_listed(store, "", course)
+    assert course.found.list_version == 1
 
 
 async def test_the_dialect_can_say_so_before(open_s3: Open) -> None:

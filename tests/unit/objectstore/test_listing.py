@@ -257,3 +257,30 @@ def test_folder_order_is_its_own_order() -> None:
         parse_page(
             document(row("a-1"), row("a/b")), prefix="", start_after=None, order=KeyOrder.FOLDERS
         )
+
+
+def archived(key: str, status: str = "") -> str:
+    return row(key, more=f"<StorageClass>GLACIER</StorageClass>{status}")
+
+
+ON_ITS_WAY = "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>"
+RESTORED = (
+    "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+    "<RestoreExpiryDate>2026-12-21T00:00:00.000Z</RestoreExpiryDate></RestoreStatus>"
+)
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        ["", "", ""],
+        [RESTORED] * 3,
+        [ON_ITS_WAY] * 3,
+        ["", RESTORED, ON_ITS_WAY],
+        [RESTORED, "", ""],
+    ],
+)
+def test_a_restored_object_is_listed_as_one_that_can_be_read(statuses: list[str]) -> None:
+    rows = [archived(f"k{at}", status) for at, status in enumerate(statuses)]
+    classes = [meta.storage_class for meta in read(document(*rows)).objects]
+    assert classes == ["" if status == RESTORED else "GLACIER" for status in statuses]

@@ -108,3 +108,10 @@ def test_a_restored_object_is_no_longer_of_a_class_that_cannot_be_read(
 ) -> None:
     stored = from_response("k", 1, {"x-amz-storage-class": "GLACIER", **restore})
     assert stored.meta.storage_class == storage_class
+
+
+def test_an_archive_tier_is_told_in_the_place_of_the_class() -> None:
+    told = {"x-amz-storage-class": "INTELLIGENT_TIERING", "x-amz-archive-status": "ARCHIVE_ACCESS"}
+    assert from_response("k", 1, told).meta.storage_class == "ARCHIVE_ACCESS"
+    on_its_way = {**told, "x-amz-restore": 'ongoing-request="true"'}
+    assert from_response("k", 1, on_its_way).meta.storage_class == "ARCHIVE_ACCESS"

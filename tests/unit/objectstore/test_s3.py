@@ -19,6 +19,7 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import GcsCredentials
 from tests.unit.http.scripted import Peer, answer
@@ -151,6 +152,47 @@ async def test_a_listing_is_asked_for_by_key_not_by_token(open_s3: Open) -> None
         "GET /bkt?encoding-type=url&list-type=2&max-keys=7&prefix=p%2F%C3%BC"
         "&start-after=p%2F%C3%BC%2B%20%FF HTTP/1.1"
     )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "asked"), [(dialects.AWS, "RestoreStatus"), (dialects.GENERIC, None)]
+)
+async def test_a_listing_tells_of_restores_where_that_is_known(
+    open_s3: Open, dialect: Dialect, asked: str | None
+) -> None:
+    store, server = await open_s3(listed(), dialect=dialect)
+    await store.list_page()
+    assert headers_of(server).get("x-amz-optional-object-attributes") == asked
+
+
+VERSIONED = b"<VersioningConfiguration><Status>%s</Status></VersioningConfiguration>"
+
+
+@pytest.mark.parametrize(
+    ("said", "keeps"),
+    [
+        (answer(VERSIONED % b"Enabled"), True),
+        (answer(VERSIONED % b"Suspended"), True),
+        (answer(b"<VersioningConfiguration/>"), False),
+        (listed(), False),  # of a store that has not seen the question
+        (error("501 Not Implemented", "NotImplemented"), False),
+        (error("405 Method Not Allowed", "MethodNotAllowed"), False),
+    ],
+)
+async def test_whether_a_bucket_keeps_versions(
+    open_s3: Open,
+    said: bytes,
+    keeps: bool,
+) -> None:
+    store, server = await open_s3(said)
+    assert await store.keeps_versions() is keeps
+    assert line_of(server) == "GET /bkt?versioning= HTTP/1.1"
+
+
+async def test_who_may_not_ask_for_versions_learns_it(open_s3: Open) -> None:
+    store, _ = await open_s3(error("403 Forbidden", "AccessDenied"))
+    with pytest.raises(errors.AccessDenied):
+        await store.keeps_versions()
 
 
 async def test_stores_that_mishandle_encoding_are_not_asked_for_it(open_s3: Open) -> None:

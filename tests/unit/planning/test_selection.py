@@ -55,6 +55,15 @@ def test_archived_objects_are_skipped_with_advice(storage_class: str) -> None:
     assert "restore" in decision.message
 
 
+@pytest.mark.parametrize("tier", ["ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"])
+def test_objects_in_an_archive_tier_require_retrieval(tier: str) -> None:
+    decision = selection.from_listing(meta(storage_class=tier), None, rules())
+    assert reason(decision) is LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL
+    assert isinstance(decision, Skip)
+    assert f"archive tier {tier}" in decision.message
+    assert "restore" in decision.message
+
+
 @pytest.mark.parametrize("storage_class", ["", "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING"])
 def test_readable_classes_are_transferred(storage_class: str) -> None:
     assert selection.from_listing(meta(storage_class=storage_class), None, rules()) == TRANSFER

@@ -215,6 +215,16 @@ async def test_an_object_archived_out_of_sight_is_skipped_and_its_upload_aborted
     assert target.open_uploads == ()
 
 
+async def test_an_object_that_head_shows_in_an_archive_tier_is_never_begun(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    """The listing has named a class that can be read."""
+    source.add("film", BODY, storage_class="ARCHIVE_ACCESS")
+    report = await run(task, source, target)
+    assert logged(report) == [LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL]
+    assert not {"create_upload", "put"} & target.faults.requests.keys()
+
+
 async def test_another_version_of_the_source_is_begun_again(
     task: PartsTask, source: Source, target: MemoryStore
 ) -> None:
