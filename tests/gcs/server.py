@@ -512,7 +512,8 @@ def _media(kept: Kept, asked: dict[str, str]) -> Answer:
 def read_related(asked: Asked) -> tuple[dict[str, Any], bytes]:
     kind, _, boundary = asked.headers.get("content-type", "").partition("boundary=")
     mark = f"--{boundary}".encode()
-    head, separator, rest = asked.body.partition(b"\r\n" + mark + b"\r\n")
+    # A part may have no headers: what ends the line of the mark then also begins the empty line.
+    head, separator, rest = asked.body.partition(b"\r\n" + mark)
     media, end, tail = rest.rpartition(b"\r\n" + mark + b"--")
     if not (kind.startswith("multipart/related") and boundary and separator and end):
         raise Refused(400, "badRequest", "Malformed multipart body.")

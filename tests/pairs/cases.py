@@ -81,12 +81,9 @@ _SIZES = {
     "two-parts-and-a-byte": 2 * PART + 1,
 }
 
-FOUND = {"found-small": 3, "found-in-parts": THRESHOLD + 1}
-"""At the target there is something else under these keys."""
-
 CASES: dict[str, Thing] = {
     **{f"key-{name}": Thing(key, key.encode()) for name, key in _KEYS.items()},
-    **{f"headers-{name}": Thing(f"h/{name}", b"", kept) for name, kept in _HEADERS.items()},
+    **{f"headers-{name}": Thing(f"h/{name}", headers=kept) for name, kept in _HEADERS.items()},
     "headers-full-in-parts": Thing("h/full-in-parts", _bytes(THRESHOLD), FULL, _METADATA["plain"]),
     **{f"metadata-{name}": Thing(f"m/{name}", metadata=kept) for name, kept in _METADATA.items()},
     "metadata-upper-case-in-parts": Thing(
@@ -95,9 +92,17 @@ CASES: dict[str, Thing] = {
     "metadata-letters-in-parts": Thing(
         "m/letters-in-parts", _bytes(THRESHOLD + 3), metadata=_METADATA["letters"]
     ),
+    "metadata-more-than-r2-holds-in-parts": Thing(
+        "m/more-than-r2-holds-in-parts",
+        _bytes(THRESHOLD + 4),
+        metadata=_METADATA["more-than-r2-holds"],
+    ),
     "gzip-small": Thing("z/small", _zipped(100), GZIP),
     "gzip-in-parts": Thing("z/in-parts", _zipped(THRESHOLD), GZIP),
     "gzip-not-at-all": Thing("z/not-at-all", b"plain text", GZIP),
     **{f"size-{name}": Thing(f"s/{name}", _bytes(size)) for name, size in _SIZES.items()},
-    **{name: Thing(name, _bytes(size)) for name, size in FOUND.items()},
+    "found-in-parts": Thing("found/in-parts", _bytes(THRESHOLD + 1)),
 }
+
+FOUND = ("found-in-parts", *(name for name in CASES if name.startswith("key-")))
+"""At the target there is something else under these keys, where it can be."""

@@ -22,6 +22,7 @@ TEXTUAL = (*S3, *R2)
 """Metadata are headers there."""
 ANY = (*TEXTUAL, *GOOGLE)
 
+_TOO_MUCH = ("metadata-more-than-r2-holds", "metadata-more-than-r2-holds-in-parts")
 _NOT_AT_GOOGLE = ("key-newline", "key-parent", "key-own")
 Described = Mapping[str, str]
 
@@ -87,7 +88,7 @@ UNHELD = (
         "SeaweedFS keeps files in folders",
     ),
     Unheld(R2, ("key-nfd",), "to R2 it is the key of key-nfc"),
-    Unheld(R2, ("metadata-more-than-r2-holds",), "R2 holds 8,192 bytes of metadata"),
+    Unheld(R2, _TOO_MUCH, "R2 holds 8,192 bytes of metadata"),
     Unheld(GOOGLE, _NOT_AT_GOOGLE, "Google refuses to name an object so"),
     Unheld(GOOGLE, ("headers-expires",), "Google keeps no such header"),
 )
@@ -103,7 +104,7 @@ FAILING = (
     Failing(
         (*S3, *GOOGLE),
         R2,
-        ("metadata-more-than-r2-holds",),
+        _TOO_MUCH,
         "8193 bytes; r2 holds at most 8192",
         "R2's limit",
     ),
