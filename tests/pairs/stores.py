@@ -18,7 +18,6 @@ from slurper.demo.servers import S3Server
 from slurper.objectstore import dialects
 from slurper.objectstore.base import StoreAddress
 from slurper.secrets import S3Credentials
-from tests.gcs.fake import fake_gcs_server
 from tests.gcs.server import Google, address_of, gcs_server
 from tests.gcs.tokens import ACCOUNT
 from tests.pairs.referee import Bucket, GoogleBucket, S3Bucket
@@ -194,10 +193,10 @@ def s3_store(server: S3Server, vendor: str = "s3") -> Iterator[S3Store]:
 
 @contextmanager
 def started(directory: Path) -> Iterator[Mapping[Kind, Store]]:
-    """Run a store of each kind that needs nothing but this machine, while the block lasts."""
+    """Run the stores that are copied between under kills and faults, while the block lasts."""
     with ExitStack() as stack:
         enter = stack.enter_context
-        for kind in Kind:
+        for kind in (Kind.S3, Kind.SEAWEEDFS, Kind.GCS):
             (directory / kind).mkdir()
         s3 = enter(servers.ministack(directory / Kind.S3))
         seaweedfs = enter(servers.seaweedfs(directory / Kind.SEAWEEDFS))
@@ -206,5 +205,4 @@ def started(directory: Path) -> Iterator[Mapping[Kind, Store]]:
             Kind.SEAWEEDFS: enter(s3_store(seaweedfs)),
             Kind.R2: enter(s3_store(enter(r2.running()).address, "r2")),
             Kind.GCS: enter(google_store(enter(gcs_server()), directory / Kind.GCS)),
-            Kind.FAKEGCS: enter(google_store(enter(fake_gcs_server()), directory / Kind.FAKEGCS)),
         }
