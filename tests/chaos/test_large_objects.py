@@ -106,7 +106,7 @@ def source(store_of: StoreOf) -> Bucket:
     return bucket
 
 
-@pytest.fixture(params=[Kind.S3, Kind.R2, Kind.GCS])
+@pytest.fixture(params=[Kind.S3, Kind.GCS])
 def store(request: pytest.FixtureRequest, store_of: StoreOf) -> Store:
     """Where it is copied to."""
     return store_of(request.param)
