@@ -410,6 +410,6 @@ def play(world: World, schedule: Schedule, directory: Path) -> Played:
     try:
         return this.run()
     except BaseException as error:
-        again = f'make chaos ARGS="--schedules 1 --seed {schedule.seed}"'
+        again = f'make chaos ARGS="--schedules 1 --seed {schedule.seed} --pairs {schedule.pair}"'
         error.add_note(f"{this.output[-6000:]}\nseed {schedule.seed}: {schedule}\nagain: {again}")
         raise
