@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
 from tests.gcs.fake import Guard, binary, fake_gcs_server
 from tests.gcs.server import Front, GcsServer, gcs_server
+from tests.pairs.stores import Kind, Store, google_store, s3_store
 from tests.r2 import server as r2
 from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder, issue
@@ -82,6 +84,13 @@ def r2_server(r2_stub: R2Stub) -> S3Server:
 
 
 @pytest.fixture(scope="session")
+def other_r2_server() -> Iterator[S3Server]:
+    """R2 once more: another account's."""
+    with r2.running() as stub:
+        yield stub.address
+
+
+@pytest.fixture(scope="session")
 def ministack_tls(ministack: S3Server, tls_files: TlsFiles) -> Iterator[S3Server]:
     """The same ministack behind a TLS front that passes bytes through unchanged.
 
@@ -136,6 +145,38 @@ def boto() -> Iterator[Callable[[S3Server], S3Client]]:
     yield client
     for opened in clients.values():
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def store_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], Store]]:
+    """`store_of(kind)` is the running store of a kind, started when it is first asked for."""
+    opened: dict[Kind, Store] = {}
+    with ExitStack() as stack:
+
+        def open_store(kind: Kind) -> Store:
+            server = request.getfixturevalue(_FIXTURES[kind])
+            if not isinstance(server, S3Server):
+                return stack.enter_context(google_store(server, tmp_path_factory.mktemp(kind)))
+            return stack.enter_context(s3_store(server, "r2" if server.region == "auto" else "s3"))
+
+        def store(kind: Kind) -> Store:
+            if kind not in opened:
+                opened[kind] = open_store(kind)
+            return opened[kind]
+
+        yield store
+
+
+_FIXTURES = {
+    Kind.S3: "ministack",
+    Kind.SEAWEEDFS: "seaweedfs",
+    Kind.R2: "r2_server",
+    Kind.R2_ELSEWHERE: "other_r2_server",
+    Kind.GCS: "gcs",
+    Kind.FAKEGCS: "fakegcs",
+}
 
 
 @pytest.fixture(scope="session")

@@ -15,22 +15,24 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from slurper.demo import servers
-from slurper.demo.servers import S3Server
 from tests.chaos import kills, schedules
 from tests.chaos.kills import World
-from tests.chaos.schedules import Act, Target
+from tests.chaos.schedules import PAIRS, Act
+from tests.pairs import stores
+from tests.pairs.pairs import Pair
 
 
 class Run:
     """Plays schedules and keeps count."""
 
-    def __init__(self, world: World, scratch: Path) -> None:
+    def __init__(self, world: World, pairs: Sequence[Pair], scratch: Path) -> None:
         self._world = world
+        self._pairs = pairs
         self._scratch = scratch
         self._counting = threading.Lock()
         self.played = 0
@@ -41,13 +43,13 @@ class Run:
 
     def play_references(self) -> None:
         """Play what the schedules are compared with. Raises what went wrong."""
-        for target, overwrite in itertools.product(Target, (True, False)):
-            reference = schedules.undisturbed(target, overwrite=overwrite)
+        for pair, overwrite in itertools.product(self._pairs, (True, False)):
+            reference = schedules.undisturbed(pair, overwrite=overwrite)
             kills.play(self._world, reference, self._directory())
 
     def play(self, seed: int) -> None:
         """Play the schedule of a seed, and print how it went."""
-        schedule = schedules.drawn(seed)
+        schedule = schedules.drawn(seed, self._pairs)
         begun = time.monotonic()
         try:
             played = kills.play(self._world, schedule, self._directory())
@@ -92,18 +94,19 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=200, help="how many (200)")
     parser.add_argument("--seed", type=int, help="of the first, the others follow (random)")
     parser.add_argument("--side-by-side", type=int, default=2, help="how many at once (2)")
+    named = {str(pair): pair for pair in PAIRS}
+    parser.add_argument(
+        "--pairs",
+        type=lambda text: [named[name] for name in text.split(",")],
+        help=f"between which stores, of {', '.join(named)} (all)",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are stopped
     first = random.randrange(10**6) if arguments.seed is None else arguments.seed  # noqa: S311
     with tempfile.TemporaryDirectory(prefix="slurper-chaos-") as folder:
         scratch = Path(folder)
-        for name in ("ministack", "seaweedfs"):
-            (scratch / name).mkdir()
-        with (
-            servers.ministack(scratch / "ministack") as ministack,
-            servers.seaweedfs(scratch / "seaweedfs") as seaweedfs,
-        ):
-            run = Run(kills.build(ministack, seaweedfs, S3Server.client), scratch)
+        with stores.started(scratch) as running:
+            run = Run(World(running.__getitem__), arguments.pairs or PAIRS, scratch)
             run.play_references()
             pool = ThreadPoolExecutor(arguments.side_by_side)
             try:

@@ -11,14 +11,15 @@ import pytest
 from slurper.demo.servers import S3Server
 from slurper.http import client
 from slurper.transfer import copy
-from tests.chaos.stage import PART, Bucket, Stage, stage
+from tests.chaos.stage import PART, Stage, stage
+from tests.pairs.referee import S3Bucket
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Boto = Callable[[S3Server], "S3Client"]
 MakeBucket = Callable[[S3Server], str]
-NewBucket = Callable[[S3Server], Bucket]
+NewBucket = Callable[[S3Server], S3Bucket]
 
 SMALL = 12
 CHECKED = 6
@@ -35,10 +36,10 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def new_bucket(boto: Boto, make_bucket: MakeBucket) -> NewBucket:
     """`new_bucket(server)` is an empty bucket."""
-    return lambda server: Bucket(boto(server), make_bucket(server))
+    return lambda server: S3Bucket(boto(server), make_bucket(server))
 
 
-def fill(bucket: Bucket, *, large: bool = True, seed: int = 1) -> None:
+def fill(bucket: S3Bucket, *, large: bool = True, seed: int = 1) -> None:
     """Objects `k-00` ... with headers and metadata of their own, and one of three parts."""
     chance = random.Random(seed)  # noqa: S311 - repeatable bytes
     for number in range(SMALL):
@@ -56,7 +57,7 @@ def fill(bucket: Bucket, *, large: bool = True, seed: int = 1) -> None:
 
 
 @pytest.fixture(scope="session")
-def filled(ministack: S3Server, new_bucket: NewBucket) -> Bucket:
+def filled(ministack: S3Server, new_bucket: NewBucket) -> S3Bucket:
     """A source that no test changes."""
     bucket = new_bucket(ministack)
     fill(bucket)
@@ -64,7 +65,7 @@ def filled(ministack: S3Server, new_bucket: NewBucket) -> Bucket:
 
 
 @pytest.fixture
-def staged(ministack: S3Server, filled: Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
+def staged(ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
     """From the filled bucket to an empty one at ministack, which keeps closest to S3."""
     with stage(ministack, filled, ministack, new_bucket(ministack)) as staged:
         yield staged
@@ -81,7 +82,7 @@ def changing(ministack: S3Server, new_bucket: NewBucket) -> Iterator[Stage]:
 
 @pytest.fixture
 def to_seaweedfs(
-    ministack: S3Server, seaweedfs: S3Server, filled: Bucket, new_bucket: NewBucket
+    ministack: S3Server, seaweedfs: S3Server, filled: S3Bucket, new_bucket: NewBucket
 ) -> Iterator[Stage]:
     """From the filled bucket to an empty one at SeaweedFS, which keeps objects on disk."""
     with stage(ministack, filled, seaweedfs, new_bucket(seaweedfs)) as staged:

@@ -5,28 +5,25 @@ from __future__ import annotations
 import dataclasses
 import random
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
-from typing import TYPE_CHECKING, Any
 
-from slurper.demo.servers import S3Server
 from slurper.jobs.models import Counts
 from slurper.jobs.probes import RESERVED_PREFIX
 from tests.chaos import faults, schedules
 from tests.chaos.processes import Copies, Process, Servers
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.schedules import Act, Ending, Program, Schedule, Step, Target
-from tests.chaos.stage import PART, Bucket, Stored, assert_equal
-from tests.e2e import program
+from tests.chaos.schedules import Act, Ending, Program, Schedule, Step
+from tests.chaos.stage import PART, assert_equal
 from tests.e2e.program import wait_until
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from tests.pairs.pairs import Pair
+from tests.pairs.referee import Bucket, Stored
+from tests.pairs.stores import Kind, Store
 
 PLAIN, ODD = "plain/", "odd/"
 """Prefixes: keys for every store, and keys for those that keep any key."""
@@ -44,7 +41,6 @@ ODD_KEYS = (
     "%41+ &?#=",
     "\x01\x1f",
     "\xfc",
-    "u\u0308",
 )
 
 FOUND = {f"plain/{number:02}": number % 3 for number in range(2, SMALL, 4)}
@@ -65,43 +61,43 @@ SETTINGS = {
 }
 """Many commits in a short life; attempts enough to outlast every fault of a schedule."""
 
-GET_OBJECT = "^GET /[^/?]*/[^?]"
-PUT_OBJECT = "^PUT /[^/?]*/[^?]* "
-PUT_PART = r"^PUT /[^?]*\?partNumber"
+GET_OBJECT = r"^GET /(?!storage/[^ ]*/o\?)[^/?]*/[^?]"
+PUT_OBJECT = "^(PUT /[^/?]*/[^?]* |POST /upload/)"
+PUT_PART = r"^PUT /[^?]*\?([^ ]*&)?partNumber"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """The servers of all schedules, and the bucket that all of them copy."""
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A bucket that is copied again and again."""
 
-    ministack: S3Server
-    stores: Mapping[Target, S3Server]
-    clients: Mapping[Target, S3Client]
-    source: Bucket
+    bucket: Bucket
     everything: Mapping[str, Stored]
 
-    def new_target(self, target: Target) -> Bucket:
-        """Make an empty bucket."""
-        name = f"test-{token_hex(8)}"
-        self.clients[target].create_bucket(Bucket=name)
-        return Bucket(self.clients[target], name)
 
-    def to_copy(self, target: Target) -> dict[str, Stored]:
-        """The objects that are copied to a store: SeaweedFS does not keep every key."""
-        prefix = prefix_of(target)
-        return {key: stored for key, stored in self.everything.items() if key.startswith(prefix)}
+class World:
+    """The stores of all schedules, and a filled bucket in each that is copied from."""
+
+    def __init__(self, store_of: Callable[[Kind], Store]) -> None:
+        self.store_of = store_of
+        self._filled: dict[Kind, Filled] = {}
+        self._filling = threading.Lock()
+
+    def source(self, pair: Pair) -> Filled:
+        """What a pair copies: SeaweedFS does not keep every key."""
+        with self._filling:
+            if pair.source not in self._filled:
+                self._filled[pair.source] = _fill(self.store_of(pair.source).new_bucket())
+        filled, prefix = self._filled[pair.source], prefix_of(pair)
+        chosen = {key: kept for key, kept in filled.everything.items() if key.startswith(prefix)}
+        return Filled(filled.bucket, chosen)
 
 
-def prefix_of(target: Target) -> str:
+def prefix_of(pair: Pair) -> str:
     """What is copied to a store."""
-    return PLAIN if target is Target.SEAWEEDFS else ""
+    return PLAIN if pair.target is Kind.SEAWEEDFS else ""
 
 
-def build(ministack: S3Server, seaweedfs: S3Server, boto: Callable[[S3Server], S3Client]) -> World:
-    """Fill the source; `boto` makes clients that somebody else closes."""
-    clients = {Target.MINISTACK: boto(ministack), Target.SEAWEEDFS: boto(seaweedfs)}
-    source = Bucket(clients[Target.MINISTACK], f"test-{token_hex(8)}")
-    source.client.create_bucket(Bucket=source.name)
+def _fill(source: Bucket) -> Filled:
     chance = random.Random(1)  # noqa: S311 - repeatable bytes
     sizes = {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
     sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
@@ -113,15 +109,9 @@ def build(ministack: S3Server, seaweedfs: S3Server, boto: Callable[[S3Server], S
             ContentType=f"text/x-{place}",
             CacheControl=f"max-age={place}",
             ContentLanguage="mi",
-            Metadata={"place": str(place), "Mixed-Case": "a  b"},
+            Metadata={"place": str(place), "mixed-case": "a  b"},
         )
-    return World(
-        ministack=ministack,
-        stores={Target.MINISTACK: ministack, Target.SEAWEEDFS: seaweedfs},
-        clients=clients,
-        source=source,
-        everything=source.read_all(),
-    )
+    return Filled(source, source.read_all())
 
 
 @dataclass(slots=True)
@@ -143,8 +133,10 @@ class Play:
         self.world = world
         self.schedule = schedule
         self.directory = directory
-        self.target = world.new_target(schedule.target)
-        self.expected = world.to_copy(schedule.target)
+        self.pair = schedule.pair
+        filled = world.source(schedule.pair)
+        self.source, self.expected = filled.bucket, filled.everything
+        self.target = world.store_of(schedule.pair.target).new_bucket()
         self.found: dict[str, Stored] = {}
         self.acts: Counter[Act] = Counter()
         self.uploads_hit = 0
@@ -156,9 +148,8 @@ class Play:
             self._place_found()
         placed_at = time.monotonic()
         try:
-            with self._proxies() as (before_source, before_target):
-                _slow_down(before_target)
-                self._before = (before_source, before_target)
+            with self._proxies() as self._before:
+                _slow_down(self._before[1])
                 copies = self.schedule.program is Program.COPY
                 played = self._copy(placed_at) if copies else self._serve(placed_at)
             self._check(played)
@@ -170,12 +161,22 @@ class Play:
 
     @contextmanager
     def _proxies(self) -> Iterator[tuple[FaultProxy, FaultProxy]]:
-        seed, target = self.schedule.seed, self.world.stores[self.schedule.target]
-        with (
-            FaultProxy(self.world.ministack.endpoint, seed=2 * seed).running() as before_source,
-            FaultProxy(target.endpoint, seed=2 * seed + 1).running() as before_target,
-        ):
-            yield before_source, before_target
+        seed, pair = self.schedule.seed, self.pair
+        source, target = (self.world.store_of(kind) for kind in (pair.source, pair.target))
+        with FaultProxy(target.origin, seed=2 * seed + 1).running() as before_target:
+            if pair.source is pair.target and target.settings:
+                yield before_target, before_target  # where it is, is a setting for both sides
+            else:
+                with FaultProxy(source.origin, seed=2 * seed).running() as before_source:
+                    yield before_source, before_target
+
+    def _sides(self) -> tuple[Store, Store]:
+        """Source and target behind their proxies."""
+        before_source, before_target = self._before
+        return (
+            self.world.store_of(self.pair.source).at(before_source.endpoint),
+            self.world.store_of(self.pair.target).at(before_target.endpoint),
+        )
 
     def _place_found(self) -> None:
         for key, kind in FOUND.items():
@@ -193,7 +194,9 @@ class Play:
 
     def _serve(self, placed_at: float) -> Played:
         count = 2 if self.schedule.program is Program.PAIR else 1
-        running = Servers(self.directory, SETTINGS, count=count)
+        source, target = self._sides()
+        settings = {**SETTINGS, **source.settings, **target.settings}
+        running = Servers(self.directory, settings, count=count)
         try:
             path = self._create(running, placed_at)
             for step in self.schedule.steps:
@@ -206,15 +209,16 @@ class Play:
             running.close()
 
     def _create(self, running: Servers, placed_at: float) -> str:
-        store = self.world.stores[self.schedule.target]
+        source, target = self._sides()
         body = {
             "overwrite": self.schedule.overwrite,
             "source": {
-                **side(self.world.ministack, self._before[0], self.world.source),
-                "pathPrefix": prefix_of(self.schedule.target),
+                **source.described(self.source),
+                "pathPrefix": prefix_of(self.pair),
                 "keys": list(self.expected) if self.schedule.named else None,
             },
-            "target": side(store, self._before[1], self.target),
+            "target": target.described(self.target),
+            "options": {"serverSideCopy": not self.pair.through},
         }
         time.sleep(max(0.0, placed_at + FOUND_AGE_SECONDS - time.monotonic()))
         return f"/{running.create(body)}"
@@ -275,16 +279,14 @@ class Play:
         self.acts[Act.KILL_ALL] += 1
 
     def _copy(self, placed_at: float) -> Played:
-        behind = (
-            replace(self.world.ministack, endpoint=self._before[0].endpoint),
-            replace(self.world.stores[self.schedule.target], endpoint=self._before[1].endpoint),
-        )
-        env = {**program.both_sides(*behind, self.directory), **SETTINGS}
-        more = () if self.schedule.overwrite else ("--no-overwrite",)
-        sides = (
-            f"s3://{self.world.source.name}/{prefix_of(self.schedule.target)}",
-            f"s3://{self.target.name}",
-        )
+        source, target = self._sides()
+        env = {**source.variables("source"), **target.variables("target"), **SETTINGS}
+        chosen = {
+            "--no-overwrite": not self.schedule.overwrite,
+            "--no-server-side-copy": self.pair.through,
+        }
+        more = [option for option, is_chosen in chosen.items() if is_chosen]
+        sides = (f"{source.url(self.source)}/{prefix_of(self.pair)}", target.url(self.target))
         time.sleep(max(0.0, placed_at + FOUND_AGE_SECONDS - time.monotonic()))
         running = Copies(self.directory, env, *sides, *more)
         try:
@@ -394,20 +396,6 @@ def _slow_down(before_target: FaultProxy) -> None:
     before_target.add(faults.delayed(0.05), PUT_OBJECT)
 
 
-def side(server: S3Server, proxy: FaultProxy, bucket: Bucket) -> dict[str, Any]:
-    """One side of a job, behind a proxy, as the API wants it described."""
-    return {
-        "vendor": "s3",
-        "endpoint": proxy.endpoint,
-        "region": server.region,
-        "bucket": bucket.name,
-        "secret": {
-            "accessKeyId": server.access_key_id,
-            "secretAccessKey": server.secret_access_key,
-        },
-    }
-
-
 def is_swept(database: Path) -> bool:
     """Also when the job is gone, or was completed before it could be aborted."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
@@ -423,6 +411,6 @@ def play(world: World, schedule: Schedule, directory: Path) -> Played:
     try:
         return this.run()
     except BaseException as error:
-        again = f'make chaos ARGS="--schedules 1 --seed {schedule.seed}"'
+        again = f'make chaos ARGS="--schedules 1 --seed {schedule.seed} --pairs {schedule.pair}"'
         error.add_note(f"{this.output[-6000:]}\nseed {schedule.seed}: {schedule}\nagain: {again}")
         raise

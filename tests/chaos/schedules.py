@@ -10,6 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from tests.pairs.pairs import Pair
+from tests.pairs.stores import Kind
+
+PAIRS = (
+    Pair(Kind.S3, Kind.S3),
+    Pair(Kind.S3, Kind.SEAWEEDFS),
+    Pair(Kind.S3, Kind.R2),
+    Pair(Kind.S3, Kind.GCS),
+    Pair(Kind.GCS, Kind.S3),
+    Pair(Kind.GCS, Kind.R2),
+    Pair(Kind.GCS, Kind.GCS),
+    Pair(Kind.R2, Kind.R2),
+    Pair(Kind.R2, Kind.R2, through=False),
+)
+"""What is copied from and to."""
+
 
 class Program(StrEnum):
     """What runs the job."""
@@ -18,13 +34,6 @@ class Program(StrEnum):
     PAIR = "pair"
     """Two servers on one data folder: one drives, the other stands by."""
     COPY = "copy"
-
-
-class Target(StrEnum):
-    """Where it copies to."""
-
-    MINISTACK = "ministack"
-    SEAWEEDFS = "seaweedfs"
 
 
 class Act(StrEnum):
@@ -82,7 +91,7 @@ class Schedule:
 
     seed: int
     program: Program
-    target: Target
+    pair: Pair
     overwrite: bool
     steps: tuple[Step, ...]
     ending: Ending
@@ -94,24 +103,25 @@ class Schedule:
         steps = steps or "undisturbed"
         kept = "" if self.overwrite else ", nothing overwritten"
         named = ", keys named" if self.named else ""
-        return f"{self.program} to {self.target}{kept}{named}: {steps}; {self.ending}"
+        return f"{self.program} {self.pair}{kept}{named}: {steps}; {self.ending}"
 
 
-def undisturbed(target: Target, *, overwrite: bool) -> Schedule:
+def undisturbed(pair: Pair, *, overwrite: bool) -> Schedule:
     """The same job when nothing happens to it: what the others have to come to."""
     return Schedule(
         seed=0,
         program=Program.SERVE,
-        target=target,
+        pair=pair,
         overwrite=overwrite,
         steps=(),
         ending=Ending.COMPLETED,
     )
 
 
-def drawn(seed: int) -> Schedule:
-    """Return the schedule of a seed."""
+def drawn(seed: int, pairs: Sequence[Pair] = PAIRS) -> Schedule:
+    """Return the schedule of a seed, between one of these pairs."""
     chance = random.Random(f"schedule {seed}")  # noqa: S311 - to be repeatable
+    pair = pairs[chance.randrange(1 << 30) % len(pairs)]
     program = chance.choice((Program.SERVE, Program.SERVE, Program.PAIR, Program.COPY))
     ending = Ending.COMPLETED
     if program is not Program.COPY and chance.random() < 0.4:
@@ -123,7 +133,7 @@ def drawn(seed: int) -> Schedule:
     return Schedule(
         seed=seed,
         program=program,
-        target=chance.choice((Target.MINISTACK, Target.MINISTACK, Target.SEAWEEDFS)),
+        pair=pair,
         overwrite=chance.random() < 0.4,
         steps=_bearable(steps),
         ending=ending,

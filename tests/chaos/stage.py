@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from slurper.demo.compare import HEADERS
 from slurper.demo.servers import S3Server
 from slurper.jobs.models import Counts
 from slurper.objectstore import dialects
@@ -26,9 +24,7 @@ from slurper.transfer.task import ObjectEvent, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
 from tests.chaos.proxy import FaultProxy
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from tests.pairs.referee import S3Bucket, Stored
 
 PART = 5 << 20
 """The smallest part there is: an object a little larger is copied in parts."""
@@ -48,54 +44,6 @@ HASTY = Settings(
 """Gives up soon, so that a test sees what happens then."""
 
 MOST_TASKS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An object as a reader of the bucket sees it."""
-
-    body: bytes
-    headers: Mapping[str, str]
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A bucket as boto3 sees it, past the proxy."""
-
-    client: S3Client
-    name: str
-
-    def put(self, key: str, body: bytes, **more: Any) -> None:  # noqa: ANN401 - boto3's arguments
-        """Write an object."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=body, **more)
-
-    def delete(self, key: str) -> None:
-        """Remove an object."""
-        self.client.delete_object(Bucket=self.name, Key=key)
-
-    def get(self, key: str) -> Stored:
-        """Read an object."""
-        answer = self.client.get_object(Bucket=self.name, Key=key)
-        sent = answer["ResponseMetadata"]["HTTPHeaders"]
-        headers = {name: sent[name] for name in HEADERS if name in sent}
-        return Stored(answer["Body"].read(), headers, answer["Metadata"])
-
-    def read_keys(self) -> list[str]:
-        """List every object."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
-        return [item["Key"] for page in pages for item in page.get("Contents", ())]
-
-    def read_all(self) -> dict[str, Stored]:
-        """Read every object."""
-        keys = self.read_keys()
-        with ThreadPoolExecutor(4) as pool:
-            return dict(zip(keys, pool.map(self.get, keys), strict=True))
-
-    def uploads(self) -> list[str]:
-        """Keys of multipart uploads that are neither completed nor aborted."""
-        answer = self.client.list_multipart_uploads(Bucket=self.name)
-        return [upload["Key"] for upload in answer.get("Uploads", ())]
 
 
 @dataclass(slots=True)
@@ -128,8 +76,8 @@ class Run:
 class Stage:
     """A source and a target, and everything that stands between them."""
 
-    source: Bucket
-    target: Bucket
+    source: S3Bucket
+    target: S3Bucket
     source_proxy: FaultProxy
     target_proxy: FaultProxy
     task: RangeTask
@@ -208,9 +156,9 @@ def assert_equal(key: str, source: Stored, target: Stored) -> None:
 @contextmanager
 def stage(
     source: S3Server,
-    source_bucket: Bucket,
+    source_bucket: S3Bucket,
     target: S3Server,
-    target_bucket: Bucket,
+    target_bucket: S3Bucket,
     *,
     settings: Settings = HASTY,
     seed: int = 0,

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from slurper.demo.servers import S3Server
 from slurper.settings import Settings
 from tests.chaos import faults, kills, schedules
-from tests.chaos.conftest import Boto
 from tests.chaos.kills import PUT_PART, SETTINGS, World
 from tests.chaos.processes import Servers
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.schedules import Ending, Program, Target
-from tests.chaos.stage import Bucket
+from tests.chaos.schedules import PAIRS, Ending, Program
 from tests.e2e.program import wait_until
+from tests.pairs.pairs import Pair
+from tests.pairs.referee import Bucket
+from tests.pairs.stores import Kind, Store
 
-SEEDS = (10, 22, 40)
-"""Of each program, to each store, with and without overwriting, completed and aborted."""
+SEEDS = dict(zip(PAIRS, (17, 3, 0, 2, 7, 21, 33, 20, 13), strict=True))
+"""For each pair one, and together of each program, with and without overwriting, completed and
+aborted."""
 
 
 @pytest.fixture(scope="module")
-def world(ministack: S3Server, seaweedfs: S3Server, boto: Boto) -> World:
-    return kills.build(ministack, seaweedfs, boto)
+def world(store_of: Callable[[Kind], Store]) -> World:
+    return World(store_of)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_job_outlives_its_schedule(world: World, seed: int, tmp_path: Path) -> None:
-    kills.play(world, schedules.drawn(seed), tmp_path)
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_job_outlives_its_schedule(world: World, pair: Pair, tmp_path: Path) -> None:
+    kills.play(world, schedules.drawn(SEEDS[pair], [pair]), tmp_path)
 
 
 def test_the_seeds_differ_in_what_matters() -> None:
-    drawn = [schedules.drawn(seed) for seed in SEEDS]
+    drawn = [schedules.drawn(seed, [pair]) for pair, seed in SEEDS.items()]
     assert {schedule.program for schedule in drawn} == set(Program)
-    assert {schedule.target for schedule in drawn} == set(Target)
     assert {schedule.overwrite for schedule in drawn} == {True, False}
-    assert {schedule.ending for schedule in drawn} == {Ending.COMPLETED, Ending.ABORTED_KILLED}
+    assert {schedule.ending for schedule in drawn} == set(Ending)
 
 
 def test_no_schedule_makes_a_request_fail_for_good() -> None:
@@ -57,7 +57,7 @@ def test_a_schedule_is_repeated_by_its_seed() -> None:
 
 
 def test_nothing_happens_to_the_reference(world: World, tmp_path: Path) -> None:
-    reference = schedules.undisturbed(Target.MINISTACK, overwrite=False)
+    reference = schedules.undisturbed(Pair(Kind.S3, Kind.S3), overwrite=False)
     kills.play(world, reference, tmp_path)
 
 
@@ -82,17 +82,18 @@ class Half:
 
 @contextmanager
 def half_done(world: World, directory: Path) -> Iterator[Half]:
-    target = world.new_target(Target.MINISTACK)
+    s3 = world.store_of(Kind.S3)
+    source, target = world.source(Pair(Kind.S3, Kind.S3)).bucket, s3.new_bucket()
     with contextlib.ExitStack() as stack:
-        proxies = [FaultProxy(world.ministack.endpoint).running() for _ in range(2)]
+        proxies = [FaultProxy(s3.origin).running() for _ in range(2)]
         before_source, before_target = (stack.enter_context(proxy) for proxy in proxies)
         before_target.add(faults.delayed(1.0), PUT_PART)
         servers = Servers(directory, SETTINGS, count=1)
         stack.callback(servers.close)
         job_id = servers.create(
             {
-                "source": kills.side(world.ministack, before_source, world.source),
-                "target": kills.side(world.ministack, before_target, target),
+                "source": s3.at(before_source.endpoint).described(source),
+                "target": s3.at(before_target.endpoint).described(target),
             }
         )
         wait_until(lambda: bool(target.uploads()), "an upload to begin")

@@ -12,8 +12,9 @@ from slurper.demo.servers import S3Server
 from tests.chaos import faults
 from tests.chaos.conftest import NewBucket
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.stage import Bucket, assert_equal
+from tests.chaos.stage import assert_equal
 from tests.e2e import program
+from tests.pairs.referee import Bucket
 
 SLOWLY = {"SLURPER_TASK_SECONDS": "0.3", "SLURPER_IN_FLIGHT_REQUESTS": "1", "SLURPER_WORKERS": "1"}
 

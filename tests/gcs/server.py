@@ -175,19 +175,28 @@ class GcsServer:
         if asked.path == "/token":
             status, document = self.tokens.answer(asked.body)
             return json_answer(document, status)
-        is_xml = not asked.path.startswith(("/storage/", "/upload/"))
+        if not asked.path.startswith(("/storage/", "/upload/")):
+            return self.answer_xml(asked, self.tokens)
         try:
-            if not self.tokens.admits(asked.headers.get("authorization", "")):
-                raise Refused(401, "authError", "Invalid Credentials")
-            if self.refusals:
-                raise self.refusals.pop(0)
-            return self._xml(asked) if is_xml else self._json_api(asked)
+            self._admit(asked, self.tokens)
+            return self._json_api(asked)
         except Refused as refused:
-            if is_xml:
-                return _xml_error(refused)
             if asked.query.get("alt") == "media" and refused.status == 404:
                 return Answer(404, refused.message.encode(), {"content-type": "text/html"})
             return json_error(refused)
+
+    def answer_xml(self, asked: Asked, tokens: TokenEndpoint) -> Answer:
+        """Answer a request of the XML API, if one of these tokens comes with it."""
+        try:
+            self._admit(asked, tokens)
+            return self._xml(asked)
+        except Refused as refused:
+            return _xml_error(refused)
+
+    def _admit(self, asked: Asked, tokens: TokenEndpoint) -> None:
+        check_token(asked, tokens)
+        if self.refusals:
+            raise self.refusals.pop(0)
 
     # The JSON API
 
@@ -225,7 +234,7 @@ class GcsServer:
         described = json.loads(asked.body) if asked.body else source.resource
         if not described.get("contentType"):
             raise Refused(400, "required", "Required")
-        _check_name(to)
+        check_name(to)
         token, words = query.pop("rewriteToken", None), (asked.path, query, asked.body)
         under_way = Rewrite(words) if token is None else self._rewrites.pop(token, None)
         if under_way is None or under_way.words != words:
@@ -251,10 +260,10 @@ class GcsServer:
             self._rewrites[answer["rewriteToken"]] = under_way
         return json_answer(answer)
 
-    def _delete(self, name: str, key: str) -> None:
-        bucket = self.buckets[name]
-        del bucket.objects[key]
-        bucket.names.remove(key)
+    def _delete(self, bucket: str, key: str) -> None:
+        self._find(bucket, key)
+        del self.buckets[bucket].objects[key]
+        self.buckets[bucket].names.remove(key)
 
     def _patch(self, bucket: str, key: str, changes: dict[str, Any]) -> None:
         metadata = self.buckets[bucket].objects[key].resource.get("metadata") or {}
@@ -308,7 +317,7 @@ class GcsServer:
     def _keep(
         self, name: str, key: str, data: bytes, described: dict[str, Any], *, md5: bool = True
     ) -> Kept:
-        _check_name(key)
+        check_name(key)
         bucket = self._bucket(name)
         self._generation += 1
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -366,7 +375,7 @@ class GcsServer:
         return upload
 
     def _begin_upload(self, bucket: str, key: str, headers: dict[str, str]) -> Answer:
-        _check_name(key)
+        check_name(key)
         resource: dict[str, Any] = {
             member: headers[name] for name, member in _XML_HEADERS.items() if name in headers
         }
@@ -490,7 +499,7 @@ def quoted(key: str) -> str:
     return quote(key, safe="")
 
 
-def _check_name(key: str) -> None:
+def check_name(key: str) -> None:
     if len(key.encode()) > 1024:
         raise Refused(400, "invalid", "The maximum object length is 1024 characters.")
     if not key or key in (".", "..") or "\n" in key or "\r" in key:
@@ -499,6 +508,11 @@ def _check_name(key: str) -> None:
 
 def _generation(kept: Kept | None) -> str:
     return kept.resource["generation"] if kept is not None else "0"
+
+
+def check_token(asked: Asked, tokens: TokenEndpoint) -> None:
+    if not tokens.admits(asked.headers.get("authorization", "")):
+        raise Refused(401, "authError", "Invalid Credentials")
 
 
 def check_generation(wanted: str | None, there: str) -> None:
@@ -552,7 +566,8 @@ def _media(kept: Kept, asked: dict[str, str]) -> Answer:
 def read_related(asked: Asked) -> tuple[dict[str, Any], bytes]:
     kind, _, boundary = asked.headers.get("content-type", "").partition("boundary=")
     mark = f"--{boundary}".encode()
-    head, separator, rest = asked.body.partition(b"\r\n" + mark + b"\r\n")
+    # A part may have no headers: what ends the line of the mark then also begins the empty line.
+    head, separator, rest = asked.body.partition(b"\r\n" + mark)
     media, end, tail = rest.rpartition(b"\r\n" + mark + b"--")
     if not (kind.startswith("multipart/related") and boundary and separator and end):
         raise Refused(400, "badRequest", "Malformed multipart body.")
@@ -562,6 +577,15 @@ def read_related(asked: Asked) -> tuple[dict[str, Any], bytes]:
     named, _, data = media.partition(b"\r\n\r\n")
     named_kind = re.search(r"content-type: *([^\r\n]*)", named.decode(), re.IGNORECASE)
     return {**({"contentType": named_kind[1]} if named_kind else {}), **about}, data
+
+
+def write_related(resource: dict[str, Any], data: bytes) -> tuple[str, bytes]:
+    """Content type and body of a request that describes an object and brings its bytes."""
+    mark, kind = secrets.token_hex(16), resource.get("contentType")
+    about = f"--{mark}\r\ncontent-type: application/json\r\n\r\n{json.dumps(resource)}\r\n"
+    media = f"--{mark}\r\n" + (f"content-type: {kind}\r\n" if kind else "") + "\r\n"
+    content = (about + media).encode() + data + f"\r\n--{mark}--".encode()
+    return f"multipart/related; boundary={mark}", content
 
 
 def _etag(data: bytes) -> str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 import uvicorn
@@ -38,7 +39,9 @@ async def read_body(receive: Receive) -> bytes:
 
 
 async def reply(send: Send, answer: Answer) -> None:
-    headers = {"content-length": str(len(answer.body)), **answer.headers}
+    # uvicorn's own date may be a second old, by which a job would take the clock to be behind.
+    own = {"content-length": str(len(answer.body)), "date": formatdate(usegmt=True)}
+    headers = {**own, **answer.headers}
     encoded = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
     await send({"type": "http.response.body", "body": answer.body})
@@ -60,6 +63,7 @@ def serving(application: Application) -> Iterator[str]:
             http="httptools",
             log_config=None,
             access_log=False,
+            date_header=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -24,7 +24,7 @@ HEADS_WHEN_PACED = 4
 """Where requests are limited, few are to be asked for in vain when a task's time is over."""
 
 Found = ObjectMeta | errors.SlurperError
-"""An object, or why it could not be described (explicit keys only)."""
+"""An object, or why it could not be described (keys that are asked for by name only)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,11 @@ async def read_ahead(pages: Pages) -> Pages:
 class Existing(Protocol):
     """Tells what the target holds already."""
 
-    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, ObjectMeta]:
-        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
+        """Of these target keys, those that exist, or of which the target does not say.
+
+        They ascend in `order` from call to call.
+        """
         ...
 
 
@@ -109,14 +112,14 @@ class ListedTarget:
         self._finished = False
         self._known: dict[str, ObjectMeta] = {}
 
-    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, ObjectMeta]:
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         """Of these target keys, those that exist. They ascend in `order` from call to call."""
         last = order.rank(keys[-1])
         while self._order in (None, order) and self._behind(last, order):
             await self._read_page()
         if self._order not in (None, order):
             return await NamedTarget(self._store).among(keys, order)
-        found = {key: self._known[key] for key in keys if key in self._known}
+        found: dict[str, Found] = {key: self._known[key] for key in keys if key in self._known}
         if self._cursor is not None and order.rank(self._cursor) > last:
             self._known = {key: meta for key, meta in self._known.items() if order.rank(key) > last}
         else:
@@ -146,20 +149,17 @@ class NamedTarget:
         self,
         keys: Sequence[str],
         order: KeyOrder,  # noqa: ARG002 - protocol
-    ) -> dict[str, ObjectMeta]:
-        """Of these target keys, those that exist."""
-        found: dict[str, ObjectMeta] = {}
+    ) -> dict[str, Found]:
+        """Of these target keys, those that exist, or are refused: those may exist or not."""
+        found: dict[str, Found] = {}
         for start in range(0, len(keys), HEADS_AT_ONCE):
             group = keys[start : start + HEADS_AT_ONCE]
-            metas = await asyncio.gather(*(self._look(key) for key in group))
-            found.update((meta.key, meta) for meta in metas if meta is not None)
-        return found
-
-    async def _look(self, key: str) -> ObjectMeta | None:
-        try:
-            return (await self._store.head(key)).meta
-        except errors.NotFound:
-            return None
+            looked = await asyncio.gather(*(_describe(self._store, key) for key in group))
+            found.update(zip(group, looked, strict=True))
+        for error in found.values():
+            if isinstance(error, errors.AccessDenied):
+                raise error
+        return {key: seen for key, seen in found.items() if not isinstance(seen, errors.NotFound)}
 
 
 class NormalisedTarget:
@@ -173,7 +173,7 @@ class NormalisedTarget:
         self._existing = existing
         self._named = NamedTarget(store)
 
-    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, ObjectMeta]:
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         """Of these target keys, those that exist. They ascend in `order` from call to call."""
         normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
         found = await self._existing.among(normal, order) if normal else {}
@@ -190,6 +190,6 @@ class NothingExists:
         self,
         keys: Sequence[str],  # noqa: ARG002 - protocol
         order: KeyOrder,  # noqa: ARG002 - protocol
-    ) -> dict[str, ObjectMeta]:
+    ) -> dict[str, Found]:
         """No key at all."""
         return {}

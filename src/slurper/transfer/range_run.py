@@ -282,10 +282,13 @@ class RangeRun:
         return sides * (1 if self._task.keys is None else len(page.rows))
 
     def _select(
-        self, entry: Entry, found: listing.Found, target_key: str, existing: ObjectMeta | None
+        self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
     ) -> None:
         if not isinstance(found, ObjectMeta):
             self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            return
+        if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
+            self._ledger.settle(entry, Failed(failure_text(existing, 1)))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))

@@ -398,6 +398,20 @@ async def test_explicit_keys_missing_ones_fail_with_a_reason(
     assert (report.counts.transferred, report.counts.skipped, report.counts.failed) == (2, 1, 1)
 
 
+async def test_a_key_that_the_target_does_not_even_look_for_fails_alone(
+    source: MemoryStore, target: MemoryStore
+) -> None:
+    for key in ("a", "b"):
+        source.add(key, key.encode())
+    target.add("a", b"there, though it does not say so")
+    refused = errors.StoreError("refused", status=400, code="InvalidRequest", key="a")
+    target.faults.fail(refused, operation="head")
+    report = await run(source, target, replace(TASK, keys=("a", "b"), overwrite=False))
+    assert (report.halt, report.counts.transferred, report.counts.failed) == (None, 1, 1)
+    assert logged(report) == [("a", LogType.IMPORT_ERROR_RETRY_EXHAUSTION)]
+    assert target.read("a")[0] == b"there, though it does not say so"
+
+
 async def test_the_prefix_can_be_left_behind(source: MemoryStore, target: MemoryStore) -> None:
     for key in ("in/", "in/a", "in/b/c", "out"):
         source.add(key, key.encode())
