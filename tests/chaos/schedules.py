@@ -21,6 +21,7 @@ PAIRS = (
     Pair(Kind.GCS, Kind.S3),
     Pair(Kind.GCS, Kind.R2),
     Pair(Kind.GCS, Kind.GCS),
+    Pair(Kind.GCS, Kind.GCS, through=False),
     Pair(Kind.R2, Kind.R2),
     Pair(Kind.R2, Kind.R2, through=False),
 )

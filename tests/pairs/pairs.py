@@ -48,6 +48,7 @@ PAIRS = (
     Pair(Kind.GCS, Kind.R2),
     Pair(Kind.GCS, Kind.S3),
     Pair(Kind.GCS, Kind.GCS),
+    Pair(Kind.GCS, Kind.GCS, through=False),
     Pair(Kind.FAKEGCS, Kind.R2),
     Pair(Kind.FAKEGCS, Kind.S3),
 )
