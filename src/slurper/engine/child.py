@@ -189,14 +189,15 @@ def tune_process(settings: Settings) -> None:
     end, and gets buffers over 128 KiB by mmap. With request buffers coming and going that can mean
     a system call and fresh page faults per object: measured, copies over TLS took either 75 or
     115 microseconds each by luck, and always 75 with these thresholds raised. A full window of
-    buffers is kept for the next one; what is kept is within `in_flight_bytes` as before.
+    buffers is kept for the next one; what is kept was in use before, so it is within
+    `in_flight_bytes`. The threshold is above that: at it, every full window would be returned.
 
     Python's collector by default looks at all young containers after every 700 new ones, and a
     copy makes dozens; nearly all die by reference count. Rarer runs cost nothing but the cycles'
     memory for a while. What exists now (modules, code) stays for ever and need not be looked at;
     a collection now would touch it all, and so copy the memory shared with the template.
     """
-    _raise_malloc_thresholds(trim_bytes=settings.in_flight_bytes)
+    _raise_malloc_thresholds(trim_bytes=2 * settings.in_flight_bytes + 64 * MIB)
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     gc.enable()

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurper.transfer.pacing import BURST_SECONDS, ByteBudget, Pacer
+from slurper.settings import MIB
+from slurper.transfer.pacing import (
+    BURST_SECONDS,
+    FIRST_ALLOWANCE_BYTES,
+    NEXT_TRIAL_SECONDS,
+    ByteBudget,
+    Pacer,
+)
 from slurper.transfer.task import Share
 
 
@@ -78,6 +85,105 @@ async def test_cancelled_in_the_moment_of_admission_the_bytes_come_back() -> Non
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
     assert budget.used == 0
+
+
+class Line:
+    """Moves units through a budget, in a time of its own that passes from unit to unit.
+
+    Each unit takes as long as it would alone; all together move at most `most` bytes per second.
+    """
+
+    def __init__(self, limit: int, *, each: float, most: float) -> None:
+        self.now = 0.0
+        self.each = each
+        self.most = most
+        self.budget = ByteBudget(limit, clock=lambda: self.now)
+        self._under_way: list[tuple[float, int]] = []
+        self._last_end = 0.0
+
+    async def _begin(self, size: int) -> None:
+        await self.budget.acquire(size)
+        end = max(self.now + size / self.each, self._last_end + size / self.most)
+        self._last_end = end
+        self._under_way.append((end, size))
+
+    async def move(self, size: int, *, seconds: float) -> None:
+        """Move units of one size for so long; there are always more that wait."""
+        until = self.now + seconds
+        lanes = [asyncio.create_task(self._begin(size)) for _ in range(300)]
+        await asyncio.sleep(0)
+        while self.now < until:
+            first = min(self._under_way)
+            self._under_way.remove(first)
+            self.now = first[0]
+            lanes.append(asyncio.create_task(self._begin(size)))
+            self.budget.release(size)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        for _, one in self._under_way:
+            self.budget.release(one)
+        self._under_way.clear()
+
+
+@pytest.mark.parametrize("size", [MIB, 5 * MIB, 16 * MIB, 64 * MIB])
+async def test_more_is_in_flight_where_the_network_is_waited_for(size: int) -> None:
+    line = Line(256 * MIB, each=50.0 * MIB, most=math.inf)
+    await line.move(size, seconds=8 * (0.25 + size / line.each))
+    assert line.budget.allowed == 256 * MIB
+
+
+@pytest.mark.parametrize("size", [MIB, 5 * MIB, 16 * MIB])
+async def test_no_more_is_in_flight_than_makes_it_faster(size: int) -> None:
+    line = Line(256 * MIB, each=2000.0 * MIB, most=500.0 * MIB)
+    await line.move(size, seconds=NEXT_TRIAL_SECONDS / 2)
+    assert line.budget.allowed == FIRST_ALLOWANCE_BYTES
+
+
+async def test_half_way_is_enough_where_that_fills_the_line() -> None:
+    line = Line(256 * MIB, each=50.0 * MIB, most=200.0 * MIB)
+    await line.move(16 * MIB, seconds=NEXT_TRIAL_SECONDS / 2)
+    filled = 4 * 16 * MIB
+    assert filled <= line.budget.allowed <= 2 * filled
+
+
+async def test_a_network_that_changes_is_tried_again() -> None:
+    line = Line(256 * MIB, each=2000.0 * MIB, most=500.0 * MIB)
+    await line.move(16 * MIB, seconds=NEXT_TRIAL_SECONDS / 2)
+    line.each, line.most = 50.0 * MIB, math.inf
+    await line.move(16 * MIB, seconds=2 * NEXT_TRIAL_SECONDS)
+    assert line.budget.allowed == 256 * MIB
+
+
+async def test_nothing_is_concluded_while_nobody_waits() -> None:
+    line = Line(256 * MIB, each=50.0 * MIB, most=math.inf)
+    for _ in range(1000):
+        await line.budget.acquire(MIB)
+        line.now += 1.0
+        line.budget.release(MIB)
+    assert line.budget.allowed == FIRST_ALLOWANCE_BYTES
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sizes=st.lists(st.integers(1, 80 * MIB), min_size=1, max_size=6),
+    limit=st.integers(16 * MIB, 300 * MIB),
+    each=st.floats(MIB, 1000.0 * MIB),
+    most=st.floats(MIB, 1000.0 * MIB),
+)
+def test_the_allowance_stays_within_its_bounds(
+    sizes: list[int], limit: int, each: float, most: float
+) -> None:
+    async def scenario() -> None:
+        line = Line(limit, each=each, most=most)
+        for size in sizes:
+            await line.move(size, seconds=20 * size / min(each, most))
+            assert FIRST_ALLOWANCE_BYTES <= line.budget.allowed <= limit
+        assert line.budget.used == 0
+
+    asyncio.run(scenario())
 
 
 class Time:
