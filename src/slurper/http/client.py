@@ -29,6 +29,7 @@ from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES, StaleConnection
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.messages import Request, Response
+from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool
 from slurper.settings import Settings
 
@@ -165,6 +166,7 @@ class HttpClient:
             idle_timeout_seconds=options.idle_timeout_seconds,
             min_bytes_per_second=options.min_bytes_per_second,
         )
+        self._outbox = Outbox()
         self._origin = parsed
         self._host = parsed.authority
         self._options = options
@@ -235,7 +237,7 @@ class HttpClient:
             head = messages.encode_head(request.method, request.target, headers, body_bytes)
             answer = connection.begin(request.method, limit)
             if body_bytes <= JOINED_BYTES:
-                connection.write(b"".join((head, *body)) if body_bytes else head)
+                self._outbox.put(connection, head, body)
             else:
                 await connection.upload(head, body)
             response = await answer

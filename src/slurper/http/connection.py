@@ -301,6 +301,9 @@ class Connection(asyncio.Protocol):
         """Notice bytes nobody asked for."""
         if self._answer is None:
             self._unsolicited()
+        elif not self._written:
+            # It came before the request went, so it answers something else.
+            self.fail(StaleConnection(f"{self.peer}: sent something before it was asked"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; trailers are dropped."""

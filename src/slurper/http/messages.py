@@ -77,11 +77,11 @@ def encode_head(method: str, target: str, headers: Mapping[str, str], body_bytes
             raise errors.ConfigurationError(f"content-length is not the body's {body_bytes} bytes")
         counted = False
     layout = _layout(method, tuple(headers), counted)
-    values = (target, *headers.values(), body_bytes) if counted else (target, *headers.values())
-    text = layout % values
-    lines = len(headers) + counted + 2
-    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
+    values = (target, *headers.values())
+    given = "".join(values)
+    if "\n" in given or "\r" in given or "\0" in given:
         raise errors.ConfigurationError(_first_broken(target, headers))
+    text = layout % ((*values, body_bytes) if counted else values)
     if not (target.isascii() and target.isprintable() and " " not in target and target):
         raise errors.ConfigurationError("request target is not printable ASCII without spaces")
     try:

@@ -91,6 +91,14 @@ def _trimmed(value: str) -> str:
     return _SPACES.sub(" ", value.strip(" \t"))
 
 
+def _has_loose_spaces(block: str) -> bool:
+    """Whether a value holds spaces that the signature must not see."""
+    if "\t" in block:
+        return True
+    # Most blocks hold no space at all, and one character is found 20 times as fast as two.
+    return " " in block and ("  " in block or ": " in block or " \n" in block)
+
+
 class Signer:
     """Signs requests for one host, region and key pair in a few microseconds each.
 
@@ -149,7 +157,7 @@ class Signer:
         layout = self._layouts.get(names) or self._lay_out(names)
         path, _, query = request.target.partition("?")
         block = layout.template % layout.pick(headers)
-        if layout.free_text and ("  " in block or ": " in block or " \n" in block or "\t" in block):
+        if layout.free_text and _has_loose_spaces(block):
             block = layout.template % tuple(map(_trimmed, layout.pick(headers)))
         canonical = f"{request.method}\n{path}\n{query}\n{block}"
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()

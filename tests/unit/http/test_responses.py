@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.http.client import Request, Response
-from slurper.http.connection import MAX_HEAD_BYTES, Connection
+from slurper.http.connection import MAX_HEAD_BYTES, Connection, StaleConnection
 from tests.unit.http.conftest import Connect, Serve, get
 from tests.unit.http.scripted import Peer, answer, answering, once
 
@@ -329,6 +329,9 @@ class _Sink(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
     def abort(self) -> None:
         pass
 
@@ -338,12 +341,23 @@ def _received(raw: bytes, cuts: list[int], method: str = "GET") -> tuple[Respons
         connection = Connection("peer:80", lambda _: None)
         connection.connection_made(_Sink())
         response = connection.begin(method, None)
+        connection.write(b"the request")
         for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
             if start < end:
                 connection.data_received(raw[start:end])
         return await response, connection.reusable
 
     return asyncio.run(run())
+
+
+async def test_an_answer_before_the_request_went_is_none_to_it() -> None:
+    connection = Connection("peer:80", lambda _: None)
+    connection.connection_made(_Sink())
+    response = connection.begin("PUT", None)
+    connection.data_received(answer(b""))
+    with pytest.raises(StaleConnection, match="before it was asked"):
+        await response
+    assert not connection.reusable
 
 
 @given(

@@ -1,0 +1,39 @@
+"""Requests on their way out, sent together at the end of a turn of the event loop.
+
+A turn brings answers to many requests, and whoever reads one has the next request ready a moment
+later. A peer that waits is asleep, and to wake it costs more than to give it a request: requests
+that go out one by one, as they are made, wake it one by one. Sent in one go, most of them find it
+at work. A request that is alone goes out in the next turn, which follows at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from slurper.http.connection import Connection
+
+
+class Outbox:
+    """Whole requests of one client that wait for the end of the turn."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Connection, bytes, Sequence[bytes]]] = []
+
+    def put(self, connection: Connection, head: bytes, body: Sequence[bytes]) -> None:
+        """Send a request over a connection on which its exchange has begun."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append((connection, head, body))
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection, head, body in waiting:
+            if not connection.busy:
+                continue  # it was lost, or its caller gave up
+            try:
+                connection.write(b"".join((head, *body)) if body else head)
+            except Exception as error:
+                connection.fail(error)
