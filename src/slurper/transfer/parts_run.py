@@ -327,7 +327,7 @@ class PartsRun:
 
     @property
     def _may_be_inside(self) -> bool:
-        """Parts may be copied inside, if not in this process then in another with other settings."""
+        """Parts may be copied inside, if not here then by a process with other settings."""
         return self._task.source.origin == self._task.target.origin
 
     @property
