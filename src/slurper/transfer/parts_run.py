@@ -326,10 +326,15 @@ class PartsRun:
         return date if served_at is not None and served_at - date >= _RESTED else None
 
     @property
+    def _may_be_inside(self) -> bool:
+        """Parts may be copied inside, if not here then by a process with other settings."""
+        return self._task.source.origin == self._task.target.origin
+
+    @property
     def _copies_blindly(self) -> bool:
-        """Parts are copied inside, of whatever version is there."""
+        """Parts that are copied inside are of whatever version is there."""
         unconditional = self._target.dialect.part_copy is PartCopy.UNCONDITIONAL
-        return unconditional and self._shortcut is not None
+        return unconditional and self._may_be_inside
 
     async def _check_unchanged(self, begun: BegunUpload) -> None:
         """Raise SourceChangedError, unless the source is still what was begun with."""
@@ -437,7 +442,7 @@ class PartsRun:
         if done is None or len(done) + len(self._parts) < self._plan(begun).count:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
-        if self._shortcut is not None:
+        if self._may_be_inside:
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_put:
