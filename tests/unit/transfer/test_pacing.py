@@ -143,9 +143,9 @@ async def test_no_more_is_in_flight_than_makes_it_faster(size: int) -> None:
 
 
 async def test_half_way_is_enough_where_that_fills_the_line() -> None:
-    line = Line(256 * MIB, each=50.0 * MIB, most=200.0 * MIB)
+    line = Line(512 * MIB, each=50.0 * MIB, most=400.0 * MIB)
     await line.move(16 * MIB, seconds=NEXT_TRIAL_SECONDS / 2)
-    filled = 4 * 16 * MIB
+    filled = 8 * 16 * MIB
     assert filled <= line.budget.allowed <= 2 * filled
 
 
@@ -169,7 +169,7 @@ async def test_nothing_is_concluded_while_nobody_waits() -> None:
 @settings(deadline=None, max_examples=50)
 @given(
     sizes=st.lists(st.integers(1, 80 * MIB), min_size=1, max_size=6),
-    limit=st.integers(16 * MIB, 300 * MIB),
+    limit=st.integers(FIRST_ALLOWANCE_BYTES, 300 * MIB),
     each=st.floats(MIB, 1000.0 * MIB),
     most=st.floats(MIB, 1000.0 * MIB),
 )
