@@ -23,6 +23,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from slurper import errors
+
 MIB = 1 << 20
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -106,6 +108,7 @@ class Settings(BaseModel):
         Raises:
             ValidationError: a value cannot work.
             ValueError: the file is not TOML.
+            ConfigurationError: a variable's name is not in upper case.
             OSError: the file cannot be read.
         """
         super().__init__(**_in_file(os.environ.get("SLURPER_CONFIG")) | _in_environment() | given)
@@ -117,9 +120,13 @@ class Settings(BaseModel):
 
 
 def _in_file(path: str | None) -> dict[str, Any]:
-    return {} if path is None else tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    return {} if not path else tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _in_environment() -> dict[str, Any]:
+    """What is set; a variable that is empty is none, as where a compose file passes it on."""
     variables = {name: f"SLURPER_{name.upper()}" for name in Settings.model_fields}
-    return {name: os.environ[key] for name, key in variables.items() if key in os.environ}
+    for key in os.environ.keys() - set(variables.values()):
+        if key.upper() in variables.values():
+            raise errors.ConfigurationError(f"{key} is not read: call it {key.upper()}")
+    return {name: os.environ[key] for name, key in variables.items() if os.environ.get(key)}

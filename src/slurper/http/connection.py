@@ -183,6 +183,11 @@ class Connection(asyncio.Protocol):
         return self._answer is not None
 
     @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits for the response."""
+        return self._answer is not None and not self._answer.done()
+
+    @property
     def phase(self) -> str:
         """Where the exchange stands, for error texts."""
         if not self._received:
@@ -299,11 +304,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Notice bytes nobody asked for."""
-        if self._answer is None:
+        if self._answer is None or not self._written:
             self._unsolicited()
-        elif not self._written:
-            # It came before the request went, so it answers something else.
-            self.fail(StaleConnection(f"{self.peer}: sent something before it was asked"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; trailers are dropped."""
@@ -416,7 +418,7 @@ class Connection(asyncio.Protocol):
         self.fail(errors.TransportError(f"{self.peer}: {what}"))
 
     def _malformed(self, what: str) -> None:
-        if self._answer is None:
+        if self._answer is None or not self._written:
             self._unsolicited()
         else:
             self._fail(f"not HTTP/1.1: {what}, while {self.phase}")
@@ -428,7 +430,8 @@ class Connection(asyncio.Protocol):
 
     def _unsolicited(self) -> None:
         self._keep = False
-        self.abort()
+        # What comes before a request has gone answers something else.
+        self.fail(StaleConnection(f"{self.peer}: sent something before it was asked"))
 
 
 def ending(error: Exception | None) -> str:

@@ -7,6 +7,7 @@ Bytes and requests per second are bounded per task (`Pacer`), where the job has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
@@ -65,7 +66,8 @@ class ByteBudget:
             if turn.done() and not turn.cancelled():
                 self.release(size)
             else:
-                self._waiting.remove((size, turn))
+                with contextlib.suppress(ValueError):  # it was passed over already
+                    self._waiting.remove((size, turn))
                 self._admit()
             raise
 

@@ -50,3 +50,16 @@ def test_a_settings_file_is_read_and_its_faults_are_named(
     monkeypatch.setenv("SLURPER_CONFIG", str(tmp_path / "absent.toml"))
     with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
         configuration.load()
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "WORKERS", "CA_FILE", "API_TOKEN", "R2_ENDPOINT"):
+        monkeypatch.setenv(f"SLURPER_{name}", "")
+    settings = configuration.load()
+    assert (settings.ca_file, settings.api_token, settings.r2_endpoint) == (None, None, None)
+
+
+def test_a_variable_that_would_not_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("slurper_database_url", "sqlite:////srv/slurper.db")
+    with pytest.raises(errors.ConfigurationError, match="call it SLURPER_DATABASE_URL"):
+        configuration.load()

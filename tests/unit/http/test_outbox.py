@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from slurper.http.connection import Connection
+from slurper.http.connection import Connection, StaleConnection
 from slurper.http.outbox import Outbox
 
 
@@ -52,6 +52,28 @@ async def test_a_connection_that_was_given_up_sends_nothing() -> None:
     outbox.put(connection, b"head", ())
     connection.abort()
     await asyncio.sleep(0)
+    assert wire.written == []
+
+
+async def test_a_request_whose_caller_is_cancelled_in_the_same_turn_is_not_sent() -> None:
+    outbox, wire = Outbox(), Wire()
+    connection = connected(wire)
+    answer = connection.begin("PUT", None)
+    outbox.put(connection, b"head", ())
+    answer.cancel()
+    await asyncio.sleep(0)
+    assert wire.written == []
+
+
+@pytest.mark.parametrize("early", [b"HTTP/1.1 200 OK\r\n", b"<Error/>"])
+async def test_what_comes_before_the_request_answers_something_else(early: bytes) -> None:
+    outbox, wire = Outbox(), Wire()
+    connection = connected(wire)
+    answer = connection.begin("PUT", None)
+    outbox.put(connection, b"head", ())
+    connection.data_received(early)
+    with pytest.raises(StaleConnection):
+        await answer
     assert wire.written == []
 
 

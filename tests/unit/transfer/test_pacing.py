@@ -87,6 +87,19 @@ async def test_cancelled_in_the_moment_of_admission_the_bytes_come_back() -> Non
     assert budget.used == 0
 
 
+async def test_all_who_wait_may_be_cancelled_at_once() -> None:
+    budget = ByteBudget(100)
+    await budget.acquire(100)
+    waiting = [asyncio.create_task(budget.acquire(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    budget.release(100)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(task.cancelled() for task in waiting)
+    assert budget.used == 0
+
+
 class Line:
     """Moves units through a budget, in a time of its own that passes from unit to unit.
 
