@@ -223,7 +223,7 @@ LASTING = [
         match=PARTS,
         ends="failed",
         key=LARGE,
-        says="exceeds 5242880 body bytes|got HTTP 200",
+        says="exceeds \d+ body bytes|got HTTP 200",
     ),
     Case(
         name="another part",

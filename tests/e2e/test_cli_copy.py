@@ -151,6 +151,17 @@ def test_no_overwrite_leaves_what_is_there(
     assert (found["conditional_put"], found["verifies_checksum"]) == (True, True)
 
 
+def test_what_somebody_else_has_just_written_is_skipped(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    """It is as large as ours and as new, but a new job has nothing that it could have lost."""
+    theirs = b"?" * filled.client.head_object(Bucket=filled.name, Key="item-0007")["ContentLength"]
+    empty.client.put_object(Bucket=empty.name, Key="item-0007", Body=theirs)
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
+    told = program.run(*command, env=env).json
+    assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
+
+
 def test_no_overwrite_holds_where_the_target_ignores_conditions(
     ministack: S3Server, filled: compare.Bucket, empty: compare.Bucket, tmp_path: Path
 ) -> None:

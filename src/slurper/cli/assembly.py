@@ -111,6 +111,7 @@ async def _drive(node: Node, tenure: Tenure, template: Template | None = None) -
         engine,
         node.sealer,
         node.settings,
+        since=tenure.since,
         metrics=node.metrics,
         woken=node.woken,
         moved=node.moved,

@@ -70,8 +70,8 @@ class Driver:
     """Runs the jobs of a database on an engine.
 
     It is made with a store that was made with a lease (`jobs.leadership`), and so when no other
-    drives any more: it takes jobs created after that moment for its own, and only older ones for
-    possibly half-done.
+    drives any more: it takes jobs created since then for its own, and only older ones for possibly
+    half-done.
     """
 
     def __init__(
@@ -81,12 +81,14 @@ class Driver:
         sealer: Sealer,
         settings: Settings,
         *,
+        since: datetime | None = None,
         metrics: telemetry.Metrics | None = None,
         woken: asyncio.Event | None = None,
         moved: asyncio.Event | None = None,
     ) -> None:
         """Prepare; store and engine are open and started by the caller, who also ends them.
 
+        Nobody else has driven jobs that are newer than `since`, which is now if it is not given.
         Setting `woken` is another way to `wake`, for those who outlive the driver. `moved` is set
         by every commit.
         """
@@ -95,7 +97,7 @@ class Driver:
         self._sealer = sealer
         self._settings = settings
         self._metrics = metrics or telemetry.Metrics()
-        self._board = Board(datetime.now(UTC))
+        self._board = Board(since or datetime.now(UTC))
         self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
         self._counter = Counter(
             store, engine, sealer, settings, wake=self.wake, lease_lost=self._yield

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from slurper import errors, telemetry
 from slurper.database.holders import Holder
@@ -38,6 +39,8 @@ class Tenure:
     lease: Lease
     lost: asyncio.Task[None]
     """Ends only when the lease cannot be held any longer, with `LeaseLost` as its exception."""
+    since: datetime
+    """Nobody else has driven jobs that are newer."""
 
 
 class Leadership:
@@ -60,10 +63,11 @@ class Leadership:
             LeaseHeld: another process holds the lease, and `stand_by` is off.
         """
         lease = await self._take(stand_by=stand_by)
+        since = datetime.now(UTC)
         _log.info("lease taken", lease=self._name, token=lease.token)
         lost = asyncio.create_task(self._keep(lease), name=f"lease {self._name}")
         try:
-            yield Tenure(lease, lost)
+            yield Tenure(lease, lost, since)
         finally:
             lost.cancel()
             await asyncio.gather(lost, return_exceptions=True)
