@@ -223,7 +223,7 @@ LASTING = [
         match=PARTS,
         ends="failed",
         key=LARGE,
-        says="exceeds \d+ body bytes|got HTTP 200",
+        says=r"exceeds \d+ body bytes|got HTTP 200",
     ),
     Case(
         name="another part",
