@@ -183,7 +183,10 @@ def _rebuild_store_error(
 class NotFound(StoreError):
     """The key, upload or version does not exist."""
 
-    advice = "it was removed after it was listed; nothing to do unless it should exist"
+    advice = (
+        "it was removed after it was listed, or a list of keys names what is not there; nothing to "
+        "do unless it should exist"
+    )
 
 
 class NoSuchBucket(StoreError):

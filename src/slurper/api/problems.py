@@ -32,7 +32,10 @@ _TEXTS = {
     "dict_type": "must be an object",
     "enum": "must be one of {expected}",
     "literal_error": "must be one of {expected}",
-    "extra_forbidden": "cannot be changed; only options.bandwidthLimit and .requestRateLimit can",
+    "extra_forbidden": (
+        "is not known here; of a job that exists only options.bandwidthLimit and "
+        ".requestRateLimit can be changed"
+    ),
     "too_long": "has more than {max_length} entries",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",

@@ -1,7 +1,7 @@
 """The wire models: camelCase names live here and nowhere else.
 
-Requests are strict (no `"true"` for true, no 1 for "1"), ignore members they do not know, and carry
-the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
+Requests are strict (no `"true"` for true, no 1 for "1"), ignore members they do not know, except in
+`options`, which nobody but us defines, and carry the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ Target = Annotated[S3Target | GcsTarget | R2Target, Field(discriminator="vendor"
 class ContentTypes(Request):
     """Filters by content type: `type/subtype` or `type/*`."""
 
+    model_config = ConfigDict(extra="forbid")
+
     include: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
     exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
 
@@ -193,6 +195,8 @@ class Limits(Request):
 
 class Options(Limits):
     """What upstream cannot do: an extension, and without effect when left out."""
+
+    model_config = ConfigDict(extra="forbid")
 
     skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
     content_types: ContentTypes | None = None

@@ -207,6 +207,10 @@ CREATE = [
          says="pathPrefix"),
     # Options
     Case("options is a list", bodies.create(options=[]), "/options"),
+    Case("an option with a typing error", bodies.create(options={"bandwithLimit": 1}),
+         "/options/bandwithLimit", says="not known here"),
+    Case("a filter with a typing error", bodies.create(options={"contentTypes": {"includ": []}}),
+         "/options/contentTypes/includ", says="not known here"),
     Case("skipEmpty as text", bodies.create(options={"skipEmpty": "yes"}), "/options/skipEmpty"),
     Case("validateMedia null", bodies.create(options={"validateMedia": None}),
          "/options/validateMedia"),
@@ -331,9 +335,9 @@ CHANGES = [
     Case("zero", {"options": {"bandwidthLimit": 0}}, "/options/bandwidthLimit"),
     Case("a fraction", {"options": {"requestRateLimit": 0.5}}, "/options/requestRateLimit"),
     Case("another option", {"options": {"bandwidthLimit": 1, "skipEmpty": True}},
-         "/options/skipEmpty", says="cannot be changed"),
+         "/options/skipEmpty", says="not known here"),
     Case("another member", {"options": {"bandwidthLimit": 1}, "overwrite": True}, "/overwrite",
-         says="cannot be changed"),
+         says="not known here"),
 ]  # fmt: skip
 
 
