@@ -152,9 +152,7 @@ class Copier:
         Raises:
             SourceChangedError: it is no longer this version.
         """
-        stored = await self._source.head(meta.key)
-        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
-            raise SourceChangedError("HEAD shows another version than the listing")
+        stored = await self._head_of_version(meta)
         archive = selection.in_archive(stored.meta, self._rules.source)
         if archive is not None:
             return Skipped(archive.log_type, archive.message)
@@ -167,10 +165,26 @@ class Copier:
                 return skip
         return stored
 
-    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | None:
+    async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
+        stored = await self._source.head(meta.key)
+        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
+            raise SourceChangedError("HEAD shows another version than the listing")
+        return stored
+
+    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
         """Let the store copy the object itself; None when it does not."""
         if self._pacer is not None:
             self._pacer.spend(size=meta.size, requests=2)
+        outcome: Outcome | Large | None = None
+        try:
+            outcome = await self._ask_for_copy(shortcut, meta)
+        finally:
+            if self._pacer is not None and not isinstance(outcome, Transferred):
+                # Given back: whatever moves these bytes instead is charged for them.
+                self._pacer.spend(size=-meta.size)
+        return outcome
+
+    async def _ask_for_copy(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
         stored = await self.describe(meta)
         if isinstance(stored, Skipped):
             return stored
@@ -178,9 +192,12 @@ class Copier:
         try:
             etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
-            if self._if_absent:
-                return await self.already_there(meta)
-            raise SourceChangedError(str(error)) from error
+            if not self._if_absent:
+                raise SourceChangedError(str(error)) from error
+            found = await self._tell_by_descriptions(meta)
+            if found is None and meta.size > self._multipart_threshold:
+                return Large(meta)  # too much to be read here
+            return found or await self._tell_by_bytes(meta)
         return Transferred(meta.size) if etag is not None else None
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
@@ -231,15 +248,27 @@ class Copier:
         The key was absent when its slice was planned. If it now holds what we would write, then
         we have written it: by a request whose answer was lost, or by work that was.
         """
-        key = self.target_key(meta.key)
+        return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
+
+    async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | None:
+        """Tell by what the stores say of both objects; None when only their bytes can."""
         try:
-            existing = (await self._target.head(key)).meta
+            theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except errors.AccessDenied:
             return Skipped()  # who may not look leaves it at what the store said
-        if existing.size != meta.size:
+        if theirs.meta.size != meta.size:
             return Skipped()
+        if not theirs.crc32c:
+            return None
+        ours = await self._head_of_version(meta)
+        if not ours.crc32c:
+            return None
+        return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
+
+    async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
+        key = self.target_key(meta.key)
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
             await self._budget.acquire(2 * len(piece))
