@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
@@ -194,11 +195,19 @@ class Copier:
         except errors.PreconditionFailed as error:
             if not self._if_absent:
                 raise SourceChangedError(str(error)) from error
-            found = await self._tell_by_descriptions(meta)
-            if found is None and meta.size > self._multipart_threshold:
-                return Large(meta)  # too much to be read here
-            return found or await self._tell_by_bytes(meta)
+            return await self._tell_copy(meta, stored.served_at if error.retries else None)
         return Transferred(meta.size) if etag is not None else None
+
+    async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
+        """Tell our own earlier copy from somebody else's object, and read no large one for it.
+
+        `since` is when the first of several requests for the copy was sent, by the store's clock.
+        """
+        is_large = meta.size > self._multipart_threshold
+        found = await self._tell_by_descriptions(meta, since if is_large else None)
+        if found is None and is_large:
+            return Large(meta)
+        return found or await self._tell_by_bytes(meta)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size
@@ -250,8 +259,13 @@ class Copier:
         """
         return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
 
-    async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | None:
-        """Tell by what the stores say of both objects; None when only their bytes can."""
+    async def _tell_by_descriptions(
+        self, meta: ObjectMeta, since: datetime | None = None
+    ) -> Outcome | None:
+        """Tell by what the stores say of both objects; None when only their bytes can.
+
+        With `since`, an object of the right size that is no older is taken for ours.
+        """
         try:
             theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
@@ -260,12 +274,11 @@ class Copier:
             return Skipped()  # who may not look leaves it at what the store said
         if theirs.meta.size != meta.size:
             return Skipped()
-        if not theirs.crc32c:
-            return None
-        ours = await self._head_of_version(meta)
-        if not ours.crc32c:
-            return None
-        return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
+        ours = await self._head_of_version(meta) if theirs.crc32c else None
+        if ours is not None and ours.crc32c:
+            return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
+        is_ours = selection.copied_by_lost_work(meta.size, theirs.meta, since)
+        return Transferred(meta.size) if is_ours else None
 
     async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
         key = self.target_key(meta.key)

@@ -403,6 +403,17 @@ async def test_what_is_found_at_a_large_objects_key_is_not_read(theirs: bytes) -
     assert server.target.open_uploads == ()
 
 
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_date() -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("k", b"x" * 6 * MIB)
+    lost = errors.PreconditionFailed("CopyObject", status=412, retries=1)
+    server.target.faults.fail(lost, operation="copy_object", takes_effect=True)
+    report = await server.run(replace(TASK, target=address("to", dialect=roomy), overwrite=False))
+    assert (report.counts.transferred, report.counts.skipped) == (1, 0)
+    assert (server.read, server.target.faults.requests.get("get", 0)) == (0, 0)
+
+
 # A source that is deleted when its last part has been copied
 
 KNOWN = replace(BLIND, part_copy=PartCopy.CONDITIONAL, assumed=False)
