@@ -31,6 +31,7 @@ FULL = {
 """Content headers by boto3's names."""
 
 SETTINGS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+ONE_LANE = SETTINGS.model_copy(update={"in_flight_requests": 1})
 
 
 @dataclass
@@ -208,6 +209,73 @@ async def test_what_takes_google_too_long_is_read_and_others_are_not(
     assert read == {"c"}
     for key in "abcd":
         assert pair[1].bucket.get(key) == pair[0].bucket.get(key)
+
+
+@pytest.mark.parametrize("size", [3, 6 * MIB])
+@pytest.mark.parametrize("byte", [b"x", b"y"], ids=["ours", "theirs"])
+async def test_what_is_found_at_the_target_is_told_by_its_checksum(
+    gcs: GcsServer,
+    place: Callable[[str], Place],
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    byte: bytes,
+) -> None:
+    pair = place("gcs"), place("gcs")
+    pair[0].bucket.put("k", b"x" * size, **FULL)
+    rewrite = GcsServer._rewrite
+
+    def too_late(server: GcsServer, asked: Any, *names: str) -> Any:  # noqa: ANN401
+        if "k" not in gcs.buckets[pair[1].bucket.name].objects:
+            gcs.add(pair[1].bucket.name, "k", byte * size)
+        return rewrite(server, asked, *names)
+
+    monkeypatch.setattr(GcsServer, "_rewrite", too_late)
+    report = await copy(pair, overwrite=False)
+    ours = int(byte == b"x")
+    assert (report.counts.transferred, report.counts.skipped) == (ours, 1 - ours)
+    assert not any(asked.query.get("alt") == "media" for asked in of(gcs, pair, "/o/"))
+    assert pair[1].bucket.get("k").body == byte * size
+
+
+async def test_a_large_object_that_takes_google_too_long_is_its_last_such(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs, "rewritten_at_once", 4 * MIB)
+    monkeypatch.setattr("slurper.objectstore.gcs.COPY_SECONDS", 0.0)
+    monkeypatch.setattr("tests.integration.test_google_copies.SETTINGS", ONE_LANE)
+    pair = place("gcs"), place("gcs")
+    for key, size in (("a", 6 * MIB), ("b", 6 * MIB), ("c", 7 * MIB), ("d", 4 * MIB)):
+        pair[0].bucket.put(key, b"x" * size, **FULL)
+    report = await copy(pair)
+    assert (report.counts.transferred, report.counts.failed) == (4, 0)
+    asked = [asked.path.rpartition("/")[2] for asked in of(gcs, pair, "/rewriteTo/")]
+    assert asked == ["a", "d"]
+    for key in "abcd":
+        assert pair[1].bucket.get(key) == pair[0].bucket.get(key)
+
+
+async def test_a_source_deleted_after_its_last_part_was_read_is_copied(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = place("gcs"), place("gcs")
+    source.bucket.put("k", b"a" * 12 * MIB)
+    monkeypatch.setattr(gcs, "refuses_rewrites", Refused(400, "invalid", "Not here."))
+    answer = GcsServer._json_api
+
+    def delete_when_read(server: GcsServer, asked: Any) -> Any:  # noqa: ANN401
+        answered = answer(server, asked)
+        last = (
+            "range" in asked.headers
+            and sum("range" in a.headers for a in of(gcs, (source, target), "/o/k")) == 3
+        )
+        if last:
+            gcs._delete(source.bucket.name, "k")
+        return answered
+
+    monkeypatch.setattr(GcsServer, "_json_api", delete_when_read)
+    report = await copy((source, target))
+    assert (report.counts.transferred, report.counts.failed) == (1, 0)
+    assert target.bucket.get("k").body == b"a" * 12 * MIB
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
@@ -152,9 +153,7 @@ class Copier:
         Raises:
             SourceChangedError: it is no longer this version.
         """
-        stored = await self._source.head(meta.key)
-        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
-            raise SourceChangedError("HEAD shows another version than the listing")
+        stored = await self._head_of_version(meta)
         archive = selection.in_archive(stored.meta, self._rules.source)
         if archive is not None:
             return Skipped(archive.log_type, archive.message)
@@ -167,10 +166,26 @@ class Copier:
                 return skip
         return stored
 
-    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | None:
+    async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
+        stored = await self._source.head(meta.key)
+        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
+            raise SourceChangedError("HEAD shows another version than the listing")
+        return stored
+
+    async def _copy_inside(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
         """Let the store copy the object itself; None when it does not."""
         if self._pacer is not None:
             self._pacer.spend(size=meta.size, requests=2)
+        outcome: Outcome | Large | None = None
+        try:
+            outcome = await self._ask_for_copy(shortcut, meta)
+        finally:
+            if self._pacer is not None and not isinstance(outcome, Transferred):
+                # Given back: whatever moves these bytes instead is charged for them.
+                self._pacer.spend(size=-meta.size)
+        return outcome
+
+    async def _ask_for_copy(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
         stored = await self.describe(meta)
         if isinstance(stored, Skipped):
             return stored
@@ -178,10 +193,21 @@ class Copier:
         try:
             etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
-            if self._if_absent:
-                return await self.already_there(meta)
-            raise SourceChangedError(str(error)) from error
+            if not self._if_absent:
+                raise SourceChangedError(str(error)) from error
+            return await self._tell_copy(meta, stored.served_at if error.retries else None)
         return Transferred(meta.size) if etag is not None else None
+
+    async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
+        """Tell our own earlier copy from somebody else's object, and read no large one for it.
+
+        `since` is when the first of several requests for the copy was sent, by the store's clock.
+        """
+        is_large = meta.size > self._multipart_threshold
+        found = await self._tell_by_descriptions(meta, since if is_large else None)
+        if found is None and is_large:
+            return Large(meta)
+        return found or await self._tell_by_bytes(meta)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
         budget, size = self._budget, meta.size
@@ -231,15 +257,31 @@ class Copier:
         The key was absent when its slice was planned. If it now holds what we would write, then
         we have written it: by a request whose answer was lost, or by work that was.
         """
-        key = self.target_key(meta.key)
+        return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
+
+    async def _tell_by_descriptions(
+        self, meta: ObjectMeta, since: datetime | None = None
+    ) -> Outcome | None:
+        """Tell by what the stores say of both objects; None when only their bytes can.
+
+        With `since`, an object of the right size that is no older is taken for ours.
+        """
         try:
-            existing = (await self._target.head(key)).meta
+            theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except errors.AccessDenied:
             return Skipped()  # who may not look leaves it at what the store said
-        if existing.size != meta.size:
+        if theirs.meta.size != meta.size:
             return Skipped()
+        ours = await self._head_of_version(meta) if theirs.crc32c else None
+        if ours is not None and ours.crc32c:
+            return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
+        is_ours = selection.copied_by_lost_work(meta.size, theirs.meta, since)
+        return Transferred(meta.size) if is_ours else None
+
+    async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
+        key = self.target_key(meta.key)
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
             await self._budget.acquire(2 * len(piece))

@@ -53,7 +53,7 @@ from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Tra
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
-from slurper.transfer.shortcuts import Shortcut
+from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
 _STATUS_OF_CHANGE = (412, 416)
@@ -113,6 +113,8 @@ class PartsRun:
         self._in_doubt = task.replayed_since is not None
         """There may be an upload of ours that nobody knows."""
         self._parts: dict[int, Part] = {}
+        self._has_copied_inside = False
+        """Some of these the store has copied itself."""
         self._attempts = 0
         self._restarted: ObjectMeta | None = None
         self._halt: Halt | None = None
@@ -328,7 +330,7 @@ class PartsRun:
     @property
     def _may_be_inside(self) -> bool:
         """Parts may be copied inside, if not here then by a process with other settings."""
-        return self._task.source.origin == self._task.target.origin
+        return may_exist(self._task)
 
     @property
     def _copies_blindly(self) -> bool:
@@ -336,9 +338,29 @@ class PartsRun:
         unconditional = self._target.dialect.part_copy is PartCopy.UNCONDITIONAL
         return unconditional and self._may_be_inside
 
+    def _may_hold_other_version(self, begun: BegunUpload) -> bool:
+        """Whether a part may have been copied inside, by this task or those before it.
+
+        Of parts that others have finished nobody knows how they came. What was read came under
+        If-Match, or showed its version.
+        """
+        if self._copies_blindly and begun.last_modified is None:
+            return False  # then all are read
+        return self._has_copied_inside or (self._may_be_inside and bool(self._task.done))
+
     async def _check_unchanged(self, begun: BegunUpload) -> None:
-        """Raise SourceChangedError, unless the source is still what was begun with."""
-        described = await self._describe()
+        """Raise SourceChangedError, unless the source is still what was begun with.
+
+        Raises:
+            NotFound: it is gone, and the store is not known to have copied under a condition.
+        """
+        try:
+            described = await self._describe()
+        except errors.NotFound:
+            dialect = self._target.dialect
+            if dialect.part_copy is PartCopy.CONDITIONAL and not dialect.assumed:
+                return
+            raise
         if isinstance(described, StoredObject):
             _check_version(self._dated(begun), described.meta)
 
@@ -429,11 +451,13 @@ class PartsRun:
         if self._copies_blindly and begun.last_modified is None:
             return None
         try:
-            return await shortcut.copy_part(
+            part = await shortcut.copy_part(
                 self._target, self._key, begun.upload_id, number, self._meta, byte_range
             )
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
+        self._has_copied_inside = self._has_copied_inside or part is not None
+        return part
 
     async def _complete(self) -> Outcome | None:
         """Complete the upload if this task may, and every part is there."""
@@ -442,7 +466,7 @@ class PartsRun:
         if done is None or len(done) + len(self._parts) < self._plan(begun).count:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
-        if self._may_be_inside:
+        if self._may_hold_other_version(begun):
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_put:

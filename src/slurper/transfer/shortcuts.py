@@ -43,6 +43,7 @@ class Shortcut:
         self.bucket = bucket
         """The source's."""
         self._max_bytes = max_bytes
+        self._is_narrowed = False
         self._works = False
         self.is_closed = False
 
@@ -60,7 +61,7 @@ class Shortcut:
             CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
-        return await self._await(asked)
+        return await self._await(asked, source.meta.size)
 
     async def copy_part(
         self,
@@ -77,13 +78,16 @@ class Shortcut:
         version: look at the source before the first part, and again before the parts are joined.
         """
         asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
-        return await self._await(asked)
+        return await self._await(asked, len(byte_range))
 
-    async def _await(self, answer: Awaitable[Answer]) -> Answer | None:
+    async def _await(self, answer: Awaitable[Answer], size: int) -> Answer | None:
         try:
             found = await answer
         except _FOR_THE_CALLER:
             raise
+        except errors.CopyUnfinished as error:
+            self._narrow(size, error)
+            return None
         except errors.SlurperError as error:
             self._note(error)
             return None
@@ -92,11 +96,28 @@ class Shortcut:
 
     def _note(self, error: errors.SlurperError) -> None:
         """Close, if it is neither the object's fault nor chance."""
-        its_own_fault = isinstance(error, errors.NotFound | errors.CopyUnfinished)
+        its_own_fault = isinstance(error, errors.NotFound)
         by_chance = self._works and error.retryable
         if not (its_own_fault or by_chance or self.is_closed):
             self.is_closed = True
             _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
+
+    def _narrow(self, size: int, error: errors.CopyUnfinished) -> None:
+        """Take no more objects of so many bytes: one has held up its lane in vain.
+
+        From the second time on only half of that is left, so that there are few such times also
+        where each object is a little smaller than the one before.
+        """
+        if size > self._max_bytes:
+            return  # begun before another was given up
+        self._max_bytes = size // 2 if self._is_narrowed else size - 1
+        self._is_narrowed = True
+        _log.info(
+            "the store copies only smaller objects by itself",
+            bucket=self.bucket,
+            max_bytes=self._max_bytes,
+            error=str(error),
+        )
 
 
 class Shortcuts:
@@ -108,24 +129,31 @@ class Shortcuts:
 
     def of(self, task: Task) -> Shortcut | None:
         """The shortcut between a task's buckets, if there can be one."""
-        source, target, dialect = task.source, task.target, task.target.dialect
-        wanted = self._allowed and task.options.server_side_copy
-        keeps_promises = task.overwrite or dialect.conditional_copy
-        if not (wanted and keeps_promises and dialect.server_side_copy and _meet(source, target)):
-            return None
-        if isinstance(task, PartsTask) and dialect.part_copy is PartCopy.NONE:
+        source, target = task.source, task.target
+        if not (self._allowed and may_exist(task) and _share_names(source, target)):
             return None
         pair = (source, target)
         if pair not in self._known:
-            self._known[pair] = Shortcut(source.bucket, dialect.max_copy_bytes)
+            self._known[pair] = Shortcut(source.bucket, target.dialect.max_copy_bytes)
         return self._known[pair]
 
 
-def _meet(source: StoreAddress, target: StoreAddress) -> bool:
-    """Whether the target's store knows the source's bucket, and by the same name."""
-    return source.origin == target.origin and (
-        target.dialect.global_bucket_names or _key_id(source) == _key_id(target)
-    )
+def may_exist(task: Task) -> bool:
+    """Whether there may be a shortcut for a task, or was for those before it.
+
+    What it rests on stays the same for as long as a job lasts. The settings of a process do not,
+    nor do credentials, which a resume may replace.
+    """
+    dialect = task.target.dialect
+    keeps_promises = task.overwrite or dialect.conditional_copy
+    has_a_way = not isinstance(task, PartsTask) or dialect.part_copy is not PartCopy.NONE
+    is_known = dialect.server_side_copy and task.source.origin == task.target.origin
+    return task.options.server_side_copy and is_known and keeps_promises and has_a_way
+
+
+def _share_names(source: StoreAddress, target: StoreAddress) -> bool:
+    """Whether a bucket's name means the same to the credentials of both sides."""
+    return target.dialect.global_bucket_names or _key_id(source) == _key_id(target)
 
 
 def _key_id(address: StoreAddress) -> str | None:

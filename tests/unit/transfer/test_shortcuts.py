@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from slurper.settings import Settings
 from slurper.transfer import copy as copying
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
-from tests.chain import first_task, folded, settle
+from tests.chain import first_task, folded, next_task, settle
 
 HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})
 DIALECT = replace(dialects.GENERIC, conditional_copy=True, max_copy_bytes=1_000)
@@ -265,15 +266,48 @@ async def test_a_store_that_copies_no_parts_is_not_asked_to() -> None:
     server.assert_same()
 
 
-async def test_a_copy_that_takes_the_store_too_long_is_the_objects_own_fault() -> None:
+TOO_LONG = errors.CopyUnfinished("too long")
+
+
+async def test_what_takes_the_store_too_long_is_not_asked_of_it_again() -> None:
     server = Server()
-    server.fill("a", "b")
-    server.target.faults.fail(errors.CopyUnfinished("too long"), operation="copy_object")
-    assert (await server.run()).counts.transferred == 2
-    server.fill("c")
-    await server.run()
-    assert (server.read, server.copied) == (1, 5)
+    server.source.add("slow", b"x" * 500)
+    server.target.faults.fail(TOO_LONG, operation="copy_object")
+    assert (await server.run()).counts.transferred == 1
+    assert (server.read, server.copied) == (1, 1)
+    server.source.add("larger", b"x" * 501)
+    server.source.add("smaller", b"x" * 499)
+    assert (await server.run()).counts.transferred == 3
+    assert (server.read, server.copied) == (3, 2)
     server.assert_same()
+
+
+async def test_few_objects_wait_in_vain_also_when_each_is_a_little_smaller() -> None:
+    server = Server()
+    sizes = range(1_000, 900, -1)
+    for size in sizes:
+        server.source.add(f"{1_000 - size:03}", b"x" * size)
+    server.source.add("small", b"x" * 100)
+    server.target.faults.fail(TOO_LONG, operation="copy_object", times=8)
+    assert (await server.run()).counts.transferred == len(sizes) + 1
+    assert server.copied <= 4 + 1  # one for each lane, and what is small enough
+    server.assert_same()
+
+
+@pytest.mark.parametrize("size", [1_000, 6 * MIB], ids=["whole", "parts"])
+async def test_bytes_are_charged_once_though_the_store_did_not_copy_them(size: int) -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB, part_copy=PartCopy.NONE)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("k", b"x" * size)
+    server.target.faults.fail(TOO_LONG, operation="copy_object")
+    task = replace(
+        TASK, target=address("to", dialect=roomy), share=Share(bytes_per_second=size / 100)
+    )
+    found = await server._worker.run(task)
+    charged = {1_000: (50, 110), 6 * MIB: (-math.inf, 0)}  # what goes in parts, later
+    least, most = charged[size]
+    assert least < found.owed_seconds < most
+    assert (found.counts.transferred, len(found.large)) == ((1, 0) if size == 1_000 else (0, 1))
 
 
 async def test_somewhat_larger_objects_go_the_ordinary_way() -> None:
@@ -347,6 +381,124 @@ async def test_a_copy_whose_answer_was_lost_counts_as_transferred() -> None:
     server.target.faults.fail(lost, operation="copy_object", takes_effect=True)
     report = await server.run(replace(TASK, overwrite=False))
     assert (report.counts.transferred, report.counts.skipped) == (1, 0)
+
+
+@pytest.mark.parametrize("theirs", [b"x", b"y"], ids=["same", "other"])
+async def test_what_is_found_at_a_large_objects_key_is_not_read(theirs: bytes) -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("k", b"x" * 6 * MIB)
+    refuse: Any = server.target.copy_object
+
+    async def too_late(key: str, *arguments: Any, **named: Any) -> str:  # noqa: ANN401 - passed through
+        server.target.add(key, theirs * 6 * MIB)
+        etag: str = await refuse(key, *arguments, **named)
+        return etag
+
+    server.target.copy_object = too_late  # type: ignore[method-assign]
+    task = replace(TASK, target=address("to", dialect=roomy), overwrite=False)
+    report = await server.run(task)
+    assert (report.counts.skipped, report.counts.failed) == (1, 0)
+    assert (server.read, server.target.faults.requests.get("get", 0)) == (0, 0)
+    assert server.target.open_uploads == ()
+
+
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_date() -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.source.add("k", b"x" * 6 * MIB)
+    lost = errors.PreconditionFailed("CopyObject", status=412, retries=1)
+    server.target.faults.fail(lost, operation="copy_object", takes_effect=True)
+    report = await server.run(replace(TASK, target=address("to", dialect=roomy), overwrite=False))
+    assert (report.counts.transferred, report.counts.skipped) == (1, 0)
+    assert (server.read, server.target.faults.requests.get("get", 0)) == (0, 0)
+
+
+# A source that is deleted when its last part has been copied
+
+KNOWN = replace(BLIND, part_copy=PartCopy.CONDITIONAL, assumed=False)
+ASSUMED = replace(KNOWN, assumed=True)
+UNABLE = replace(KNOWN, part_copy=PartCopy.NONE)
+
+
+class VanishingServer(Server):
+    """The source is gone when `after` parts are there."""
+
+    def __init__(self, dialect: Dialect, *, after: int = 3, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(dialect, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB, **settings)
+        self.source.add("large", BODY, HEADERS)
+        self.task = replace(
+            TASK, source=address("from", dialect=dialect), target=address("to", dialect=dialect)
+        )
+        self._left = after
+        for name in ("put_part", "copy_part"):
+            setattr(self.target, name, self._counted(getattr(self.target, name)))
+
+    def _counted(self, method: Any) -> Any:  # noqa: ANN401 - either way to a part
+        async def counted(*arguments: Any) -> Part:  # noqa: ANN401 - passed through
+            part: Part = await method(*arguments)
+            self._left -= 1
+            if self._left == 0:
+                await self.source.delete("large")
+            return part
+
+        return counted
+
+    def assert_kept(self) -> None:
+        assert self.target.read("large")[0] == BODY
+        assert self.target.open_uploads == ()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "task", "settings"),
+    [
+        (ASSUMED, {"options": JobOptions(server_side_copy=False)}, {}),
+        (replace(ASSUMED, conditional_copy=False), {"overwrite": False}, {}),
+        (UNABLE, {}, {}),
+        (ASSUMED, {}, {"server_side_copy": False}),
+        (KNOWN, {}, {}),
+    ],
+    ids=["option", "unconditional", "no-parts", "setting", "under-a-condition"],
+)
+async def test_a_copy_that_must_be_right_outlives_its_source(
+    dialect: Dialect, task: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    server = VanishingServer(dialect, **settings)
+    report = await server.run(replace(server.task, **task))
+    assert (report.counts.transferred, report.counts.failed) == (1, 0)
+    server.assert_kept()
+
+
+@pytest.mark.parametrize("dialect", [ASSUMED, BLIND], ids=["assumed", "blind"])
+async def test_a_copy_that_may_be_of_another_version_is_not_kept(dialect: Dialect) -> None:
+    server = VanishingServer(dialect)
+    server.source._now = Clock()  # it rests
+    server.source.add("large", BODY, HEADERS)
+    server.source._now = server.target._now
+    report = await server.run(server.task)
+    assert (report.counts.transferred, report.counts.failed) == (0, 1)
+    assert "large" not in server.target.keys
+    assert server.target.open_uploads == ()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kept"),
+    [(KNOWN, True), (ASSUMED, False), (UNABLE, True)],
+    ids=["known", "assumed", "no-parts"],
+)
+async def test_parts_of_earlier_tasks_may_have_been_copied_inside(
+    dialect: Dialect, *, kept: bool
+) -> None:
+    server = VanishingServer(dialect, server_side_copy=False)
+    [meta] = (await server._worker.run(server.task)).large
+    task = first_task(server.task, meta)
+    begun = await server._parts(replace(task, budget_seconds=0.0, done=None))
+    following = next_task(task, begun)
+    assert 0 < len(following.done or ()) < 3
+    report = (await settle([following], server._parts))[0][-1]
+    assert (report.counts.transferred, report.counts.failed) == ((1, 0) if kept else (0, 1))
+    assert ("large" in server.target.keys) is kept
+    assert server.target.open_uploads == ()
 
 
 async def test_archived_objects_are_skipped_and_not_fetched() -> None:
