@@ -1,7 +1,8 @@
 """The wire models: camelCase names live here and nowhere else.
 
 Requests are strict (no `"true"` for true, no 1 for "1"), ignore members they do not know, except in
-`options`, which nobody but us defines, and carry the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
+`options`, which is ours alone, and carry the rules of `fields`. Views have no member for a secret
+or a region, so none can be echoed.
 """
 
 from __future__ import annotations
