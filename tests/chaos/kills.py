@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurper.jobs.models import Counts
-from slurper.jobs.probes import RESERVED_PREFIX
+from slurper.planning import own_keys
 from tests.chaos import faults, schedules
 from tests.chaos.processes import Copies, Process, Servers
 from tests.chaos.proxy import FaultProxy
@@ -357,13 +357,13 @@ class Play:
 
     def _check(self, played: Played) -> None:
         # What a precheck that was killed has left goes with the next one, a minute later.
-        left = [key for key in self.target.uploads() if not key.startswith(RESERVED_PREFIX)]
+        left = [key for key in self.target.uploads() if not key.startswith(own_keys.PREFIX)]
         assert left == [], f"uploads are left behind: {left}"
         counts = played.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
         assert counts.failed == 0, counts
         at_target = self.target.read_all()
-        at_target = {k: at_target[k] for k in at_target if not k.startswith(RESERVED_PREFIX)}
+        at_target = {k: at_target[k] for k in at_target if not k.startswith(own_keys.PREFIX)}
         for key, stored in self.found.items():
             assert at_target[key] == stored, f"{key} was not to be touched"
         for key, stored in at_target.items():

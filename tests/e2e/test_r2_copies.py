@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurper.jobs.probes import RESERVED_PREFIX
+from slurper.planning import own_keys
 from tests.chaos import proxy
 from tests.chaos.faults import lost_answer
 from tests.e2e import program
@@ -59,7 +59,7 @@ def expire_after_a_part(bucket: R2Bucket) -> None:
         key: str, upload_id: str, number: int, headers: Mapping[str, str], body: bytes
     ) -> PartOf:
         part = put_part(key, upload_id, number, headers, body)
-        if not key.startswith(RESERVED_PREFIX) and not dropped:
+        if not key.startswith(own_keys.PREFIX) and not dropped:
             dropped.append(upload_id)
             bucket.abort(key, upload_id)
         return part

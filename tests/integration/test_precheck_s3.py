@@ -28,6 +28,8 @@ from tests.chaos import proxy
 from tests.chaos.faults import (
     Fault,
     answer,
+    deaf,
+    delayed,
     lost_answer,
     reset_before,
     status,
@@ -378,6 +380,55 @@ async def test_whatever_goes_wrong_with_the_question_nothing_stays(
         front.add(fault, request_line, skip=1)
         await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
     assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+@pytest.mark.parametrize("fault", [deaf(30), delayed(30)])
+@pytest.mark.parametrize("request_line", ["^PUT [^?]* ", "^POST .*uploadId="])
+async def test_a_store_that_is_too_slow_for_the_question_is_used_and_keeps_nothing(
+    ministack: S3Server,
+    bucket: str,
+    boto: Boto,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    request_line: str,
+) -> None:
+    monkeypatch.setattr(precheck, "CHECK_SECONDS", 2.0)
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(fault, request_line)
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    (note,) = answer.problems
+    assert not note.blocks
+    assert "no answer in time" in note.message
+    assert answer.capabilities.conditional_put is None
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+@pytest.mark.parametrize("request_line", ["^PUT .*partNumber", "^POST .*uploads"])
+async def test_a_second_checksum_that_cannot_be_tried_is_no_reason_to_refuse(
+    ministack: S3Server, bucket: str, boto: Boto, request_line: str
+) -> None:
+    """A store that takes a part with a wrong CRC32C, and fails at the part or upload for MD5."""
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(answer('200 OK\r\nETag: "e"'), "^PUT .*partNumber", skip=1, times=1)
+        front.add(status(500, "InternalError"), request_line, skip=1, times=2)
+        found = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert not any(note.blocks for note in found.problems)
+    assert (found.capabilities.checksum, found.capabilities.verifies_checksum) == ("crc32c", False)
+    assert "whether the target verifies MD5" in found.problems[0].message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def test_an_upload_of_the_question_that_stays_is_named_and_refuses_nothing(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(status(500, "InternalError"), "^DELETE .*uploadId=", skip=1, times=2)
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    (note,) = answer.problems
+    (left,) = everything_in(boto(ministack), bucket) - {"first"}
+    assert not note.blocks
+    assert "an upload of the check is left" in note.message
+    assert f"of the key {left}" in note.message
 
 
 async def test_an_object_that_cannot_be_deleted_after_all_is_named(

@@ -14,6 +14,7 @@ from slurper.http.client import TransportOptions
 from slurper.jobs.models import JobSpec
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.factory import open_store
+from slurper.planning import own_keys
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Census:
                 finished = False
                 while not finished:
                     page = await store.list_page(prefix=prefix, start_after=start_after)
-                    self.total = (self.total or 0) + len(page.objects)
+                    self.total = (self.total or 0) + len(own_keys.without_own(page.objects))
                     start_after = page.objects[-1].key if page.objects else start_after
                     finished = page.finished
                     await asyncio.sleep(0)

@@ -2,10 +2,10 @@
 
 What is asked is told in `probes`. Nothing is left behind at either side, or it is named. A check
 has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so that creating a job, which
-checks both sides at the same time, answers long before its client gives up. What is found wrong is
-told with the step that found it, the field to change, and how; what works and is worth knowing
-(clocks that differ, checksums that nobody verifies) is told too. What was found out of the store is
-kept with the job.
+checks both sides at the same time, answers long before its client gives up; what the job can do
+without is left out when there is no time for it. What is found wrong is told with the step that
+found it, the field to change, and how; what works and is worth knowing (clocks that differ,
+checksums that nobody verifies) is told too. What was found out of the store is kept with the job.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Precheck:
     async def _run(
         self, side: Side, location: Location, addresses: Sequence[StoreAddress], check: Check
     ) -> Checked:
-        course = Course()
+        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS)
         blocking = await self._find_problem(side, location, addresses, check, course)
         if blocking is not None:
             return Checked(problems=(blocking,))
@@ -146,8 +146,7 @@ class Precheck:
         options = _impatient(self._settings)
         stores = [factory.open_store(address, options) for address in addresses]
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await check(stores, course)
+            await check(stores, course)
         except TimeoutError:
             text = (
                 f"gave no answer within {CHECK_SECONDS:g} seconds ({course.step}); try again, or "

@@ -4,6 +4,9 @@ A source must list (or, with explicit keys, let one be described) and let a byte
 read; a target must list, begin an upload and take a part of it. What a dialect cannot know of a
 store that people run themselves is found out on the way (`Capabilities`), for the job to keep.
 
+What the job can do without (another checksum when one can be used, the question of conditions,
+what earlier checks have left) is asked in the time that is left, and never refuses a target.
+
 Nothing is left behind. Uploads are aborted. Only the question whether a write obeys
 `If-None-Match: *` takes an object, so it is asked
 
@@ -21,27 +24,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import secrets
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from slurper import errors
 from slurper.jobs.models import Capabilities
 from slurper.objectstore import failures
 from slurper.objectstore.base import Body, ByteRange, ListingPage, ObjectHeaders, ObjectStore
+from slurper.planning import own_keys
 
 CLEAN_UP_SECONDS = 2.0
+"""Whatever a check has under way when its time is up is removed within this time."""
 
 STALE_SECONDS = 60.0
 """What a check has left is older only if nobody is left to remove it."""
-
-RESERVED_PREFIX = ".slurper-precheck-"
-"""Begins the keys of whatever a check writes."""
-
-_OWN_KEY = re.compile(re.escape(RESERVED_PREFIX) + "[0-9a-f]{32}")
 
 _CONTENT = b"precheck"
 
@@ -54,19 +51,22 @@ _SKEW_NOTED_SECONDS = 60.0
 class Course:
     """How a check goes: what it does now, for the text of what goes wrong, and what it noticed."""
 
+    deadline: float
+    """When it must have asked everything, by the clock of the event loop."""
     step: str = "reaching it"
     notes: list[str] = field(default_factory=list)
     found: Capabilities = field(default_factory=Capabilities)
+
+    def limit(self) -> asyncio.Timeout:
+        """Raise TimeoutError from what is not done by the deadline."""
+        return asyncio.timeout_at(self.deadline)
 
 
 class LeftError(Exception):
     """An upload of the check could not be removed from the target; the text says which."""
 
     def __init__(self, key: str, upload_id: str, cause: errors.SlurperError) -> None:
-        super().__init__(
-            f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule "
-            "of the bucket do it"
-        )
+        super().__init__(_left_upload(key, upload_id))
         self.cause = cause
 
 
@@ -74,15 +74,25 @@ class LeftError(Exception):
 
 
 async def check_listed(store: ObjectStore, prefix: str, course: Course) -> None:
-    """List a source, and read a byte of the first object."""
-    page = await _list(store, prefix, course)
-    for meta in page.objects:
-        if meta.storage_class not in store.dialect.unreadable_storage_classes:
-            await _read(store, meta.key, meta.size, course)
+    """List a source, and read a byte of the first object. Raises TimeoutError."""
+    async with course.limit():
+        page = await _list(store, prefix, course)
+        for meta in page.objects:
+            if meta.storage_class not in store.dialect.unreadable_storage_classes:
+                await _read(store, meta.key, meta.size, course)
 
 
 async def check_key(store: ObjectStore, key: str, course: Course) -> None:
     """Describe one explicit key; a missing key is fine, a missing bucket is not.
+
+    Raises TimeoutError.
+    """
+    async with course.limit():
+        await _describe(store, key, course)
+
+
+async def _describe(store: ObjectStore, key: str, course: Course) -> None:
+    """Describe a key, and read a byte of its object.
 
     An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
     signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
@@ -156,50 +166,70 @@ async def check_target(
     """List a target and write to it, as far as nothing stays.
 
     `stores` are the same bucket in the dialects it may speak, the likeliest first; they differ in
-    their checksums.
+    their checksums. Raises TimeoutError: what the job needs was not found out in time.
     """
-    await _list(stores[0], "", course)
+    async with course.limit():
+        await _list(stores[0], "", course)
     store = await _check_writing(stores, course)
     dialect = store.dialect
     obeys: bool | None = dialect.conditional_put
     if dialect.assumed:
-        obeys = await _obeys_condition(store, course) if asks_condition else None
+        obeys = await _ask_condition(store, course) if asks_condition else None
     course.found = replace(course.found, conditional_put=obeys)
     if obeys is False:
         course.notes.append(
             "the target knows no condition for writes: with overwrite=false, what appears there "
             "between listing and writing is overwritten"
         )
+    course.step = "removing what earlier checks have left"
     with contextlib.suppress(errors.SlurperError, TimeoutError):
-        await remove_stale(store, objects_too=dialect.assumed and obeys is not None)
+        async with course.limit():
+            await remove_stale(store, objects_too=dialect.assumed and obeys is not None)
 
 
 async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> ObjectStore:
     """Return the store in whose dialect checksums are verified, else the first that can be used."""
-    usable: ObjectStore | None = None
+    unverified: list[ObjectStore] = []
     refusal: errors.StoreError | None = None
     for store in stores:
         try:
-            verifies = await _check_upload(store, course)
-        except errors.StoreError as error:
-            if error.code not in failures.NOT_UNDERSTOOD:
+            async with course.limit():
+                verifies = await _check_upload(store, course)
+        except (errors.SlurperError, LeftError, TimeoutError) as error:
+            if isinstance(error, errors.StoreError) and error.code in failures.NOT_UNDERSTOOD:
+                refusal = refusal or error
+            elif unverified:  # one that can be used is known, and that is enough
+                course.notes.append(_untried(store, error, course.step))
+            else:
                 raise
-            refusal = refusal or error
             continue
         if verifies:
             return _with_checksum(store, course, verifies=True)
-        usable = usable or store
-    if usable is None:
+        unverified.append(store)
+    if not unverified:
         assert refusal is not None  # noqa: S101 - there is at least one store
         raise refusal
-    tried = " or ".join(
-        store.dialect.checksum.upper() for store in stores if store.dialect.checksum
-    )
+    tried = " or ".join(map(_checksum_name, unverified))
     course.notes.append(
         f"the target took bytes with a wrong {tried}: it verifies no checksums, so bytes that "
         "change on the way to it go unnoticed"
     )
-    return _with_checksum(usable, course, verifies=False)
+    return _with_checksum(unverified[0], course, verifies=False)
+
+
+def _untried(store: ObjectStore, error: Exception, step: str) -> str:
+    return (
+        f"whether the target verifies {_checksum_name(store)} could not be found out "
+        f"({step}: {_reason(error)})"
+    )
+
+
+def _checksum_name(store: ObjectStore) -> str:
+    return "checksum" if store.dialect.checksum is None else store.dialect.checksum.upper()
+
+
+def _reason(error: Exception) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)
 
 
 def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool) -> ObjectStore:
@@ -215,7 +245,7 @@ def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool) -> Obj
 async def _check_upload(store: ObjectStore, course: Course) -> bool:
     """Write a part, drop it again, and return whether the store compares checksums."""
     course.step = "beginning an upload"
-    key = _new_key()
+    key = own_keys.new_key()
     upload_id = await _begin_upload(store, key)
     course.step = "writing a part"
     try:
@@ -265,54 +295,61 @@ async def _verifies_checksum(store: ObjectStore, key: str, upload_id: str, cours
 # Conditions
 
 
-async def _obeys_condition(store: ObjectStore, course: Course) -> bool | None:
+@dataclass(slots=True)
+class _Trial:
+    """What the question of conditions may have written, for one key; all of it is removed."""
+
+    key: str = field(default_factory=own_keys.new_key)
+    has_object: bool = False
+    has_upload: bool = False
+    upload_id: str | None = None
+    """None also for an upload whose beginning got no answer."""
+
+
+async def _ask_condition(store: ObjectStore, course: Course) -> bool | None:
     """Whether writes with `If-None-Match: *` spare what is there; None: it cannot be found out."""
-    key = _new_key()
+    trial = _Trial()
     try:
-        course.step = "asking whether it keeps versions"
-        if await store.keeps_versions():
-            return None
-        course.step = "deleting a key that does not exist"
-        await store.delete(key)
-    except errors.SlurperError as error:
-        course.notes.append(_not_found_out(error))
-        return None
-    try:
-        course.step = "writing an object"
-        await store.put(key, Body([_CONTENT]), ObjectHeaders())
-        return await _spares(store, key, course)
-    except errors.SlurperError as error:
-        course.notes.append(_not_found_out(error))
+        async with course.limit():
+            return await _obeys_condition(store, trial, course)
+    except (errors.SlurperError, TimeoutError) as error:
+        course.notes.append(
+            "whether the target obeys conditions on writes could not be found out, and is assumed "
+            f"({_reason(error)})"
+        )
         return None
     finally:
-        course.step = f"deleting the object {key}, which may be left"
-        try:
-            await _see_through(_delete(store, key))
-        except (errors.SlurperError, TimeoutError) as error:
-            course.notes.append(f"an object of the check is left: delete {key} ({error})")
+        course.step = f"removing what was written under {trial.key}, which may be left"
+        await _see_through(_remove(store, trial, course))
 
 
-def _not_found_out(error: errors.SlurperError) -> str:
-    return (
-        "whether the target obeys conditions on writes could not be found out, and is assumed "
-        f"({error})"
-    )
+async def _obeys_condition(store: ObjectStore, trial: _Trial, course: Course) -> bool | None:
+    course.step = "asking whether it keeps versions"
+    if await store.keeps_versions():
+        return None
+    course.step = "deleting a key that does not exist"
+    await store.delete(trial.key)
+    course.step = "writing an object"
+    trial.has_object = True
+    await store.put(trial.key, Body([_CONTENT]), ObjectHeaders())
+    return await _spares(store, trial, course)
 
 
-async def _spares(store: ObjectStore, key: str, course: Course) -> bool:
+async def _spares(store: ObjectStore, trial: _Trial, course: Course) -> bool:
     """Whether neither a conditional PUT nor a conditional completion replaces an object."""
+    key, other = trial.key, Body([_CONTENT, _CONTENT])
     course.step = "writing an object unless it exists"
-    again = store.put(key, Body([_CONTENT, _CONTENT]), ObjectHeaders(), if_absent=True)
-    if not await _is_refused(again):
+    if not await _is_refused(store.put(key, other, ObjectHeaders(), if_absent=True)):
         return False
     course.step = "completing an upload unless the object exists"
-    upload_id = await _begin_upload(store, key)
+    trial.has_upload = True
     try:
-        part = await store.put_part(key, upload_id, 1, Body([_CONTENT, _CONTENT]))
-        completed = store.complete_upload(key, upload_id, [part], if_absent=True)
-        return await _is_refused(completed)
-    finally:
-        await _clean_up(store, key, upload_id)
+        trial.upload_id = upload_id = await store.create_upload(key, ObjectHeaders())
+    except errors.StoreError as error:
+        trial.has_upload = error.retryable
+        raise
+    part = await store.put_part(key, upload_id, 1, other)
+    return await _is_refused(store.complete_upload(key, upload_id, [part], if_absent=True))
 
 
 async def _is_refused(write: Awaitable[str]) -> bool:
@@ -330,11 +367,37 @@ async def _is_refused(write: Awaitable[str]) -> bool:
     return False
 
 
+async def _remove(store: ObjectStore, trial: _Trial, course: Course) -> None:
+    """Remove what a trial has written, its object and its upload at the same time."""
+    key, upload_id = trial.key, trial.upload_id
+    removals: list[Awaitable[None]] = []
+    if upload_id is not None:
+        left = _left_upload(key, upload_id)
+        removals.append(_or_note(_abort(store, key, upload_id), left, course))
+    elif trial.has_upload:
+        left = f"an upload of the check may be left: abort those of the key {key}"
+        removals.append(_or_note(_abort_all(store, key), left, course))
+    if trial.has_object:
+        left = f"an object of the check is left: delete {key}"
+        removals.append(_or_note(_delete(store, key), left, course))
+    await asyncio.gather(*removals)
+
+
+async def _or_note(removal: Awaitable[None], left: str, course: Course) -> None:
+    try:
+        await removal
+    except (errors.SlurperError, TimeoutError) as error:
+        course.notes.append(f"{left} ({_reason(error)})")
+
+
 # Cleaning up
 
 
-def _new_key() -> str:
-    return RESERVED_PREFIX + secrets.token_hex(16)
+def _left_upload(key: str, upload_id: str) -> str:
+    return (
+        f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule of "
+        "the bucket do it"
+    )
 
 
 async def _clean_up(
@@ -345,9 +408,12 @@ async def _clean_up(
         await _see_through(_abort(store, key, upload_id))
     except errors.SlurperError as error:
         raise LeftError(key, upload_id, cause or error) from error
+    except TimeoutError as error:
+        silence = errors.TransportError(f"no answer within {CLEAN_UP_SECONDS:g} seconds")
+        raise LeftError(key, upload_id, cause or silence) from error
 
 
-async def _see_through(clean_up: Coroutine[Any, Any, None]) -> None:
+async def _see_through(clean_up: Awaitable[None]) -> None:
     """Clean up to the end, although the check may run out of time just now."""
     task = asyncio.ensure_future(clean_up)
     try:
@@ -381,7 +447,7 @@ async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
     `objects_too`: such a check may have written an object, and deleting is allowed.
     """
     async with asyncio.timeout(CLEAN_UP_SECONDS):
-        for upload in await store.list_uploads(prefix=RESERVED_PREFIX):
+        for upload in await store.list_uploads(prefix=own_keys.PREFIX):
             if upload.age_seconds > STALE_SECONDS:
                 await store.abort_upload(upload.key, upload.upload_id)
         if objects_too:
@@ -389,10 +455,10 @@ async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
 
 
 async def _delete_stale(store: ObjectStore) -> None:
-    page = await store.list_page(prefix=RESERVED_PREFIX)
+    page = await store.list_page(prefix=own_keys.PREFIX)
     now = page.served_at or datetime.now(UTC)
     for meta in page.objects:
-        if meta.last_modified is None or not _OWN_KEY.fullmatch(meta.key):
+        if meta.last_modified is None or not own_keys.is_own(meta.key):
             continue
         if (now - meta.last_modified).total_seconds() > STALE_SECONDS:
             await store.delete(meta.key)

@@ -1,4 +1,4 @@
-"""Counts what the source holds, without looking at any object."""
+"""Counts what a job copies of the source, without looking at any object."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 
 from slurper.jobs.models import Counts, Whole
 from slurper.objectstore.base import ObjectStore
+from slurper.planning import own_keys
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import RangeReport, RangeTask
 
@@ -22,8 +23,9 @@ async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
     cursor = task.slice.start_after
     while True:
         page = await source.list_page(prefix=task.prefix, start_after=cursor)
-        objects += len(page.objects)
-        size += sum(meta.size for meta in page.objects)
+        found = own_keys.without_own(page.objects)
+        objects += len(found)
+        size += sum(meta.size for meta in found)
         cursor = page.objects[-1].key if page.objects else cursor
         if page.finished or time.monotonic() >= deadline:
             break

@@ -14,7 +14,7 @@ from typing import Protocol
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
-from slurper.planning import spellings
+from slurper.planning import own_keys, spellings
 from slurper.planning.keyspace import KeyRange
 
 HEADS_AT_ONCE = 32
@@ -39,7 +39,10 @@ Pages = AsyncGenerator[Page, None]
 
 
 async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages:
-    """The objects of `prefix` within `part`, as LIST brings them."""
+    """The objects of `prefix` within `part`, as LIST brings them, but for Slurper's own.
+
+    A page may be empty and not the last.
+    """
     cursor = part.start_after
     while True:
         page = await store.list_page(prefix=prefix, start_after=cursor)
@@ -47,7 +50,7 @@ async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages
         beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
             objects = [meta for meta in objects if not part.ends_before(meta.key)]
-        yield Page([(meta.key, meta) for meta in objects], page.order)
+        yield Page([(meta.key, meta) for meta in own_keys.without_own(objects)], page.order)
         if page.finished or beyond:
             return
         cursor = page.objects[-1].key

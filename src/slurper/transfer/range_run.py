@@ -106,7 +106,7 @@ class RangeRun:
         )
         self._halt: Halt | None = None
         self._deadline = math.inf
-        """Monotonic seconds. It is set when the first page has come, so that no page is too slow
+        """Monotonic seconds. It is set when the first keys have come, so that no page is too slow
         for a task to get ahead."""
 
         self._no_sooner = math.inf
@@ -251,10 +251,10 @@ class RangeRun:
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
-        if self._deadline == math.inf:
-            self._set_deadline(page)
         if page.rows:
             self._last_listed = page.rows[-1][0]
+            if self._deadline == math.inf:
+                self._set_deadline(page)
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
@@ -265,7 +265,7 @@ class RangeRun:
                 self._select(entry, found, target_key, existing.get(target_key))
 
     def _set_deadline(self, page: listing.Page) -> None:
-        """The first page has come: now the task's time begins."""
+        """The first keys have come: now the task's time begins."""
         self._deadline = time.monotonic() + self._task.budget_seconds
         self._no_sooner = time.monotonic() + SPLIT_SECONDS
         # A store that lists folder by folder is not split: its slices are none of bytes.

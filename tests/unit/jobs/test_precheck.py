@@ -20,6 +20,7 @@ from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.planning import own_keys
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
 
@@ -388,23 +389,153 @@ async def test_what_is_known_of_a_provider_is_not_asked(
 async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> None:
     moment = datetime.now(UTC)
     store = MemoryStore(now=lambda: moment)
-    old = probes.RESERVED_PREFIX + "0" * 32
-    for key in (old, f"{probes.RESERVED_PREFIX}notes.txt", "somebody-elses"):
+    old = own_keys.PREFIX + "0" * 32
+    for key in (old, f"{own_keys.PREFIX}notes.txt", "somebody-elses"):
         store.add(key, b"x")
     moment += timedelta(seconds=probes.STALE_SECONDS + 1)
-    under_way = store.add(probes.RESERVED_PREFIX + "1" * 32, b"x").key
+    under_way = store.add(own_keys.PREFIX + "1" * 32, b"x").key
     await probes.remove_stale(store, objects_too=False)
     assert old in store.keys
     await probes.remove_stale(store, objects_too=True)
-    assert {*store.keys} == {under_way, f"{probes.RESERVED_PREFIX}notes.txt", "somebody-elses"}
+    assert {*store.keys} == {under_way, f"{own_keys.PREFIX}notes.txt", "somebody-elses"}
 
 
 async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() -> None:
     moment = datetime.now(UTC)
     store = MemoryStore(now=lambda: moment)
-    for key in (f"{probes.RESERVED_PREFIX}old", "somebody-elses"):
+    for key in (f"{own_keys.PREFIX}old", "somebody-elses"):
         await store.create_upload(key, ObjectHeaders())
     moment += timedelta(seconds=probes.STALE_SECONDS + 1)
-    await store.create_upload(f"{probes.RESERVED_PREFIX}under-way", ObjectHeaders())
+    await store.create_upload(f"{own_keys.PREFIX}under-way", ObjectHeaders())
     await probes.remove_stale(store, objects_too=False)
-    assert sorted(store.open_uploads) == [f"{probes.RESERVED_PREFIX}under-way", "somebody-elses"]
+    assert sorted(store.open_uploads) == [f"{own_keys.PREFIX}under-way", "somebody-elses"]
+
+
+# What the job can do without
+
+
+class Silence(Faults):
+    """The `nth` request of an operation gets no answer."""
+
+    def __init__(self, operation: str, nth: int) -> None:
+        super().__init__()
+        self._silent = operation, nth
+
+    async def begin(self, operation: str) -> errors.SlurperError | None:
+        lost = await super().begin(operation)
+        if (operation, self.requests[operation]) == self._silent:
+            await asyncio.sleep(60)
+        return lost
+
+
+async def _generic_target() -> precheck.Checked:
+    check = Precheck(Settings())
+    return await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+
+
+@pytest.mark.parametrize(
+    ("operation", "nth"),
+    [
+        ("keeps_versions", 1),
+        ("delete", 1),
+        ("put", 1),
+        ("put", 2),
+        ("create_upload", 2),
+        ("put_part", 3),
+        ("complete_upload", 1),
+    ],
+)
+async def test_without_time_for_the_question_of_conditions_a_target_is_not_refused(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, operation: str, nth: int
+) -> None:
+    bucket.faults = Silence(operation, nth)
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        answer = await _generic_target()
+    (note,) = answer.problems
+    assert not note.blocks
+    assert "could not be found out" in note.message
+    assert "no answer in time" in note.message
+    found = answer.capabilities
+    assert (found.conditional_put, found.verifies_checksum) == (None, True)
+    assert (bucket.keys, bucket.open_uploads) == ((), ())
+
+
+async def test_nor_without_time_for_what_earlier_checks_have_left(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.faults = Silence("list_uploads", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        answer = await _generic_target()
+    assert (answer.problems, answer.capabilities.conditional_put) == ((), True)
+
+
+FAILS = _answer(errors.UnavailableStore, 500, "InternalError")
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_an_upload_of_the_question_that_stays_is_named_and_refuses_nothing(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    if is_silent:
+        bucket.faults = Silence("abort_upload", 2)
+        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+    else:
+        bucket.faults.fail(FAILS, operation="abort_upload", nth=2)
+    answer = await _generic_target()
+    (note,) = answer.problems
+    assert not note.blocks
+    (key,) = bucket.open_uploads
+    assert "an upload of the check is left" in note.message
+    assert f"of the key {key}" in note.message
+    assert answer.capabilities.conditional_put is True
+    assert bucket.keys == ()
+
+
+async def test_an_upload_of_the_question_whose_beginning_got_no_answer_is_dropped(
+    bucket: MemoryStore,
+) -> None:
+    bucket.faults.fail(FAILS, operation="create_upload", nth=2, takes_effect=True)
+    answer = await _generic_target()
+    assert [note.blocks for note in answer.problems] == [False]
+    assert answer.capabilities.conditional_put is None
+    assert (bucket.keys, bucket.open_uploads) == ((), ())
+
+
+async def test_an_upload_that_nobody_drops_in_time_is_named(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that the job needs: a target that keeps it is refused, and the text says why."""
+    monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+    bucket.faults = Silence("abort_upload", 1)
+    (problem,) = await _target()
+    assert problem.blocks
+    assert "(aborting the upload)" in problem.message
+    assert "an upload of the check is left" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("operation", "nth"),
+    [("create_upload", 2), ("put_part", 3), ("put_part", 4), ("abort_upload", 2)],
+)
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_first(
+    monkeypatch: pytest.MonkeyPatch, operation: str, nth: int, is_silent: bool
+) -> None:
+    program = Program(set(), set())
+    if is_silent:
+        program.faults = Silence(operation, nth)
+        monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+    else:
+        program.faults.fail(FAILS, operation=operation, nth=nth)
+    monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
+    answer = await _generic_target()
+    found = answer.capabilities
+    assert (found.checksum, found.verifies_checksum) == (CRC32C, False)
+    assert not any(note.blocks for note in answer.problems)
+    untried, unverified = [note.message for note in answer.problems][:2]
+    assert "whether the target verifies MD5 could not be found out" in untried
+    assert "took bytes with a wrong CRC32C:" in unverified
+    assert program.keys == ()
