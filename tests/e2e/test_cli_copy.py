@@ -184,6 +184,17 @@ def test_skip_empty_and_size_limit(
     assert (told["transferred"], told["skipped"]) == (99, COUNT - 99)
 
 
+def test_only_some_types(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    filled.client.put_object(Bucket=filled.name, Key="image", Body=b"i", ContentType="image/png")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    told = program.run(*command, "--include-type", "IMAGE/*", env=env).json
+    assert (told["transferred"], told["skipped"]) == (1, COUNT)
+    told = program.run(*command, "--exclude-type", "image/png", env=env).json
+    assert (told["transferred"], told["skipped"]) == (COUNT, 1)
+
+
 def test_keys_from_standard_input_and_a_missing_one_fails(
     filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:
@@ -438,6 +449,22 @@ def test_what_cannot_work_is_said_before_anything_begins(
     assert empty.keys() == set()
 
 
+@pytest.mark.parametrize("command", ["copy", "precheck"])
+def test_the_settings_file_beats_what_a_command_would_allow(
+    command: str, filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = (command, f"s3://{filled.name}", f"s3://{empty.name}")
+    file = tmp_path / "slurper.toml"
+    env["SLURPER_CONFIG"] = str(file)
+    file.write_text("allow_http = false\n")
+    ended = program.run(*arguments, env=env)
+    assert ended.code == 2
+    assert "source endpoint: " in ended.err
+    assert program.run(*arguments, "--allow-http", env=env).code == 0
+    file.write_text("allow_private_endpoints = false\n")
+    assert program.run(*arguments, env=env).code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -449,6 +476,9 @@ def test_what_cannot_work_is_said_before_anything_begins(
         (("copy", "s3://a", "s3://b", "--keys-from", "/absent"), "--keys-from /absent"),
         (("copy", "s3://a", "s3://b", "--keys-from", "-"), "holds no key"),
         (("copy", "s3://a", "s3://b", "--failed-to", "/absent/file"), "--failed-to /absent/file"),
+        (("copy", "s3://a", "s3://b", "--include-type", "image"), "--include-type 'image': must"),
+        (("copy", "s3://a", "s3://b", "--include-type", ""), "--include-type '': must be"),
+        (("copy", "s3://a", "s3://b", "--exclude-type", "a/*,b/c"), "--exclude-type 'a/*,b/c': "),
         (("copy", "s3://a"), "TARGET"),
         (("copy", "s3://a", "s3://b", "--workers", "0"), "--workers"),
         (("copy", "s3://a", "r2://b", "--target-region", "eu"), "R2 has none"),

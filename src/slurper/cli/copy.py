@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from slurper.engine.template import Template
     from slurper.settings import Settings
 
-TASK_SECONDS = 2.0
-"""Shorter than a server's, because progress is counted when a task reports."""
+DEFAULTS = {**options.LOCAL_DEFAULTS, "task_seconds": 2.0}
+"""Tasks are shorter than a server's, because progress is counted when a task reports."""
 
 EXIT_INCOMPLETE = 1
 _SIGNALLED = 128
@@ -105,8 +105,8 @@ def copy(
     target_session_token: options.TargetToken = None,
     target_credentials_file: options.TargetFile = None,
     account_id: options.AccountId = None,
-    allow_http: options.AllowHttp = True,
-    allow_private: options.AllowPrivate = True,
+    allow_http: options.AllowHttp = None,
+    allow_private: options.AllowPrivate = None,
     ca_file: options.CaFile = None,
     workers: Annotated[
         int | None,
@@ -122,7 +122,8 @@ def copy(
     could not go on. 2: it could not begin. 130: stopped by Ctrl-C.
     """
     template = _template()
-    settings = _settings(
+    settings = configuration.load(
+        DEFAULTS,
         allow_http=allow_http,
         allow_private_endpoints=allow_private,
         ca_file=ca_file,
@@ -167,8 +168,8 @@ def copy(
         overwrite=overwrite,
         options=JobOptions(
             skip_empty=skip_empty,
-            include_content_types=tuple(include_type or ()),
-            exclude_content_types=tuple(exclude_type or ()),
+            include_content_types=_content_types("--include-type", include_type),
+            exclude_content_types=_content_types("--exclude-type", exclude_type),
             validate_media=validate_media,
             strip_prefix=strip_prefix,
             max_object_bytes=max_object_bytes,
@@ -203,11 +204,22 @@ def _template() -> Template | None:
     return Template.forked()
 
 
-def _settings(**given: Any) -> Settings:  # noqa: ANN401 - fields of Settings
-    settings = configuration.load(**given)
-    if "task_seconds" in settings.model_fields_set:
-        return settings
-    return settings.model_copy(update={"task_seconds": TASK_SECONDS})
+def _content_types(option: str, given: list[str] | None) -> tuple[str, ...]:
+    """Check the values of a filter by the rule of the API, which would refuse the same ones."""
+    return tuple(_content_type(option, each) for each in given or ())
+
+
+def _content_type(option: str, text: str) -> str:
+    from pydantic_core import PydanticCustomError
+
+    from slurper.api import fields
+
+    try:
+        return fields.content_type(text)
+    except PydanticCustomError as error:
+        raise errors.ConfigurationError(
+            f"{option} {text!r}: {error.message()}; give the option once for each type"
+        ) from error
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:

@@ -64,20 +64,25 @@ AccountId = Annotated[
         "--account-id", envvar="CLOUDFLARE_ACCOUNT_ID", help="Cloudflare account of r2:// sides"
     ),
 ]
+LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
+"""Settings of the commands that reach stores for whoever runs them, not for users of a service."""
+
 AllowHttp = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--allow-http/--no-allow-http",
         envvar="SLURPER_ALLOW_HTTP",
         help="Accept http:// endpoints",
+        show_default="on",
     ),
 ]
 AllowPrivate = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--allow-private/--no-allow-private",
         envvar="SLURPER_ALLOW_PRIVATE_ENDPOINTS",
         help="Accept endpoints on loopback and private addresses",
+        show_default="on",
     ),
 ]
 CaFile = Annotated[
