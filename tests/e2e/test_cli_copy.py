@@ -107,6 +107,7 @@ def test_json_tells_everything_and_nothing_else(
     assert ended.err == ""
     told = ended.json
     assert (told["status"], told["resumed"], told["halt"]) == ("completed", False, None)
+    assert told["skipped_by"] == {}
     assert (told["objects"], told["transferred"]) == (COUNT, COUNT)
     assert (told["skipped"], told["failed"], told["failures"]) == (0, 0, [])
     assert told["bytes"] == sum(range(COUNT))
@@ -145,6 +146,7 @@ def test_no_overwrite_leaves_what_is_there(
     command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
     told = program.run(*command, env=env).json
     assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
+    assert told["skipped_by"] == {"exists": 1}
     kept = empty.client.get_object(Bucket=empty.name, Key="item-0007")["Body"].read()
     assert kept == b"mine"
     found = told["capabilities"]["target"]
@@ -182,6 +184,21 @@ def test_skip_empty_and_size_limit(
     limits = ("--skip-empty", "--max-object-bytes", "99")
     told = program.run(*command, *limits, env=env).json
     assert (told["transferred"], told["skipped"]) == (99, COUNT - 99)
+    by_listing = {"importSkippedEmptyObject": 1, "importSkippedOversized": COUNT - 100}
+    assert told["skipped_by"] == by_listing
+    ended = program.run(*command[:-1], *limits, "--no-overwrite", env=env)
+    words = "empty 1, too large 20, exists already 99"
+    assert re.search(rf"^skipped +{COUNT} +{words}", ended.out, re.MULTILINE), ended.out
+
+
+def test_a_prefix_of_nothing_is_told(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    ended = program.run("copy", f"s3://{filled.name}/itme\n", f"s3://{empty.name}", env=env)
+    assert ended.code == 0
+    assert 'no object begins with "itme\\n"\n' in ended.out
+    ended = program.run("copy", f"s3://{empty.name}", f"s3://{filled.name}", env=env)
+    assert "no object is in the source\n" in ended.out
 
 
 def test_only_some_types(
@@ -191,6 +208,7 @@ def test_only_some_types(
     command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
     told = program.run(*command, "--include-type", "IMAGE/*", env=env).json
     assert (told["transferred"], told["skipped"]) == (1, COUNT)
+    assert told["skipped_by"] == {"importSkippedUnsupportedContentType": COUNT}
     told = program.run(*command, "--exclude-type", "image/png", env=env).json
     assert (told["transferred"], told["skipped"]) == (COUNT, 1)
 

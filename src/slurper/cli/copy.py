@@ -188,12 +188,10 @@ def copy(
             failed_keys=failed_keys,
             verbose=verbose,
         )
-    if outcome.unwritten_keys:
-        text = (
-            f"{outcome.unwritten_keys:,} failed keys hold a line break and are not in {failed_to}"
-        )
+    if unwritten := outcome.left.unwritten_keys:
+        text = f"{unwritten:,} failed keys hold a line break and are not in {failed_to}"
         console.err().print(text, soft_wrap=True)
-    _report(outcome, as_json=as_json)
+    _report(outcome, source_side.prefix, as_json=as_json)
 
 
 def _template() -> Template | None:
@@ -283,12 +281,12 @@ def _place(side: Side) -> str:
     return f"{location.vendor}://{location.bucket}/{console.shown(side.prefix)}"
 
 
-def _report(outcome: Outcome, *, as_json: bool) -> None:
+def _report(outcome: Outcome, prefix: str, *, as_json: bool) -> None:
     """Print how it ended, and exit with the code that says so."""
     if as_json:
         console.print_json(_as_json(outcome))
     else:
-        _print_summary(outcome)
+        _print_summary(outcome, prefix)
     if outcome.stopped_by is not None:
         console.err().print("stopped; run the same command again to go on", soft_wrap=True)
         raise typer.Exit(_SIGNALLED + outcome.stopped_by)
@@ -305,28 +303,32 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "objects": counts.objects,
         "transferred": counts.transferred,
         "skipped": counts.skipped,
+        "skipped_by": outcome.left.skipped,
         "failed": counts.failed,
         "bytes": counts.transferred_bytes,
         "seconds": round(outcome.seconds, 3),
         "halt": outcome.halt,
         "capabilities": asdict(outcome.capabilities),
         "failures": [
-            {"key": entry.object_key, "message": entry.message} for entry in outcome.failures
+            {"key": entry.object_key, "message": entry.message} for entry in outcome.left.failures
         ],
     }
 
 
-def _print_summary(outcome: Outcome) -> None:
+def _print_summary(outcome: Outcome, prefix: str) -> None:
     from rich import filesize
 
-    counts, now = outcome.counts, outcome.copied_now
+    from slurper.cli.failures import SKIPPED
+
+    counts, now, left = outcome.counts, outcome.copied_now, outcome.left
     seconds = max(outcome.seconds, 1e-3)
     table = console.table("", ":", "")
     table.show_header = False
     table.add_row(
         "transferred", f"{counts.transferred:,}", filesize.decimal(counts.transferred_bytes)
     )
-    table.add_row("skipped", f"{counts.skipped:,}", "")
+    reasons = ", ".join(f"{SKIPPED[reason]} {count:,}" for reason, count in left.skipped.items())
+    table.add_row("skipped", f"{counts.skipped:,}", reasons)
     table.add_row("failed", f"{counts.failed:,}", "")
     table.add_row(
         "rate",
@@ -337,11 +339,14 @@ def _print_summary(outcome: Outcome) -> None:
     again = " (went on with an earlier run)" if outcome.resumed else ""
     out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
     console.print_table(table)
-    for entry in outcome.failures:
+    if outcome.status == "completed" and not counts.objects:
+        begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
+        out.print(f"no object {begun}", soft_wrap=True)
+    for entry in left.failures:
         key = console.shown(entry.object_key or "")
         out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
-    if counts.failed > len(outcome.failures):
-        out.print(f"... and {counts.failed - len(outcome.failures):,} more")
+    if counts.failed > len(left.failures):
+        out.print(f"... and {counts.failed - len(left.failures):,} more")
     if outcome.halt is not None:
         console.err().print(
             f"error: the copy could not go on: {outcome.halt}\n"
