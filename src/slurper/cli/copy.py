@@ -40,7 +40,12 @@ def copy(
     target: options.TargetUrl,
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite/--no-overwrite", help="Replace objects that exist")
+        bool,
+        typer.Option(
+            "--overwrite/--no-overwrite",
+            help="Replace objects that exist",
+            rich_help_panel=options.ON_OR_OFF,
+        ),
     ] = True,
     keys_from: Annotated[
         Path | None,
@@ -85,6 +90,7 @@ def copy(
         typer.Option(
             "--server-side-copy/--no-server-side-copy",
             help="Let a store that holds both buckets copy by itself",
+            rich_help_panel=options.ON_OR_OFF,
             show_default="on",
         ),
     ] = None,
@@ -110,7 +116,9 @@ def copy(
     ca_file: options.CaFile = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", envvar="SLURPER_WORKERS", min=1, help="Worker processes"),
+        typer.Option(
+            "--workers", envvar="SLURPER_WORKERS", metavar="N", min=1, help="Worker processes"
+        ),
     ] = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
