@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """Every knob, with its default. Environment beats file; command-line options beat both."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     # The service
     api_token: SecretStr | None = None
@@ -106,7 +106,7 @@ class Settings(BaseModel):
         """Take what is given, then the environment, then the file that `SLURPER_CONFIG` names.
 
         Raises:
-            ValidationError: a value cannot work.
+            ValidationError: a value cannot work, or a name is unknown.
             ValueError: the file is not TOML.
             ConfigurationError: a variable's name is not in upper case.
             OSError: the file cannot be read.

@@ -107,6 +107,7 @@ def test_json_tells_everything_and_nothing_else(
     assert ended.err == ""
     told = ended.json
     assert (told["status"], told["resumed"], told["halt"]) == ("completed", False, None)
+    assert told["skipped_by"] == {}
     assert (told["objects"], told["transferred"]) == (COUNT, COUNT)
     assert (told["skipped"], told["failed"], told["failures"]) == (0, 0, [])
     assert told["bytes"] == sum(range(COUNT))
@@ -145,6 +146,7 @@ def test_no_overwrite_leaves_what_is_there(
     command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
     told = program.run(*command, env=env).json
     assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT - 1, 1, 0)
+    assert told["skipped_by"] == {"exists": 1}
     kept = empty.client.get_object(Bucket=empty.name, Key="item-0007")["Body"].read()
     assert kept == b"mine"
     found = told["capabilities"]["target"]
@@ -189,10 +191,37 @@ def test_no_overwrite_holds_where_the_target_ignores_conditions(
 def test_skip_empty_and_size_limit(
     filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:
-    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
     limits = ("--skip-empty", "--max-object-bytes", "99")
-    told = program.run(*command, *limits, env=env).json
+    empty.client.put_object(Bucket=empty.name, Key="item-0007", Body=b"mine")
+    ended = program.run(*command, *limits, "--no-overwrite", env=env)
+    words = "empty 1, too large 20, exists already 1"
+    assert re.search(rf"^skipped +22 +{words}$", ended.out, re.MULTILINE), ended.out
+    told = program.run(*command, *limits, "--json", env=env).json
     assert (told["transferred"], told["skipped"]) == (99, COUNT - 99)
+    assert told["skipped_by"] == {"importSkippedEmptyObject": 1, "importSkippedOversized": 20}
+
+
+def test_a_prefix_of_nothing_is_told(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    ended = program.run("copy", f"s3://{filled.name}/itme\n", f"s3://{empty.name}", env=env)
+    assert ended.code == 0
+    assert 'no object begins with "itme\\n"\n' in ended.out
+    ended = program.run("copy", f"s3://{empty.name}", f"s3://{filled.name}", env=env)
+    assert "no object is in the source\n" in ended.out
+
+
+def test_only_some_types(
+    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+) -> None:
+    filled.client.put_object(Bucket=filled.name, Key="image", Body=b"i", ContentType="image/png")
+    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    told = program.run(*command, "--include-type", "IMAGE/*", env=env).json
+    assert (told["transferred"], told["skipped"]) == (1, COUNT)
+    assert told["skipped_by"] == {"importSkippedUnsupportedContentType": COUNT}
+    told = program.run(*command, "--exclude-type", "image/png", env=env).json
+    assert (told["transferred"], told["skipped"]) == (COUNT, 1)
 
 
 def test_keys_from_standard_input_and_a_missing_one_fails(
@@ -449,6 +478,22 @@ def test_what_cannot_work_is_said_before_anything_begins(
     assert empty.keys() == set()
 
 
+@pytest.mark.parametrize("command", ["copy", "precheck"])
+def test_the_settings_file_beats_what_a_command_would_allow(
+    command: str, filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = (command, f"s3://{filled.name}", f"s3://{empty.name}")
+    file = tmp_path / "slurper.toml"
+    env["SLURPER_CONFIG"] = str(file)
+    file.write_text("allow_http = false\n")
+    ended = program.run(*arguments, env=env)
+    assert ended.code == 2
+    assert "source endpoint: " in ended.err
+    assert program.run(*arguments, "--allow-http", env=env).code == 0
+    file.write_text("allow_private_endpoints = false\n")
+    assert program.run(*arguments, env=env).code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -460,6 +505,9 @@ def test_what_cannot_work_is_said_before_anything_begins(
         (("copy", "s3://a", "s3://b", "--keys-from", "/absent"), "--keys-from /absent"),
         (("copy", "s3://a", "s3://b", "--keys-from", "-"), "holds no key"),
         (("copy", "s3://a", "s3://b", "--failed-to", "/absent/file"), "--failed-to /absent/file"),
+        (("copy", "s3://a", "s3://b", "--include-type", "image"), "--include-type 'image': must"),
+        (("copy", "s3://a", "s3://b", "--include-type", ""), "--include-type '': must be"),
+        (("copy", "s3://a", "s3://b", "--exclude-type", "a/*,b/c"), "--exclude-type 'a/*,b/c': "),
         (("copy", "s3://a"), "TARGET"),
         (("copy", "s3://a", "s3://b", "--workers", "0"), "--workers"),
         (("copy", "s3://a", "r2://b", "--target-region", "eu"), "R2 has none"),

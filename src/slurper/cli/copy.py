@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from slurper.engine.template import Template
     from slurper.settings import Settings
 
-TASK_SECONDS = 2.0
-"""Shorter than a server's, because progress is counted when a task reports."""
+DEFAULTS = {**options.LOCAL_DEFAULTS, "task_seconds": 2.0}
+"""Tasks are shorter than a server's, because progress is counted when a task reports."""
 
 EXIT_INCOMPLETE = 1
 _SIGNALLED = 128
@@ -40,7 +40,12 @@ def copy(
     target: options.TargetUrl,
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite/--no-overwrite", help="Replace objects that exist")
+        bool,
+        typer.Option(
+            "--overwrite/--no-overwrite",
+            help="Replace objects that exist",
+            rich_help_panel=options.ON_OR_OFF,
+        ),
     ] = True,
     keys_from: Annotated[
         Path | None,
@@ -85,6 +90,7 @@ def copy(
         typer.Option(
             "--server-side-copy/--no-server-side-copy",
             help="Let a store that holds both buckets copy by itself",
+            rich_help_panel=options.ON_OR_OFF,
             show_default="on",
         ),
     ] = None,
@@ -105,12 +111,14 @@ def copy(
     target_session_token: options.TargetToken = None,
     target_credentials_file: options.TargetFile = None,
     account_id: options.AccountId = None,
-    allow_http: options.AllowHttp = True,
-    allow_private: options.AllowPrivate = True,
+    allow_http: options.AllowHttp = None,
+    allow_private: options.AllowPrivate = None,
     ca_file: options.CaFile = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", envvar="SLURPER_WORKERS", min=1, help="Worker processes"),
+        typer.Option(
+            "--workers", envvar="SLURPER_WORKERS", metavar="N", min=1, help="Worker processes"
+        ),
     ] = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
@@ -122,7 +130,8 @@ def copy(
     could not go on. 2: it could not begin. 130: stopped by Ctrl-C.
     """
     template = _template()
-    settings = _settings(
+    settings = configuration.load(
+        DEFAULTS,
         allow_http=allow_http,
         allow_private_endpoints=allow_private,
         ca_file=ca_file,
@@ -167,8 +176,8 @@ def copy(
         overwrite=overwrite,
         options=JobOptions(
             skip_empty=skip_empty,
-            include_content_types=tuple(include_type or ()),
-            exclude_content_types=tuple(exclude_type or ()),
+            include_content_types=_content_types("--include-type", include_type),
+            exclude_content_types=_content_types("--exclude-type", exclude_type),
             validate_media=validate_media,
             strip_prefix=strip_prefix,
             max_object_bytes=max_object_bytes,
@@ -187,12 +196,10 @@ def copy(
             failed_keys=failed_keys,
             verbose=verbose,
         )
-    if outcome.unwritten_keys:
-        text = (
-            f"{outcome.unwritten_keys:,} failed keys hold a line break and are not in {failed_to}"
-        )
+    if unwritten := outcome.left.unwritten_keys:
+        text = f"{unwritten:,} failed keys hold a line break and are not in {failed_to}"
         console.err().print(text, soft_wrap=True)
-    _report(outcome, as_json=as_json)
+    _report(outcome, source_side.prefix, as_json=as_json)
 
 
 def _template() -> Template | None:
@@ -203,11 +210,22 @@ def _template() -> Template | None:
     return Template.forked()
 
 
-def _settings(**given: Any) -> Settings:  # noqa: ANN401 - fields of Settings
-    settings = configuration.load(**given)
-    if "task_seconds" in settings.model_fields_set:
-        return settings
-    return settings.model_copy(update={"task_seconds": TASK_SECONDS})
+def _content_types(option: str, given: list[str] | None) -> tuple[str, ...]:
+    """Check the values of a filter by the rule of the API, which would refuse the same ones."""
+    return tuple(_content_type(option, each) for each in given or ())
+
+
+def _content_type(option: str, text: str) -> str:
+    from pydantic_core import PydanticCustomError
+
+    from slurper.api import fields
+
+    try:
+        return fields.content_type(text)
+    except PydanticCustomError as error:
+        raise errors.ConfigurationError(
+            f"{option} {text!r}: {error.message()}; give the option once for each type"
+        ) from error
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:
@@ -271,12 +289,12 @@ def _place(side: Side) -> str:
     return f"{location.vendor}://{location.bucket}/{console.shown(side.prefix)}"
 
 
-def _report(outcome: Outcome, *, as_json: bool) -> None:
+def _report(outcome: Outcome, prefix: str, *, as_json: bool) -> None:
     """Print how it ended, and exit with the code that says so."""
     if as_json:
         console.print_json(_as_json(outcome))
     else:
-        _print_summary(outcome)
+        _print_summary(outcome, prefix)
     if outcome.stopped_by is not None:
         console.err().print("stopped; run the same command again to go on", soft_wrap=True)
         raise typer.Exit(_SIGNALLED + outcome.stopped_by)
@@ -293,28 +311,32 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "objects": counts.objects,
         "transferred": counts.transferred,
         "skipped": counts.skipped,
+        "skipped_by": outcome.left.skipped,
         "failed": counts.failed,
         "bytes": counts.transferred_bytes,
         "seconds": round(outcome.seconds, 3),
         "halt": outcome.halt,
         "capabilities": asdict(outcome.capabilities),
         "failures": [
-            {"key": entry.object_key, "message": entry.message} for entry in outcome.failures
+            {"key": entry.object_key, "message": entry.message} for entry in outcome.left.failures
         ],
     }
 
 
-def _print_summary(outcome: Outcome) -> None:
+def _print_summary(outcome: Outcome, prefix: str) -> None:
     from rich import filesize
 
-    counts, now = outcome.counts, outcome.copied_now
+    from slurper.cli.failures import SKIPPED
+
+    counts, now, left = outcome.counts, outcome.copied_now, outcome.left
     seconds = max(outcome.seconds, 1e-3)
     table = console.table("", ":", "")
     table.show_header = False
     table.add_row(
         "transferred", f"{counts.transferred:,}", filesize.decimal(counts.transferred_bytes)
     )
-    table.add_row("skipped", f"{counts.skipped:,}", "")
+    reasons = ", ".join(f"{SKIPPED[reason]} {count:,}" for reason, count in left.skipped.items())
+    table.add_row("skipped", f"{counts.skipped:,}", reasons)
     table.add_row("failed", f"{counts.failed:,}", "")
     table.add_row(
         "rate",
@@ -325,11 +347,14 @@ def _print_summary(outcome: Outcome) -> None:
     again = " (went on with an earlier run)" if outcome.resumed else ""
     out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
     console.print_table(table)
-    for entry in outcome.failures:
+    if outcome.status == "completed" and not counts.objects:
+        begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
+        out.print(f"no object {begun}", soft_wrap=True)
+    for entry in left.failures:
         key = console.shown(entry.object_key or "")
         out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
-    if counts.failed > len(outcome.failures):
-        out.print(f"... and {counts.failed - len(outcome.failures):,} more")
+    if counts.failed > len(left.failures):
+        out.print(f"... and {counts.failed - len(left.failures):,} more")
     if outcome.halt is not None:
         console.err().print(
             f"error: the copy could not go on: {outcome.halt}\n"

@@ -35,7 +35,6 @@ from slurper.jobs.models import (
     JobSpec,
     JobStatus,
     LimitChanges,
-    LogEntry,
     LogType,
     Progress,
 )
@@ -89,10 +88,8 @@ class Outcome:
     """Of this run."""
     copied_now: Counts
     """Of this run."""
-    failures: tuple[LogEntry, ...]
-    """The first of them."""
-    unwritten_keys: int = 0
-    """Failed keys that could not be written to the file that was asked for."""
+    left: failures.Left
+    """What is known of the objects that were not transferred."""
     capabilities: JobCapabilities
     """What the stores were found to do when the job was made."""
     halt: str | None = None
@@ -159,8 +156,12 @@ class _Copy:
             job = await node.service.get(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
             await work.erase_secrets(datetime.now(UTC))  # no server will do it later
-            shown, unwritten = await failures.collect(
-                node.service, self._account_id, job_id, self._failed_keys
+            left = await failures.collect(
+                node.service,
+                self._account_id,
+                job_id,
+                self._failed_keys,
+                skipped=progress.counts.skipped,
             )
             return Outcome(
                 job_id=job_id,
@@ -169,8 +170,7 @@ class _Copy:
                 counts=progress.counts,
                 seconds=time.monotonic() - begun,
                 copied_now=_since(before, progress.counts),
-                failures=shown,
-                unwritten_keys=unwritten,
+                left=left,
                 capabilities=job.capabilities,
                 halt=await self._halt(node, progress) if stopped_by is None else None,
                 stopped_by=stopped_by,

@@ -1,8 +1,10 @@
-"""Which objects of a copy failed: the first of them for people, all of them for the next copy."""
+"""What a log tells of a copy: which objects failed, and why others were skipped."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from slurper.jobs.models import LogEntry, LogType
@@ -11,29 +13,64 @@ from slurper.jobs.service import JobService
 LOG_PAGE = 1000
 SHOWN = 10
 
+EXISTS = "exists"
+"""The one reason to skip an object that has no log entry."""
+
+SKIPPED = {
+    LogType.IMPORT_SKIPPED_STORAGE_CLASS: "archived",
+    LogType.IMPORT_SKIPPED_OVERSIZED: "too large",
+    LogType.IMPORT_SKIPPED_EMPTY_OBJECT: "empty",
+    LogType.IMPORT_SKIPPED_UNSUPPORTED_CONTENT_TYPE: "type not included",
+    LogType.IMPORT_SKIPPED_EXCLUDED_CONTENT_TYPE: "type excluded",
+    LogType.IMPORT_SKIPPED_INVALID_MEDIA: "invalid media",
+    LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL: "requires retrieval",
+    EXISTS: "exists already",
+}
+"""The reasons to skip an object, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What is known of the objects that were not transferred."""
+
+    failures: tuple[LogEntry, ...]
+    """The first of them, for people."""
+    unwritten_keys: int
+    """Failed keys that no line of a file can hold, since they contain a line break."""
+    skipped: Mapping[str, int]
+    """How many objects were skipped, by reason: a log type, or `EXISTS`."""
+
 
 async def collect(
-    service: JobService, account_id: str, job_id: str, keys: BinaryIO | None
-) -> tuple[tuple[LogEntry, ...], int]:
-    """Return the first failures of a job; write the keys of all of them to `keys`, one a line.
+    service: JobService, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
+) -> Left:
+    """Read the log of a job that skipped that many objects.
 
-    The second value counts the keys that no line can hold, since they contain a line break.
+    The keys of all objects that failed are written to `keys`, one a line.
     """
-    shown: list[LogEntry] = []
+    failures: list[LogEntry] = []
+    reasons: Counter[str] = Counter()
     unwritten = 0
     async for entry in log(service, account_id, job_id):
-        if entry.log_type is not LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
-            continue
-        if len(shown) < SHOWN:
-            shown.append(entry)
-        elif keys is None:
-            break
-        key = (entry.object_key or "").encode("utf-8", "surrogateescape")
-        if keys is not None and b"\n" not in key:
-            keys.write(key + b"\n")
-        else:
-            unwritten += keys is not None
-    return tuple(shown), unwritten
+        if entry.log_type in SKIPPED:
+            reasons[entry.log_type] += 1
+        elif entry.log_type is LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
+            if len(failures) < SHOWN:
+                failures.append(entry)
+            unwritten += not _written(entry, keys)
+    reasons[EXISTS] = skipped - reasons.total()
+    return Left(failures=tuple(failures), unwritten_keys=unwritten, skipped=dict(+reasons))
+
+
+def _written(entry: LogEntry, keys: BinaryIO | None) -> bool:
+    """Write the key of an object, if it is wanted; whether that could be done."""
+    key = (entry.object_key or "").encode("utf-8", "surrogateescape")
+    if keys is None:
+        return True
+    if b"\n" in key:
+        return False
+    keys.write(key + b"\n")
+    return True
 
 
 async def log(service: JobService, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:

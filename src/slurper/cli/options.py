@@ -9,14 +9,21 @@ import typer
 
 from slurper.jobs.models import Jurisdiction
 
+LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
+"""Settings of the commands that reach stores for whoever runs them, not for users of a service."""
+
+ON_OR_OFF = "On or off"
+"""The panel of a command's own pairs of options; among the others the names would be cut short."""
+
 
 def _of(side: str, name: str, text: str) -> Any:  # noqa: ANN401 - Typer's own return type
     """Declare `--<side>-<name>`, which `SLURPER_<SIDE>_<NAME>` sets as well."""
+    kind = name.rpartition("-")[2].upper()
     return typer.Option(
         f"--{side}-{name}",
         envvar=f"SLURPER_{side}_{name}".replace("-", "_").upper(),
         help=text,
-        metavar=name.rsplit("-", 1)[-1].upper(),
+        metavar=kind if len(kind) < 10 else "NAME",  # or the help has no room for what it is
         show_default=False,
         show_envvar=False,
         rich_help_panel=f"The {side} (or SLURPER_{side.upper()}_..., or as the AWS tools find it)",
@@ -25,7 +32,7 @@ def _of(side: str, name: str, text: str) -> Any:  # noqa: ANN401 - Typer's own r
 
 _ENDPOINT = "Address of an S3-compatible store, https://HOST:PORT"
 _REGION = "Region that requests are signed for"
-_JURISDICTION = "Jurisdiction of an R2 bucket"
+_JURISDICTION = f"Jurisdiction of an R2 bucket: {', '.join(Jurisdiction)}"
 _PROFILE = "AWS profile that holds credentials, region and endpoint"
 _FILE = "JSON key file of a service account, for gs:// (or GOOGLE_APPLICATION_CREDENTIALS)"
 _TOKEN = "Session token of temporary credentials"  # noqa: S105 - a help text
@@ -64,21 +71,25 @@ AccountId = Annotated[
         "--account-id", envvar="CLOUDFLARE_ACCOUNT_ID", help="Cloudflare account of r2:// sides"
     ),
 ]
-AllowHttp = Annotated[
-    bool,
-    typer.Option(
-        "--allow-http/--no-allow-http",
-        envvar="SLURPER_ALLOW_HTTP",
-        help="Accept http:// endpoints",
-    ),
-]
+
+
+def _allow(name: str, variable: str, text: str) -> Any:  # noqa: ANN401 - Typer's own return type
+    return typer.Option(
+        f"--allow-{name}/--no-allow-{name}",
+        envvar=variable,
+        help=text,
+        metavar="",
+        show_default="on",
+        rich_help_panel="Addresses that may be used",
+    )
+
+
+_HTTP = "Endpoints with http://"
+_PRIVATE = "Endpoints on loopback and private addresses"
+
+AllowHttp = Annotated[bool | None, _allow("http", "SLURPER_ALLOW_HTTP", _HTTP)]
 AllowPrivate = Annotated[
-    bool,
-    typer.Option(
-        "--allow-private/--no-allow-private",
-        envvar="SLURPER_ALLOW_PRIVATE_ENDPOINTS",
-        help="Accept endpoints on loopback and private addresses",
-    ),
+    bool | None, _allow("private", "SLURPER_ALLOW_PRIVATE_ENDPOINTS", _PRIVATE)
 ]
 CaFile = Annotated[
     Path | None,
@@ -95,7 +106,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="SLURPER_DATA_DIR",
-        help="Where jobs are kept (by default ~/.local/share/slurper)",
+        help="Where jobs are kept, ~/.local/share/slurper if not given",
         file_okay=False,
         show_default=False,
     ),

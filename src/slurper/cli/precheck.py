@@ -39,8 +39,8 @@ def precheck(
     target_session_token: options.TargetToken = None,
     target_credentials_file: options.TargetFile = None,
     account_id: options.AccountId = None,
-    allow_http: options.AllowHttp = True,
-    allow_private: options.AllowPrivate = True,
+    allow_http: options.AllowHttp = None,
+    allow_private: options.AllowPrivate = None,
     ca_file: options.CaFile = None,
 ) -> None:
     """Check that the source can be read and the target be written to; copy nothing.
@@ -48,7 +48,10 @@ def precheck(
     Exit code 0: both can; 2: one cannot, and why.
     """
     settings = configuration.load(
-        allow_http=allow_http, allow_private_endpoints=allow_private, ca_file=ca_file
+        options.LOCAL_DEFAULTS,
+        allow_http=allow_http,
+        allow_private_endpoints=allow_private,
+        ca_file=ca_file,
     )
     source_side = sides.resolve(
         "source",

@@ -34,21 +34,59 @@ def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush-hush" not in str(raised.value)
 
 
-def test_a_settings_file_is_read_and_its_faults_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.fixture
+def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The settings file, still to be written."""
+    path = tmp_path / "slurper.toml"
+    monkeypatch.setenv("SLURPER_CONFIG", str(path))
+    return path
+
+
+def test_options_beat_the_environment_that_and_the_file_the_defaults_of_a_command(
+    monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    file = tmp_path / "slurper.toml"
-    file.write_text("workers = 5\n")
-    monkeypatch.setenv("SLURPER_CONFIG", str(file))
-    assert configuration.load().workers == 5
+    defaults = {"workers": 4, "allow_http": True}
+    file.write_text("")
+    assert configuration.load(defaults, workers=None).workers == 4
+    file.write_text("workers = 5\nallow_http = false\n")
+    assert configuration.load(defaults, workers=None).workers == 5
+    assert configuration.load(defaults, allow_http=None).allow_http is False
     monkeypatch.setenv("SLURPER_WORKERS", "6")
-    assert configuration.load().workers == 6
-    assert configuration.load(workers=7).workers == 7
-    file.write_text("workers = \n")
-    with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
+    assert configuration.load(defaults, workers=None).workers == 6
+    assert configuration.load(defaults, workers=7).workers == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("workers = ", ": "),
+        ("workers = 0", ": workers: "),
+        ("part_bytes = 1\nwrkers = 3", ": part_bytes: "),
+        ("part_bytes = 1\nwrkers = 3", ": wrkers: no such setting; did you mean workers?"),
+        ("request-retries = 1", ": request-retries: no such setting; did you mean request_retries"),
+        ("SLURPER_WORKERS = 3", ": SLURPER_WORKERS: no such setting; did you mean workers?"),
+        ("[slurper]\nworkers = 3", ": slurper: no such setting; settings stand at the top"),
+    ],
+)
+def test_faults_of_the_file_are_named_with_it(file: Path, text: str, said: str) -> None:
+    file.write_text(text)
+    with pytest.raises(errors.ConfigurationError) as raised:
         configuration.load()
-    monkeypatch.setenv("SLURPER_CONFIG", str(tmp_path / "absent.toml"))
-    with pytest.raises(errors.ConfigurationError, match="SLURPER_CONFIG"):
+    assert f"{file}{said}" in str(raised.value)
+    assert "SLURPER_PART_BYTES" not in str(raised.value)
+
+
+def test_a_fault_of_a_variable_is_not_put_down_to_the_file(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text("workers = 0")
+    monkeypatch.setenv("SLURPER_WORKERS", "-1")
+    with pytest.raises(errors.ConfigurationError, match=r"^SLURPER_WORKERS: "):
+        configuration.load()
+
+
+def test_a_file_that_is_absent_is_named(file: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"SLURPER_CONFIG {file}: No such file"):
         configuration.load()
 
 
