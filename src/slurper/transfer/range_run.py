@@ -11,6 +11,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import limits
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
@@ -294,7 +295,11 @@ class RangeRun:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
             return
         decision = selection.from_listing(found, existing, self._rules)
-        if decision is selection.EXISTS:  # all there is to do when there is nothing to do
+        if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
+            self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
+        elif (refusal := self._refusal(target_key, found.size)) is not None:
+            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+        elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
         elif isinstance(decision, selection.Transfer):
             if self._copier.is_large(found.size):
@@ -302,10 +307,20 @@ class RangeRun:
                 self._ledger.settle(entry, Large(found))
             else:
                 self._planned.append((entry, found))
-        elif isinstance(decision, selection.Done):
-            self._ledger.settle(entry, Transferred(found.size))
         else:
-            self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
+            self._ledger.settle(entry, Transferred(found.size))
+
+    def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
+        """Why the target cannot keep an object under this key.
+
+        It is asked before the target's word counts that such an object exists: a store that would
+        rewrite the key describes the object under the other one.
+        """
+        try:
+            limits.check_key(target_key, self._target.dialect, size=size)
+        except errors.NotStorable as error:
+            return error
+        return None
 
     def _open_source(self) -> listing.Pages:
         task = self._task
