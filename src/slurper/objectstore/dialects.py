@@ -57,7 +57,8 @@ class Dialect:
     """Stores a key in Unicode's form NFC, so that keys that only look the same become one."""
     keeps_folders: bool = False
     """Keeps objects as files in folders: a key with an empty segment or a backslash is rewritten
-    to one without, and what ends with a slash is a folder, which has no bytes."""
+    to one without, and what ends with a slash is a folder, which has no bytes,
+    no metadata and no header but its type."""
     upload_days: float | None = None
     """The store drops multipart uploads that are older."""
     hosts: tuple[str, ...] = ()

@@ -17,8 +17,11 @@ def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | Non
 
     Raises:
         NotStorable: as `check_key` says, or the metadata is longer than the dialect allows.
+        NotStorableInFolders: as `check_key` says, or a folder would lose its headers.
     """
     check_key(key, dialect, size=size)
+    if dialect.keeps_folders and key.endswith("/"):
+        _check_folder_headers(key, headers)
     limit = dialect.max_metadata_bytes
     if limit is None or not headers.metadata:
         return
@@ -53,6 +56,15 @@ def _check_folders(key: str, size: int | None) -> None:
         raise errors.NotStorableInFolders(
             f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
             "without its bytes"
+        )
+
+
+def _check_folder_headers(key: str, headers: ObjectHeaders) -> None:
+    lost = sorted((*(headers.content.keys() - {"content-type"}), *headers.metadata))
+    if lost:
+        raise errors.NotStorableInFolders(
+            f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
+            f"without its {', '.join(lost)}"
         )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 
 from slurper import errors
@@ -19,6 +20,7 @@ from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
@@ -89,6 +91,7 @@ class RangeRun:
             strip=len(task.prefix) if task.options.strip_prefix else 0,
             active=target.dialect.normalises_keys,
         )
+        self._folders = Folders(source, prefix=task.prefix, active=target.dialect.keeps_folders)
         self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
@@ -248,7 +251,7 @@ class RangeRun:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
-            twins = await self._twins.among([key for key, _ in page.rows])
+            displaced = await self._displaced([key for key, _ in page.rows])
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
@@ -260,10 +263,17 @@ class RangeRun:
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
                 await self._settle_denied(entry, found)
-            elif key in twins:
-                self._ledger.settle(entry, Failed(_twin_text(key, twins[key])))
+            elif key in displaced:
+                self._ledger.settle(entry, Failed(displaced[key]))
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    async def _displaced(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of these keys, those in whose stead the target gets another, with what is said of it."""
+        twins = await self._twins.among(keys)
+        files = await self._folders.among(keys)
+        texts = {key: _twin_text(key, twin) for key, twin in twins.items()}
+        return texts | {key: _folder_text(key, file) for key, file in files.items()}
 
     def _set_deadline(self, page: listing.Page) -> None:
         """The first page has come: now the task's time begins."""
@@ -348,6 +358,13 @@ class RangeRun:
         if self._target.dialect.normalises_keys:
             return listing.NormalisedTarget(self._target, listed)
         return listed
+
+
+def _folder_text(key: str, file: str) -> str:
+    return (
+        f"the target keeps objects as files in folders and cannot keep both {key!a} and {file!a}; "
+        "only the second is copied; give one of them another name"
+    )
 
 
 def _twin_text(key: str, twin: str) -> str:

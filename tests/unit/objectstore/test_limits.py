@@ -87,6 +87,15 @@ def test_a_folder_has_no_bytes(size: int | None) -> None:
         limits.check_key("a/", IN_FOLDERS, size=size)
 
 
+def test_a_folder_has_a_type_and_no_other_header() -> None:
+    typed = {"content-type": "a/b"}
+    limits.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
+    for headers in (ObjectHeaders(typed, {"m": "1"}), ObjectHeaders({"cache-control": "no"})):
+        limits.check("a", headers, IN_FOLDERS, size=0)
+        with pytest.raises(errors.NotStorableInFolders, match=r"without its (m|cache-control)$"):
+            limits.check("a/", headers, IN_FOLDERS, size=0)
+
+
 @given(paths, paths)
 def test_keys_that_pass_are_different_paths(one: str, other: str) -> None:
     def path(key: str) -> list[str]:
