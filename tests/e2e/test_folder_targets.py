@@ -21,7 +21,6 @@ KEPT = {
     "folder/": b"",
     "..x": b"4",
     "d": b"55",
-    "d/x": b"6",
 }
 CHANGED = {
     "a//b": b"55",
