@@ -24,6 +24,7 @@
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   └── TlsRefused          the server's certificate or TLS cannot be accepted
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
+    │   └── NotStorableInFolders  it would keep it under another key, or without its bytes
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
@@ -262,6 +263,12 @@ class NotStorable(SlurperError):
     """
 
     advice = "shorten it at the source, or copy the object by hand"
+
+
+class NotStorableInFolders(NotStorable):
+    """A target that keeps objects as files in folders would change this one without a word."""
+
+    advice = "give the object another key at the source, or copy it by hand under another"
 
 
 class CopyUnfinished(SlurperError):

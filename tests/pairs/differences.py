@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from tests.conformance.differences import SEAWEEDFS_KEYS
+from tests.conformance.differences import SEAWEEDFS_KEYS, SEAWEEDFS_REFUSES
 from tests.pairs.referee import Stored
 from tests.pairs.stores import Kind
 
@@ -100,6 +100,20 @@ FAILING = (
         ("key-nfd",),
         r"the target keeps 'u\\u0308' and '\\xfc' as one object",
         "R2 keeps keys in Unicode's form NFC: one of the two must not replace the other",
+    ),
+    Failing(
+        (Kind.S3,),
+        (Kind.SEAWEEDFS,),
+        tuple(f"key-{name}" for name in SEAWEEDFS_KEYS if name not in SEAWEEDFS_REFUSES),
+        "keeps objects as files in folders",
+        "SeaweedFS would rewrite the key, or drop the bytes",
+    ),
+    Failing(
+        (Kind.S3,),
+        (Kind.SEAWEEDFS,),
+        tuple(f"key-{name}" for name in SEAWEEDFS_REFUSES),
+        "InvalidRequest|KeyTooLong",
+        "SeaweedFS refuses the key",
     ),
     Failing(
         (*S3, *GOOGLE),

@@ -40,6 +40,7 @@ PAIRS = (
     Pair(Kind.S3, Kind.S3),
     Pair(Kind.S3, Kind.S3, through=False),
     Pair(Kind.S3, Kind.FAKEGCS),
+    Pair(Kind.S3, Kind.SEAWEEDFS),
     Pair(Kind.SEAWEEDFS, Kind.R2),
     Pair(Kind.R2, Kind.S3),
     Pair(Kind.R2, Kind.GCS),

@@ -32,6 +32,7 @@ from slurper import errors
 from slurper.jobs.models import Capabilities
 from slurper.objectstore import failures
 from slurper.objectstore.base import Body, ByteRange, ListingPage, ObjectHeaders, ObjectStore
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
 
 CLEAN_UP_SECONDS = 2.0
@@ -45,6 +46,11 @@ _CONTENT = b"precheck"
 _FIRST_BYTE = ByteRange(0, 1)
 
 _SKEW_NOTED_SECONDS = 60.0
+
+_FOLDERS_NOTED = (
+    "the target keeps objects as files in folders: keys that begin with '/' or hold '//' or a "
+    "backslash fail, and so do objects with bytes whose key ends with '/'"
+)
 
 
 @dataclass(slots=True)
@@ -169,7 +175,9 @@ async def check_target(
     their checksums. Raises TimeoutError: what the job needs was not found out in time.
     """
     async with course.limit():
-        await _list(stores[0], "", course)
+        page = await _list(stores[0], "", course)
+    if stores[0].dialect.assumed and page.order is KeyOrder.FOLDERS:
+        course.notes.append(_FOLDERS_NOTED)
     store = await _check_writing(stores, course)
     dialect = store.dialect
     obeys: bool | None = dialect.conditional_put

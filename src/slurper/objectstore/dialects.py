@@ -41,7 +41,7 @@ class Dialect:
     name: str
     assumed: bool = False
     """Spoken to whatever program is there, so that some of this is found out before a job begins,
-    and kept with the job: `list_version`, `checksum`, `conditional_put`."""
+    and kept with the job: `list_version`, `checksum`, `conditional_put`, `keeps_folders`."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -55,6 +55,10 @@ class Dialect:
     """Takes metadata in ASCII only, and reads RFC 2047 words in it as the text they stand for."""
     normalises_keys: bool = False
     """Stores a key in Unicode's form NFC, so that keys that only look the same become one."""
+    keeps_folders: bool = False
+    """Keeps objects as files in folders: a key with an empty segment or a backslash is rewritten
+    to one without, and what ends with a slash is a folder, which has no bytes,
+    no metadata and no header but its type."""
     upload_days: float | None = None
     """The store drops multipart uploads that are older."""
     hosts: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -73,10 +73,12 @@ def resolve(
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
     if not dialect.assumed:
         return dialect
+    order = found.key_order
     given = {
         "list_version": found.list_version,
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
         "conditional_put": found.conditional_put,
+        "keeps_folders": None if order is None else KeyOrder(order) is KeyOrder.FOLDERS,
     }
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(dialect, **known) if known else dialect

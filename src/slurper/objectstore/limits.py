@@ -12,13 +12,16 @@ from slurper.objectstore.dialects import Dialect
 _MAX_BYTES_PER_CHARACTER = 4
 
 
-def check(key: str, headers: ObjectHeaders, dialect: Dialect) -> None:
-    """Pass what the store can keep.
+def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | None = None) -> None:
+    """Pass what the store can keep; `size` as in `check_key`.
 
     Raises:
-        NotStorable: the key or the metadata is longer than the dialect allows.
+        NotStorable: as `check_key` says, or the metadata is longer than the dialect allows.
+        NotStorableInFolders: as `check_key` says, or a folder would lose its headers.
     """
-    _check_key(key, dialect)
+    check_key(key, dialect, size=size)
+    if dialect.keeps_folders and key.endswith("/"):
+        _check_folder_headers(key, headers)
     limit = dialect.max_metadata_bytes
     if limit is None or not headers.metadata:
         return
@@ -31,7 +34,48 @@ def check(key: str, headers: ObjectHeaders, dialect: Dialect) -> None:
         )
 
 
-def _check_key(key: str, dialect: Dialect) -> None:
+def check_key(key: str, dialect: Dialect, *, size: int | None = None) -> None:
+    """Pass a key under which the store can keep an object of `size` bytes; None: of many.
+
+    Raises:
+        NotStorable: the key is longer than the dialect allows.
+        NotStorableInFolders: the object would become another.
+    """
+    _check_length(key, dialect)
+    if dialect.keeps_folders:
+        _check_folders(key, size)
+
+
+def _check_folders(key: str, size: int | None) -> None:
+    kept = _path(key)
+    if kept != key:
+        raise errors.NotStorableInFolders(
+            f"the target keeps objects as files in folders and would keep {key!a} as {kept!a}"
+        )
+    if key.endswith("/") and size != 0:
+        raise errors.NotStorableInFolders(
+            f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
+            "without its bytes"
+        )
+
+
+def _check_folder_headers(key: str, headers: ObjectHeaders) -> None:
+    lost = sorted((*(headers.content.keys() - {"content-type"}), *headers.metadata))
+    if lost:
+        raise errors.NotStorableInFolders(
+            f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
+            f"without its {', '.join(lost)}"
+        )
+
+
+def _path(key: str) -> str:
+    """The key under which a store finds again what it has put into folders by this one."""
+    key = key.replace("\\", "/")
+    path = "/".join(filter(None, key.split("/")))
+    return f"{path}/" if path and key.endswith("/") else path
+
+
+def _check_length(key: str, dialect: Dialect) -> None:
     limit = dialect.max_key_bytes
     if len(key) * _MAX_BYTES_PER_CHARACTER <= limit:
         return

@@ -245,7 +245,7 @@ class MemoryStore:
     ) -> str:
         """Write an object in one request; return its ETag."""
         lost = await self.faults.begin("put")
-        self._admit("PutObject", key, headers)
+        self._admit("PutObject", key, headers, size=body.length)
         if body.length > self._dialect.max_put_bytes:
             raise self._refusal(errors.StoreError, "PutObject", 400, key, code="EntityTooLarge")
         self._verify(body)
@@ -316,7 +316,7 @@ class MemoryStore:
     ) -> str:
         """Copy an object of this bucket or of a neighbour; return the copy's ETag."""
         lost = await self.faults.begin("copy_object")
-        self._admit("CopyObject", key, source.headers)
+        self._admit("CopyObject", key, source.headers, size=source.meta.size)
         entry = self._neighbour("CopyObject", bucket, source.meta)
         if len(entry.body) > self._dialect.max_copy_bytes:
             raise self._refusal(errors.StoreError, "CopyObject", 400, key, code="InvalidRequest")
@@ -431,11 +431,13 @@ class MemoryStore:
         operation: str,  # noqa: ARG002 - for stores that refuse
         key: str,
         headers: ObjectHeaders,
+        *,
+        size: int | None = None,
     ) -> None:
         """Raise if this object must not be written."""
         if not key:
             raise errors.ConfigurationError("an object's key cannot be empty")
-        limits.check(key, headers, self._dialect)
+        limits.check(key, headers, self._dialect, size=size)
 
     def _check_parts(self, key: str, upload: _Upload, parts: Sequence[Part]) -> None:
         operation = "CompleteMultipartUpload"
@@ -514,6 +516,8 @@ class SyntheticStore(MemoryStore):
         operation: str,
         key: str,
         headers: ObjectHeaders,  # noqa: ARG002 - as the overridden
+        *,
+        size: int | None = None,  # noqa: ARG002 - as the overridden
     ) -> None:
         raise self._refusal(errors.AccessDenied, operation, 403, key)
 

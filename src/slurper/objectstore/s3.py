@@ -226,7 +226,7 @@ class S3ObjectStore(BucketClient):
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
-        sent = self._new_object_headers(key, headers)
+        sent = self._new_object_headers(key, headers, size=body.length)
         algorithm = self._dialect.checksum
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
@@ -323,7 +323,8 @@ class S3ObjectStore(BucketClient):
         meta = source.meta
         # The headers are written, not taken over: what HEAD shows is what every other copy gets,
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
-        sent = self._new_object_headers(key, source.headers) | _copied_from(bucket, meta.key)
+        sent = self._new_object_headers(key, source.headers, size=meta.size)
+        sent |= _copied_from(bucket, meta.key)
         if meta.etag:
             sent[_ONLY_VERSION] = meta.etag
         sent["x-amz-metadata-directive"] = "REPLACE"
@@ -396,8 +397,10 @@ class S3ObjectStore(BucketClient):
         except errors.NotFound:
             return
 
-    def _new_object_headers(self, key: str, headers: ObjectHeaders) -> dict[str, str]:
-        limits.check(key, headers, self._dialect)
+    def _new_object_headers(
+        self, key: str, headers: ObjectHeaders, *, size: int | None = None
+    ) -> dict[str, str]:
+        limits.check(key, headers, self._dialect, size=size)
         return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
 
     @property

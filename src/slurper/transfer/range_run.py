@@ -7,10 +7,12 @@ import dataclasses
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import limits
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import selection
@@ -18,6 +20,7 @@ from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
@@ -88,6 +91,7 @@ class RangeRun:
             strip=len(task.prefix) if task.options.strip_prefix else 0,
             active=target.dialect.normalises_keys,
         )
+        self._folders = Folders(source, prefix=task.prefix, active=target.dialect.keeps_folders)
         self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
@@ -247,7 +251,7 @@ class RangeRun:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
-            twins = await self._twins.among([key for key, _ in page.rows])
+            displaced = await self._displaced([key for key, _ in page.rows])
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
@@ -259,10 +263,17 @@ class RangeRun:
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
                 await self._settle_denied(entry, found)
-            elif key in twins:
-                self._ledger.settle(entry, Failed(_twin_text(key, twins[key])))
+            elif key in displaced:
+                self._ledger.settle(entry, Failed(displaced[key]))
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    async def _displaced(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of these keys, those in whose stead the target gets another, with what is said of it."""
+        twins = await self._twins.among(keys)
+        files = await self._folders.among(keys)
+        texts = {key: _twin_text(key, twin) for key, twin in twins.items()}
+        return texts | {key: _folder_text(key, file) for key, file in files.items()}
 
     def _set_deadline(self, page: listing.Page) -> None:
         """The first keys have come: now the task's time begins."""
@@ -294,7 +305,11 @@ class RangeRun:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
             return
         decision = selection.from_listing(found, existing, self._rules)
-        if decision is selection.EXISTS:  # all there is to do when there is nothing to do
+        if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
+            self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
+        elif (refusal := self._refusal(target_key, found.size)) is not None:
+            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+        elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
         elif isinstance(decision, selection.Transfer):
             if self._copier.is_large(found.size):
@@ -302,10 +317,20 @@ class RangeRun:
                 self._ledger.settle(entry, Large(found))
             else:
                 self._planned.append((entry, found))
-        elif isinstance(decision, selection.Done):
-            self._ledger.settle(entry, Transferred(found.size))
         else:
-            self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
+            self._ledger.settle(entry, Transferred(found.size))
+
+    def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
+        """Why the target cannot keep an object under this key.
+
+        It is asked before the target's word counts that such an object exists: a store that would
+        rewrite the key describes the object under the other one.
+        """
+        try:
+            limits.check_key(target_key, self._target.dialect, size=size)
+        except errors.NotStorable as error:
+            return error
+        return None
 
     def _open_source(self) -> listing.Pages:
         task = self._task
@@ -333,6 +358,13 @@ class RangeRun:
         if self._target.dialect.normalises_keys:
             return listing.NormalisedTarget(self._target, listed)
         return listed
+
+
+def _folder_text(key: str, file: str) -> str:
+    return (
+        f"the target keeps objects as files in folders and cannot keep both {key!a} and {file!a}; "
+        "only the second is copied; give one of them another name"
+    )
 
 
 def _twin_text(key: str, twin: str) -> str:

@@ -142,8 +142,18 @@ def test_what_was_found_of_a_store_takes_the_place_of_what_is_assumed() -> None:
     assert task.source.dialect == dialects.GENERIC
 
 
+@pytest.mark.parametrize(
+    ("order", "in_folders"), [(None, False), ("bytes", False), ("folders", True)]
+)
+def test_a_store_that_lists_by_folders_keeps_them(order: str | None, in_folders: bool) -> None:
+    own = Location(vendor=Vendor.S3, bucket="b", endpoint="https://s3.example")
+    capabilities = JobCapabilities(target=Capabilities(key_order=order))
+    task = make(replace(JOB, spec=replace(SPEC, target=own), capabilities=capabilities))
+    assert task.target.dialect == replace(dialects.GENERIC, keeps_folders=in_folders)
+
+
 def test_what_is_known_of_a_provider_counts_more() -> None:
-    found = Capabilities(list_version=1, checksum="md5", conditional_put=False)
+    found = Capabilities(list_version=1, checksum="md5", conditional_put=False, key_order="folders")
     spec = replace(SPEC, target=Location(vendor=Vendor.R2, bucket="b"))
     task = make(replace(JOB, spec=spec, capabilities=JobCapabilities(target=found)))
     assert task.target.dialect == dialects.R2

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.objectstore import dialects, limits
@@ -49,3 +53,58 @@ def test_a_key_counts_in_the_form_in_which_it_is_kept() -> None:
     limits.check(key, ObjectHeaders(), dialects.R2)
     with pytest.raises(errors.NotStorable):
         limits.check(key, ObjectHeaders(), dialects.AWS)
+
+
+IN_FOLDERS = replace(dialects.GENERIC, keeps_folders=True)
+paths = st.text(st.sampled_from("a.\\/"), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("a//b", "a/b"),
+        ("/lead", "lead"),
+        ("x\\y", "x/y"),
+        ("a\\", "a/"),
+        ("a///", "a/"),
+        ("/", ""),
+    ],
+)
+def test_a_key_that_folders_would_rewrite_is_told(key: str, kept: str) -> None:
+    limits.check_key(key, dialects.GENERIC, size=1)
+    with pytest.raises(errors.NotStorableInFolders) as told:
+        limits.check_key(key, IN_FOLDERS, size=0)
+    assert f"would keep {key!a} as {kept!a}" in str(told.value)
+    with pytest.raises(errors.NotStorableInFolders):
+        limits.check(key, ObjectHeaders(), IN_FOLDERS)
+
+
+@pytest.mark.parametrize("size", [1, None])
+def test_a_folder_has_no_bytes(size: int | None) -> None:
+    limits.check_key("a/", IN_FOLDERS, size=0)
+    limits.check_key("a/", dialects.GENERIC, size=size)
+    with pytest.raises(errors.NotStorableInFolders, match="without its bytes"):
+        limits.check_key("a/", IN_FOLDERS, size=size)
+
+
+def test_a_folder_has_a_type_and_no_other_header() -> None:
+    typed = {"content-type": "a/b"}
+    limits.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
+    for headers in (ObjectHeaders(typed, {"m": "1"}), ObjectHeaders({"cache-control": "no"})):
+        limits.check("a", headers, IN_FOLDERS, size=0)
+        with pytest.raises(errors.NotStorableInFolders, match=r"without its (m|cache-control)$"):
+            limits.check("a/", headers, IN_FOLDERS, size=0)
+
+
+@given(paths, paths)
+def test_keys_that_pass_are_different_paths(one: str, other: str) -> None:
+    def path(key: str) -> list[str]:
+        return [segment for segment in key.replace("\\", "/").split("/") if segment]
+
+    for key in (one, other):
+        try:
+            limits.check_key(key, IN_FOLDERS, size=1)
+        except errors.NotStorableInFolders:
+            assert "/".join(path(key)) != key
+            return
+    assert (path(one) == path(other)) == (one == other)

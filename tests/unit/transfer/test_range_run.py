@@ -412,6 +412,49 @@ async def test_a_key_that_the_target_does_not_even_look_for_fails_alone(
     assert target.read("a")[0] == b"there, though it does not say so"
 
 
+async def test_what_a_target_of_folders_would_change_fails_whatever_it_finds_there(
+    source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    for key in ("a//b", "a/b", "bytes/", "folder/"):
+        source.add(key, b"" if key == "folder/" else key.encode())
+    target.add("a/b", b"there")
+    described = target.head
+    monkeypatch.setattr(target, "head", lambda key: described(key.replace("//", "/")))
+    task = replace(TASK, keys=tuple(source.keys), overwrite=False)
+    report = await run(source, target, task)
+    counts = report.counts
+    assert (counts.transferred, counts.skipped, counts.failed) == (1, 1, 2)
+    assert [key for key, _ in logged(report)] == ["a//b", "bytes/"]
+    assert "would keep 'a//b' as 'a/b'; give the object another key" in report.events[0].message
+    assert (target.keys, target.read("a/b")[0]) == (("a/b", "folder/"), b"there")
+
+
+@pytest.mark.parametrize("prefix", ["", "d", "d/"])
+async def test_of_a_folder_and_a_file_of_one_name_the_file_is_copied(
+    source: MemoryStore, prefix: str
+) -> None:
+    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    for key in ("d", "d/", "d/x", "d/y/"):
+        source.add(key, b"" if key.endswith("/") else b"1")
+    report = await run(source, target, replace(TASK, prefix=prefix))
+    if prefix == "d/":  # of which the file is none
+        assert (target.keys, report.events) == (("d/", "d/x", "d/y/"), ())
+        return
+    assert target.keys == ("d", "d/x", "d/y/")
+    (event,) = report.events
+    assert (event.key, report.counts.failed) == ("d/", 1)
+    assert "cannot keep both 'd/' and 'd'; only the second is copied" in event.message
+
+
+async def test_an_option_leaves_out_what_the_target_cannot_keep(source: MemoryStore) -> None:
+    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    source.add("a//", b"")
+    report = await run(source, target, replace(TASK, options=JobOptions(skip_empty=True)))
+    assert logged(report) == [("a//", LogType.IMPORT_SKIPPED_EMPTY_OBJECT)]
+    assert (report.counts.skipped, report.counts.failed) == (1, 0)
+
+
 async def test_the_prefix_can_be_left_behind(source: MemoryStore, target: MemoryStore) -> None:
     for key in ("in/", "in/a", "in/b/c", "out"):
         source.add(key, key.encode())
