@@ -17,19 +17,11 @@ from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
 from tests.gcs.server import Asked, GcsServer, Refused
 from tests.gcs.tokens import ACCOUNT
+from tests.pairs.cases import FULL
 from tests.pairs.referee import Bucket
 from tests.pairs.stores import Kind, Store
 
 MIB = 1 << 20
-FULL = {
-    "CacheControl": "max-age=60, public",
-    "ContentDisposition": 'attachment; filename="a  b.txt"',
-    "ContentEncoding": "x-own",
-    "ContentLanguage": "de, en",
-    "ContentType": "text/x-odd; charset=utf-8",
-}
-"""Content headers by boto3's names."""
-
 SETTINGS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
 ONE_LANE = SETTINGS.model_copy(update={"in_flight_requests": 1})
 

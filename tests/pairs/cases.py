@@ -45,6 +45,7 @@ FULL = {
     "ContentLanguage": "de, en",
     "ContentType": "text/x-odd; charset=utf-8",
 }
+"""Content headers by boto3's names."""
 GZIP = {"ContentEncoding": "gzip", "ContentType": "text/plain"}
 
 _KEYS = {

@@ -62,13 +62,7 @@ class JobService:
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
-        found = await self._check(
-            account_id,
-            spec,
-            source=secrets.source,
-            target=secrets.target,
-            asks_condition=not spec.overwrite,
-        )
+        found = await self._check_new(account_id, spec, secrets)
         job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
         await self._store.create_job(
             job,
@@ -104,13 +98,7 @@ class JobService:
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
         spec = replace(failures.job.spec, keys=(failures.sample,))
         with _only_secrets_can_change():
-            found = await self._check(
-                account_id,
-                spec,
-                source=secrets.source,
-                target=secrets.target,
-                asks_condition=not spec.overwrite,
-            )
+            found = await self._check_new(account_id, spec, secrets)
         at = await self._store.now()
         spec = replace(spec, keys=())
         job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
@@ -242,6 +230,18 @@ class JobService:
         """
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
         return (await self._precheck.target(location, address)).problems
+
+    async def _check_new(
+        self, account_id: str, spec: JobSpec, secrets: JobSecrets
+    ) -> JobCapabilities:
+        """Check both sides of a job that is about to be made, and all that it may rely on."""
+        return await self._check(
+            account_id,
+            spec,
+            source=secrets.source,
+            target=secrets.target,
+            asks_condition=not spec.overwrite,
+        )
 
     async def _check(
         self,
