@@ -78,6 +78,7 @@ def make_task(
     settings: Settings,
     uncounted: bool,
     failures: int,
+    expected_keys: int | None = None,
     wanted_pieces: int = 1,
     age_seconds: float = math.inf,
     allotted: float = 1.0,
@@ -115,6 +116,7 @@ def make_task(
         options=spec.options,
         replayed_since=replayed_since(job.created_at) if uncounted else None,
         budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
+        expected_keys=expected_keys,
         wanted_pieces=wanted_pieces,
         share=_share_of_limits(spec.options, allotted, credit_seconds),
     )

@@ -66,6 +66,8 @@ class OpenRange(OpenWork):
     """What is left, after the last commit."""
     wanted_pieces: int = 1
     """Into how many pieces the task under way was asked to cut it."""
+    expected_keys: int | None = None
+    """How many keys the last task settled, of this range or of the one that it was cut off."""
 
     @property
     def log_fields(self) -> Mapping[str, object]:
@@ -370,22 +372,27 @@ class Board:
         open_range: OpenRange,
         left: KeyRange,
         *,
+        settled_keys: int | None = None,
         uncounted: bool = False,
         cut_off: Sequence[RangeWork] = (),
     ) -> None:
         """What is not `left` of the range is counted, or has become large objects or other ranges.
+
+        `settled_keys` is how many keys that were; None: that tells nothing of the next task.
 
         `uncounted` says that objects in there may have been copied too. What was lost before may
         have come further than the cursor, so that once a range may hold such objects, its rest may.
         """
         self._touched.add(open_range.job_id)
         open_range.slice = left
+        open_range.expected_keys = settled_keys
         open_range.uncounted |= uncounted
         open_range.failures = 0
         running = self._jobs.get(open_range.job_id)
         for piece in cut_off:
             if running is not None and piece.range_id not in self._ranges:
                 self._add(running.job, piece.range_id, piece.slice)
+                self._ranges[piece.range_id].expected_keys = settled_keys
 
     def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
         """Parts are finished, and perhaps the upload begun."""

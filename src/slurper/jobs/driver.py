@@ -356,6 +356,7 @@ class Driver:
             settings=self._settings,
             uncounted=open_range.uncounted,
             failures=open_range.failures,
+            expected_keys=open_range.expected_keys,
             wanted_pieces=open_range.wanted_pieces,
             age_seconds=self._board.age_seconds(job.id, time.monotonic()),
             allotted=self._board.allot(open_range, self._engine.slots),
@@ -390,6 +391,7 @@ class Driver:
             self._board.committed(
                 open_work,
                 KeyRange(report.cursor, outcome.end_at),
+                settled_keys=_settled_keys(report),
                 uncounted=report.halt is not None,
                 cut_off=outcome.cut_off,
             )
@@ -535,6 +537,16 @@ def _newly_unsettled(report: Report) -> int:
     if isinstance(report, RangeReport):
         return len(report.large)
     return -1 if report.settled else 0
+
+
+def _settled_keys(report: RangeReport) -> int | None:
+    """How many keys the range's next task may be expected to settle; None: nobody knows.
+
+    A task that ended early, to have its range cut or for lack of anything to do, is no measure.
+    """
+    if report.boundaries or report.halt is not None:
+        return None
+    return report.counts.objects + len(report.large) or None
 
 
 def _halted(open_work: OpenRange | OpenUpload, message: str) -> Report:

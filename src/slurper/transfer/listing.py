@@ -1,5 +1,8 @@
 """The slice of a task as a stream of planned objects, a page at a time, read one page ahead.
 
+What a task has listed and not copied when its time is over, the next one lists again. So pages are
+read ahead, and are as long, as a task is expected to have use for them.
+
 With `overwrite=false` the target's listing is read alongside: both come in key order, so one pass
 over each tells for every source key whether the target has it (design rule 4).
 """
@@ -7,6 +10,7 @@ over each tells for every source key whether the target has it (design rule 4).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +20,13 @@ from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys, spellings
 from slurper.planning.keyspace import KeyRange
+
+PAGE_KEYS = 1000
+"""The longest page: no store lists more keys at once."""
+
+LEAST_PAGE_KEYS = 100
+SPARE = 1.25
+"""So much more than is expected is read ahead: tasks differ, and to wait for a page costs more."""
 
 HEADS_AT_ONCE = 32
 """Explicit keys are looked up in groups of this size, all of a group at the same time."""
@@ -38,14 +49,23 @@ class Page:
 Pages = AsyncGenerator[Page, None]
 
 
-async def listed_pages(store: ObjectStore, prefix: str, part: KeyRange) -> Pages:
+def page_keys(expected: int | None) -> int:
+    """How long the pages of a task are to be that is expected to settle so many keys."""
+    if expected is None:
+        return PAGE_KEYS
+    return min(PAGE_KEYS, max(LEAST_PAGE_KEYS, math.ceil(SPARE * expected)))
+
+
+async def listed_pages(
+    store: ObjectStore, prefix: str, part: KeyRange, *, max_keys: int = PAGE_KEYS
+) -> Pages:
     """The objects of `prefix` within `part`, as LIST brings them, but for Slurper's own.
 
     A page may be empty and not the last.
     """
     cursor = part.start_after
     while True:
-        page = await store.list_page(prefix=prefix, start_after=cursor)
+        page = await store.list_page(prefix=prefix, start_after=cursor, max_keys=max_keys)
         objects = page.objects
         beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
@@ -76,17 +96,24 @@ async def _describe(store: ObjectStore, key: str) -> Found:
         return error
 
 
-async def read_ahead(pages: Pages) -> Pages:
-    """The same pages, the next one being fetched while the caller works on this one."""
-    ahead = asyncio.ensure_future(anext(pages, None))
+async def read_ahead(pages: Pages, expected: int | None) -> Pages:
+    """The same pages, the next one being fetched while the caller works on this one.
+
+    When the `expected` keys have come, what follows is fetched as it is asked for.
+    """
+    most = math.inf if expected is None else SPARE * expected
+    listed = 0
+    ahead: asyncio.Future[Page | None] | None = None
     try:
-        while (page := await ahead) is not None:
-            ahead = asyncio.ensure_future(anext(pages, None))
+        while (page := await (ahead or anext(pages, None))) is not None:
+            listed += len(page.rows)
+            ahead = asyncio.ensure_future(anext(pages, None)) if listed < most else None
             yield page
     finally:
-        ahead.cancel()
-        # The result, an error included, belongs to a page that nobody asked for.
-        await asyncio.gather(ahead, return_exceptions=True)
+        if ahead is not None:
+            ahead.cancel()
+            # The result, an error included, belongs to a page that nobody asked for.
+            await asyncio.gather(ahead, return_exceptions=True)
 
 
 class Existing(Protocol):

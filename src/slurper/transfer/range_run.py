@@ -368,12 +368,13 @@ class RangeRun:
         task = self._task
         is_paced = self._pacer is not None
         if task.keys is None:
-            pages = listing.listed_pages(self._source, task.prefix, task.slice)
+            max_keys = listing.page_keys(task.expected_keys)
+            pages = listing.listed_pages(self._source, task.prefix, task.slice, max_keys=max_keys)
         else:
             at_once = listing.HEADS_WHEN_PACED if is_paced else listing.HEADS_AT_ONCE
             pages = listing.named_pages(self._source, task.keys, task.slice, at_once=at_once)
         # A page read ahead would be asked for before it is charged, and perhaps in vain.
-        return pages if is_paced else listing.read_ahead(pages)
+        return pages if is_paced else listing.read_ahead(pages, task.expected_keys)
 
     def _open_target(self) -> listing.Existing:
         task = self._task

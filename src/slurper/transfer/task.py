@@ -47,6 +47,9 @@ class RangeTask:
     transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
     budget_seconds: float = 8.0
     """No object is begun after this; objects under way are finished."""
+    expected_keys: int | None = None
+    """About so many keys the task will settle: as many as the one before. None: nobody knows. It
+    lists no more than that in advance, for what a task lists beyond its end is listed in vain."""
     wanted_pieces: int = 1
     """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
     A task that finds where to cut ends early."""

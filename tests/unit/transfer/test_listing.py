@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.memory import MemoryStore
-from slurper.transfer.listing import ListedTarget
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer.listing import ListedTarget, listed_pages, page_keys, read_ahead
 
 keys = st.lists(st.text("a/-0", min_size=1, max_size=4), max_size=20, unique=True)
 
@@ -68,3 +69,48 @@ async def test_only_orders_that_differ_cost_a_request_per_key(order: KeyOrder, h
 def test_in_folder_order_a_folder_comes_before_its_longer_neighbours() -> None:
     listed = ["a/b", "a/c/x", "a/c-1", "a/z", "a-1", "a.txt", "a0"]
     assert sorted(listed, key=KeyOrder.FOLDERS.rank) == listed
+
+
+@pytest.mark.parametrize(
+    ("expected", "asked_for"),
+    [(None, [1000, 1000, 1000]), (1700, [1000, 1000, 1000]), (800, [1000]), (10, [100])],
+)
+async def test_no_more_is_listed_in_advance_than_is_expected_to_be_used(
+    expected: int | None, asked_for: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    for number in range(5000):
+        store.add(f"{number:04}")
+    listed: list[int] = []
+    list_page = store.list_page
+
+    async def counted(
+        *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        listed.append(max_keys)
+        return await list_page(prefix=prefix, start_after=start_after, max_keys=max_keys)
+
+    monkeypatch.setattr(store, "list_page", counted)
+    pages = read_ahead(listed_pages(store, "", KeyRange(), max_keys=page_keys(expected)), expected)
+    used = 0
+    async for page in pages:
+        used += len(page.rows)
+        await asyncio.sleep(0)  # lets what is read ahead begin
+        if used >= min(expected or 2000, 2000):
+            break
+    await pages.aclose()
+    assert listed == asked_for
+
+
+@given(count=st.integers(0, 3000), expected=st.none() | st.integers(1, 4000))
+@settings(deadline=None, max_examples=40)
+def test_every_key_comes_once_whatever_was_expected(count: int, expected: int | None) -> None:
+    store = MemoryStore()
+    for number in range(count):
+        store.add(f"{number:04}")
+
+    async def read() -> list[str]:
+        plain = listed_pages(store, "", KeyRange(), max_keys=page_keys(expected))
+        return [key async for page in read_ahead(plain, expected) for key, _ in page.rows]
+
+    assert asyncio.run(read()) == [f"{number:04}" for number in range(count)]
