@@ -135,7 +135,7 @@ LASTING = [
         match=ONE,
         ends="failed",
         says=r"fewer than 128 bytes per second moved while reading the response, after \d+ of "
-        r"50000 body bytes; gave up after 1 retries \(after 2 attempts\); check endpoint",
+        r"50000 body bytes; gave up after 1 retry \(after 2 attempts\); check endpoint",
     ),
     Case(
         name="always stalled",

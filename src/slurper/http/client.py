@@ -317,4 +317,5 @@ def _final(outcome: Response | errors.TransportError, *, retries: int) -> Respon
         return outcome
     if not retries or not outcome.retryable:
         raise outcome
-    raise errors.TransportError(f"{outcome}; gave up after {retries} retries") from outcome
+    tried = "1 retry" if retries == 1 else f"{retries} retries"
+    raise errors.TransportError(f"{outcome}; gave up after {tried}") from outcome

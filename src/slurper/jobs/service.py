@@ -26,6 +26,7 @@ from slurper.jobs.models import (
     Progress,
 )
 from slurper.jobs.precheck import Checked, Precheck, Side
+from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.settings import Settings
@@ -265,6 +266,8 @@ class JobService:
             read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
         if target is not None:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
+        if read_from is not None and write_to is not None:
+            _refuse_same_bucket(spec, read_from, write_to)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(
                 _unasked()
@@ -319,6 +322,17 @@ class JobService:
         job = await self._store.apply(account_id, job_id, command, reseal=reseal)
         self._wake()
         return job
+
+
+def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreAddress) -> None:
+    """Raise InvalidField for a job that would copy every object onto itself."""
+    is_same = (read_from.origin, read_from.bucket) == (write_to.origin, write_to.bucket)
+    if is_same and not (spec.options.strip_prefix and spec.prefix):
+        text = (
+            "is the source itself, where every object would be copied onto itself; name another "
+            "bucket, or give source.pathPrefix with options.stripPrefix to copy to other keys"
+        )
+        raise errors.InvalidField("/target/bucket", text)
 
 
 async def _unasked() -> Checked:

@@ -188,7 +188,7 @@ async def test_a_peer_that_always_trickles_is_a_transport_error(
     with pytest.raises(
         errors.TransportError,
         match=r"fewer than 1000 bytes per second moved while reading the response, after \d+ of "
-        r"100000 body bytes; gave up after 1 retries",
+        r"100000 body bytes; gave up after 1 retry",
     ) as caught:
         await connect(server, request_retries=1, **FLOOR).send(get())
     assert caught.value.retryable

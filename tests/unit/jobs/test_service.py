@@ -146,3 +146,13 @@ async def test_commands_reach_the_job_and_wake_the_driver(office: Office) -> Non
     with pytest.raises(errors.JobNotFound):
         await service.get(ACCOUNT, second)
     assert [job.id for job in await service.list(ACCOUNT, limit=50, offset=0)] == [first]
+
+
+async def test_a_bucket_is_not_copied_onto_itself(office: Office) -> None:
+    same = replace(office.spec, target=office.spec.source, prefix="p/")
+    with pytest.raises(errors.InvalidField) as caught:
+        await office.service.create(ACCOUNT, same, office.secrets)
+    assert caught.value.pointer == "/target/bucket"
+    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+    options = replace(same.options, strip_prefix=True)
+    assert await office.service.create(ACCOUNT, replace(same, options=options), office.secrets)
