@@ -116,7 +116,7 @@ class Settings(BaseModel):
     @property
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL in force."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'slurper.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir / 'slurper.db'}"
 
 
 def _in_file(path: str | None) -> dict[str, Any]:

@@ -28,17 +28,20 @@ SLOWLY = {"SLURPER_TASK_SECONDS": "0.3", "SLURPER_IN_FLIGHT_REQUESTS": "4", "SLU
 
 
 NOT_FOR_A_COPY = {
+    "aiosqlite",
     "alembic",
-    "asyncpg",
     "boto3",
     "fastapi",
+    "greenlet",
     "httpx",
     "prometheus_client",
+    "psycopg",
     "pydantic_settings",
     "rich.console",
     "slurper.api",
     "slurper.demo",
     "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.orm",
     "structlog",
     "uvicorn",
 }

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, select
 
 from slurper.database.schema import UtcDateTime
 
 
-async def now(connection: AsyncConnection) -> datetime:
+def now(connection: Connection) -> datetime:
     """Return the time at this moment."""
     if connection.dialect.name != "postgresql":
         return datetime.now(UTC)
     # Not now(), which is when the transaction began, perhaps long before it got the lock.
     clock = select(func.clock_timestamp(type_=UtcDateTime))
-    moment: datetime = (await connection.execute(clock)).scalar_one()
+    moment: datetime = connection.execute(clock).scalar_one()
     return moment
 
 
-async def ahead_of_ours(connection: AsyncConnection) -> timedelta:
+def ahead_of_ours(connection: Connection) -> timedelta:
     """By how much the database's clock is ahead of this process's, at most.
 
     Less only by the time that asking takes: what is translated to our clock seems that much older.
@@ -32,4 +31,4 @@ async def ahead_of_ours(connection: AsyncConnection) -> timedelta:
     if connection.dialect.name != "postgresql":
         return timedelta()
     asked_at = datetime.now(UTC)
-    return await now(connection) - asked_at
+    return now(connection) - asked_at

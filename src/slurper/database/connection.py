@@ -1,38 +1,47 @@
 """The database connection: one way to write, one way to read, on SQLite and on PostgreSQL.
 
-SQLite has one writer at a time. Writers of this process queue in order on a lock instead of
-polling the file, for up to `TURN_SECONDS`; other processes wait up to `BUSY_SECONDS`. `BEGIN
-IMMEDIATE` takes the write lock before the first read of a transaction, so what it read cannot
-change under it. Readers see the last commit (WAL) and never wait.
+A transaction is an ordinary function of a connection. It runs from BEGIN to COMMIT in a thread, so
+the event loop neither waits for the database nor is woken before the end. Writers and readers have
+threads of their own (`lanes`).
+
+SQLite has one writer at a time. Writers of this process queue in order instead of polling the file,
+for up to `TURN_SECONDS`; other processes wait up to `BUSY_SECONDS`. `BEGIN IMMEDIATE` takes the
+write lock before the first read of a transaction, so what it read cannot change under it. Readers
+see the last commit (WAL) and never wait.
 
 A commit is on the disk when it returns (`synchronous=FULL`). A commit costs one fsync, and a busy
 range commits once in several seconds, so durability is cheap here; without it a power loss could
 take back an abort that had been acknowledged.
-
-A transaction that has begun ends, even when its caller is cancelled (`uninterrupted`): a statement
-runs in the driver's thread or on the server, where cancelling the wait for it would leave the
-transaction open and the write lock taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import importlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Table, event, exc, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    QueuePool,
+    Table,
+    create_engine,
+    event,
+    exc,
+    make_url,
+    text,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from slurper import errors
 from slurper.database import migrations
+from slurper.database.lanes import Lane, NoTurnError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
@@ -41,53 +50,45 @@ BUSY_SECONDS = 30
 """How long a transaction waits for another process's: on SQLite for its end, on PostgreSQL for its
 next statement, after which the server takes it back."""
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
 TURN_SECONDS = 15
 """How long a transaction waits for others of this process, where only one can write. It comes to
 that only when those wait for another process: so many of them must not add up their waits."""
 
+CONNECT_SECONDS = 30
+"""How long a PostgreSQL server may take to answer for the first time, if its URL does not say."""
+
+POSTGRESQL_WRITERS = 10
+"""Transactions that write at the same time; most of them wait for a lock or for the server."""
+
+READERS = 5
+"""Transactions that read at the same time."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+StoreT = TypeVar("StoreT", bound="Store")
+
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
 }
+"""The drivers in use, by the names a URL may give; those of former versions are among them."""
 
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
-
-
-def uninterrupted(
-    transaction: Callable[Arguments, Coroutine[Any, Any, Result]],
-) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
-    """Let a cancelled caller wait for the end of its transaction, and be cancelled then."""
-
-    @functools.wraps(transaction)
-    async def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        task = asyncio.create_task(transaction(*args, **kwargs))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            while not task.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # nobody is left to be told
-            raise
-
-    return run
 
 
 class Database:
     """An open database at the newest schema. Shared by the stores of one process."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reader = engine.execution_options(slurper_reads=True)
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._writing = asyncio.Lock()
+        writers = 1 if engine.dialect.name == "sqlite" else POSTGRESQL_WRITERS
+        self._writing = Lane("writes", writers)
+        self._reading = Lane("reads", READERS)
 
     @classmethod
     async def open(cls, database_url: str) -> Self:
@@ -99,9 +100,7 @@ class Database:
         url = _parse(database_url)
         database = cls(_create_engine(url))
         try:
-            async with database.write() as connection:
-                await database.serialise(connection, "migrations")
-                await connection.run_sync(migrations.upgrade)
+            await database.write(_upgrade)
         except (
             errors.DatabaseUnavailable,
             exc.DBAPIError,
@@ -115,61 +114,93 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Close every connection. SQLite folds its write-ahead log into the file."""
-        await self._engine.dispose()
+        """End every thread and connection. SQLite folds its write-ahead log into the file."""
+        await asyncio.to_thread(self._end)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Run the block as one transaction that commits at its end.
+    def _end(self) -> None:
+        self._writing.close()
+        self._reading.close()
+        self._engine.dispose()
+
+    async def write(self, transaction: Callable[[Connection], Result]) -> Result:
+        """Run a function as one transaction that commits at its end.
 
         Raises:
-            DatabaseUnavailable: the block is not committed. (Only a server that goes away while it
+            DatabaseUnavailable: nothing is committed. (Only a server that goes away while it
                 answers the COMMIT leaves that open.)
         """
-        with _translated():
-            async with self._turn(), self._engine.begin() as connection:
-                yield connection
+        return await self._run(self._writing, self._engine, transaction)
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """On SQLite, be the only writer of this process while the block lasts."""
-        if not self._is_sqlite:
-            yield
-            return
-        try:
-            async with asyncio.timeout(TURN_SECONDS):
-                await self._writing.acquire()
-        except TimeoutError as error:
-            raise errors.DatabaseUnavailable(
-                "the database cannot be used: database is locked, and others wait for it already"
-            ) from error
-        try:
-            yield
-        finally:
-            self._writing.release()
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Run the block as one transaction that only reads.
+    async def read(self, transaction: Callable[[Connection], Result]) -> Result:
+        """Run a function as one transaction that only reads.
 
         Raises:
             DatabaseUnavailable: the database could not be read.
         """
-        with _translated():
-            async with self._reader.begin() as connection:
-                yield connection
+        return await self._run(self._reading, self._reader, transaction)
 
-    async def serialise(self, connection: AsyncConnection, name: str) -> None:
-        """Let no other transaction with the same `name` run until this one ends.
+    async def _run(
+        self, lane: Lane, engine: Engine, transaction: Callable[[Connection], Result]
+    ) -> Result:
+        work = functools.partial(_from_begin_to_commit, engine, transaction)
+        try:
+            return await lane.run(work, TURN_SECONDS)
+        except NoTurnError as error:
+            raise errors.DatabaseUnavailable(
+                "the database cannot be used: database is locked, and others wait for it already"
+            ) from error
 
-        For rules over several rows, which row locks cannot guard. On SQLite writers are alone.
-        """
-        if not self._is_sqlite:
-            lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-            await connection.execute(lock, {"name": f"slurper:{name}"})
+
+class Store:
+    """What has methods that are transactions: those with `reads` or `writes` above them.
+
+    Such a method is written as an ordinary function that gets a connection. Its callers give none,
+    and await it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
 
 
-def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
+def reads(
+    method: Callable[Concatenate[StoreT, Connection, Arguments], Result],
+) -> Callable[Concatenate[StoreT, Arguments], Coroutine[Any, Any, Result]]:
+    """Run the whole method as one transaction that only reads (`Database.read`)."""
+
+    @functools.wraps(method)
+    async def run(store: StoreT, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return await store.database.read(
+            lambda connection: method(store, connection, *args, **kwargs)
+        )
+
+    return run
+
+
+def writes(
+    method: Callable[Concatenate[StoreT, Connection, Arguments], Result],
+) -> Callable[Concatenate[StoreT, Arguments], Coroutine[Any, Any, Result]]:
+    """Run the whole method as one transaction that commits at its end (`Database.write`)."""
+
+    @functools.wraps(method)
+    async def run(store: StoreT, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return await store.database.write(
+            lambda connection: method(store, connection, *args, **kwargs)
+        )
+
+    return run
+
+
+def serialise(connection: Connection, name: str) -> None:
+    """Let no other transaction with the same `name` run until this one ends.
+
+    For rules over several rows, which row locks cannot guard. On SQLite writers are alone.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        connection.execute(lock, {"name": f"slurper:{name}"})
+
+
+def insert_missing(connection: Connection, table: Table) -> Insert:
     """Return an INSERT that leaves out what the table has already.
 
     It is spelled alike on SQLite and PostgreSQL, but known to SQLAlchemy by dialect; the one that
@@ -180,6 +211,16 @@ def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
     return statement
 
 
+def _upgrade(connection: Connection) -> None:
+    serialise(connection, "migrations")
+    migrations.upgrade(connection)
+
+
+def _from_begin_to_commit(engine: Engine, transaction: Callable[[Connection], Result]) -> Result:
+    with _translated(), engine.begin() as connection:
+        return transaction(connection)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -187,8 +228,6 @@ def _translated() -> Iterator[None]:
     except _UNAVAILABLE as error:
         cause = getattr(error, "orig", None) or error
         raise errors.DatabaseUnavailable(f"the database cannot be used: {cause}") from error
-    except ConnectionError as error:  # asyncpg's refused and lost connections arrive bare
-        raise errors.DatabaseUnavailable(f"the database cannot be reached: {error}") from error
 
 
 def _parse(database_url: str) -> URL:
@@ -207,21 +246,35 @@ def _parse(database_url: str) -> URL:
     return url.set(drivername=driver)
 
 
-def _create_engine(url: URL) -> AsyncEngine:
+def _create_engine(url: URL) -> Engine:
+    """Make what opens connections: as many as there are threads, any of them in any thread."""
     if url.get_backend_name() == "sqlite":
         _create_file(url)
         # Named, because releases before SQLAlchemy 2.0.38 open a file anew for each transaction.
-        engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool)
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        engine = create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=1 + READERS,
+            max_overflow=0,
+            connect_args={"check_same_thread": False},
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
         return engine
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
     try:
-        engine = create_async_engine(url, pool_pre_ping=True)
+        engine = create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=READERS,
+            max_overflow=POSTGRESQL_WRITERS,
+        )
     except ImportError as error:
         raise errors.ConfigurationError(
             "SLURPER_DATABASE_URL names PostgreSQL, which needs the extra slurper[postgres]"
         ) from error
-    event.listen(engine.sync_engine, "connect", _set_up_postgresql)
+    event.listen(engine, "connect", _set_up_postgresql)
     return engine
 
 

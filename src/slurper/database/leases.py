@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, Select, select, update
 
 from slurper import errors
 from slurper.database import clock
-from slurper.database.connection import Database, insert_missing, uninterrupted
+from slurper.database.connection import Database, Store, insert_missing, reads, writes
 from slurper.database.holders import Holder
 from slurper.database.schema import leases
 
@@ -38,76 +37,72 @@ class Lease:
     """Grows with every change of hands."""
 
 
-class LeaseStore:
+class LeaseStore(Store):
     """The leases of a database, as one process sees them."""
 
     def __init__(self, database: Database, holder: Holder | None = None) -> None:
         """Prepare; `holder` is this process unless a test says otherwise."""
-        self._database = database
+        super().__init__(database)
         self._holder = holder or Holder.this_process()
 
-    @uninterrupted
-    async def holder(self, name: str) -> Holder | None:
+    @reads
+    def holder(self, connection: Connection, name: str) -> Holder | None:
         """Return who holds the lease, or None when it can be taken. Changes nothing."""
-        async with self._database.read() as connection:
-            row = (await connection.execute(_row_of(name))).one_or_none()
-            return await _holder_of(connection, row)
+        row = connection.execute(_row_of(name)).one_or_none()
+        return _holder_of(connection, row)
 
-    @uninterrupted
-    async def acquire(self, name: str, seconds: float) -> Lease | None:
+    @writes
+    def acquire(self, connection: Connection, name: str, seconds: float) -> Lease | None:
         """Take the lease for a time; None when somebody holds it, which may be this process."""
-        async with self._database.write() as connection:
-            await _ensure(connection, name)
-            row = (await connection.execute(_row_of(name).with_for_update())).one()
-            if await _holder_of(connection, row) is not None:
-                return None
-            lease = Lease(name=name, token=row.token + 1)
-            await _change(
-                connection,
-                row.name,
-                token=lease.token,
-                holder=self._holder.encode(),
-                expires_at=await clock.now(connection) + timedelta(seconds=seconds),
-            )
-            return lease
+        _ensure(connection, name)
+        row = connection.execute(_row_of(name).with_for_update()).one()
+        if _holder_of(connection, row) is not None:
+            return None
+        lease = Lease(name=name, token=row.token + 1)
+        _change(
+            connection,
+            row.name,
+            token=lease.token,
+            holder=self._holder.encode(),
+            expires_at=clock.now(connection) + timedelta(seconds=seconds),
+        )
+        return lease
 
-    @uninterrupted
-    async def renew(self, lease: Lease, seconds: float) -> None:
+    @writes
+    def renew(self, connection: Connection, lease: Lease, seconds: float) -> None:
         """Hold the lease for a time from now on, even if it has expired meanwhile.
 
         Raises:
             LeaseLost: somebody else has taken it.
         """
-        async with self._database.write() as connection:
-            await _check_for_update(connection, lease)
-            expires_at = await clock.now(connection) + timedelta(seconds=seconds)
-            await _change(connection, lease.name, expires_at=expires_at)
+        _check_for_update(connection, lease)
+        expires_at = clock.now(connection) + timedelta(seconds=seconds)
+        _change(connection, lease.name, expires_at=expires_at)
 
-    @uninterrupted
-    async def release(self, lease: Lease) -> None:
+    @writes
+    def release(self, connection: Connection, lease: Lease) -> None:
         """Let others take the lease at once; nothing happens when somebody has taken it already.
 
         The token is raised: what still shows this lease is refused from now on.
         """
-        async with self._database.write() as connection:
-            mine = (leases.c.name == lease.name, leases.c.token == lease.token)
-            free = {"token": lease.token + 1, "holder": None, "expires_at": None}
-            await connection.execute(update(leases).where(*mine).values(free))
+        mine = (leases.c.name == lease.name, leases.c.token == lease.token)
+        free = {"token": lease.token + 1, "holder": None, "expires_at": None}
+        connection.execute(update(leases).where(*mine).values(free))
 
 
-async def check(connection: AsyncConnection, lease: Lease) -> None:
+def check(connection: Connection, lease: Lease) -> None:
     """Pass while the lease is held, and keep it from changing hands until the transaction ends.
 
     Raises:
         LeaseLost: somebody else has taken it, or it was released.
     """
     query = select(leases.c.token, leases.c.holder).where(leases.c.name == lease.name)
-    row = (await connection.execute(query.with_for_update(read=True))).one_or_none()
+    row = connection.execute(query.with_for_update(read=True)).one_or_none()
     _compare(row, lease)
 
 
-async def _check_for_update(connection: AsyncConnection, lease: Lease) -> None:
-    row = (await connection.execute(_row_of(lease.name).with_for_update())).one_or_none()
+def _check_for_update(connection: Connection, lease: Lease) -> None:
+    row = connection.execute(_row_of(lease.name).with_for_update()).one_or_none()
     _compare(row, lease)
 
 
@@ -122,20 +117,18 @@ def _row_of(name: str) -> Select[*tuple[Any, ...]]:
     return select(leases).where(leases.c.name == name)
 
 
-async def _ensure(connection: AsyncConnection, name: str) -> None:
+def _ensure(connection: Connection, name: str) -> None:
     """Make the row that a first holder needs. It stays for ever, and with it the token."""
-    await connection.execute(insert_missing(connection, leases).values(name=name, token=0))
+    connection.execute(insert_missing(connection, leases).values(name=name, token=0))
 
 
-async def _holder_of(
-    connection: AsyncConnection, row: Row[*tuple[Any, ...]] | None
-) -> Holder | None:
+def _holder_of(connection: Connection, row: Row[*tuple[Any, ...]] | None) -> Holder | None:
     if row is None or row.holder is None:
         return None
     holder = Holder.parse(row.holder)
-    is_over = row.expires_at <= await clock.now(connection) or holder.lives is False
+    is_over = row.expires_at <= clock.now(connection) or holder.lives is False
     return None if is_over else holder
 
 
-async def _change(connection: AsyncConnection, name: str, **values: object) -> None:
-    await connection.execute(update(leases).where(leases.c.name == name).values(values))
+def _change(connection: Connection, name: str, **values: object) -> None:
+    connection.execute(update(leases).where(leases.c.name == name).values(values))

@@ -13,8 +13,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Row, exists, insert, or_, select, update
 
 from slurper import errors
 from slurper.database import rows
@@ -39,7 +38,7 @@ _COLUMNS = (
 class LockedJob:
     """One job, locked. Made by `lock` and `lock_active`."""
 
-    def __init__(self, connection: AsyncConnection, row: Row[*tuple[Any, ...]]) -> None:
+    def __init__(self, connection: Connection, row: Row[*tuple[Any, ...]]) -> None:
         self.number: int = row.number
         self.id: str = row.id
         self.status = JobStatus(row.status)
@@ -96,54 +95,54 @@ class LockedJob:
         else:
             self.log(LogEntry(log_type=halt.log_type, created_at=at, message=halt.message))
 
-    async def reseal(self, change: Callable[[bytes | None], bytes]) -> None:
+    def reseal(self, change: Callable[[bytes | None], bytes]) -> None:
         """Replace the job's sealed credentials by what `change` makes of them."""
         row = jobs.c.number == self.number
-        sealed = await self._connection.scalar(select(jobs.c.sealed).where(row))
+        sealed = self._connection.scalar(select(jobs.c.sealed).where(row))
         self._changes["sealed"] = change(sealed)
 
-    async def complete_if_done(self, at: datetime) -> None:
+    def complete_if_done(self, at: datetime) -> None:
         """Complete the job when it is running and nothing of it is left to be done."""
-        if self.status is JobStatus.RUNNING and not await self._has_work():
+        if self.status is JobStatus.RUNNING and not self._has_work():
             self.move(lifecycle.Command.COMPLETE, at)
 
-    async def save(self) -> None:
+    def save(self) -> None:
         """Write what has been collected."""
         if self._entries:
             values = rows.log_values(self.number, self._log_entries, self._entries)
-            await self._connection.execute(insert(logs), values)
+            self._connection.execute(insert(logs), values)
             self._log_entries += len(values)
             self._changes["log_entries"] = self._log_entries
             self._entries = []
         if self._changes:
             row = jobs.c.number == self.number
-            await self._connection.execute(update(jobs).where(row).values(self._changes))
+            self._connection.execute(update(jobs).where(row).values(self._changes))
             self._changes = {}
 
-    async def _has_work(self) -> bool:
+    def _has_work(self) -> bool:
         """Whether a range is open, or a large object not settled."""
         open_ranges = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
         unsettled = uploads.c.job_number == self.number
         work = or_(exists().where(open_ranges), exists().where(unsettled))
-        return bool(await self._connection.scalar(select(work)))
+        return bool(self._connection.scalar(select(work)))
 
 
-async def lock(connection: AsyncConnection, *where: ColumnElement[bool]) -> LockedJob:
+def lock(connection: Connection, *where: ColumnElement[bool]) -> LockedJob:
     """Lock one job for the rest of the transaction.
 
     Raises:
         JobNotFound: no job matches, or it is deleted.
     """
     present = jobs.c.deleted_at.is_(None)
-    found = await connection.execute(select(*_COLUMNS).where(*where, present).with_for_update())
+    found = connection.execute(select(*_COLUMNS).where(*where, present).with_for_update())
     row = found.one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")
     return LockedJob(connection, row)
 
 
-async def lock_active(connection: AsyncConnection, account_id: str) -> list[LockedJob]:
+def lock_active(connection: Connection, account_id: str) -> list[LockedJob]:
     """Lock the account's active jobs, oldest first."""
     active = select(*_COLUMNS).where(jobs.c.account_id == account_id, jobs.c.finished_at.is_(None))
-    found = await connection.execute(active.order_by(jobs.c.number).with_for_update())
+    found = connection.execute(active.order_by(jobs.c.number).with_for_update())
     return [LockedJob(connection, row) for row in found]

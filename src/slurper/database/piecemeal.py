@@ -7,8 +7,17 @@ any crash.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    exists,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from slurper.database.connection import insert_missing
 from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
@@ -45,15 +54,15 @@ def removable() -> Select[int]:
     return select(jobs.c.number).where(jobs.c.deleted_at.is_not(None), ~_IS_NEEDED).limit(1)
 
 
-async def take_keys(connection: AsyncConnection, number: int) -> None:
+def take_keys(connection: Connection, number: int) -> None:
     """Give a retry its next keys: those that failed, as the log of the job it retries says."""
     this = jobs.c.number == number
     query = select(jobs.c.retry_of, jobs.c.retry_position).where(this).with_for_update()
-    retry = (await connection.execute(query)).one_or_none()
+    retry = connection.execute(query).one_or_none()
     if retry is None or retry.retry_position is None:
         return
     origin = select(jobs.c.number, jobs.c.log_entries).where(jobs.c.id == retry.retry_of)
-    retried = (await connection.execute(origin)).one()
+    retried = connection.execute(origin).one()
     end = retry.retry_position + PIECE_ROWS
     piece = (
         logs.c.job_number == retried.number,
@@ -62,47 +71,47 @@ async def take_keys(connection: AsyncConnection, number: int) -> None:
     )
     keys = select(literal(number), logs.c.object_key).where(*piece, FAILED)
     copy = insert_missing(connection, job_keys).from_select(["job_number", "key"], keys)
-    await connection.execute(copy)
+    connection.execute(copy)
     position = end if end < retried.log_entries else None
-    await connection.execute(update(jobs).where(this).values(retry_position=position))
+    connection.execute(update(jobs).where(this).values(retry_position=position))
 
 
-async def remove(connection: AsyncConnection, number: int) -> None:
+def remove(connection: Connection, number: int) -> None:
     """Delete some rows of a deleted job, and its own row with the last of them.
 
     Nothing is deleted while the job is needed for a sweep, or its log for a retry.
     """
     this = jobs.c.number == number
     query = select(jobs.c.log_entries, _IS_NEEDED.label("needed")).where(this).with_for_update()
-    job = (await connection.execute(query)).one_or_none()
+    job = connection.execute(query).one_or_none()
     if job is None or job.needed:
         return
     kept = job.log_entries - PIECE_ROWS
     if kept > 0:
         newest = (logs.c.job_number == number, logs.c.position >= kept)
-        await connection.execute(delete(logs).where(*newest))
-        await connection.execute(update(jobs).where(this).values(log_entries=kept))
-    elif (first_keys := await _too_many_keys(connection, number)) is not None:
-        await connection.execute(delete(job_keys).where(first_keys))
-    elif (first_parts := await _too_many_parts(connection, number)) is not None:
-        await connection.execute(delete(upload_parts).where(first_parts))
+        connection.execute(delete(logs).where(*newest))
+        connection.execute(update(jobs).where(this).values(log_entries=kept))
+    elif (first_keys := _too_many_keys(connection, number)) is not None:
+        connection.execute(delete(job_keys).where(first_keys))
+    elif (first_parts := _too_many_parts(connection, number)) is not None:
+        connection.execute(delete(upload_parts).where(first_parts))
     else:
-        await connection.execute(delete(jobs).where(this))
+        connection.execute(delete(jobs).where(this))
 
 
-async def _too_many_keys(connection: AsyncConnection, number: int) -> ColumnElement[bool] | None:
+def _too_many_keys(connection: Connection, number: int) -> ColumnElement[bool] | None:
     """A piece of the job's keys; None when what is left is no more than one."""
     of_job = job_keys.c.job_number == number
     ordered = select(job_keys.c.key).where(of_job).order_by(job_keys.c.key)
-    last = await connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
+    last = connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
     return None if last is None else of_job & (job_keys.c.key <= last)
 
 
-async def _too_many_parts(connection: AsyncConnection, number: int) -> ColumnElement[bool] | None:
+def _too_many_parts(connection: Connection, number: int) -> ColumnElement[bool] | None:
     """A piece of the parts of the job's uploads; None when what is left is no more than one."""
     of_job = upload_parts.c.upload.in_(select(uploads.c.id).where(uploads.c.job_number == number))
     place = tuple_(upload_parts.c.upload, upload_parts.c.number)
     ordered = select(upload_parts.c.upload, upload_parts.c.number).where(of_job)
     in_order = ordered.order_by(upload_parts.c.upload, upload_parts.c.number)
-    last = (await connection.execute(in_order.limit(1).offset(PIECE_ROWS))).one_or_none()
+    last = connection.execute(in_order.limit(1).offset(PIECE_ROWS)).one_or_none()
     return None if last is None else of_job & (place <= tuple_(last.upload, last.number))

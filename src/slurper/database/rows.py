@@ -7,8 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from slurper.database.schema import job_keys, jobs
 from slurper.jobs.models import (
@@ -156,24 +155,24 @@ def log_values(number: int, position: int, entries: Iterable[LogEntry]) -> list[
     ]
 
 
-async def read_keys(
-    connection: AsyncConnection, number: int, slice_: KeyRange, *, limit: int
+def read_keys(
+    connection: Connection, number: int, slice_: KeyRange, *, limit: int
 ) -> tuple[str, ...]:
     """Read the first explicit keys of a job that lie in a slice, in byte order."""
     query = select(job_keys.c.key).where(*_keys_within(number, slice_))
-    return tuple(await connection.scalars(query.order_by(job_keys.c.key).limit(limit)))
+    return tuple(connection.scalars(query.order_by(job_keys.c.key).limit(limit)))
 
 
-async def key_boundaries(
-    connection: AsyncConnection, number: int, slice_: KeyRange, *, pieces: int, least: int
+def key_boundaries(
+    connection: Connection, number: int, slice_: KeyRange, *, pieces: int, least: int
 ) -> tuple[str, ...]:
     """Read which of a job's explicit keys cut a slice into pieces of about as many keys."""
     within = _keys_within(number, slice_)
-    count = await connection.scalar(select(func.count()).select_from(job_keys).where(*within)) or 0
+    count = connection.scalar(select(func.count()).select_from(job_keys).where(*within)) or 0
     pieces = min(pieces, count // least)
     ordered = select(job_keys.c.key).where(*within).order_by(job_keys.c.key).limit(1)
     lasts = [piece * count // pieces - 1 for piece in range(1, pieces)]
-    found = [await connection.scalar(ordered.offset(last)) for last in lasts]
+    found = [connection.scalar(ordered.offset(last)) for last in lasts]
     return tuple(key for key in found if key is not None)
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import ColumnElement, case, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from slurper import errors
 from slurper.database import clock, locked, piecemeal, rows
-from slurper.database.connection import Database, uninterrupted
+from slurper.database.connection import Database, Store, reads, serialise, writes
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.jobs import lifecycle
 from slurper.jobs.models import Job, JobOptions, JobStatus, LogEntry, Progress
@@ -41,11 +40,8 @@ class Failures:
     """One of the failed keys."""
 
 
-class JobStore:
+class JobStore(Store):
     """Jobs, their ranges, counters and logs."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
 
     @classmethod
     async def open(cls, database_url: str) -> Self:
@@ -60,31 +56,35 @@ class JobStore:
         """Close the database."""
         await self.database.close()
 
-    @uninterrupted
-    async def now(self) -> datetime:
+    @reads
+    def now(self, connection: Connection) -> datetime:
         """Return the time by the clock that all processes on this database share."""
-        async with self.database.read() as connection:
-            return await clock.now(connection)
+        return clock.now(connection)
 
-    @uninterrupted
-    async def create_job(
-        self, job: Job, sealed: bytes, *, max_active: int, entry: LogEntry
+    @writes
+    def create_job(
+        self,
+        connection: Connection,
+        job: Job,
+        sealed: bytes,
+        *,
+        max_active: int,
+        entry: LogEntry,
     ) -> None:
         """Store a new job with one range over all its keys and the first entry of its log.
 
         Raises:
             JobLimitReached: the account has `max_active` active jobs already.
         """
-        async with self.database.write() as connection:
-            await self.database.serialise(connection, f"account:{job.account_id}")
-            await _check_limit(connection, job.account_id, max_active)
-            number = await _insert(connection, rows.job_values(job, sealed), entry)
-            if job.spec.keys:
-                keys = [{"job_number": number, "key": key} for key in job.spec.keys]
-                await connection.execute(insert(job_keys), keys)
+        serialise(connection, f"account:{job.account_id}")
+        _check_limit(connection, job.account_id, max_active)
+        number = _insert(connection, rows.job_values(job, sealed), entry)
+        if job.spec.keys:
+            keys = [{"job_number": number, "key": key} for key in job.spec.keys]
+            connection.execute(insert(job_keys), keys)
 
-    @uninterrupted
-    async def failures(self, account_id: str, job_id: str) -> Failures:
+    @reads
+    def failures(self, connection: Connection, account_id: str, job_id: str) -> Failures:
         """Return what a retry of the job begins with.
 
         Raises:
@@ -92,25 +92,28 @@ class JobStore:
             JobConflict: the job is active, or none of its objects failed.
         """
         query = select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.failed)
-        async with self.database.read() as connection:
-            row = (await connection.execute(query.where(*_is(account_id, job_id)))).one_or_none()
-            if row is None:
-                raise errors.JobNotFound("no job with this id in this account")
-            lifecycle.check_retry(JobStatus(row.status), row.failed)
-            failed = select(logs.c.object_key).where(
-                logs.c.job_number == row.number, piecemeal.FAILED
-            )
-            sample = await connection.execute(failed.order_by(logs.c.position).limit(1))
-            return Failures(
-                job=rows.to_job(row),
-                sealed=row.sealed,
-                failed=row.failed,
-                sample=sample.scalar_one(),
-            )
+        row = connection.execute(query.where(*_is(account_id, job_id))).one_or_none()
+        if row is None:
+            raise errors.JobNotFound("no job with this id in this account")
+        lifecycle.check_retry(JobStatus(row.status), row.failed)
+        failed = select(logs.c.object_key).where(logs.c.job_number == row.number, piecemeal.FAILED)
+        sample = connection.execute(failed.order_by(logs.c.position).limit(1))
+        return Failures(
+            job=rows.to_job(row),
+            sealed=row.sealed,
+            failed=row.failed,
+            sample=sample.scalar_one(),
+        )
 
-    @uninterrupted
-    async def create_retry(
-        self, job: Job, sealed: bytes, *, max_active: int, entry: LogEntry
+    @writes
+    def create_retry(
+        self,
+        connection: Connection,
+        job: Job,
+        sealed: bytes,
+        *,
+        max_active: int,
+        entry: LogEntry,
     ) -> None:
         """Store a new job whose keys are those that failed in the job `retry_of`, however many.
 
@@ -124,38 +127,39 @@ class JobStore:
         """
         if job.retry_of is None or job.spec.keys != ():
             raise ValueError("a retry names another job instead of keys")
-        async with self.database.write() as connection:
-            await self.database.serialise(connection, f"account:{job.account_id}")
-            retried = await locked.lock(connection, *_is(job.account_id, job.retry_of))
-            lifecycle.check_retry(retried.status, retried.failed)
-            await _check_limit(connection, job.account_id, max_active)
-            totals = {"retry_position": 0, "total_objects": retried.failed}
-            values = rows.job_values(job, sealed) | totals
-            await piecemeal.take_keys(connection, await _insert(connection, values, entry))
+        serialise(connection, f"account:{job.account_id}")
+        retried = locked.lock(connection, *_is(job.account_id, job.retry_of))
+        lifecycle.check_retry(retried.status, retried.failed)
+        _check_limit(connection, job.account_id, max_active)
+        totals = {"retry_position": 0, "total_objects": retried.failed}
+        values = rows.job_values(job, sealed) | totals
+        piecemeal.take_keys(connection, _insert(connection, values, entry))
 
-    @uninterrupted
-    async def get_job(self, account_id: str, job_id: str) -> Job:
+    @reads
+    def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
         """Return a job with its explicit keys, or with none of them if they are more than 10,000.
 
         Raises:
             JobNotFound: no such job in this account.
         """
-        async with self.database.read() as connection:
-            return await _read_job(connection, *_is(account_id, job_id))
+        return _read_job(connection, *_is(account_id, job_id))
 
-    @uninterrupted
-    async def first_keys(self, account_id: str, job_id: str, *, limit: int = 1) -> tuple[str, ...]:
+    @reads
+    def first_keys(
+        self, connection: Connection, account_id: str, job_id: str, *, limit: int = 1
+    ) -> tuple[str, ...]:
         """Return the first of a job's explicit keys, in byte order.
 
         Raises:
             JobNotFound: no such job in this account.
         """
-        async with self.database.read() as connection:
-            number = await _number_of(connection, account_id, job_id)
-            return await rows.read_keys(connection, number, KeyRange(), limit=limit)
+        number = _number_of(connection, account_id, job_id)
+        return rows.read_keys(connection, number, KeyRange(), limit=limit)
 
-    @uninterrupted
-    async def list_jobs(self, account_id: str, *, limit: int, offset: int) -> list[Job]:
+    @reads
+    def list_jobs(
+        self, connection: Connection, account_id: str, *, limit: int, offset: int
+    ) -> list[Job]:
         """Return jobs, newest first, without their explicit keys.
 
         A job that has explicit keys, thousands perhaps, is listed with `spec.keys == ()`.
@@ -163,42 +167,46 @@ class JobStore:
         of_account = (jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None))
         query = select(*rows.JOB_COLUMNS).where(*of_account)
         newest_first = query.order_by(jobs.c.number.desc()).limit(limit).offset(offset)
-        async with self.database.read() as connection:
-            return [rows.to_job(row) for row in await connection.execute(newest_first)]
+        return [rows.to_job(row) for row in connection.execute(newest_first)]
 
-    @uninterrupted
-    async def progress(self, account_id: str, job_id: str) -> Progress:
+    @reads
+    def progress(self, connection: Connection, account_id: str, job_id: str) -> Progress:
         """Return a job's counters: one row, whatever the size of the job.
 
         Raises:
             JobNotFound: no such job in this account.
         """
         query = select(*rows.PROGRESS_COLUMNS).where(*_is(account_id, job_id))
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = connection.execute(query).one_or_none()
         if row is None:
             raise errors.JobNotFound("no job with this id in this account")
         return rows.to_progress(row, datetime.now(UTC))
 
-    @uninterrupted
-    async def logs(
-        self, account_id: str, job_id: str, *, limit: int, offset: int
+    @reads
+    def logs(
+        self,
+        connection: Connection,
+        account_id: str,
+        job_id: str,
+        *,
+        limit: int,
+        offset: int,
     ) -> list[LogEntry]:
         """Return log entries, oldest first. An entry keeps its offset for ever.
 
         Raises:
             JobNotFound: no such job in this account.
         """
-        async with self.database.read() as connection:
-            number = await _number_of(connection, account_id, job_id)
-            page = logs.c.position.between(offset, offset + limit - 1)
-            query = select(logs).where(logs.c.job_number == number, page)
-            found = await connection.execute(query.order_by(logs.c.position))
-            return [rows.to_log_entry(row) for row in found]
+        number = _number_of(connection, account_id, job_id)
+        page = logs.c.position.between(offset, offset + limit - 1)
+        query = select(logs).where(logs.c.job_number == number, page)
+        found = connection.execute(query.order_by(logs.c.position))
+        return [rows.to_log_entry(row) for row in found]
 
-    @uninterrupted
-    async def apply(
+    @writes
+    def apply(
         self,
+        connection: Connection,
         account_id: str,
         job_id: str,
         command: lifecycle.Command,
@@ -215,33 +223,33 @@ class JobStore:
             JobNotFound: no such job in this account.
             JobConflict: the job's status does not allow the command.
         """
-        async with self.database.write() as connection:
-            job = await locked.lock(connection, *_is(account_id, job_id))
-            if reseal is not None:
-                await job.reseal(reseal)
-            await _give(job, command)
-            return await _read_job(connection, jobs.c.number == job.number)
+        job = locked.lock(connection, *_is(account_id, job_id))
+        if reseal is not None:
+            job.reseal(reseal)
+        _give(job, command)
+        return _read_job(connection, jobs.c.number == job.number)
 
-    @uninterrupted
-    async def apply_all(self, account_id: str, command: lifecycle.Command) -> list[Job]:
+    @writes
+    def apply_all(
+        self, connection: Connection, account_id: str, command: lifecycle.Command
+    ) -> list[Job]:
         """Give every active job of the account that allows it a command; return those jobs.
 
         They come oldest first, and without their explicit keys as in `list_jobs`.
         """
-        async with self.database.write() as connection:
-            changed = []
-            for job in await locked.lock_active(connection, account_id):
-                try:
-                    await _give(job, command)
-                except errors.JobConflict:
-                    continue
-                changed.append(job.number)
-            query = select(*rows.JOB_COLUMNS).where(jobs.c.number.in_(changed))
-            found = await connection.execute(query.order_by(jobs.c.number))
-            return [rows.to_job(row) for row in found]
+        changed = []
+        for job in locked.lock_active(connection, account_id):
+            try:
+                _give(job, command)
+            except errors.JobConflict:
+                continue
+            changed.append(job.number)
+        query = select(*rows.JOB_COLUMNS).where(jobs.c.number.in_(changed))
+        found = connection.execute(query.order_by(jobs.c.number))
+        return [rows.to_job(row) for row in found]
 
-    @uninterrupted
-    async def delete_job(self, account_id: str, job_id: str) -> None:
+    @writes
+    def delete_job(self, connection: Connection, account_id: str, job_id: str) -> None:
         """Delete a job that has ended, with everything that belongs to it.
 
         From now on there is no such job. Of a large one rows are left, which the driver removes
@@ -252,17 +260,20 @@ class JobStore:
             JobNotFound: no such job in this account.
             JobConflict: the job is active.
         """
-        async with self.database.write() as connection:
-            job = await locked.lock(connection, *_is(account_id, job_id))
-            lifecycle.check_delete(job.status)
-            needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
-            gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
-            await connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
-            await piecemeal.remove(connection, job.number)
+        job = locked.lock(connection, *_is(account_id, job_id))
+        lifecycle.check_delete(job.status)
+        needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
+        gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
+        connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
+        piecemeal.remove(connection, job.number)
 
-    @uninterrupted
-    async def change_options(
-        self, account_id: str, job_id: str, change: Callable[[JobOptions], JobOptions]
+    @writes
+    def change_options(
+        self,
+        connection: Connection,
+        account_id: str,
+        job_id: str,
+        change: Callable[[JobOptions], JobOptions],
     ) -> Job:
         """Give a job that has not ended other options; return the job as it is then.
 
@@ -270,47 +281,47 @@ class JobStore:
             JobNotFound: no such job in this account.
             JobConflict: the job has ended.
         """
-        async with self.database.write() as connection:
-            job = await locked.lock(connection, *_is(account_id, job_id))
-            lifecycle.check_change(job.status)
-            job.change_options(change(job.options))
-            await job.save()
-            return await _read_job(connection, jobs.c.number == job.number)
+        job = locked.lock(connection, *_is(account_id, job_id))
+        lifecycle.check_change(job.status)
+        job.change_options(change(job.options))
+        job.save()
+        return _read_job(connection, jobs.c.number == job.number)
 
-    @uninterrupted
-    async def renew_secrets(self, account_id: str, job_id: str, sealed: bytes) -> None:
+    @writes
+    def renew_secrets(
+        self, connection: Connection, account_id: str, job_id: str, sealed: bytes
+    ) -> None:
         """Replace the credentials of a job that has not ended.
 
         Raises:
             JobNotFound: no such job in this account.
             JobConflict: the job has ended, and credentials would do nothing but lie there.
         """
-        async with self.database.write() as connection:
-            job = await locked.lock(connection, *_is(account_id, job_id))
-            if job.status not in lifecycle.ACTIVE:
-                raise errors.JobConflict("Job has ended; it takes no new credentials")
-            row = jobs.c.number == job.number
-            await connection.execute(update(jobs).where(row).values(sealed=sealed))
+        job = locked.lock(connection, *_is(account_id, job_id))
+        if job.status not in lifecycle.ACTIVE:
+            raise errors.JobConflict("Job has ended; it takes no new credentials")
+        row = jobs.c.number == job.number
+        connection.execute(update(jobs).where(row).values(sealed=sealed))
 
 
 def _is(account_id: str, job_id: str) -> tuple[ColumnElement[bool], ...]:
     return jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None)
 
 
-async def _insert(connection: AsyncConnection, values: dict[str, object], entry: LogEntry) -> int:
+def _insert(connection: Connection, values: dict[str, object], entry: LogEntry) -> int:
     """Insert a job's row with one range over all its keys and its first log entry."""
     query = insert(jobs).returning(jobs.c.number)
-    made = await connection.execute(query, [values | {"log_entries": 1}])
+    made = connection.execute(query, [values | {"log_entries": 1}])
     number: int = made.scalar_one()
     whole = {"job_number": number, "committed_at": values["created_at"]}
-    await connection.execute(insert(ranges), [whole])
-    await connection.execute(insert(logs), rows.log_values(number, 0, [entry]))
+    connection.execute(insert(ranges), [whole])
+    connection.execute(insert(logs), rows.log_values(number, 0, [entry]))
     return number
 
 
-async def _check_limit(connection: AsyncConnection, account_id: str, max_active: int) -> None:
+def _check_limit(connection: Connection, account_id: str, max_active: int) -> None:
     active = (jobs.c.account_id == account_id, jobs.c.finished_at.is_(None))
-    count = await connection.scalar(select(func.count()).select_from(jobs).where(*active))
+    count = connection.scalar(select(func.count()).select_from(jobs).where(*active))
     if count is not None and count >= max_active:
         raise errors.JobLimitReached(
             f"Maximum number of concurrent jobs has been reached ({max_active});"
@@ -318,26 +329,26 @@ async def _check_limit(connection: AsyncConnection, account_id: str, max_active:
         )
 
 
-async def _number_of(connection: AsyncConnection, account_id: str, job_id: str) -> int:
+def _number_of(connection: Connection, account_id: str, job_id: str) -> int:
     query = select(jobs.c.number).where(*_is(account_id, job_id))
-    number: int | None = await connection.scalar(query)
+    number: int | None = connection.scalar(query)
     if number is None:
         raise errors.JobNotFound("no job with this id in this account")
     return number
 
 
-async def _read_job(connection: AsyncConnection, *where: ColumnElement[bool]) -> Job:
-    row = (await connection.execute(select(*rows.JOB_COLUMNS).where(*where))).one_or_none()
+def _read_job(connection: Connection, *where: ColumnElement[bool]) -> Job:
+    row = connection.execute(select(*rows.JOB_COLUMNS).where(*where)).one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")
     if not row.has_keys:
         return rows.to_job(row)
-    keys = await rows.read_keys(connection, row.number, KeyRange(), limit=MAX_KEYS_READ + 1)
+    keys = rows.read_keys(connection, row.number, KeyRange(), limit=MAX_KEYS_READ + 1)
     return rows.to_job(row, keys if len(keys) <= MAX_KEYS_READ else ())
 
 
-async def _give(job: locked.LockedJob, command: lifecycle.Command) -> None:
+def _give(job: locked.LockedJob, command: lifecycle.Command) -> None:
     at = datetime.now(UTC)
     job.move(command, at)
-    await job.complete_if_done(at)
-    await job.save()
+    job.complete_if_done(at)
+    job.save()

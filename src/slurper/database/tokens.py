@@ -12,10 +12,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, exc, insert, select
+from sqlalchemy import Connection, delete, exc, insert, select
 
 from slurper import errors
-from slurper.database.connection import Database, uninterrupted
+from slurper.database.connection import Database, Store, reads, writes
 from slurper.database.schema import tokens
 
 _PREFIX = "slurper_"
@@ -32,11 +32,8 @@ class TokenInfo:
     created_at: datetime
 
 
-class TokenStore:
+class TokenStore(Store):
     """The tokens that open the API, beside the static one of the settings."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     @classmethod
     async def open(cls, database_url: str) -> TokenStore:
@@ -49,10 +46,10 @@ class TokenStore:
 
     async def close(self) -> None:
         """Close the database. Only for a store made by `open`; others share theirs."""
-        await self._database.close()
+        await self.database.close()
 
-    @uninterrupted
-    async def create(self, name: str, account_id: str | None = None) -> str:
+    @writes
+    def create(self, connection: Connection, name: str, account_id: str | None = None) -> str:
         """Make a token for one account (None: for every account); return it, this one time.
 
         Raises:
@@ -68,44 +65,40 @@ class TokenStore:
             "created_at": datetime.now(UTC),
         }
         try:
-            async with self._database.write() as connection:
-                await connection.execute(insert(tokens), [values])
+            connection.execute(insert(tokens), [values])
         except exc.IntegrityError as error:
             raise errors.ConfigurationError(
                 f"a token named {name!r} exists; choose another name or revoke that one first"
             ) from error
         return token
 
-    @uninterrupted
-    async def verify(self, token: str, account_id: str) -> bool:
+    @reads
+    def verify(self, connection: Connection, token: str, account_id: str) -> bool:
         """Whether `token` may act for the account."""
         digest = _hash(token)
         query = select(tokens.c.sha256, tokens.c.account_id).where(tokens.c.sha256 == digest)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = connection.execute(query).one_or_none()
         # The index may leak how much of a *hash* matched, which helps nobody to make a token; the
         # verdict itself takes the same time for every hash.
         if row is None or not hmac.compare_digest(bytes(row.sha256), digest):
             return False
         return row.account_id is None or row.account_id == account_id
 
-    @uninterrupted
-    async def list(self) -> tuple[TokenInfo, ...]:
+    @reads
+    def list(self, connection: Connection) -> tuple[TokenInfo, ...]:
         """Return all tokens by name."""
         query = select(tokens).order_by(tokens.c.name)
-        async with self._database.read() as connection:
-            found = await connection.execute(query)
-            return tuple(
-                TokenInfo(name=row.name, account_id=row.account_id, created_at=row.created_at)
-                for row in found
-            )
+        found = connection.execute(query)
+        return tuple(
+            TokenInfo(name=row.name, account_id=row.account_id, created_at=row.created_at)
+            for row in found
+        )
 
-    @uninterrupted
-    async def revoke(self, name: str) -> bool:
+    @writes
+    def revoke(self, connection: Connection, name: str) -> bool:
         """Make a token void at once; False when there is none of this name."""
-        async with self._database.write() as connection:
-            gone = await connection.execute(delete(tokens).where(tokens.c.name == name))
-            return gone.rowcount == 1
+        gone = connection.execute(delete(tokens).where(tokens.c.name == name))
+        return gone.rowcount == 1
 
 
 def _hash(token: str) -> bytes:

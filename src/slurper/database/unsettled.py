@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slurper.database.connection import insert_missing
 from slurper.database.schema import upload_parts, uploads
@@ -20,9 +19,7 @@ from slurper.objectstore.base import ObjectMeta, Part
 from slurper.transfer.task import BegunUpload, PartsReport, Upload
 
 
-async def insert(
-    connection: AsyncConnection, number: int, found: Sequence[ObjectMeta], at: datetime
-) -> None:
+def insert(connection: Connection, number: int, found: Sequence[ObjectMeta], at: datetime) -> None:
     """Make an upload of each large object that a range's task has found.
 
     A key that has one already was listed twice, which stores in folder order may do.
@@ -30,20 +27,20 @@ async def insert(
     if not found:
         return
     values = [{"job_number": number, "found_at": at, **_version(meta)} for meta in found]
-    await connection.execute(insert_missing(connection, uploads), values)
+    connection.execute(insert_missing(connection, uploads), values)
 
 
-async def count(connection: AsyncConnection, numbers: Sequence[int]) -> Mapping[int, int]:
+def count(connection: Connection, numbers: Sequence[int]) -> Mapping[int, int]:
     """How many objects of each job are unsettled."""
     of_jobs = select(uploads.c.job_number, func.count().label("how_many")).where(
         uploads.c.job_number.in_(numbers)
     )
-    found = await connection.execute(of_jobs.group_by(uploads.c.job_number))
+    found = connection.execute(of_jobs.group_by(uploads.c.job_number))
     return {row.job_number: row.how_many for row in found}
 
 
-async def read(
-    connection: AsyncConnection, numbers: Sequence[int], *, most: int | None
+def read(
+    connection: Connection, numbers: Sequence[int], *, most: int | None
 ) -> dict[int, list[Upload]]:
     """The unsettled objects of each job, those found first; of each job `most` (None: all)."""
     place = func.row_number().over(partition_by=uploads.c.job_number, order_by=uploads.c.id)
@@ -53,52 +50,52 @@ async def read(
     if most is not None:
         query = query.where(first.c.place <= most)
     found: dict[int, list[Upload]] = {number: [] for number in numbers}
-    for row in await connection.execute(query):
+    for row in connection.execute(query):
         found[row.job_number].append(_to_upload(row))
     return found
 
 
-async def read_parts(connection: AsyncConnection, upload: Upload) -> tuple[Part, ...]:
+def read_parts(connection: Connection, upload: Upload) -> tuple[Part, ...]:
     """The finished parts of an object, in order."""
     query = select(upload_parts).where(upload_parts.c.upload == upload.id)
-    found = await connection.execute(query.order_by(upload_parts.c.number))
+    found = connection.execute(query.order_by(upload_parts.c.number))
     return tuple(Part(row.number, row.size, row.etag, row.checksum) for row in found)
 
 
-async def find(connection: AsyncConnection, number: int, upload: int) -> Upload | None:
+def find(connection: Connection, number: int, upload: int) -> Upload | None:
     """An unsettled object of a job; None when it is settled."""
     same = (uploads.c.id == upload, uploads.c.job_number == number)
-    row = (await connection.execute(select(uploads).where(*same))).one_or_none()
+    row = connection.execute(select(uploads).where(*same)).one_or_none()
     return None if row is None else _to_upload(row)
 
 
-async def take_in(connection: AsyncConnection, number: int, report: PartsReport) -> bool:
+def take_in(connection: Connection, number: int, report: PartsReport) -> bool:
     """Make what a task did the object's; False when it is not what the task worked on any more.
 
     That is when it was settled or begun again meanwhile, or when these parts are there already.
     """
-    current = await find(connection, number, report.upload.id)
+    current = find(connection, number, report.upload.id)
     if current is None or current.generation != report.upload.generation:
         return False
-    if await _has_any(connection, report):
+    if _has_any(connection, report):
         return False
     row = uploads.c.id == current.id
     if report.settled:
-        await connection.execute(delete(uploads).where(row))
+        connection.execute(delete(uploads).where(row))
     elif report.restarted is not None:
         again = {"attempt": current.attempt + 1, **_begun(None), **_version(report.restarted)}
-        await connection.execute(update(uploads).where(row).values(again))
-        await connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
+        connection.execute(update(uploads).where(row).values(again))
+        connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
     else:
         if report.begun is not None:
-            await connection.execute(update(uploads).where(row).values(_begun(report.begun)))
+            connection.execute(update(uploads).where(row).values(_begun(report.begun)))
         if report.parts:
             values = [_part(current.id, part) for part in report.parts]
-            await connection.execute(plain_insert(upload_parts), values)
+            connection.execute(plain_insert(upload_parts), values)
     return True
 
 
-async def _has_any(connection: AsyncConnection, report: PartsReport) -> bool:
+def _has_any(connection: Connection, report: PartsReport) -> bool:
     """Whether the report was taken in before: its first part is there."""
     if not report.parts:
         return False
@@ -106,7 +103,7 @@ async def _has_any(connection: AsyncConnection, report: PartsReport) -> bool:
         upload_parts.c.upload == report.upload.id,
         upload_parts.c.number == report.parts[0].number,
     )
-    return await connection.scalar(select(upload_parts.c.number).where(*first)) is not None
+    return connection.scalar(select(upload_parts.c.number).where(*first)) is not None
 
 
 def _version(meta: ObjectMeta) -> dict[str, object]:

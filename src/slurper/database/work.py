@@ -8,18 +8,18 @@ Each public method is exactly one transaction, `tidy` two.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, Concatenate
 
-from sqlalchemy import ColumnElement, case, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from slurper import errors
 from slurper.database import clock, leases, locked, piecemeal, rows, unsettled
-from slurper.database.connection import Database, uninterrupted
+from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
 from slurper.jobs import lifecycle
@@ -83,15 +83,34 @@ UPLOADS_READ = 100
 for, and few enough to be read again and again."""
 
 
-class WorkStore:
+def _writes(
+    method: Callable[Concatenate[WorkStore, Connection, Arguments], Result],
+) -> Callable[Concatenate[WorkStore, Arguments], Coroutine[Any, Any, Result]]:
+    """Run the whole method as one transaction, in which the lease is checked first."""
+
+    @functools.wraps(method)
+    def checked(
+        store: WorkStore,
+        connection: Connection,
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        leases.check(connection, store.lease)
+        return method(store, connection, *args, **kwargs)
+
+    return writes(checked)
+
+
+class WorkStore(Store):
     """What the holder of the driver's lease reads and writes."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
-        self.database = database
+        super().__init__(database)
         self.lease = lease
 
-    @uninterrupted
-    async def running_jobs(self) -> list[JobWork]:
+    @reads
+    def running_jobs(self, connection: Connection) -> list[JobWork]:
         """Return every running job with its sealed credentials and open work, oldest first.
 
         A retry is left out until it has all its keys.
@@ -105,13 +124,12 @@ class WorkStore:
             jobs.c.finished_at.is_(None),
             jobs.c.retry_position.is_(None),
         )
-        async with self.database.read() as connection:
-            await leases.check(connection, self.lease)
-            works = await _read_work(connection, *running, most_uploads=UPLOADS_READ)
-            return [work for work in works if work.ranges or work.uploads]
+        leases.check(connection, self.lease)
+        works = _read_work(connection, *running, most_uploads=UPLOADS_READ)
+        return [work for work in works if work.ranges or work.uploads]
 
-    @uninterrupted
-    async def open_to_work(self, job_id: str) -> bytes | None:
+    @reads
+    def open_to_work(self, connection: Connection, job_id: str) -> bytes | None:
         """Return a job's sealed credentials of this moment if it is running; else None.
 
         It is asked before each task, so that nothing begins after a pause was acknowledged, and so
@@ -121,51 +139,54 @@ class WorkStore:
             LeaseLost: another process drives the jobs now.
         """
         running = (jobs.c.id == job_id, jobs.c.status == JobStatus.RUNNING.value)
-        async with self.database.read() as connection:
-            await leases.check(connection, self.lease)
-            sealed: bytes | None = await connection.scalar(select(jobs.c.sealed).where(*running))
-            return None if sealed is None else bytes(sealed)
+        leases.check(connection, self.lease)
+        sealed: bytes | None = connection.scalar(select(jobs.c.sealed).where(*running))
+        return None if sealed is None else bytes(sealed)
 
-    @uninterrupted
-    async def unswept(self) -> list[JobWork]:
+    @reads
+    def unswept(self, connection: Connection) -> list[JobWork]:
         """Return every aborted job whose target is still to be swept, deleted ones too.
 
         It has its sealed credentials and all that was open; oldest first.
         """
-        async with self.database.read() as connection:
-            return await _read_work(connection, jobs.c.sweeps_failed.is_not(None))
+        return _read_work(connection, jobs.c.sweeps_failed.is_not(None))
 
-    @uninterrupted
-    async def keys_within(self, job_id: str, slice_: KeyRange, *, limit: int) -> tuple[str, ...]:
+    @reads
+    def keys_within(
+        self, connection: Connection, job_id: str, slice_: KeyRange, *, limit: int
+    ) -> tuple[str, ...]:
         """Return a job's first explicit keys in a slice, in byte order; none for a deleted job."""
-        async with self.database.read() as connection:
-            number = await connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
-            if number is None:
-                return ()
-            return await rows.read_keys(connection, number, slice_, limit=limit)
+        number = connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
+        if number is None:
+            return ()
+        return rows.read_keys(connection, number, slice_, limit=limit)
 
-    @uninterrupted
-    async def key_boundaries(
-        self, job_id: str, slice_: KeyRange, *, pieces: int, least: int
+    @reads
+    def key_boundaries(
+        self,
+        connection: Connection,
+        job_id: str,
+        slice_: KeyRange,
+        *,
+        pieces: int,
+        least: int,
     ) -> tuple[str, ...]:
         """Return explicit keys that cut a slice into at most `pieces` of about as many keys.
 
         No piece has fewer than `least` keys; none at all when there are too few to cut.
         """
-        async with self.database.read() as connection:
-            number = await connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
-            if number is None:
-                return ()
-            return await rows.key_boundaries(connection, number, slice_, pieces=pieces, least=least)
+        number = connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
+        if number is None:
+            return ()
+        return rows.key_boundaries(connection, number, slice_, pieces=pieces, least=least)
 
-    @uninterrupted
-    async def parts(self, upload: Upload) -> tuple[Part, ...]:
+    @reads
+    def parts(self, connection: Connection, upload: Upload) -> tuple[Part, ...]:
         """Return the finished parts of a large object, in order."""
-        async with self.database.read() as connection:
-            return await unsettled.read_parts(connection, upload)
+        return unsettled.read_parts(connection, upload)
 
-    @uninterrupted
-    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
+    @_writes
+    def commit(self, connection: Connection, report: Report, at: datetime) -> CommitOutcome:
         """Make a report's results the job's: what is done, counters, log and status together.
 
         A report counts once. That of a range applies only while the range's cursor is where the
@@ -181,57 +202,56 @@ class WorkStore:
         """
         if isinstance(report, RangeReport):
             _check_report(report)
-        async with self._write() as connection:
-            try:
-                job = await locked.lock(connection, jobs.c.id == report.job_id)
-            except errors.JobNotFound:
-                return _GONE
-            taken_in = await _take_in(connection, job.number, report, at)
-            if taken_in is None:
-                still_open = await _is_open(connection, job.number, report)
-                return CommitOutcome(applied=False, status=job.status, still_open=still_open)
-            still_open, end_at = taken_in
-            job.count(report, at)
-            job.log(*_entries(report, at))
-            if report.halt is not None and job.status is JobStatus.RUNNING:
-                job.move(lifecycle.Command.HALT, at, halt=report.halt)
-            cut_off: tuple[RangeWork, ...] = ()
-            if isinstance(report, RangeReport) and still_open and job.status is JobStatus.RUNNING:
-                left = KeyRange(report.cursor, end_at)
-                cut_off = await _cut(connection, job.number, report, left, at)
-            await job.complete_if_done(at)
-            await job.save()
-            return CommitOutcome(
-                applied=True,
-                status=job.status,
-                still_open=still_open,
-                end_at=cut_off[0].slice.start_after if cut_off else end_at,
-                cut_off=cut_off,
-            )
+        try:
+            job = locked.lock(connection, jobs.c.id == report.job_id)
+        except errors.JobNotFound:
+            return _GONE
+        taken_in = _take_in(connection, job.number, report, at)
+        if taken_in is None:
+            still_open = _is_open(connection, job.number, report)
+            return CommitOutcome(applied=False, status=job.status, still_open=still_open)
+        still_open, end_at = taken_in
+        job.count(report, at)
+        job.log(*_entries(report, at))
+        if report.halt is not None and job.status is JobStatus.RUNNING:
+            job.move(lifecycle.Command.HALT, at, halt=report.halt)
+        cut_off: tuple[RangeWork, ...] = ()
+        if isinstance(report, RangeReport) and still_open and job.status is JobStatus.RUNNING:
+            left = KeyRange(report.cursor, end_at)
+            cut_off = _cut(connection, job.number, report, left, at)
+        job.complete_if_done(at)
+        job.save()
+        return CommitOutcome(
+            applied=True,
+            status=job.status,
+            still_open=still_open,
+            end_at=cut_off[0].slice.start_after if cut_off else end_at,
+            cut_off=cut_off,
+        )
 
-    @uninterrupted
-    async def counted(self, job_id: str, whole: Whole) -> None:
+    @_writes
+    def counted(self, connection: Connection, job_id: str, whole: Whole) -> None:
         """Note how much a job has to copy in all.
 
         Raises:
             LeaseLost: another process drives the jobs now.
         """
         values = {"total_objects": whole.objects, "total_bytes": whole.size}
-        async with self._write() as connection:
-            await connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
 
-    @uninterrupted
-    async def swept(self, job_id: str) -> None:
+    @_writes
+    def swept(self, connection: Connection, job_id: str) -> None:
         """Note that nothing of an aborted job is left at its target.
 
         Raises:
             LeaseLost: another process drives the jobs now.
         """
-        async with self._write() as connection:
-            await _end_sweeps(connection, job_id)
+        _end_sweeps(connection, job_id)
 
-    @uninterrupted
-    async def sweep_failed(self, job_id: str, *, most: int, entry: LogEntry) -> bool:
+    @_writes
+    def sweep_failed(
+        self, connection: Connection, job_id: str, *, most: int, entry: LogEntry
+    ) -> bool:
         """Count a sweep that failed; return whether it was the last.
 
         After `most` of them it is given up, and `entry` says so in the job's log.
@@ -241,19 +261,18 @@ class WorkStore:
         """
         failed = jobs.c.sweeps_failed + 1
         query = update(jobs).where(jobs.c.id == job_id).values(sweeps_failed=failed)
-        async with self._write() as connection:
-            count = await connection.scalar(query.returning(jobs.c.sweeps_failed))
-            if count is not None and count < most:
-                return False
-            await _end_sweeps(connection, job_id)
-            with contextlib.suppress(errors.JobNotFound):  # deleted
-                job = await locked.lock(connection, jobs.c.id == job_id)
-                job.log(entry)
-                await job.save()
-            return True
+        count = connection.scalar(query.returning(jobs.c.sweeps_failed))
+        if count is not None and count < most:
+            return False
+        _end_sweeps(connection, job_id)
+        with contextlib.suppress(errors.JobNotFound):  # deleted
+            job = locked.lock(connection, jobs.c.id == job_id)
+            job.log(entry)
+            job.save()
+        return True
 
-    @uninterrupted
-    async def erase_secrets(self, finished_before: datetime) -> int:
+    @_writes
+    def erase_secrets(self, connection: Connection, finished_before: datetime) -> int:
         """Erase the credentials of jobs that ended before then; return of how many jobs.
 
         Those that a sweep needs are left, for as long as it does.
@@ -263,11 +282,9 @@ class WorkStore:
         """
         unneeded = (jobs.c.sealed.is_not(None), jobs.c.sweeps_failed.is_(None))
         due = (jobs.c.finished_at < finished_before, *unneeded)
-        async with self._write() as connection:
-            erased = await connection.execute(update(jobs).where(*due).values(sealed=None))
-            return erased.rowcount
+        erased = connection.execute(update(jobs).where(*due).values(sealed=None))
+        return erased.rowcount
 
-    @uninterrupted
     async def tidy(self) -> bool:
         """Do one piece of what commands have left to be done; False when nothing is left.
 
@@ -276,50 +293,49 @@ class WorkStore:
         Raises:
             LeaseLost: another process drives the jobs now.
         """
-        async with self.database.read() as connection:  # most often there is nothing to lock for
-            if await _find(connection) == (None, None):
-                return False
-        async with self._write() as connection:
-            unready, removable = await _find(connection)
-            if unready is not None:
-                await piecemeal.take_keys(connection, unready)
-            elif removable is not None:
-                await piecemeal.remove(connection, removable)
-            return unready is not None or removable is not None
+        # Most often there is nothing to lock for.
+        return await self._is_untidy() and await self._tidy_piece()
 
-    @asynccontextmanager
-    async def _write(self) -> AsyncIterator[AsyncConnection]:
-        async with self.database.write() as connection:
-            await leases.check(connection, self.lease)
-            yield connection
+    @reads
+    def _is_untidy(self, connection: Connection) -> bool:
+        return _find(connection) != (None, None)
 
-
-async def _find(connection: AsyncConnection) -> tuple[int | None, int | None]:
-    unready = await connection.scalar(piecemeal.unready())
-    return unready, await connection.scalar(piecemeal.removable())
+    @_writes
+    def _tidy_piece(self, connection: Connection) -> bool:
+        unready, removable = _find(connection)
+        if unready is not None:
+            piecemeal.take_keys(connection, unready)
+        elif removable is not None:
+            piecemeal.remove(connection, removable)
+        return unready is not None or removable is not None
 
 
-async def _end_sweeps(connection: AsyncConnection, job_id: str) -> None:
+def _find(connection: Connection) -> tuple[int | None, int | None]:
+    unready = connection.scalar(piecemeal.unready())
+    return unready, connection.scalar(piecemeal.removable())
+
+
+def _end_sweeps(connection: Connection, job_id: str) -> None:
     """From now on the job's credentials are kept no longer than those of others."""
     kept = case((jobs.c.deleted_at.is_(None), jobs.c.sealed))
     ended = {"sweeps_failed": None, "sealed": kept}
-    await connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
 
 
-async def _read_work(
-    connection: AsyncConnection, *where: ColumnElement[bool], most_uploads: int | None = None
+def _read_work(
+    connection: Connection, *where: ColumnElement[bool], most_uploads: int | None = None
 ) -> list[JobWork]:
     query = (
         select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects)
         .where(*where)
         .order_by(jobs.c.number)
     )
-    ahead = await clock.ahead_of_ours(connection)
-    found = (await connection.execute(query)).all()
+    ahead = clock.ahead_of_ours(connection)
+    found = connection.execute(query).all()
     numbers = [row.number for row in found]
-    work = await _read_open_ranges(connection, numbers)
-    uploads = await unsettled.read(connection, numbers, most=most_uploads)
-    counts = await unsettled.count(connection, numbers)
+    work = _read_open_ranges(connection, numbers)
+    uploads = unsettled.read(connection, numbers, most=most_uploads)
+    counts = unsettled.count(connection, numbers)
     return [
         JobWork(
             job=_by_our_clock(rows.to_job(row), ahead),
@@ -339,12 +355,10 @@ def _by_our_clock(job: Job, ahead: timedelta) -> Job:
     return replace(job, created_at=job.created_at - ahead)
 
 
-async def _read_open_ranges(
-    connection: AsyncConnection, numbers: Sequence[int]
-) -> dict[int, list[RangeWork]]:
+def _read_open_ranges(connection: Connection, numbers: Sequence[int]) -> dict[int, list[RangeWork]]:
     query = select(ranges).where(ranges.c.job_number.in_(numbers), ranges.c.done.is_(False))
     work: dict[int, list[RangeWork]] = {number: [] for number in numbers}
-    for row in await connection.execute(query.order_by(ranges.c.job_number, ranges.c.id)):
+    for row in connection.execute(query.order_by(ranges.c.job_number, ranges.c.id)):
         rest = KeyRange(row.start_after, row.end_at).after(row.cursor)
         work[row.job_number].append(
             RangeWork(range_id=row.id, slice=rest, committed_at=row.committed_at)
@@ -363,26 +377,26 @@ def _check_report(report: RangeReport) -> None:
         raise ValueError("a report settled objects without moving its cursor")
 
 
-async def _take_in(
-    connection: AsyncConnection, number: int, report: Report, at: datetime
+def _take_in(
+    connection: Connection, number: int, report: Report, at: datetime
 ) -> tuple[bool, str | None] | None:
     """Make what was done the range's or the upload's.
 
     Return whether more is to be done, and where an open range ends. None: the report is stale.
     """
     if isinstance(report, PartsReport):
-        is_current = await unsettled.take_in(connection, number, report)
+        is_current = unsettled.take_in(connection, number, report)
         return (not report.settled, None) if is_current else None
-    end_at, is_applied = await _advance(connection, number, report, at)
+    end_at, is_applied = _advance(connection, number, report, at)
     if not is_applied:
         return None
-    found_at = at + await clock.ahead_of_ours(connection)
-    await unsettled.insert(connection, number, report.large, found_at)
+    found_at = at + clock.ahead_of_ours(connection)
+    unsettled.insert(connection, number, report.large, found_at)
     return not report.finished, None if report.finished else end_at
 
 
-async def _advance(
-    connection: AsyncConnection, number: int, report: RangeReport, at: datetime
+def _advance(
+    connection: Connection, number: int, report: RangeReport, at: datetime
 ) -> tuple[str | None, bool]:
     """Compare and set the range's cursor; return where the range ends.
 
@@ -397,12 +411,12 @@ async def _advance(
     )
     values = {"cursor": report.cursor, "done": report.finished, "committed_at": at}
     query = update(ranges).where(*expected).values(values).returning(ranges.c.end_at)
-    changed = (await connection.execute(query)).one_or_none()
+    changed = connection.execute(query).one_or_none()
     return (None, False) if changed is None else (changed.end_at, True)
 
 
-async def _cut(
-    connection: AsyncConnection, number: int, report: RangeReport, left: KeyRange, at: datetime
+def _cut(
+    connection: Connection, number: int, report: RangeReport, left: KeyRange, at: datetime
 ) -> tuple[RangeWork, ...]:
     """Narrow a range to the first piece of what is left of it, and make ranges of the others.
 
@@ -413,20 +427,20 @@ async def _cut(
     if not cuts:
         return ()
     this = ranges.c.id == report.range_id
-    await connection.execute(update(ranges).where(this).values(end_at=cuts[0]))
+    connection.execute(update(ranges).where(this).values(end_at=cuts[0]))
     made = []
     for piece in itertools.starmap(KeyRange, itertools.pairwise((*cuts, left.end_at))):
         row = {"job_number": number, "committed_at": at, **asdict(piece)}
-        new_id = await connection.scalar(insert(ranges).values(row).returning(ranges.c.id))
+        new_id = connection.scalar(insert(ranges).values(row).returning(ranges.c.id))
         made.append(RangeWork(range_id=new_id or 0, slice=piece, committed_at=at))
     return tuple(made)
 
 
-async def _is_open(connection: AsyncConnection, number: int, report: Report) -> bool:
+def _is_open(connection: Connection, number: int, report: Report) -> bool:
     if isinstance(report, PartsReport):
-        return await unsettled.find(connection, number, report.upload.id) is not None
+        return unsettled.find(connection, number, report.upload.id) is not None
     same = (ranges.c.id == report.range_id, ranges.c.job_number == number)
-    done = await connection.scalar(select(ranges.c.done).where(*same))
+    done = connection.scalar(select(ranges.c.done).where(*same))
     return done is False
 
 

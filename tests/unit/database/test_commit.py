@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import exc, insert, select, update
+from sqlalchemy import Connection, exc, insert, select, update
 
 from slurper import errors
 from slurper.database import schema
@@ -38,12 +38,11 @@ async def _see(store: Store, job: Job) -> tuple[Progress, list[LogEntry], tuple[
 
 async def _split(store: Store, job: Job, *ends: str) -> tuple[RangeWork, ...]:
     """Cut a new job's one range at `ends`."""
-    async with store.database.write() as connection:
-        number = await connection.scalar(
-            select(schema.jobs.c.number).where(schema.jobs.c.id == job.id)
-        )
+
+    def cut(connection: Connection) -> None:
+        number = connection.scalar(select(schema.jobs.c.number).where(schema.jobs.c.id == job.id))
         whole = schema.ranges.c.job_number == number
-        await connection.execute(update(schema.ranges).where(whole).values(end_at=ends[0]))
+        connection.execute(update(schema.ranges).where(whole).values(end_at=ends[0]))
         for start, end in zip(ends, (*ends[1:], None), strict=True):
             row = {
                 "job_number": number,
@@ -51,7 +50,9 @@ async def _split(store: Store, job: Job, *ends: str) -> tuple[RangeWork, ...]:
                 "end_at": end,
                 "committed_at": job.created_at,
             }
-            await connection.execute(insert(schema.ranges), [row])
+            connection.execute(insert(schema.ranges), [row])
+
+    await store.database.write(cut)
     return await values.open_ranges(store, job)
 
 
@@ -72,9 +73,9 @@ async def test_a_report_moves_cursor_counters_and_log_together(store: Store) -> 
     assert {entry.created_at for entry in logs[1:]} == {at}
     assert logs[1].message == "GET answered HTTP 500 InternalError for a//b"
     assert [(one.slice, one.committed_at) for one in ranges] == [(KeyRange("\U0001f600", None), at)]
-    async with store.database.read() as connection:
-        query = select(schema.jobs.c.retries, schema.jobs.c.attempts, schema.jobs.c.throttled)
-        assert tuple((await connection.execute(query)).one()) == (1, 2, 3)
+    query = select(schema.jobs.c.retries, schema.jobs.c.attempts, schema.jobs.c.throttled)
+    row = await store.database.read(lambda connection: connection.execute(query).one())
+    assert tuple(row) == (1, 2, 3)
 
 
 async def test_a_report_committed_twice_changes_nothing(store: Store) -> None:
@@ -357,9 +358,12 @@ async def test_a_crash_loses_no_commit_and_keeps_no_half(
     seen = await _see(sqlite_store, job)
     crashed = tmp_path / "crashed"
     crashed.mkdir()
-    async with sqlite_store.database.write() as connection:
-        await connection.execute(update(schema.jobs).values(transferred=7, objects=8))
+
+    def crash(connection: Connection) -> None:
+        connection.execute(update(schema.jobs).values(transferred=7, objects=8))
         _copy_database(tmp_path, crashed)
+
+    await sqlite_store.database.write(crash)
     recovered = await Store.open(f"sqlite:///{crashed / 'slurper.db'}", sqlite_store.lease)
     try:
         assert await _see(recovered, job) == seen

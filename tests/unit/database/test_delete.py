@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from slurper import errors
 from slurper.database import piecemeal, schema
@@ -35,9 +35,7 @@ async def _aborted(store: Store, *, failed: int = 0, keys: int | None = None) ->
 
 async def _rows(store: Store) -> int:
     tables = (schema.jobs, schema.job_keys, schema.ranges, schema.logs)
-    async with store.database.read() as connection:
-        counts = [await connection.scalar(select(func.count()).select_from(one)) for one in tables]
-    return sum(count or 0 for count in counts)
+    return sum(await values.count_rows(store, *tables))
 
 
 @pytest.mark.parametrize(
@@ -94,8 +92,8 @@ async def test_a_large_job_is_gone_at_once_for_everybody(store: Store) -> None:
 async def test_the_secrets_of_a_deleted_job_go_first(store: Store) -> None:
     job = await _aborted(store, failed=50)
     await store.delete_job(ACCOUNT, job.id)
-    async with store.database.read() as connection:
-        assert await connection.scalar(select(schema.jobs.c.sealed)) is None
+    query = select(schema.jobs.c.sealed)
+    assert await store.database.read(lambda connection: connection.scalar(query)) is None
     assert await store.work.erase_secrets(values.now().replace(year=9999)) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -61,8 +62,7 @@ async def _taken(leases: LeaseStore, seconds: float = LONG, *, name: str = "x") 
 
 async def _is_good(database: Database, lease: Lease) -> bool:
     try:
-        async with database.write() as connection:
-            await check(connection, lease)
+        await database.write(lambda connection: check(connection, lease))
     except errors.LeaseLost:
         return False
     return True
@@ -150,8 +150,7 @@ async def test_a_lease_does_not_change_hands_under_a_transaction_that_checked_it
     database: Database, here: LeaseStore, elsewhere: LeaseStore
 ) -> None:
     lease = await _taken(elsewhere, 0.001)
-    async with database.write() as connection:
-        await check(connection, lease)
+    async with values.held(database, lambda connection: check(connection, lease)):
         taking = asyncio.create_task(_taken(here))
         await asyncio.sleep(0.1)
         assert not taking.done()
@@ -169,8 +168,7 @@ async def test_a_holder_that_stops_in_a_transaction_does_not_keep_a_server_waiti
     taken: list[Lease] = []
 
     async def stop_in_a_transaction() -> None:
-        async with stopped.write() as connection:
-            await check(connection, lease)
+        async with values.held(stopped, lambda connection: check(connection, lease)):
             taken.append(await _taken(LeaseStore(other)))
 
     with pytest.raises(errors.DatabaseUnavailable):
@@ -200,7 +198,7 @@ async def test_the_clock_is_the_databases(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a server, machines whose clocks differ agree on what has expired."""
-    if database._is_sqlite:
+    if database._engine.dialect.name == "sqlite":
         pytest.skip("all processes have this machine's clock")
     await _taken(elsewhere, 60)
 
@@ -248,10 +246,11 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
 
 
 def test_no_write_of_a_driver_goes_past_the_check() -> None:
-    """`_write` is the only way of the module to a transaction that writes."""
+    """`_writes` is the only way of the module to a transaction that writes."""
     source = Path(work_module.__file__).read_text()
-    assert source.count("database.write()") == 1
-    assert "await leases.check(connection, self.lease)" in source
+    assert "database.write" not in source
+    assert re.findall(r"\bwrites\(.*|@writes", source) == ["writes(checked)"]
+    assert "leases.check(connection, store.lease)" in source
 
 
 async def test_a_driver_that_was_stopped_past_its_lease_cannot_commit(

@@ -59,20 +59,21 @@ def _index(index: ReflectedIndex) -> tuple[str | None, list[str | None], list[st
 
 
 async def test_a_new_database_is_what_the_migrations_make(store: Store) -> None:
-    async with store.database.write() as connection:
-        made_at_once = await connection.run_sync(_shape)
-        await connection.run_sync(schema.metadata.drop_all)
-        await connection.exec_driver_sql("DROP TABLE alembic_version")
-        await connection.run_sync(migrations.migrate)
-        assert await connection.run_sync(_differences) == []
-        assert await connection.run_sync(_shape) == made_at_once
-    assert len(made_at_once) == len(schema.metadata.tables) + 1
+    def compare(connection: Connection) -> None:
+        made_at_once = _shape(connection)
+        schema.metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        migrations.migrate(connection)
+        assert _differences(connection) == []
+        assert _shape(connection) == made_at_once
+        assert len(made_at_once) == len(schema.metadata.tables) + 1
+
+    await store.database.write(compare)
 
 
 async def test_tables_of_a_stranger_are_not_taken_for_ours(database_url: str) -> None:
     database = await Database.open(database_url)
-    async with database.write() as connection:
-        await connection.exec_driver_sql("DROP TABLE alembic_version")
+    await database.write(lambda one: one.exec_driver_sql("DROP TABLE alembic_version"))
     await database.close()
     with pytest.raises(errors.ConfigurationError, match="already exists"):
         await Database.open(database_url)
@@ -82,14 +83,14 @@ async def test_a_migration_can_be_taken_back(store: Store) -> None:
     def tables(connection: Connection) -> list[str]:
         return sorted(inspect(connection).get_table_names())
 
-    async with store.database.write() as connection:
-        before = await connection.run_sync(tables)
-        await connection.run_sync(
-            lambda sync: command.downgrade(migrations.configure(sync), "base")
-        )
-        assert await connection.run_sync(tables) == ["alembic_version"]
-        await connection.run_sync(migrations.upgrade)
-        assert await connection.run_sync(tables) == before
+    def go_back_and_forth(connection: Connection) -> None:
+        before = tables(connection)
+        command.downgrade(migrations.configure(connection), "base")
+        assert tables(connection) == ["alembic_version"]
+        migrations.upgrade(connection)
+        assert tables(connection) == before
+
+    await store.database.write(go_back_and_forth)
 
 
 async def test_opening_again_keeps_everything(database_url: str) -> None:
@@ -136,21 +137,27 @@ async def _fill(old: Database, job: Job) -> None:
         log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION, created_at=job.created_at, object_key="k"
     )
     entries = rows.log_values(1, 0, [values.started(job), failed])
-    async with old.write() as connection:
-        await connection.execute(insert(schema.jobs), [row | {"number": 1, "log_entries": 2}])
-        await connection.execute(insert(schema.job_keys), [{"job_number": 1, "key": "k"}])
+
+    def insert_all(connection: Connection) -> None:
+        connection.execute(insert(schema.jobs), [row | {"number": 1, "log_entries": 2}])
+        connection.execute(insert(schema.job_keys), [{"job_number": 1, "key": "k"}])
         whole = {"job_number": 1, "committed_at": job.created_at}
-        await connection.execute(insert(schema.ranges), [whole])
-        await connection.execute(insert(schema.logs), entries)
+        connection.execute(insert(schema.ranges), [whole])
+        connection.execute(insert(schema.logs), entries)
+
+    await old.write(insert_all)
 
 
 async def test_several_processes_may_open_a_new_database_at_once(database_url: str) -> None:
     databases = await asyncio.gather(*(Database.open(database_url) for _ in range(6)))
     for database in databases:
-        async with database.read() as connection:
-            version = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-            assert version.scalars().all() == [_head()]
+        assert await database.read(_versions) == [_head()]
         await database.close()
+
+
+def _versions(connection: Connection) -> list[str]:
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    return list(found.scalars())
 
 
 def _head() -> str:

@@ -82,7 +82,7 @@ def _statements(store: JobStore) -> Iterator[list[str]]:
     def remember(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         seen.append(" ".join(statement.split()))
 
-    engine = store.database._engine.sync_engine
+    engine = store.database._engine
     event.listen(engine, "before_cursor_execute", remember)
     yield seen
     event.remove(engine, "before_cursor_execute", remember)
@@ -239,9 +239,11 @@ async def test_a_retry_gets_its_keys_although_the_retried_job_is_deleted(store: 
         await _retry(store, retried)
     await _tidy(store)
     assert await _keys(store, retry) == keys
-    async with store.database.read() as connection:
-        query = "SELECT count(*) FROM logs UNION ALL SELECT count(*) FROM jobs"
-        assert (await connection.exec_driver_sql(query)).scalars().all() == [1, 1]
+    query = "SELECT count(*) FROM logs UNION ALL SELECT count(*) FROM jobs"
+    counts = await store.database.read(
+        lambda connection: connection.exec_driver_sql(query).scalars().all()
+    )
+    assert counts == [1, 1]
 
 
 async def test_of_more_keys_than_a_request_may_name_none_is_read(

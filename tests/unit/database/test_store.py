@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import event, func, select
+from sqlalchemy import event, select
 
 from slurper import errors
 from slurper.database import schema
@@ -135,7 +135,7 @@ async def test_progress_reads_one_row_and_neither_keys_nor_logs_nor_secrets(
     def remember(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(statement)
 
-    engine = store.database._engine.sync_engine
+    engine = store.database._engine
     event.listen(engine, "before_cursor_execute", remember)
     await store.progress(ACCOUNT, job.id)
     queries = [statement for statement in statements if not statement.startswith("BEGIN")]
@@ -225,9 +225,10 @@ async def test_deleting_takes_everything_of_an_ended_job_and_nothing_else(store:
     await store.delete_job(ACCOUNT, doomed.id)
     with pytest.raises(errors.JobNotFound):
         await store.get_job(ACCOUNT, doomed.id)
-    async with store.database.read() as connection:
-        for table in (schema.jobs, schema.job_keys, schema.ranges, schema.logs):
-            assert await connection.scalar(select(func.count()).select_from(table)) == 1
+    counts = await values.count_rows(
+        store, schema.jobs, schema.job_keys, schema.ranges, schema.logs
+    )
+    assert counts == [1, 1, 1, 1]
     assert await store.get_job(ACCOUNT, kept.id) == kept
 
 
@@ -255,10 +256,13 @@ async def test_only_secrets_of_jobs_long_ended_are_erased(store: Store) -> None:
     assert await store.work.erase_secrets(finished) == 0
     assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 1
     assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 0
-    async with store.database.read() as connection:
-        rows = await connection.execute(select(schema.jobs.c.id, schema.jobs.c.sealed))
-        sealed = {row.id: row.sealed for row in rows}
-    assert sealed == {ended.id: None, recent.id: values.SEALED, paused.id: values.SEALED}
+    query = select(schema.jobs.c.id, schema.jobs.c.sealed)
+    rows = await store.database.read(lambda connection: connection.execute(query).all())
+    assert {row.id: row.sealed for row in rows} == {
+        ended.id: None,
+        recent.id: values.SEALED,
+        paused.id: values.SEALED,
+    }
     await store.apply(ACCOUNT, paused.id, Command.RESUME)
     assert (await store.work.running_jobs())[0].sealed == values.SEALED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from slurper.database import schema
 from slurper.jobs.lifecycle import Command
@@ -25,9 +25,8 @@ async def _unswept(store: Store) -> list[str]:
 
 
 async def _sealed(store: Store) -> list[bytes | None]:
-    async with store.database.read() as connection:
-        rows = await connection.scalars(select(schema.jobs.c.sealed).order_by(schema.jobs.c.number))
-        return list(rows)
+    query = select(schema.jobs.c.sealed).order_by(schema.jobs.c.number)
+    return await store.database.read(lambda connection: list(connection.scalars(query)))
 
 
 async def test_abort_asks_for_a_sweep_of_what_was_open(store: Store) -> None:
@@ -76,8 +75,7 @@ async def test_a_deleted_job_stays_until_it_is_swept_and_nobody_sees_it(store: S
     assert await _sealed(store) == [None]
     while await store.work.tidy():
         pass
-    async with store.database.read() as connection:
-        assert await connection.scalar(select(func.count()).select_from(schema.jobs)) == 0
+    assert await values.count_rows(store, schema.jobs) == [0]
 
 
 @pytest.mark.parametrize("deleted", [False, True])

@@ -61,8 +61,9 @@ async def test_only_the_hash_is_stored(sqlite_store: Store, tmp_path: Path) -> N
     on_disk = b"".join(file.read_bytes() for file in tmp_path.glob("slurper.db*"))  # noqa: ASYNC240 - small and local
     assert token.encode() not in on_disk
     assert token.removeprefix("slurper_").encode() not in on_disk
-    async with sqlite_store.database.read() as connection:
-        stored = await connection.scalar(select(schema.tokens.c.sha256))
+    stored = await sqlite_store.database.read(
+        lambda connection: connection.scalar(select(schema.tokens.c.sha256))
+    )
     assert stored == hashlib.sha256(token.encode()).digest()
 
 

@@ -28,8 +28,7 @@ async def commit(store: Store, report: PartsReport) -> work.CommitOutcome:
 
 async def count(store: Store, table: str) -> int:
     query = select(func.count()).select_from(schema.metadata.tables[table])
-    async with store.database.read() as connection:
-        return await connection.scalar(query) or 0
+    return await store.database.read(lambda connection: connection.scalar(query)) or 0
 
 
 async def test_what_a_range_finds_is_kept_and_not_counted(store: Store) -> None:
@@ -208,8 +207,9 @@ async def test_the_database_refuses_what_no_upload_can_be(
 ) -> None:
     await created(store, "a")
     with pytest.raises(exc.IntegrityError):
-        async with store.database.write() as connection:
-            await connection.execute(update(schema.uploads).values(change))
+        await store.database.write(
+            lambda connection: connection.execute(update(schema.uploads).values(change))
+        )
 
 
 @pytest.mark.parametrize("change", [{"number": 0}, {"size": -1}, {"upload": 10**6}])
@@ -219,5 +219,6 @@ async def test_the_database_refuses_what_no_part_can_be(
     _, (upload,) = await created(store, "a")
     row = {"upload": upload.id, "number": 1, "size": 1, "etag": "", "checksum": ""}
     with pytest.raises(exc.IntegrityError):
-        async with store.database.write() as connection:
-            await connection.execute(insert(schema.upload_parts).values(row | change))
+        await store.database.write(
+            lambda connection: connection.execute(insert(schema.upload_parts).values(row | change))
+        )

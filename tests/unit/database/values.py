@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any, Self
 
+from sqlalchemy import Connection, Table, func, select
+
+from slurper.database.connection import Database
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import RangeWork, WorkStore
@@ -66,6 +73,36 @@ def job(account_id: str = ACCOUNT, **changes: Any) -> Job:  # noqa: ANN401 - fie
         status=JobStatus.RUNNING,
         created_at=now(),
         capabilities=CAPABILITIES,
+    )
+
+
+@asynccontextmanager
+async def held(
+    database: Database, begin: Callable[[Connection], object] = id
+) -> AsyncIterator[None]:
+    """While the block lasts, a transaction that writes is open, and has done what `begin` does."""
+    loop = asyncio.get_running_loop()
+    begun: asyncio.Future[None] = loop.create_future()
+    over = threading.Event()
+
+    def stay(connection: Connection) -> None:
+        begin(connection)
+        loop.call_soon_threadsafe(begun.set_result, None)
+        assert over.wait(60)
+
+    transaction = asyncio.create_task(database.write(stay))
+    await asyncio.wait((transaction, begun), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield
+    finally:
+        over.set()
+        await transaction
+
+
+async def count_rows(store: JobStore, *tables: Table) -> list[int]:
+    queries = [select(func.count()).select_from(table) for table in tables]
+    return await store.database.read(
+        lambda connection: [connection.execute(query).scalar_one() for query in queries]
     )
 
 

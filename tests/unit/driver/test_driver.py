@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from slurper import errors
+from slurper.database.schema import jobs
 from slurper.jobs import driver as driver_module
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, JobOptions, JobStatus, LogType
@@ -194,8 +196,9 @@ class TestExplicitKeys:
 
         # The database takes no keys for no selection, so the driver meets this only in old jobs.
         job = await bench.create(keys=("a",))
-        async with bench.store.database.write() as connection:
-            await connection.exec_driver_sql("DELETE FROM job_keys")
+        await bench.store.database.write(
+            lambda connection: connection.exec_driver_sql("DELETE FROM job_keys")
+        )
         async with bench.driving(ScriptedEngine(script)):
             progress = await bench.until(job, JobStatus.COMPLETED)
         assert progress.counts == Counts()
@@ -461,12 +464,10 @@ class TestHousekeeping:
             await bench.until(job, JobStatus.COMPLETED)
 
     async def _sealed(self, bench: Bench, job_id: str) -> bytes | None:
-        async with bench.store.database.read() as connection:
-            found = await connection.exec_driver_sql(
-                "SELECT sealed FROM jobs WHERE id = ?", (job_id,)
-            )
-            sealed: bytes | None = found.scalar_one()
-            return sealed
+        query = select(jobs.c.sealed).where(jobs.c.id == job_id)
+        return await bench.store.database.read(
+            lambda connection: connection.execute(query).scalar_one()
+        )
 
 
 class TestLimits:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
 from slurper.database.store import JobStore
@@ -17,6 +19,7 @@ from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import JobStatus, LogType
 from slurper.secrets import Sealer
 from slurper.transfer.task import Halt, RangeReport, RangeTask
+from tests.unit.database.values import held
 from tests.unit.driver.conftest import (
     ACCOUNT,
     SECRETS,
@@ -204,12 +207,7 @@ class TestTasksThatRaise:
             return report(task, "k" if task.slice.end_at else "s", objects=1, halt=halt)
 
         job = await bench.create()
-        async with bench.store.database.write() as connection:
-            await connection.exec_driver_sql("UPDATE ranges SET end_at = X'6D'")
-            await connection.exec_driver_sql(
-                "INSERT INTO ranges (job_number, start_after, done, committed_at)"
-                " SELECT job_number, end_at, done, committed_at FROM ranges"
-            )
+        await bench.store.database.write(_cut_ranges_in_two)
         async with bench.driving(ScriptedEngine(script)):
             await bench.until(job, JobStatus.PAUSED)
             await until(lambda: bench.metric("slurper_commits_total", outcome="applied") == 2)
@@ -219,11 +217,25 @@ class TestTasksThatRaise:
         assert bench.metric("slurper_jobs_ended_total", status="paused") == 1
 
 
+def _cut_ranges_in_two(connection: Connection) -> None:
+    connection.exec_driver_sql("UPDATE ranges SET end_at = X'6D'")
+    connection.exec_driver_sql(
+        "INSERT INTO ranges (job_number, start_after, done, committed_at)"
+        " SELECT job_number, end_at, done, committed_at FROM ranges"
+    )
+
+
 def by_job(scripts: dict[str, Script]) -> Script:
     async def script(task: RangeTask) -> RangeReport:
         return await scripts[task.job_id](task)
 
     return script
+
+
+def _wait_briefly(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 20")
+    cursor.close()
 
 
 class TestDatabase:
@@ -245,15 +257,14 @@ class TestDatabase:
             await locked.wait()
             return await steps(2)(task)
 
-        async with bench.store.database.write() as connection:
-            await connection.exec_driver_sql("PRAGMA busy_timeout = 20")
+        event.listen(bench.store.database._engine, "checkout", _wait_briefly)
         other = await JobStore.open(bench.settings.resolved_database_url)
         engine = ScriptedEngine(script)
         job = await bench.create()
         try:
             async with bench.driving(engine):
                 await until(lambda: engine.tasks)
-                async with other.database.write():
+                async with held(other.database):
                     locked.set()
                     await until(
                         lambda: bench.metric("slurper_commits_total", outcome="delayed") >= 2

@@ -11,20 +11,18 @@ import asyncio
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, overload
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Row, Select, create_engine, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, Select, create_engine, delete, select, update
 
 from slurper import errors, telemetry
 from slurper.database import rows
-from slurper.database.connection import Database
+from slurper.database.connection import Database, Result
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.schema import (
     job_keys,
@@ -210,20 +208,17 @@ class SwitchableDatabase(Database):
     answers_to_lose = 0
     """So many transactions commit without their caller being told."""
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, transaction: Callable[[Connection], Result]) -> Result:
         self._reach()
-        async with super().write() as connection:
-            yield connection
+        result = await super().write(transaction)
         if self.answers_to_lose:
             self.answers_to_lose -= 1
             raise errors.DatabaseUnavailable("the answer to COMMIT is lost")
+        return result
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, transaction: Callable[[Connection], Result]) -> Result:
         self._reach()
-        async with super().read() as connection:
-            yield connection
+        return await super().read(transaction)
 
     def _reach(self) -> None:
         if self.away:
@@ -512,10 +507,9 @@ class World:
     async def expire_lease(self) -> None:
         """Let the time pass after which a silent driver is replaced, and wait for the successor."""
         candidates = [one for one in self.servers if one.driver is None and not one.database.away]
-        async with self.front.write() as connection:
-            over = LONG_AGO
-            held = leases.c.holder.is_not(None)
-            await connection.execute(update(leases).where(held).values(expires_at=over))
+        held = leases.c.holder.is_not(None)
+        expired = update(leases).where(held).values(expires_at=LONG_AGO)
+        await self.front.write(lambda connection: connection.execute(expired))
         if candidates:
             await until(lambda: any(one.driver is not None for one in candidates))
 
@@ -582,10 +576,13 @@ class World:
             process.thawed.set()
             work.cancel()
         await asyncio.gather(*(work for _, _, work in self._alone), return_exceptions=True)
-        async with self.front.write() as connection:
-            await connection.execute(delete(jobs))
-            await connection.execute(update(leases).values(holder=None, expires_at=None))
+        await self.front.write(_empty)
         for memory in (self.buckets, self.signers, self.disturbed, self.haunted, self.quiet):
             memory.clear()
         self._alone.clear()
         self.violations.clear()
+
+
+def _empty(connection: Connection) -> None:
+    connection.execute(delete(jobs))
+    connection.execute(update(leases).values(holder=None, expires_at=None))
