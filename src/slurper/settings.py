@@ -17,7 +17,6 @@ what it has read.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +119,11 @@ class Settings(BaseModel):
 
 
 def _in_file(path: str | None) -> dict[str, Any]:
-    return {} if not path else tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    if not path:
+        return {}
+    import tomllib  # most have no file
+
+    return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _in_environment() -> dict[str, Any]:

@@ -8,7 +8,6 @@ service account from the file that an option names, else from GOOGLE_APPLICATION
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -212,12 +211,8 @@ class _Profiles:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         home = Path(environ.get("HOME") or Path.home())
-        self._path = Path(environ.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser()
-        self._parser = configparser.RawConfigParser(strict=False)
-        try:
-            self._parser.read(self._path, encoding="utf-8")
-        except configparser.Error as error:
-            raise errors.ConfigurationError(f"{self._path} cannot be read: {error}") from error
+        path = Path(environ.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser()
+        self._sections = _sections(path)
 
     def read(self, name: str) -> dict[str, str]:
         section = self._section(name if name == "default" else f"profile {name}")
@@ -228,7 +223,23 @@ class _Profiles:
         return {"endpoint": endpoint, "region": section.get("region", "")}
 
     def _section(self, name: str) -> dict[str, str]:
-        return dict(self._parser[name]) if self._parser.has_section(name) else {}
+        return self._sections.get(name, {})
+
+
+def _sections(path: Path) -> dict[str, dict[str, str]]:
+    """Read a configuration file; one that is not there, or that we may not read, is empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    import configparser  # who names stores by options or variables has no such file
+
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(text, source=str(path))
+    except configparser.Error as error:
+        raise errors.ConfigurationError(f"{path} cannot be read: {error}") from error
+    return {name: dict(parser[name]) for name in parser.sections()}
 
 
 def _nested(block: str) -> dict[str, str]:

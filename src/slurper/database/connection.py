@@ -2,7 +2,7 @@
 
 A transaction is an ordinary function of a connection. It runs from BEGIN to COMMIT in a thread, so
 the event loop neither waits for the database nor is woken before the end. Writers and readers have
-threads of their own (`lanes`).
+threads of their own (`threads`).
 
 SQLite has one writer at a time. Writers of this process queue in order instead of polling the file,
 for up to `TURN_SECONDS`; other processes wait up to `BUSY_SECONDS`. `BEGIN IMMEDIATE` takes the
@@ -41,7 +41,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
 from slurper.database import migrations
-from slurper.database.lanes import Lane, NoTurnError
+from slurper.database.threads import NoTurnError, Threads
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
@@ -87,8 +87,8 @@ class Database:
         self._engine = engine
         self._reader = engine.execution_options(slurper_reads=True)
         writers = 1 if engine.dialect.name == "sqlite" else POSTGRESQL_WRITERS
-        self._writing = Lane("writes", writers)
-        self._reading = Lane("reads", READERS)
+        self._writing = Threads("writes", writers)
+        self._reading = Threads("reads", READERS)
 
     @classmethod
     async def open(cls, database_url: str) -> Self:
@@ -140,11 +140,11 @@ class Database:
         return await self._run(self._reading, self._reader, transaction)
 
     async def _run(
-        self, lane: Lane, engine: Engine, transaction: Callable[[Connection], Result]
+        self, threads: Threads, engine: Engine, transaction: Callable[[Connection], Result]
     ) -> Result:
         work = functools.partial(_from_begin_to_commit, engine, transaction)
         try:
-            return await lane.run(work, TURN_SECONDS)
+            return await threads.run(work, TURN_SECONDS)
         except NoTurnError as error:
             raise errors.DatabaseUnavailable(
                 "the database cannot be used: database is locked, and others wait for it already"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from slurper.database.lanes import Lane, NoTurnError
+from slurper.database.threads import NoTurnError, Threads
 
 LONG = 30.0
 
@@ -32,35 +32,35 @@ class Gate:
 
 
 @pytest.fixture
-async def lane() -> AsyncIterator[Lane]:
-    one = Lane("test", 1)
+async def threads() -> AsyncIterator[Threads]:
+    one = Threads("test", 1)
     yield one
     one.close()
 
 
-async def test_what_a_transaction_returns_or_raises_is_its_callers(lane: Lane) -> None:
-    assert await lane.run(threading.get_ident, LONG) != threading.get_ident()
+async def test_what_a_transaction_returns_or_raises_is_its_callers(threads: Threads) -> None:
+    assert await threads.run(threading.get_ident, LONG) != threading.get_ident()
 
     def fail() -> None:
         raise KeyError("k")
 
     with pytest.raises(KeyError, match="k"):
-        await lane.run(fail, LONG)
-    assert await lane.run(lambda: 7, LONG) == 7
+        await threads.run(fail, LONG)
+    assert await threads.run(lambda: 7, LONG) == 7
 
 
-async def test_they_begin_in_order_and_one_at_a_time(lane: Lane) -> None:
+async def test_they_begin_in_order_and_one_at_a_time(threads: Threads) -> None:
     begun: list[int] = []
 
     def note(number: int) -> Callable[[], None]:
         return lambda: begun.append(number)
 
-    await asyncio.gather(*(lane.run(note(number), LONG) for number in range(20)))
+    await asyncio.gather(*(threads.run(note(number), LONG) for number in range(20)))
     assert begun == list(range(20))
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_cancelled_caller_waits_for_the_end(lane: Lane, *, fails: bool) -> None:
+async def test_a_cancelled_caller_waits_for_the_end(threads: Threads, *, fails: bool) -> None:
     gate = Gate()
 
     def transaction() -> None:
@@ -68,7 +68,7 @@ async def test_a_cancelled_caller_waits_for_the_end(lane: Lane, *, fails: bool) 
         if fails:
             raise RuntimeError("nobody is left to be told")
 
-    caller = asyncio.create_task(lane.run(transaction, LONG))
+    caller = asyncio.create_task(threads.run(transaction, LONG))
     await gate.has_begun()
     for _ in range(3):
         caller.cancel()
@@ -78,29 +78,29 @@ async def test_a_cancelled_caller_waits_for_the_end(lane: Lane, *, fails: bool) 
     await asyncio.wait([caller])
     assert caller.cancelled()
     assert gate.ended
-    assert await lane.run(lambda: 7, LONG) == 7
+    assert await threads.run(lambda: 7, LONG) == 7
 
 
-async def test_one_that_has_no_turn_yet_is_cancelled_at_once_or_gives_up(lane: Lane) -> None:
+async def test_one_that_has_no_turn_yet_is_cancelled_at_once_or_gives_up(threads: Threads) -> None:
     gate, begun = Gate(), []
-    first = asyncio.create_task(lane.run(gate, LONG))
+    first = asyncio.create_task(threads.run(gate, LONG))
     await gate.has_begun()
-    second = asyncio.create_task(lane.run(lambda: begun.append("second"), LONG))
+    second = asyncio.create_task(threads.run(lambda: begun.append("second"), LONG))
     await asyncio.sleep(0)
     with pytest.raises(NoTurnError):
-        await lane.run(lambda: begun.append("third"), 0.01)
+        await threads.run(lambda: begun.append("third"), 0.01)
     second.cancel()
     await asyncio.wait([second], timeout=1)
     assert second.cancelled()
     gate.may_end.set()
     assert await first == "done"
-    assert await lane.run(lambda: 7, LONG) == 7
+    assert await threads.run(lambda: 7, LONG) == 7
     assert begun == []
 
 
-async def test_a_lane_whose_threads_are_busy_is_in_no_others_way(lane: Lane) -> None:
-    other, gate = Lane("other", 2), Gate()
-    first = asyncio.create_task(lane.run(gate, LONG))
+async def test_busy_threads_are_in_no_others_way(threads: Threads) -> None:
+    other, gate = Threads("other", 2), Gate()
+    first = asyncio.create_task(threads.run(gate, LONG))
     await gate.has_begun()
     async with asyncio.timeout(LONG):
         results = await asyncio.gather(*(other.run(lambda: 7, LONG) for _ in range(4)))
@@ -111,10 +111,10 @@ async def test_a_lane_whose_threads_are_busy_is_in_no_others_way(lane: Lane) -> 
 
 
 async def test_closing_ends_the_threads() -> None:
-    lane = Lane("closing", 2)
-    await asyncio.gather(*(lane.run(lambda: None, LONG) for _ in range(4)))
+    threads = Threads("closing", 2)
+    await asyncio.gather(*(threads.run(lambda: None, LONG) for _ in range(4)))
     names = {thread.name for thread in threading.enumerate()}
     assert any(name.startswith("slurper-closing") for name in names)
-    lane.close()
+    threads.close()
     names = {thread.name for thread in threading.enumerate()}
     assert not any(name.startswith("slurper-closing") for name in names)

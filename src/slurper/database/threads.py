@@ -21,12 +21,12 @@ class NoTurnError(Exception):
     """All threads were busy for too long with what came before."""
 
 
-class Lane:
+class Threads:
     """A few threads for one kind of transactions, so that another kind does not wait for it."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"slurper-{name}")
-        self._turns = asyncio.Semaphore(threads)
+    def __init__(self, name: str, number: int) -> None:
+        self._executor = ThreadPoolExecutor(number, thread_name_prefix=f"slurper-{name}")
+        self._turns = asyncio.Semaphore(number)
 
     async def run(self, transaction: Callable[[], Result], patience_seconds: float) -> Result:
         """Run a transaction in a thread, after those that came before.
