@@ -166,9 +166,10 @@ class Session:
         _lib.SSL_set_bio(self._handle, source, self._encrypted)  # frees the one before
 
     def used_up(self) -> bool:
-        """Whether `read`, which had something, would have nothing now.
+        """Whether after a `read` that had something another one would find nothing at all.
 
-        Saves the call that fails. What it read last was not the peer's good-bye, or it had failed.
+        To ask costs a quarter of a `read` that fails and of asking why. An answer that TLS itself
+        may owe, to a change of keys, then goes out before the next request, as it has to.
         """
         return not (_lib.BIO_get_mem_data(self._source, _NULL) or _lib.SSL_pending(self._handle))
 
