@@ -28,6 +28,7 @@ from slurper import errors
 
 _lib: Final[Any] = Binding().lib
 _ffi: Final[Any] = Binding.ffi
+_NULL: Final[Any] = _ffi.NULL
 
 RECORD_BYTES = 16 << 10
 """The most that one TLS record carries."""
@@ -53,6 +54,17 @@ class TlsError(Exception):
         """The server's certificate was not accepted."""
 
 
+class _Room:
+    """Memory that both OpenSSL and Python see."""
+
+    __slots__ = ("memory", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.memory: Any = _ffi.new("char[]", size)
+        self.view = memoryview(_ffi.buffer(self.memory))
+
+
 class TlsContext:
     """Whom to trust, and what to offer.
 
@@ -61,9 +73,10 @@ class TlsContext:
     """
 
     def __init__(self, ca_file: Path | None) -> None:
-        self.incoming = bytearray(_READ_BYTES)
-        self.outgoing = bytearray(_WRITE_BYTES + _WRITE_BYTES // 32)
-        """Room for encrypted bytes, shared by all connections: empty between two events."""
+        self.incoming = _Room(_READ_BYTES)
+        self.outgoing = _Room(_WRITE_BYTES + _WRITE_BYTES // 32)
+        self.record = _Room(RECORD_BYTES)
+        """Shared by all connections, so that they stay in the caches: empty between two events."""
         self._context = _ffi.gc(_lib.SSL_CTX_new(_lib.TLS_client_method()), _lib.SSL_CTX_free)
         context = self._context
         _must(_lib.SSL_CTX_set_min_proto_version(context, _lib.TLS1_2_VERSION))
@@ -72,7 +85,7 @@ class TlsContext:
         _must(_lib.SSL_CTX_set_alpn_protos(context, b"\x08http/1.1", 9) == 0)
         _lib.SSL_CTX_set_options(context, _lib.SSL_OP_NO_COMPRESSION | _lib.SSL_OP_NO_RENEGOTIATION)
         _lib.SSL_CTX_set_mode(context, _lib.SSL_MODE_RELEASE_BUFFERS)
-        _lib.SSL_CTX_set_verify(context, _lib.SSL_VERIFY_PEER, _ffi.NULL)
+        _lib.SSL_CTX_set_verify(context, _lib.SSL_VERIFY_PEER, _NULL)
         # The wheel's OpenSSL does not know where this system keeps its authorities; Python does.
         system = ssl.get_default_verify_paths()
         for file, folder in ((system.cafile, None), (None, system.capath)):
@@ -86,7 +99,7 @@ class TlsContext:
                 raise errors.ConfigurationError(f"CA file {ca_file}: {_reason()}")
 
     def _trust(self, file: str | None, folder: str | None) -> bool:
-        names = [os.fsencode(name) if name else _ffi.NULL for name in (file, folder)]
+        names = [os.fsencode(name) if name else _NULL for name in (file, folder)]
         return bool(_lib.SSL_CTX_load_verify_locations(self._context, *names) == 1)
 
     def session(self, host: str) -> Session:
@@ -119,7 +132,7 @@ def _context_of(
 class Session:
     """TLS of one connection, apart from its socket: encrypted bytes in, and encrypted bytes out."""
 
-    __slots__ = ("_encrypted", "_fed", "_handle", "_host", "read", "write")
+    __slots__ = ("_encrypted", "_fed", "_handle", "_host", "_source", "read", "write")
 
     def __init__(self, context: Any, host: str) -> None:  # noqa: ANN401 - cffi's SSL_CTX *
         handle = _ffi.gc(_lib.SSL_new(context), _lib.SSL_free)
@@ -137,24 +150,33 @@ class Session:
         self._host = host
         self._fed: Any = None
         self._encrypted = _lib.BIO_new(_lib.BIO_s_mem())
-        _lib.SSL_set_bio(handle, _lib.BIO_new(_lib.BIO_s_mem()), self._encrypted)
+        self._source = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(handle, self._source, self._encrypted)
         _lib.SSL_set_connect_state(handle)
         self.read: Callable[[Any, int], int] = functools.partial(_lib.SSL_read, handle)
         """Decrypt at most one record into memory; not above 0: see `failure`."""
         self.write: Callable[[Any, int], int] = functools.partial(_lib.SSL_write, handle)
         """Encrypt what lies in memory, all of it."""
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, memory: Any, size: int) -> None:  # noqa: ANN401 - cffi's char[]
         """Take encrypted bytes, which must stay as they are until `read` finds no more."""
-        self._fed = _ffi.from_buffer(data)
-        source = _lib.BIO_new_mem_buf(self._fed, len(data))
+        self._fed = memory
+        self._source = source = _lib.BIO_new_mem_buf(memory, size)
         _lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
         _lib.SSL_set_bio(self._handle, source, self._encrypted)  # frees the one before
 
-    def encrypted(self, room: bytearray) -> memoryview:
+    def used_up(self) -> bool:
+        """Whether after a `read` that had something another one would find nothing at all.
+
+        To ask costs a quarter of a `read` that fails and of asking why. An answer that TLS itself
+        may owe, to a change of keys, then goes out before the next request, as it has to.
+        """
+        return not (_lib.BIO_get_mem_data(self._source, _NULL) or _lib.SSL_pending(self._handle))
+
+    def encrypted(self, room: _Room) -> memoryview:
         """Move encrypted bytes that are to be sent into `room`; there may be none."""
-        size = _lib.BIO_read(self._encrypted, _ffi.from_buffer(room), len(room))
-        return memoryview(room)[: max(0, size)]
+        size = _lib.BIO_read(self._encrypted, room.memory, room.size)
+        return room.view[: max(0, size)]
 
     def agreed(self) -> bool:
         """Go on with the handshake; False when the other end has to say something first.
@@ -193,14 +215,14 @@ async def handshake(context: TlsContext, sock: socket.socket, host: str) -> Sess
     """
     loop = asyncio.get_running_loop()
     session = context.session(host)
-    room = bytearray(RECORD_BYTES)
+    room = _Room(RECORD_BYTES)
     try:
         while not session.agreed():
             await loop.sock_sendall(sock, session.encrypted(room))
             data = await loop.sock_recv(sock, RECORD_BYTES)
             if not data:
                 raise BrokenPipeError
-            session.feed(data)
+            session.feed(_ffi.from_buffer(data), len(data))
     except TlsError:
         await loop.sock_sendall(sock, session.encrypted(room))  # an alert that tells the peer why
         raise
@@ -224,11 +246,11 @@ class TlsTransport(asyncio.Transport):
     ) -> None:
         super().__init__({"socket": sock})
         self._loop = asyncio.get_running_loop()
-        self._incoming = memoryview(context.incoming)
+        self._incoming = context.incoming
         self._outgoing = context.outgoing
+        self._record = context.record
         self._sock = sock
         self._session = session
-        self._record = _ffi.new("char[]", RECORD_BYTES)
         self._queue: deque[bytes | bytearray | memoryview] = deque()
         self._queued = 0
         self._unsent = b""
@@ -260,7 +282,7 @@ class TlsTransport(asyncio.Transport):
 
     def _readable(self) -> None:
         try:
-            size = self._sock.recv_into(self._incoming)
+            size = self._sock.recv_into(self._incoming.view)
         except BlockingIOError:
             return
         except OSError as error:
@@ -269,17 +291,17 @@ class TlsTransport(asyncio.Transport):
         if not size:
             self._end(None)
             return
-        self._session.feed(self._incoming[:size])
+        self._session.feed(self._incoming.memory, size)
         self._decrypt()
 
     def _decrypt(self) -> None:
         """Hand over every record that is complete."""
         _lib.ERR_clear_error()
         status = 1
-        while status > 0 and not self._ended:
+        while status > 0:
             status = self._read_in_place() if self._buffered else self._read_record()
-        if self._ended:
-            return
+            if self._ended or (status > 0 and self._session.used_up()):
+                return
         failure = self._session.failure(status)
         if isinstance(failure, EOFError):
             self._protocol.eof_received()
@@ -290,9 +312,10 @@ class TlsTransport(asyncio.Transport):
             self._send_encrypted()  # an answer of TLS itself
 
     def _read_record(self) -> int:
-        size = self._session.read(self._record, RECORD_BYTES)
+        record = self._record
+        size = self._session.read(record.memory, RECORD_BYTES)
         if size > 0:
-            self._protocol.data_received(_ffi.buffer(self._record, size)[:])
+            self._protocol.data_received(bytes(record.view[:size]))
         return size
 
     def _read_in_place(self) -> int:
@@ -315,7 +338,11 @@ class TlsTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, or keep what the kernel does not take yet."""
-        self.writelines((data,))
+        if self._unsent or self._ended or not 0 < len(data) <= _WRITE_BYTES:
+            self.writelines((data,))
+        else:
+            self._session.write(_ffi.from_buffer(data), len(data))
+            self._send_encrypted()
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send pieces; those that are kept must not change."""
@@ -329,7 +356,6 @@ class TlsTransport(asyncio.Transport):
             self._flush()
 
     def _flush(self) -> None:
-        _lib.ERR_clear_error()
         while self._queue and not self._unsent:
             self._encrypt()
             self._send_encrypted()
@@ -349,9 +375,11 @@ class TlsTransport(asyncio.Transport):
 
     def _send_encrypted(self) -> None:
         encrypted = self._session.encrypted(self._outgoing)
-        unsent = encrypted[self._sent(encrypted) :] if encrypted else encrypted
-        if unsent and not self._ended:
-            self._unsent = bytes(unsent)
+        if not encrypted:
+            return
+        sent = self._sent(encrypted)
+        if sent < len(encrypted) and not self._ended:
+            self._unsent = bytes(encrypted[sent:])
             self._loop.add_writer(self._sock, self._writable)
             self._protocol.pause_writing()
 
@@ -412,7 +440,7 @@ def _reason() -> str:
     code = _lib.ERR_peek_error()
     text = _lib.ERR_reason_error_string(code)
     _lib.ERR_clear_error()
-    return _text(text) if text != _ffi.NULL else "no certificate or crl found"
+    return _text(text) if text != _NULL else "no certificate or crl found"
 
 
 def _text(text: Any) -> str:  # noqa: ANN401 - cffi's char *
