@@ -20,6 +20,8 @@ import asyncio
 import functools
 import importlib
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +39,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from slurper import errors
 from slurper.database import migrations
@@ -53,6 +55,9 @@ next statement, after which the server takes it back."""
 TURN_SECONDS = 15
 """How long a transaction waits for others of this process, where only one can write. It comes to
 that only when those wait for another process: so many of them must not add up their waits."""
+
+_SWITCH_SECONDS = 0.005
+"""A moment in which another process opens a new file."""
 
 CONNECT_SECONDS = 30
 """How long a PostgreSQL server may take to answer for the first time, if its URL does not say."""
@@ -294,11 +299,29 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
     dbapi_connection.isolation_level = None  # `_begin_sqlite` begins, not the driver
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA secure_delete = ON")  # erased secrets are gone from the file
     cursor.close()
+
+
+def _write_ahead(cursor: DBAPICursor) -> None:
+    """Have changes written ahead of the file, as it stays for everybody who opens it later.
+
+    For the moment in which a new file is switched to that, SQLite does not wait for others who open
+    it at the same time; so we do.
+    """
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_SWITCH_SECONDS)
+        else:
+            return
 
 
 def _set_up_postgresql(dbapi_connection: DBAPIConnection, _record: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +154,14 @@ async def test_several_processes_may_open_a_new_database_at_once(database_url: s
     for database in databases:
         assert await database.read(_versions) == [_head()]
         await database.close()
+
+
+async def test_nobody_is_in_the_way_of_those_who_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for number in range(20):
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+        databases = await asyncio.gather(*(Database.open(url) for _ in range(8)))
+        for database in databases:
+            await database.close()
 
 
 def _versions(connection: Connection) -> list[str]:
