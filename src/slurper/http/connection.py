@@ -415,15 +415,15 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         self._answer = None
-        self._step_back()
+        if self._stood_in:
+            self._step_back()
         body, self._body = self._body, []  # which an idle connection must not keep alive
         digest, self._digest = self._digest, None
         self._reused = True
         # An answer before the peer has our whole request makes the connection useless.
         self.reusable = self._keep and not self._transport.get_write_buffer_size()
         if not answer.done():
-            response = Response(self._status, self._headers, body, self._length, digest=digest)
-            answer.set_result(response)
+            answer.set_result(Response(self._status, self._headers, body, self._length, 0, digest))
         self._wake_upload()
 
     # Endings

@@ -76,7 +76,7 @@ class Body:
         """The body of a response, with the checksum that was computed as it came, if any was."""
         body = cls(response.body)
         digest = response.digest
-        if isinstance(digest, checksums.RunningCrc):
+        if digest is not None and isinstance(digest, checksums.RunningCrc):
             body._checksums[digest.algorithm] = digest.encoded()
         return body
 
