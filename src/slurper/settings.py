@@ -7,7 +7,7 @@ Memory of a worker process is bounded by
 because a unit (an object up to `multipart_threshold_bytes`, else a part) is read as a whole before
 it is written, and is admitted only when its bytes fit into what is left of `in_flight_bytes`, or
 when nothing else is under way. All tasks of the process share that budget, and comparing an object
-with one that is at the target already takes from it as well. It is used from 64 MiB upwards, as far
+with one that is at the target already takes from it as well. It is used from 16 MiB upwards, as far
 as more bytes in flight move faster (`transfer/pacing.py`): on a distant network soon all of it,
 close to the stores little. What a process has used it keeps, for the next objects. Copies that a
 store makes by itself bring no bytes here, and a task that is paced waits before it reads, not with

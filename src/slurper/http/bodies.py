@@ -7,10 +7,15 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
+from slurper.http.messages import Digest
+
+HEAD_BYTES = 8 << 10
+"""Before a large body no more is read at once: what comes with the head has to be copied."""
 CHUNK_BYTES = 1 << 20
 """Large bodies are received into chunks of this."""
-SLICE_BYTES = 256 << 10
-"""Large bodies are handed to the transport in slices of this, as the peer takes them."""
+SLICE_BYTES = 1 << 20
+"""Large bodies are handed to the transport in slices of this, as the peer takes them. The kernel
+wakes a peer on this machine for every one of them."""
 
 _raw_bytearray = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(
     ("PyByteArray_FromStringAndSize", ctypes.pythonapi)
@@ -19,7 +24,11 @@ _raw_bytearray = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_s
 
 
 class Receiver(Protocol):
-    """Who a body is received for: a connection."""
+    """Who a response is received for: a connection."""
+
+    def data_received(self, data: memoryview) -> None:
+        """Some bytes of the response, which change afterwards."""
+        ...
 
     def body_moved(self, size: int) -> None:
         """`size` more bytes of the body are here."""
@@ -35,45 +44,13 @@ class Receiver(Protocol):
     def connection_lost(self, error: Exception | None) -> None: ...  # noqa: D102
 
 
-class BodyReader(asyncio.BufferedProtocol):
-    """Stands in for a connection while the rest of a body of known length comes in.
+class _StandIn(asyncio.BufferedProtocol):
+    """Stands in for a connection, and tells it of everything but what is read."""
 
-    The transport reads straight into the chunks, so nothing is copied, and nothing after the body
-    is read: what follows goes to the connection again.
-    """
+    __slots__ = ("_receiver",)
 
-    __slots__ = ("_chunk", "_chunks", "_missing", "_receiver", "_room")
-
-    def __init__(self, receiver: Receiver, missing: int) -> None:
+    def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._missing = missing
-        self._chunks: list[bytearray] = []
-        self._next_chunk()
-
-    def _next_chunk(self) -> None:
-        self._chunk = _raw_bytearray(None, min(self._missing, CHUNK_BYTES))
-        self._room = memoryview(self._chunk)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Where the next bytes go; never empty."""
-        return self._room
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Count what came; go on to the next chunk, or hand over the body."""
-        self._receiver.body_moved(nbytes)
-        self._room = self._room[nbytes:]
-        if self._room:
-            return
-        self._chunks.append(self._chunk)
-        self._missing -= len(self._chunk)
-        if self._missing:
-            self._next_chunk()
-        else:
-            # Wherever bytes are read a bytearray serves as well, and nobody writes to it any more.
-            chunks = cast("list[bytes]", self._chunks)
-            # A transport may remember this reader for long; it must not keep the body alive.
-            self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
-            self._receiver.body_received(chunks)
 
     def pause_writing(self) -> None:
         """As the connection."""
@@ -90,6 +67,72 @@ class BodyReader(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """As the connection."""
         self._receiver.connection_lost(error)
+
+
+class HeadReader(_StandIn):
+    """Stands in for a connection until the head of a large response is there.
+
+    It reads little at once, so that nearly all of the body is left for a `BodyReader`.
+    """
+
+    __slots__ = ("_room",)
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__(receiver)
+        self._room = memoryview(_raw_bytearray(None, HEAD_BYTES))
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what came."""
+        self._receiver.data_received(self._room[:nbytes])
+
+
+class BodyReader(_StandIn):
+    """Stands in for a connection while the rest of a body of known length comes in.
+
+    The transport reads straight into the chunks, so nothing is copied, and nothing after the body
+    is read: what follows goes to the connection again. What a digest is to take in it gets right
+    away: of a whole body the first bytes would have to be fetched from memory again.
+    """
+
+    __slots__ = ("_chunk", "_chunks", "_digest", "_missing", "_room")
+
+    def __init__(self, receiver: Receiver, missing: int, digest: Digest | None) -> None:
+        super().__init__(receiver)
+        self._missing = missing
+        self._digest = digest
+        self._chunks: list[bytearray] = []
+        self._next_chunk()
+
+    def _next_chunk(self) -> None:
+        self._chunk = _raw_bytearray(None, min(self._missing, CHUNK_BYTES))
+        self._room = memoryview(self._chunk)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go; never empty."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Count what came; go on to the next chunk, or hand over the body."""
+        self._receiver.body_moved(nbytes)
+        if self._digest is not None:
+            self._digest.update(self._room[:nbytes])
+        self._room = self._room[nbytes:]
+        if self._room:
+            return
+        self._chunks.append(self._chunk)
+        self._missing -= len(self._chunk)
+        if self._missing:
+            self._next_chunk()
+        else:
+            # Wherever bytes are read a bytearray serves as well, and nobody writes to it any more.
+            chunks = cast("list[bytes]", self._chunks)
+            # A transport may remember this reader for long; it must not keep the body alive.
+            self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
+            self._receiver.body_received(chunks)
 
 
 def slices(body: Sequence[bytes]) -> Iterator[list[bytes | memoryview]]:

@@ -235,7 +235,7 @@ class HttpClient:
             if "host" not in headers:
                 headers = {"host": self._host, **headers}
             head = messages.encode_head(request.method, request.target, headers, body_bytes)
-            answer = connection.begin(request.method, limit)
+            answer = connection.begin(request.method, limit, request.awaited_bytes, request.digest)
             if body_bytes <= JOINED_BYTES:
                 self._outbox.put(connection, head, body)
             else:

@@ -24,7 +24,7 @@ import httptools
 
 from slurper import errors
 from slurper.http import bodies
-from slurper.http.messages import Response
+from slurper.http.messages import Digest, Response
 
 MAX_HEAD_BYTES = 64 << 10
 """Status line and headers of a response, its interim responses included."""
@@ -32,6 +32,8 @@ JOINED_BYTES = 64 << 10
 """A body up to this is sent in one write with its head: one packet train, one TLS record."""
 _PARSED_BYTES = 64 << 10
 """A body of which more than this is missing after its head goes past the parser, which copies."""
+_AWAITED_BYTES = 2 * _PARSED_BYTES
+"""Before a body that is expected to be longer little is read at once, see `bodies.HeadReader`."""
 _UNLIMITED = sys.maxsize
 
 
@@ -49,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_announced",
         "_answer",
         "_body",
+        "_digest",
         "_drained",
         "_head_bytes",
         "_head_done",
@@ -58,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_length",
         "_limit",
         "_loop",
+        "_make_digest",
         "_moved",
         "_on_lost",
         "_parser",
@@ -67,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_reused",
         "_sent",
         "_status",
+        "_stood_in",
         "_transport",
         "_until_eof",
         "_window_began",
@@ -94,6 +99,9 @@ class Connection(asyncio.Protocol):
         self._sent = True
         self._moved: int | None = None
         self._phase: tuple[bool, bool, bool] | None = None
+        self._stood_in = False
+        self._make_digest: Callable[[], Digest] | None = None
+        self._digest: Digest | None = None
         self._window_began = 0
         self.quiet_sweeps = 0
         """During so many sweeps, the last one included, nothing moved in either direction."""
@@ -105,16 +113,26 @@ class Connection(asyncio.Protocol):
 
     # The caller's side
 
-    def begin(self, method: str, limit: int | None) -> asyncio.Future[Response]:
+    def begin(
+        self,
+        method: str,
+        limit: int | None,
+        awaited_bytes: int = 0,
+        digest: Callable[[], Digest] | None = None,
+    ) -> asyncio.Future[Response]:
         """Start an exchange; the request must follow by `write` or `upload`.
 
-        The future ends with the whole response, or with StaleConnection, TransportError, or
-        IntegrityError for a body of more than `limit` bytes.
+        `awaited_bytes` and `digest`: see `Request`. The future ends with the whole response, or
+        with StaleConnection, TransportError, or IntegrityError for a body of more than `limit`
+        bytes.
         """
         self._reset(head_only=method == "HEAD", limit=limit)
         self.reusable = False
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._answer = answer
+        self._make_digest = digest
+        if awaited_bytes > _AWAITED_BYTES:
+            self._stand_in(bodies.HeadReader(self))
         return answer
 
     def write(self, data: bytes) -> None:
@@ -252,7 +270,18 @@ class Connection(asyncio.Protocol):
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def _stand_in(self, reader: asyncio.BufferedProtocol) -> None:
+        """Let another read what comes next."""
+        self._stood_in = True
+        self._transport.set_protocol(reader)
+
+    def _step_back(self) -> None:
+        """Read what comes next here again."""
+        if self._stood_in:
+            self._stood_in = False
+            self._transport.set_protocol(self)
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Read on in the response."""
         self._received += len(data)
         try:
@@ -267,7 +296,7 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._unfinished(data)
 
-    def _feed_large(self, data: bytes) -> None:
+    def _feed_large(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         self._parser.feed_data(view[:MAX_HEAD_BYTES])
         if not self._head_done and self._answer is not None:
@@ -275,17 +304,28 @@ class Connection(asyncio.Protocol):
         else:
             self._parser.feed_data(view[MAX_HEAD_BYTES:])
 
-    def _unfinished(self, data: bytes) -> None:
+    def _unfinished(self, data: bytes | memoryview) -> None:
         """After a read that did not complete the response: bound what it may cost."""
         if self._announced is not None:
             missing = self._announced - self._length
             if missing > _PARSED_BYTES:
-                self._transport.set_protocol(bodies.BodyReader(self, missing))
+                self._read_in_place(missing)
+            else:
+                self._step_back()
             return
+        if self._head_done:
+            self._step_back()
         # Without an announced length these are heads, trailers and the frames of chunks.
         self._head_bytes += len(data)
         if not self._until_eof and self._head_bytes > MAX_HEAD_BYTES + 16 * self._length:
             self._refuse_head()
+
+    def _read_in_place(self, missing: int) -> None:
+        if self._make_digest is not None:
+            self._digest = self._make_digest()
+            for piece in self._body:
+                self._digest.update(piece)
+        self._stand_in(bodies.BodyReader(self, missing, self._digest))
 
     def _refuse_head(self) -> None:
         self._fail(f"the response's headers exceed {MAX_HEAD_BYTES} bytes")
@@ -297,7 +337,6 @@ class Connection(asyncio.Protocol):
 
     def body_received(self, chunks: list[bytes]) -> None:
         """Complete the response, and read the next one again."""
-        self._transport.set_protocol(self)
         self._parser = httptools.HttpResponseParser(self)
         self._body += chunks
         self._complete()
@@ -376,12 +415,15 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         self._answer = None
+        if self._stood_in:
+            self._step_back()
         body, self._body = self._body, []  # which an idle connection must not keep alive
+        digest, self._digest = self._digest, None
         self._reused = True
         # An answer before the peer has our whole request makes the connection useless.
         self.reusable = self._keep and not self._transport.get_write_buffer_size()
         if not answer.done():
-            answer.set_result(Response(self._status, self._headers, body, self._length))
+            answer.set_result(Response(self._status, self._headers, body, self._length, 0, digest))
         self._wake_upload()
 
     # Endings

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from slurper import errors
 
@@ -18,6 +19,14 @@ _FRAMING = frozenset(
     {"connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers by which a request would change how its own connection works; never a caller's."""
+
+
+class Digest(Protocol):
+    """Takes in the bytes of one body, in order."""
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in the next bytes; they may change afterwards."""
+        ...
 
 
 @dataclass(slots=True)
@@ -32,6 +41,10 @@ class Request:
     body: Sequence[bytes] = ()
     idempotent: bool = True
     """Sending it twice does no harm, so it may be sent again when its fate is unknown."""
+    awaited_bytes: int = 0
+    """How long the answer's body is expected to be; a long one is then read to where it stays."""
+    digest: Callable[[], Digest] | None = None
+    """Makes what takes in a long body while it comes, when the processor still has it at hand."""
 
 
 @dataclass(slots=True)
@@ -47,6 +60,8 @@ class Response:
     """Bytes of `body`."""
     retries: int = 0
     """How often the request was sent again before this answer."""
+    digest: Digest | None = None
+    """What the request asked for, if it has taken in the whole body; short ones it does not see."""
 
 
 @functools.lru_cache(maxsize=1024)

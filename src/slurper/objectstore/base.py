@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from slurper.http.client import ClientStatistics
+from slurper.http.messages import Response
 from slurper.objectstore import checksums
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
@@ -69,6 +70,15 @@ class Body:
         self.chunks = chunks
         self.length = sum(map(len, chunks))
         self._checksums: dict[checksums.Algorithm, str] = {}
+
+    @classmethod
+    def received(cls, response: Response) -> Body:
+        """The body of a response, with the checksum that was computed as it came, if any was."""
+        body = cls(response.body)
+        digest = response.digest
+        if digest is not None and isinstance(digest, checksums.RunningCrc):
+            body._checksums[digest.algorithm] = digest.encoded()
+        return body
 
     @classmethod
     def mislabelled(cls, chunks: Sequence[bytes], algorithm: checksums.Algorithm) -> Body:
@@ -208,11 +218,13 @@ class ObjectStore(Protocol):
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        checksum: checksums.Algorithm | None = None,
     ) -> Download:
         """Read an object, or a range of it, into memory.
 
         `max_bytes` bounds what is read of a whole object: a store that does not know `if_match`
-        may have a much larger one by now.
+        may have a much larger one by now. `checksum` is what the body will be asked for, so that
+        it can be computed while the bytes come.
 
         Raises:
             NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,

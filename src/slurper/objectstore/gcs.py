@@ -189,30 +189,37 @@ class GcsObjectStore(GcsClient):
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        checksum: Algorithm | None = None,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others.
 
         The headers of a range are those that are remembered of this version, if any.
         """
         if byte_range is not None:
-            return await self._get_range(key, if_match, byte_range)
+            return await self._get_range(key, if_match, byte_range, checksum)
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         generation = gcs_resources.etag_of(resource["generation"])
-        response = await self._media(key, generation, {}, limit)
+        request = self._media_request(key, generation, {})
+        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
+        response = await self._media(key, request, limit)
         if response.status != 200:
             raise self._unusable(response, "objects.get", key, "it answers with a part")
-        body = Body(response.body)
+        body = Body.received(response)
         verification.compare_with_google(response.headers, body)
         if response.headers.get("x-goog-metageneration", "") != resource.get("metageneration"):
             resource = await self._resource(key, generation)
         stored = gcs_resources.to_stored(resource)
         return Download(StoredObject(stored.meta._replace(size=body.length), stored.headers), body)
 
-    async def _get_range(self, key: str, if_match: str | None, wanted: ByteRange) -> Download:
+    async def _get_range(
+        self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
+    ) -> Download:
         asked = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
-        response = await self._media(key, if_match, asked, max(len(wanted), MAX_ANSWER_BYTES))
-        body = Body(response.body)
+        request = self._media_request(key, if_match, asked)
+        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
+        response = await self._media(key, request, max(len(wanted), MAX_ANSWER_BYTES))
+        body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         etag = gcs_resources.etag_of(response.headers.get("x-goog-generation", ""))
         resource = self._recall(key, etag)
@@ -222,14 +229,14 @@ class GcsObjectStore(GcsClient):
         meta = ObjectMeta(key, size, etag, None, storage_class)
         return Download(StoredObject(meta, ObjectHeaders()), body)
 
-    async def _media(
-        self, key: str, if_match: str | None, headers: dict[str, str], limit: int | None
-    ) -> Response:
+    def _media_request(self, key: str, if_match: str | None, headers: dict[str, str]) -> Request:
         parameters = {"alt": "media"}
         if if_match:
             parameters["ifGenerationMatch"] = gcs_resources.generation_of(if_match)
         headers["accept-encoding"] = "gzip"
-        request = Request("GET", self._resource_target(key, **parameters), headers)
+        return Request("GET", self._resource_target(key, **parameters), headers)
+
+    async def _media(self, key: str, request: Request, limit: int | None) -> Response:
         response = await self._send("objects.get", request, key, max_body_bytes=limit)
         stored = response.headers.get("x-goog-stored-content-encoding", "").lower()
         if stored and (stored == "gzip") != _is_zipped(response):

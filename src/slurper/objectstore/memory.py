@@ -219,6 +219,7 @@ class MemoryStore:
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        checksum: checksums.Algorithm | None = None,  # noqa: ARG002 - nothing comes bit by bit here
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         lost = await self.faults.begin("get")

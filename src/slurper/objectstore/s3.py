@@ -188,27 +188,32 @@ class S3ObjectStore(BucketClient):
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        checksum: Algorithm | None = None,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         headers = {"if-match": if_match} if if_match else {}
         if byte_range is not None:
-            return await self._get_range(key, headers, byte_range)
+            return await self._get_range(key, headers, byte_range, checksum)
         headers["x-amz-checksum-mode"] = "ENABLED"
         request = Request("GET", self._target(key), headers)
+        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         if response.status != 200:
             raise self._unusable(response, "GetObject", key, "it answers with a part")
-        body = Body(response.body)
+        body = Body.received(response)
         verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
 
-    async def _get_range(self, key: str, headers: dict[str, str], wanted: ByteRange) -> Download:
+    async def _get_range(
+        self, key: str, headers: dict[str, str], wanted: ByteRange, checksum: Algorithm | None
+    ) -> Download:
         headers["range"] = f"bytes={wanted.start}-{wanted.end - 1}"
         request = Request("GET", self._target(key), headers)
+        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        body = Body(response.body)
+        body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
 

@@ -64,6 +64,7 @@ class Copier:
     ) -> None:
         self._source = source
         self._target = target
+        self._checksum = target.dialect.checksum
         self._rules = rules
         self._strip = len(prefix) if rules.options.strip_prefix else 0
         self.max_attempts = settings.object_attempts
@@ -223,7 +224,9 @@ class Copier:
     async def _move_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
         try:
-            download = await self._source.get(meta.key, if_match=meta.etag, max_bytes=meta.size)
+            download = await self._source.get(
+                meta.key, if_match=meta.etag, max_bytes=meta.size, checksum=self._checksum
+            )
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
         if download.body.length != meta.size:

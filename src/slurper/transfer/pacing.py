@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable
 from slurper.settings import MIB
 from slurper.transfer.task import Share
 
-FIRST_ALLOWANCE_BYTES = 64 * MIB
-"""What may be in flight at first: four parts, or as many objects as fit. Less was no cheaper, and
-would make distant networks wait."""
+FIRST_ALLOWANCE_BYTES = 16 * MIB
+"""What may be in flight at first: one part, or as many objects as fit. Every doubling costs more
+memory traffic, and a distant network has them all within seconds."""
 TRIAL_SECONDS = 0.25
 """A rate is taken over so long at least, and over as many bytes as are in flight."""
 TRIAL_GAIN = 1.25

@@ -427,7 +427,12 @@ class PartsRun:
         if (inside := await self._copy_part_inside(begun, number, byte_range)) is not None:
             return inside
         try:
-            download = await self._source.get(meta.key, if_match=meta.etag, byte_range=byte_range)
+            download = await self._source.get(
+                meta.key,
+                if_match=meta.etag,
+                byte_range=byte_range,
+                checksum=self._target.dialect.checksum,
+            )
         except errors.IntegrityError:
             await self._describe()  # stores that know no If-Match show a change by a wrong length
             raise

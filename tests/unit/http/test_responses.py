@@ -384,3 +384,93 @@ def test_where_reads_are_cut_makes_no_difference(data: st.DataObject, raw: bytes
     )
     assert kept
     assert still_kept
+
+
+class Seen:
+    """Takes in a body."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        self.data += data
+
+
+def awaiting(size: int) -> Request:
+    return Request("GET", "/b/k", {}, awaited_bytes=size, digest=Seen)
+
+
+@pytest.mark.parametrize("awaited", [0, 1_000_000, 3_000_000, 9_000_000])
+async def test_a_digest_sees_all_of_a_long_body(
+    serve: Serve, connect: Connect, awaited: int
+) -> None:
+    body = bytes(index % 251 for index in range(3_000_000))
+    head = answer(body, f"X-Long: {'x' * 20_000}")
+    server = await serve(answering(head, head, answer(b"next")))
+    client = connect(server)
+    for _ in range(2):
+        response = await client.send(awaiting(awaited))
+        assert isinstance(response.digest, Seen)
+        assert b"".join(response.body) == response.digest.data == body
+    response = await client.send(awaiting(awaited))
+    assert (response.body, response.digest) == ([b"next"], None)
+    assert server.connections == 1
+
+
+async def test_a_body_that_is_read_again_is_digested_anew(serve: Serve, connect: Connect) -> None:
+    async def cut(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"x" * 1_000_000)[:-100_000])
+
+    server = await serve(cut, answering(answer(b"y" * 1_000_000)))
+    response = await connect(server, request_retries=1).send(awaiting(1_000_000))
+    assert isinstance(response.digest, Seen)
+    assert response.digest.data == b"y" * 1_000_000
+    assert response.retries == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(b"hello world"),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"hello world"),
+        CHUNKED,
+        answer(b"", "X-A: b"),
+    ],
+)
+@pytest.mark.parametrize("in_drops", [False, True])
+async def test_the_answer_may_be_shorter_than_expected(
+    serve: Serve, connect: Connect, raw: bytes, in_drops: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await (peer.drip(raw) if in_drops else peer.send(raw))
+        await peer.request()
+        await peer.send(answer(b"next"))
+
+    server = await serve(script)
+    client = connect(server)
+    response = await client.send(awaiting(1_000_000))
+    assert b"".join(response.body) in (b"hello world", b"")
+    assert response.digest is None
+    assert b"".join((await client.send(get())).body) == b"next"
+    assert server.connections == 1
+
+
+async def test_an_expected_body_in_chunks_or_up_to_the_end(serve: Serve, connect: Connect) -> None:
+    body = bytes(1_000_000)
+    chunks = b"".join(b"186a0\r\n" + bytes(100_000) + b"\r\n" for _ in range(10))
+    in_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    to_the_end = b"HTTP/1.1 200 OK\r\n\r\n" + body
+    server = await serve(once(in_chunks), once(to_the_end))
+    client = connect(server, request_retries=1)
+    for _ in range(2):
+        response = await client.send(awaiting(len(body)))
+        assert b"".join(response.body) == body
+        assert response.digest is None
+
+
+async def test_an_expected_head_without_end_is_refused(serve: Serve, connect: Connect) -> None:
+    server = await serve(once(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * (MAX_HEAD_BYTES // 4)))
+    with pytest.raises(errors.TransportError, match="headers exceed"):
+        await connect(server).send(awaiting(1_000_000))

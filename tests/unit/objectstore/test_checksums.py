@@ -27,6 +27,24 @@ def test_published_check_values(algorithm: Algorithm) -> None:
         assert base64.b64decode(value).hex() == CHECK[algorithm]
 
 
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_piece_by_piece_it_is_the_same(algorithm: Algorithm) -> None:
+    make = checksums.running(algorithm)
+    if algorithm is Algorithm.MD5:
+        assert make is None
+        return
+    assert make is not None
+    first, second = make(), make()
+    for piece in (bytearray(b"1234"), memoryview(b""), b"56789"):
+        first.update(piece)
+    assert base64.b64decode(first.encoded()).hex() == CHECK[algorithm]
+    assert second.encoded() == checksums.encode(algorithm, [])
+
+
+def test_without_an_algorithm_nothing_is_computed() -> None:
+    assert checksums.running(None) is None
+
+
 def test_headers_by_which_stores_verify() -> None:
     assert checksums.header_of(Algorithm.MD5) == "content-md5"
     assert checksums.header_of(Algorithm.CRC64NVME) == "x-amz-checksum-crc64nvme"

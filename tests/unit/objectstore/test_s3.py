@@ -12,6 +12,7 @@ from slurper.objectstore import checksums, dialects
 from slurper.objectstore.base import (
     Body,
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     Part,
@@ -73,6 +74,32 @@ async def test_a_get_asks_for_what_is_stored_and_nothing_else(open_s3: Open) -> 
     assert sent["x-amz-security-token"] == "ST-secret"
     assert sent["host"] == f"127.0.0.1:{server.port}"
     assert not {"accept-encoding", "accept", "range", "content-type"} & sent.keys()
+
+
+@pytest.mark.parametrize("byte_range", [None, ByteRange(0, 500_000)])
+async def test_the_checksum_asked_for_is_there_when_the_body_is(
+    open_s3: Open, monkeypatch: pytest.MonkeyPatch, byte_range: ByteRange | None
+) -> None:
+    data = bytes(index % 251 for index in range(500_000))
+    expected = checksums.encode(Algorithm.CRC32C, [data])
+    wrong = checksums.encode(Algorithm.CRC32C, [b"other"])
+    store, _ = await open_s3(found(data), found(data, f"x-amz-checksum-crc32c: {wrong}"))
+
+    def never(*_: object) -> str:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(checksums, "encode", never)
+
+    async def read() -> Download:
+        return await store.get(
+            "k", byte_range=byte_range, max_bytes=len(data), checksum=Algorithm.CRC32C
+        )
+
+    download = await read()
+    assert download.body.checksum(Algorithm.CRC32C) == expected
+    if byte_range is None:
+        with pytest.raises(errors.IntegrityError, match="the source announces"):
+            await read()
 
 
 @pytest.mark.parametrize("pays", [True, False])

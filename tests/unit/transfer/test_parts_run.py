@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, Download, ObjectHeaders
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
@@ -52,10 +53,13 @@ class Source(MemoryStore):
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        checksum: Algorithm | None = None,
     ) -> Download:
         if byte_range is not None:
             self.read_ranges[byte_range] += 1
-        return await super().get(key, if_match=if_match, byte_range=byte_range, max_bytes=max_bytes)
+        return await super().get(
+            key, if_match=if_match, byte_range=byte_range, max_bytes=max_bytes, checksum=checksum
+        )
 
 
 @pytest.fixture
