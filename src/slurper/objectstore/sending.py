@@ -6,12 +6,14 @@ What the requests are is told in `s3`.
 from __future__ import annotations
 
 import re
+import string
 import time
 from collections.abc import Callable
 from urllib.parse import quote_from_bytes, urlsplit
 
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
+from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
 from slurper.objectstore import checksums, documents, failures
 from slurper.objectstore.base import StoreAddress
@@ -20,6 +22,7 @@ from slurper.objectstore.signing import Signer, canonical_query
 from slurper.secrets import S3Credentials
 
 _KEY_SAFE = "-_.~/"
+_UNRESERVED = (string.ascii_letters + string.digits + _KEY_SAFE).encode()
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -68,9 +71,10 @@ class BucketClient:
         else:
             self._bucket_path, self._key_path = f"/{bucket}", f"/{bucket}/"
         self._origin = origin
+        host = Origin.parse(f"{parts.scheme}://{authority}")
         self._signer = Signer(
             self._credentials,
-            host=authority,
+            host=host.authority,
             region=region,
             requester_pays=self._requester_pays,
             clock=self._clock,
@@ -255,4 +259,6 @@ def path_of(bucket: str, key: str) -> str:
 
 
 def _quote(key: str) -> str:
-    return quote_from_bytes(key.encode("utf-8", "surrogateescape"), _KEY_SAFE)
+    raw = key.encode("utf-8", "surrogateescape")
+    # Most keys need nothing, which is told in a fifth of the time that encoding takes.
+    return quote_from_bytes(raw, _KEY_SAFE) if raw.translate(None, _UNRESERVED) else key
