@@ -245,7 +245,7 @@ class HttpClient:
             # An error, or a cancellation, in whose wake the connection may be anywhere.
             pool.discard(connection)
             raise
-        if _is_throttled(response):
+        if response.status in _THROTTLED:
             self.statistics.throttled += 1
             pool.window.throttled(sent_at=sent_at, now=time.monotonic())
         elif pool.window.narrowed:

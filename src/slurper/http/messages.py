@@ -59,24 +59,15 @@ class Response:
 
 
 @functools.lru_cache(maxsize=1024)
-def _layout(names: tuple[str, ...]) -> str:
-    """Check header names once per combination; the rest is string formatting."""
-    for name in names:
-        _check_token(name)
+def _layout(method: str, names: tuple[str, ...]) -> str:
+    """Check method and header names once per combination; the rest is string formatting."""
+    for token in (method, *names):
+        if _TOKEN.fullmatch(token) is None:
+            raise errors.ConfigurationError(f"{token!r} cannot be a method or header name")
     if refused := _OURS.intersection(name.lower() for name in names):
         raise errors.ConfigurationError(f"header {min(refused)} is not a caller's to set")
-    return "".join(name.replace("%", "%%") + ": %s\r\n" for name in names)
-
-
-@functools.lru_cache(maxsize=1024)
-def _request_layout(method: str, names: tuple[str, ...]) -> str:
-    _check_token(method)
-    return f"{method} %s HTTP/1.1\r\n{_layout(names)}"
-
-
-def _check_token(token: str) -> None:
-    if _TOKEN.fullmatch(token) is None:
-        raise errors.ConfigurationError(f"{token!r} cannot be a method or header name")
+    lines = "".join(name.replace("%", "%%") + ": %s\r\n" for name in names)
+    return f"{method} %s HTTP/1.1\r\n{lines}"
 
 
 def header_lines(headers: Mapping[str, str]) -> str:
@@ -85,10 +76,8 @@ def header_lines(headers: Mapping[str, str]) -> str:
     Raises:
         ConfigurationError: as `encode_head`.
     """
-    _check_breaks("".join(headers.values()), "", headers)
-    lines = _layout(tuple(headers)) % tuple(headers.values())
-    _encoded(lines, headers)
-    return lines
+    head = encode_head("GET", "/", headers, 0).decode("latin-1")
+    return head.partition("\r\n")[2].removesuffix("\r\n")
 
 
 def encode_head(
@@ -109,25 +98,18 @@ def encode_head(
         if headers["content-length"] != str(body_bytes):
             raise errors.ConfigurationError(f"content-length is not the body's {body_bytes} bytes")
         counted = False
-    layout = _request_layout(method, tuple(headers))
+    layout = _layout(method, tuple(headers))
     values = (target, *headers.values())
-    _check_breaks("".join(values), target, headers)
+    given = "".join(values)
+    if "\n" in given or "\r" in given or "\0" in given:
+        raise errors.ConfigurationError(_first_broken(target, headers))
     if not (target.isascii() and target.isprintable() and " " not in target and target):
         raise errors.ConfigurationError("request target is not printable ASCII without spaces")
     end = f"content-length: {body_bytes}\r\n\r\n" if counted else "\r\n"
-    return _encoded(f"{layout % values}{added}{end}", headers)
-
-
-def _encoded(text: str, headers: Mapping[str, str]) -> bytes:
     try:
-        return text.encode("latin-1")
+        return f"{layout % values}{added}{end}".encode("latin-1")
     except UnicodeEncodeError:
         raise errors.ConfigurationError(_first_wide(headers)) from None
-
-
-def _check_breaks(values: str, target: str, headers: Mapping[str, str]) -> None:
-    if "\n" in values or "\r" in values or "\0" in values:
-        raise errors.ConfigurationError(_first_broken(target, headers))
 
 
 def _first_broken(target: str, headers: Mapping[str, str]) -> str:
