@@ -120,11 +120,13 @@ class BucketClient:
     ) -> Response:
         region = self._signer.region
         response = await self._client.send(request, max_body_bytes=max_body_bytes)
-        if not 200 <= response.status < 300 and self._follow_region(response, region):
+        if 200 <= response.status < 300:
+            return response
+        if self._follow_region(response, region):
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
-        if not 200 <= response.status < 300:
-            raise self._error(response, operation, key)
-        return response
+            if 200 <= response.status < 300:
+                return response
+        raise self._error(response, operation, key)
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         secret, token = self._credentials.secret_access_key, self._credentials.session_token
@@ -190,8 +192,8 @@ class BucketClient:
         """Whether a 200 holds an error that may pass; objects, which hold anything, have ETags."""
         headers = response.headers
         return (
-            0 < response.length <= _LATE_ERROR_BYTES
-            and "etag" not in headers
+            "etag" not in headers
+            and 0 < response.length <= _LATE_ERROR_BYTES
             and "last-modified" not in headers
             and documents.holds_error(response)
             and failures.to_error(response, "", bucket="", key="").retryable

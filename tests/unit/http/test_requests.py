@@ -44,7 +44,9 @@ async def test_target_goes_on_the_wire_unchanged(
     assert server.requests[0].line == f"GET {target} HTTP/1.1".encode()
 
 
-async def test_head_is_the_headers_those_of_the_signer_and_nothing_else(serve: Serve, connect: Connect) -> None:
+async def test_head_is_the_headers_those_of_the_signer_and_nothing_else(
+    serve: Serve, connect: Connect
+) -> None:
     server = await serve(answering(answer()))
     client = connect(server, sign=lambda _: header_lines({"x-amz-meta-100%": "\xe9\xff", "z": ""}))
     await client.send(Request("GET", "/k", {"range": "bytes=0-1"}))

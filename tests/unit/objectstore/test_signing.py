@@ -209,7 +209,9 @@ def signed_names(headers: dict[str, str]) -> list[str]:
 
 
 def test_the_signer_agrees_with_the_pure_functions() -> None:
-    sent = signed(signer(), Request("GET", "/a/../b?list-type=2&prefix=a%2Fb", {"x-amz-meta-a": "b"}))
+    sent = signed(
+        signer(), Request("GET", "/a/../b?list-type=2&prefix=a%2Fb", {"x-amz-meta-a": "b"})
+    )
     assert sent["x-amz-content-sha256"] == UNSIGNED_PAYLOAD
     names = ("host", "x-amz-content-sha256", "x-amz-date", "x-amz-meta-a")
     assert signature_of(sent) == sign(
