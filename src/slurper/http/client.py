@@ -138,10 +138,10 @@ def _http_date(value: str) -> datetime | None:
 class HttpClient:
     """Sends requests to one origin over kept connections.
 
-    `sign(request)` returns the complete headers for one send, and is called for each. Host and
-    content-length are added where it leaves them out. `should_retry(response)` adds a dialect's own
-    passing failures to the usual statuses. `trusted` lifts the endpoint policy for an origin that
-    the operator has chosen.
+    `sign(request)` returns what one send needs beside the request's own headers, as lines of
+    `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
+    left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
+    usual statuses. `trusted` lifts the endpoint policy for an origin that the operator has chosen.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class HttpClient:
         origin: str,
         options: TransportOptions,
         *,
-        sign: Callable[[Request], dict[str, str]],
+        sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
     ) -> None:
@@ -168,7 +168,7 @@ class HttpClient:
         )
         self._outbox = Outbox()
         self._origin = parsed
-        self._host = parsed.authority
+        self._host_line = f"host: {parsed.authority}\r\n"
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
@@ -231,10 +231,10 @@ class HttpClient:
         try:
             body = request.body
             body_bytes = sum(map(len, body)) if body else 0
-            headers = self._sign(request)
-            if "host" not in headers:
-                headers = {"host": self._host, **headers}
-            head = messages.encode_head(request.method, request.target, headers, body_bytes)
+            added = self._host_line + self._sign(request)
+            head = messages.encode_head(
+                request.method, request.target, request.headers, body_bytes, added=added
+            )
             answer = connection.begin(request.method, limit, request.awaited_bytes, request.digest)
             if body_bytes <= JOINED_BYTES:
                 self._outbox.put(connection, head, body)
@@ -245,7 +245,7 @@ class HttpClient:
             # An error, or a cancellation, in whose wake the connection may be anywhere.
             pool.discard(connection)
             raise
-        if _is_throttled(response):
+        if response.status in _THROTTLED:
             self.statistics.throttled += 1
             pool.window.throttled(sent_at=sent_at, now=time.monotonic())
         elif pool.window.narrowed:

@@ -15,10 +15,19 @@ from typing import Protocol
 from slurper import errors
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FRAMING = frozenset(
-    {"connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+_OURS = frozenset(
+    {
+        "connection",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
-"""Headers by which a request would change how its own connection works; never a caller's."""
+"""Never a caller's: by these a request would go elsewhere or change how its connection works."""
 
 
 class Digest(Protocol):
@@ -65,21 +74,34 @@ class Response:
 
 
 @functools.lru_cache(maxsize=1024)
-def _layout(method: str, names: tuple[str, ...], counted: bool) -> str:
+def _layout(method: str, names: tuple[str, ...]) -> str:
     """Check method and header names once per combination; the rest is string formatting."""
     for token in (method, *names):
         if _TOKEN.fullmatch(token) is None:
             raise errors.ConfigurationError(f"{token!r} cannot be a method or header name")
-    if refused := _FRAMING.intersection(name.lower() for name in names):
+    if refused := _OURS.intersection(name.lower() for name in names):
         raise errors.ConfigurationError(f"header {min(refused)} is not a caller's to set")
-    lines = [f"{method} %s HTTP/1.1", *(name.replace("%", "%%") + ": %s" for name in names)]
-    if counted:
-        lines.append("content-length: %d")
-    return "\r\n".join((*lines, "", ""))
+    lines = "".join(name.replace("%", "%%") + ": %s\r\n" for name in names)
+    return f"{method} %s HTTP/1.1\r\n{lines}"
 
 
-def encode_head(method: str, target: str, headers: Mapping[str, str], body_bytes: int) -> bytes:
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Write headers as the lines of a head, each with its line break.
+
+    Raises:
+        ConfigurationError: as `encode_head`.
+    """
+    head = encode_head("GET", "/", headers, 0).decode("latin-1")
+    return head.partition("\r\n")[2].removesuffix("\r\n")
+
+
+def encode_head(
+    method: str, target: str, headers: Mapping[str, str], body_bytes: int, *, added: str = ""
+) -> bytes:
     """Build request line and header block; add `content-length` where the method wants one.
+
+    `added` are more lines, of `header_lines`. Those that are the same for thousands of requests
+    need not be made, nor looked through, for each.
 
     Raises:
         ConfigurationError: a line break or NUL in a value, a target that is not printable ASCII
@@ -91,16 +113,16 @@ def encode_head(method: str, target: str, headers: Mapping[str, str], body_bytes
         if headers["content-length"] != str(body_bytes):
             raise errors.ConfigurationError(f"content-length is not the body's {body_bytes} bytes")
         counted = False
-    layout = _layout(method, tuple(headers), counted)
+    layout = _layout(method, tuple(headers))
     values = (target, *headers.values())
     given = "".join(values)
     if "\n" in given or "\r" in given or "\0" in given:
         raise errors.ConfigurationError(_first_broken(target, headers))
-    text = layout % ((*values, body_bytes) if counted else values)
     if not (target.isascii() and target.isprintable() and " " not in target and target):
         raise errors.ConfigurationError("request target is not printable ASCII without spaces")
+    end = f"content-length: {body_bytes}\r\n\r\n" if counted else "\r\n"
     try:
-        return text.encode("latin-1")
+        return f"{layout % values}{added}{end}".encode("latin-1")
     except UnicodeEncodeError:
         raise errors.ConfigurationError(_first_wide(headers)) from None
 

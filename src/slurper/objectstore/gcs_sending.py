@@ -11,7 +11,7 @@ from urllib.parse import quote_from_bytes
 
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
-from slurper.http.messages import Request, Response
+from slurper.http.messages import Request, Response, header_lines
 from slurper.objectstore import failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
@@ -104,8 +104,8 @@ class GcsClient:
 
     # Sending
 
-    def _authorized(self, request: Request) -> dict[str, str]:
-        return {**request.headers, "authorization": f"Bearer {self._tokens.current}"}
+    def _authorized(self, _: Request) -> str:
+        return header_lines({"authorization": f"Bearer {self._tokens.current}"})
 
     async def _send(
         self,

@@ -88,7 +88,7 @@ class AccessTokens:
         self._client = HttpClient(
             f"{parts.scheme}://{parts.netloc}",
             options,
-            sign=lambda request: request.headers,
+            sign=lambda _: "",
             trusted=token_uri != TOKEN_URI,
         )
         self._renewal: asyncio.Task[None] | None = None

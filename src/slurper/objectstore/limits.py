@@ -41,7 +41,8 @@ def check_key(key: str, dialect: Dialect, *, size: int | None = None) -> None:
         NotStorable: the key is longer than the dialect allows.
         NotStorableInFolders: the object would become another.
     """
-    _check_length(key, dialect)
+    if len(key) * _MAX_BYTES_PER_CHARACTER > dialect.max_key_bytes:
+        _check_length(key, dialect)
     if dialect.keeps_folders:
         _check_folders(key, size)
 
@@ -77,8 +78,6 @@ def _path(key: str) -> str:
 
 def _check_length(key: str, dialect: Dialect) -> None:
     limit = dialect.max_key_bytes
-    if len(key) * _MAX_BYTES_PER_CHARACTER <= limit:
-        return
     kept = unicodedata.normalize("NFC", key) if dialect.normalises_keys else key
     size = len(kept.encode("utf-8", "surrogateescape"))
     if size > limit:

@@ -12,7 +12,6 @@ from slurper.objectstore import encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
-_PREFIX_LENGTH = len(METADATA_PREFIX)
 _MONTHS = {
     name: number
     for number, name in enumerate(
@@ -23,13 +22,9 @@ _MONTHS = {
 
 def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObject:
     """Describe an object of `size` bytes by the headers of a GET or HEAD answer."""
-    content: dict[str, str] = {}
-    metadata: dict[str, str] = {}
-    for name, value in headers.items():
-        if name in CONTENT_HEADERS:
-            content[name] = value
-        elif name.startswith(METADATA_PREFIX):
-            metadata[name[_PREFIX_LENGTH:]] = value
+    kept, described = _kept(tuple(headers))
+    content = {name: headers[name] for name in kept}
+    metadata = {name: headers[METADATA_PREFIX + name] for name in described}
     if "content-encoding" in content:
         _strip_transfer_coding(content)
     meta = ObjectMeta(
@@ -40,6 +35,16 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
         _storage_class(headers),
     )
     return StoredObject(meta, ObjectHeaders(content, metadata))
+
+
+@functools.lru_cache(maxsize=1024)  # the answers of a store mostly have the same headers
+def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of a response's headers, those of the content, and the names of the user's metadata."""
+    metadata = (name for name in names if name.startswith(METADATA_PREFIX))
+    return (
+        tuple(name for name in names if name in CONTENT_HEADERS),
+        tuple(name.removeprefix(METADATA_PREFIX) for name in metadata),
+    )
 
 
 def _storage_class(headers: Mapping[str, str]) -> str:

@@ -6,12 +6,14 @@ What the requests are is told in `s3`.
 from __future__ import annotations
 
 import re
+import string
 import time
 from collections.abc import Callable
 from urllib.parse import quote_from_bytes, urlsplit
 
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
+from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
 from slurper.objectstore import checksums, documents, failures
 from slurper.objectstore.base import StoreAddress
@@ -20,6 +22,7 @@ from slurper.objectstore.signing import Signer, canonical_query
 from slurper.secrets import S3Credentials
 
 _KEY_SAFE = "-_.~/"
+_UNRESERVED = (string.ascii_letters + string.digits + _KEY_SAFE).encode()
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -68,9 +71,10 @@ class BucketClient:
         else:
             self._bucket_path, self._key_path = f"/{bucket}", f"/{bucket}/"
         self._origin = origin
+        host = Origin.parse(f"{parts.scheme}://{authority}")
         self._signer = Signer(
             self._credentials,
-            host=authority,
+            host=host.authority,
             region=region,
             requester_pays=self._requester_pays,
             clock=self._clock,
@@ -116,11 +120,13 @@ class BucketClient:
     ) -> Response:
         region = self._signer.region
         response = await self._client.send(request, max_body_bytes=max_body_bytes)
-        if not 200 <= response.status < 300 and self._follow_region(response, region):
+        if 200 <= response.status < 300:
+            return response
+        if self._follow_region(response, region):
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
-        if not 200 <= response.status < 300:
-            raise self._error(response, operation, key)
-        return response
+            if 200 <= response.status < 300:
+                return response
+        raise self._error(response, operation, key)
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         secret, token = self._credentials.secret_access_key, self._credentials.session_token
@@ -186,8 +192,8 @@ class BucketClient:
         """Whether a 200 holds an error that may pass; objects, which hold anything, have ETags."""
         headers = response.headers
         return (
-            0 < response.length <= _LATE_ERROR_BYTES
-            and "etag" not in headers
+            "etag" not in headers
+            and 0 < response.length <= _LATE_ERROR_BYTES
             and "last-modified" not in headers
             and documents.holds_error(response)
             and failures.to_error(response, "", bucket="", key="").retryable
@@ -255,4 +261,6 @@ def path_of(bucket: str, key: str) -> str:
 
 
 def _quote(key: str) -> str:
-    return quote_from_bytes(key.encode("utf-8", "surrogateescape"), _KEY_SAFE)
+    raw = key.encode("utf-8", "surrogateescape")
+    # Most keys need nothing, which is told in a fifth of the time that encoding takes.
+    return quote_from_bytes(raw, _KEY_SAFE) if raw.translate(None, _UNRESERVED) else key

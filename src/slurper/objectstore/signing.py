@@ -15,11 +15,12 @@ import hmac
 import operator
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from slurper.http.messages import Request
+from slurper import errors
+from slurper.http.messages import Request, header_lines
 from slurper.secrets import S3Credentials
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -27,17 +28,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 _SPACES = re.compile(" +")
 _ALWAYS_SIGNED = frozenset({"host", "content-type", "content-md5"})
-_SET_BY_US = frozenset(
-    {
-        "content-md5",
-        "host",
-        "x-amz-checksum-mode",
-        "x-amz-content-sha256",
-        "x-amz-date",
-        "x-amz-request-payer",
-        "x-amz-security-token",
-    }
-)
+_NEVER_SPACED = frozenset({"content-md5", "x-amz-checksum-mode"})
+"""Of the headers that requests bring along and that are signed, those that hold no free text."""
 _MAX_LAYOUTS = 1024
 
 
@@ -102,8 +94,9 @@ def _has_loose_spaces(block: str) -> bool:
 class Signer:
     """Signs requests for one host, region and key pair in a few microseconds each.
 
-    Cached are the signing key (per day), date and scope (per second), and how the signed headers
-    are laid out (per set of header names). One event loop uses a signer; it is not for threads.
+    Cached are the signing key (per day), date and scope (per second), and, within a second, how the
+    signed headers are laid out (per set of header names), with the values that are the same for
+    every request in their places. One event loop uses a signer; it is not for threads.
     """
 
     __slots__ = (
@@ -112,6 +105,7 @@ class Signer:
         "_credentials",
         "_day",
         "_fixed",
+        "_host",
         "_inner",
         "_layouts",
         "_outer",
@@ -132,7 +126,8 @@ class Signer:
     ) -> None:
         self._credentials = credentials
         self._clock = clock
-        self._fixed = {"host": host, "x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": ""}
+        self._host = host
+        self._fixed = {"x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": ""}
         if credentials.session_token is not None:
             self._fixed["x-amz-security-token"] = credentials.session_token
         if requester_pays:
@@ -144,28 +139,27 @@ class Signer:
         self.skew_seconds = 0.0
         """Added to the local clock; set when the store says that the clocks differ."""
 
-    def __call__(self, request: Request) -> dict[str, str]:
-        """Return the headers of one send: the request's own, those added here, and the signature.
+    def __call__(self, request: Request) -> str:
+        """Return the lines of the headers that one send needs beside its own and Host.
 
         `request.target` must carry its query in canonical form (`canonical_query`).
         """
         second = int(self._clock() + self.skew_seconds)
         if second != self._second:
             self._advance(second)
-        headers = request.headers | self._fixed
-        names = tuple(headers)
+        own = request.headers
+        names = tuple(own)
         layout = self._layouts.get(names) or self._lay_out(names)
         path, _, query = request.target.partition("?")
-        block = layout.template % layout.pick(headers)
+        block = layout.template % layout.pick(own)
         if layout.free_text and _has_loose_spaces(block):
-            block = layout.template % tuple(map(_trimmed, layout.pick(headers)))
+            block = layout.template % tuple(map(_trimmed, layout.pick(own)))
         canonical = f"{request.method}\n{path}\n{query}\n{block}"
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(digest.encode())
         outer.update(inner.digest())
-        headers["authorization"] = f"{self._authorization}{layout.signed}{outer.hexdigest()}"
-        return headers
+        return f"{layout.lines}{outer.hexdigest()}\r\n"
 
     def _advance(self, second: int) -> None:
         amz_date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
@@ -180,20 +174,28 @@ class Signer:
         self._fixed["x-amz-date"] = amz_date
         self._inner = self._start.copy()
         self._inner.update(f"{ALGORITHM}\n{amz_date}\n{scope}\n".encode())
+        self._layouts.clear()
         self._second = second
 
     def _lay_out(self, names: tuple[str, ...]) -> _Layout:
         """Arrange the signed headers. Users name metadata as they like: the cache is bounded."""
         if len(self._layouts) >= _MAX_LAYOUTS:
             self._layouts.clear()
-        signed = sorted(n for n in names if n in _ALWAYS_SIGNED or n.startswith("x-amz-"))
-        lines = "".join(f"{name.replace('%', '%%')}:%s\n" for name in signed)
+        host_and_fixed = {"host": self._host, **self._fixed}
+        if not host_and_fixed.keys().isdisjoint(names):
+            raise errors.ConfigurationError("a header that the signature sets is set already")
+        values = {name: _escaped(_trimmed(value)) for name, value in host_and_fixed.items()}
+        own = sorted(n for n in names if n in _ALWAYS_SIGNED or n.startswith("x-amz-"))
+        signed = sorted((*own, *values))
+        block = "".join(f"{_escaped(name)}:{values.get(name, '%s')}\n" for name in signed)
         joined = ";".join(signed)
+        authorization = f"{self._authorization}{joined}, Signature="
+        added = header_lines({**self._fixed, "authorization": authorization})
         layout = self._layouts[names] = _Layout(
-            template=f"{lines}\n{joined.replace('%', '%%')}\n{UNSIGNED_PAYLOAD}",
-            pick=operator.itemgetter(*signed),
-            signed=f"{joined}, Signature=",
-            free_text=not _SET_BY_US.issuperset(signed),
+            template=f"{block}\n{_escaped(joined)}\n{UNSIGNED_PAYLOAD}",
+            pick=_picker(own),
+            lines=added.removesuffix("\r\n"),
+            free_text=not _NEVER_SPACED.issuperset(own),
         )
         return layout
 
@@ -204,9 +206,24 @@ class _Layout:
 
     template: str
     pick: Callable[[Mapping[str, str]], tuple[str, ...]]
-    signed: str
+    """Takes the values for the template from a request's own headers."""
+    lines: str
+    """What is added to the request's head, up to the signature."""
     free_text: bool
     """Holds headers whose values may have spaces that the signature must not see."""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
+    if not names:
+        return lambda _: ()
+    if len(names) == 1:  # of one name an itemgetter makes no tuple
+        (name,) = names
+        return lambda headers: (headers[name],)
+    return operator.itemgetter(*names)
 
 
 def _hmac_states(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:

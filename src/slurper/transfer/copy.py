@@ -131,7 +131,14 @@ class Copier:
                     return outcome
             if meta.size > self._multipart_threshold:
                 return Large(meta)
-            return await self._copy_whole(meta)
+            if self._pacer is not None:
+                self._pacer.spend(size=meta.size, requests=2)
+            await self._budget.acquire(meta.size)
+            try:
+                outcome = await self._copy_whole(meta)
+            finally:
+                self._budget.release(meta.size)
+            return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
 
@@ -210,18 +217,7 @@ class Copier:
             return Large(meta)
         return found or await self._tell_by_bytes(meta)
 
-    async def _copy_whole(self, meta: ObjectMeta) -> Outcome:
-        budget, size = self._budget, meta.size
-        if self._pacer is not None:
-            self._pacer.spend(size=size, requests=2)
-        await budget.acquire(size)
-        try:
-            outcome = await self._move_whole(meta)
-        finally:
-            budget.release(size)
-        return outcome or await self.already_there(meta)
-
-    async def _move_whole(self, meta: ObjectMeta) -> Outcome | None:
+    async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
         try:
             download = await self._source.get(

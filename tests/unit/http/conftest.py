@@ -77,7 +77,7 @@ class Connect(Protocol):
         self,
         server: ScriptedServer | str,
         *,
-        sign: Callable[[Request], dict[str, str]] | None = None,
+        sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
@@ -87,8 +87,8 @@ class Connect(Protocol):
 OPTIONS = TransportOptions(connect_timeout_seconds=10, idle_timeout_seconds=10, request_retries=0)
 
 
-def unsigned(request: Request) -> dict[str, str]:
-    return dict(request.headers)
+def unsigned(_: Request) -> str:
+    return ""
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
     def make(
         server: ScriptedServer | str,
         *,
-        sign: Callable[[Request], dict[str, str]] | None = None,
+        sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions

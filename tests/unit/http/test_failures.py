@@ -287,7 +287,7 @@ async def test_deadline_counts_the_wait_for_a_connection(serve: Serve, connect: 
 
 
 async def test_error_from_the_signer_is_the_callers(serve: Serve, connect: Connect) -> None:
-    def sign(request: Request) -> dict[str, str]:
+    def sign(request: Request) -> str:
         raise errors.ConfigurationError(f"cannot sign {request.method}")
 
     client = connect(await serve(answering(answer())), sign=sign, max_connections=1)

@@ -13,7 +13,7 @@ from slurper import errors
 from slurper.http.bodies import SLICE_BYTES
 from slurper.http.client import HttpClient, Request
 from slurper.http.connection import JOINED_BYTES
-from slurper.http.messages import encode_head
+from slurper.http.messages import encode_head, header_lines
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, answer, answering
 
@@ -45,12 +45,15 @@ async def test_target_goes_on_the_wire_unchanged(
     assert server.requests[0].line == f"GET {target} HTTP/1.1".encode()
 
 
-async def test_head_is_the_signed_headers_and_nothing_else(serve: Serve, connect: Connect) -> None:
+async def test_head_is_the_headers_those_of_the_signer_and_nothing_else(
+    serve: Serve, connect: Connect
+) -> None:
     server = await serve(answering(answer()))
-    client = connect(server, sign=lambda _: {"host": "h", "x-amz-meta-100%": "\xe9\xff", "z": ""})
-    await client.send(Request("GET", "/k", {"dropped": "by the signer"}))
+    client = connect(server, sign=lambda _: header_lines({"x-amz-meta-100%": "\xe9\xff", "z": ""}))
+    await client.send(Request("GET", "/k", {"range": "bytes=0-1"}))
     assert server.requests[0].head == (
-        b"GET /k HTTP/1.1\r\nhost: h\r\nx-amz-meta-100%: \xe9\xff\r\nz: \r\n\r\n"
+        b"GET /k HTTP/1.1\r\nrange: bytes=0-1\r\nhost: 127.0.0.1:%d\r\n"
+        b"x-amz-meta-100%%: \xe9\xff\r\nz: \r\n\r\n" % server.port
     )
 
 
@@ -69,13 +72,13 @@ async def test_host_and_content_length_are_added(serve: Serve, connect: Connect)
     assert server.requests[0].body == b"abc"
 
 
-async def test_signer_may_state_the_length_itself(serve: Serve, connect: Connect) -> None:
+async def test_request_may_state_its_length_itself(serve: Serve, connect: Connect) -> None:
     server = await serve(answering(answer()))
-    client = connect(server, sign=lambda _: {"content-length": "3"})
-    await client.send(put(b"abc"))
+    client = connect(server)
+    await client.send(Request("PUT", "/b/k", {"content-length": "3"}, (b"abc",)))
     assert server.requests[0].head.count(b"content-length") == 1
     with pytest.raises(errors.ConfigurationError, match="content-length"):
-        await client.send(put(b"abcd"))
+        await client.send(Request("PUT", "/b/k", {"content-length": "3"}, (b"abcd",)))
     assert len(server.requests) == 1
 
 
@@ -108,6 +111,7 @@ INJECTIONS = [
     ("PUT", "/k", {"Transfer-Encoding": "chunked"}),
     ("PUT", "/k", {"expect": "100-continue"}),
     ("GET", "/k", {"connection": "close"}),
+    ("GET", "/k", {"host": "elsewhere"}),
     ("GET", "/k", {"upgrade": "h2c"}),
 ]
 
@@ -129,7 +133,7 @@ async def test_requests_that_would_say_something_else_are_never_sent(
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1),
     st.dictionaries(
         st.from_regex(r"[a-z0-9-]+", fullmatch=True).filter(
-            lambda name: name not in ("connection", "expect", "te", "trailer", "upgrade")
+            lambda name: name not in ("connection", "expect", "host", "te", "trailer", "upgrade")
         ),
         st.text(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0")),
     ),
@@ -149,6 +153,8 @@ def test_line_breaks_are_refused_wherever_they_stand(before: str, bad: str, afte
         encode_head("GET", "/k", {"a": "1", "x": value}, 0)
     with pytest.raises(errors.ConfigurationError):
         encode_head("GET", value, {}, 0)
+    with pytest.raises(errors.ConfigurationError):
+        header_lines({"a": "1", "x": value})
 
 
 @pytest.mark.parametrize(

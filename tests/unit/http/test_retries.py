@@ -20,6 +20,7 @@ from slurper.http.client import (
     backoff_seconds,
     retry_after_seconds,
 )
+from slurper.http.messages import header_lines
 from slurper.settings import Settings
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import answer, answering, once
@@ -136,10 +137,10 @@ async def test_dialect_adds_its_own_passing_answers(serve: Serve, connect: Conne
 async def test_every_send_is_signed_anew(serve: Serve, connect: Connect) -> None:
     sends = 0
 
-    def sign(request: Request) -> dict[str, str]:
+    def sign(_: Request) -> str:
         nonlocal sends
         sends += 1
-        return {**request.headers, "authorization": f"send {sends}"}
+        return header_lines({"authorization": f"send {sends}"})
 
     server = await serve(answering(answer(status="500 X"), answer(status="500 X"), answer()))
     request = get()

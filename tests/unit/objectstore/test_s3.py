@@ -246,7 +246,7 @@ async def test_the_bucket_stands_in_the_host_where_it_can(
     )
     store = S3ObjectStore(address, OPTIONS)
     assert store._target("k") == path
-    assert store._signer._fixed["host"] == authority
+    assert store._signer._host == authority
     await store.close()
 
 
