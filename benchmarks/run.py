@@ -151,7 +151,7 @@ def main() -> None:
     """Measure what is asked for."""
     arguments = _arguments()
     incomplete = False
-    with _scratch(arguments.scratch) as scratch:
+    with scratch_folder(arguments.scratch) as scratch:
         path = scratch / "results.jsonl" if arguments.quick else arguments.results
         for name in arguments.sets:
             each = SETS[name].quick if arguments.quick else SETS[name]
@@ -184,7 +184,7 @@ def _measure_set(
 
 
 @contextmanager
-def _scratch(given: Path | None) -> Iterator[Path]:
+def scratch_folder(given: Path | None) -> Iterator[Path]:
     """The folder given, which is kept; else a new one in memory, or on disk where that is small."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
