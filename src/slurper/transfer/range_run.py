@@ -53,19 +53,13 @@ class RangeRun:
         target: ObjectStore,
         settings: Settings,
         budget: ByteBudget,
-        places: asyncio.Semaphore,
         *,
         shortcut: Shortcut | None = None,
     ) -> None:
-        """Prepare. All tasks of a process share its `budget`, those of a target its `places`.
-
-        Of places there are as many as objects may be copied at the same time.
-        """
         self._task = task
         self._source = source
         self._target = target
         self._lanes = settings.in_flight_requests
-        self._places = places
         self._rules = selection.Rules(
             source=source.dialect,
             target=target.dialect,
@@ -122,9 +116,6 @@ class RangeRun:
         self._no_sooner = math.inf
         """When a task whose slice can be cut has worked long enough."""
 
-        self._has_place = False
-        """It has copied, or has begun to."""
-
     async def report(self) -> RangeReport:
         """Work until the slice or the budget is used up, or the job cannot go on."""
         if self._task.replayed_since is not None:
@@ -172,47 +163,29 @@ class RangeRun:
         return self._halt is not None or is_full or time.monotonic() >= self._deadline
 
     async def _lane(self) -> None:
+        planned = self._planned
         while not self._over:
-            if not self._planned:
-                if not await self._plan():
-                    return
-            elif self._pacer is None:
-                await self._copy_from_a_place()
-            elif await self._is_our_turn(self._pacer):
-                # Without a place: mostly it waits for its rate, and others would wait with it.
-                await self._copy(*self._planned.popleft())
-
-    async def _copy_from_a_place(self) -> None:
-        """Copy what is planned, one object after the other.
-
-        A place is kept from one object to the next, to the end. So tasks of one target do not get
-        into each other's way: each begins with the places that the one before leaves as it ends.
-        """
-        asked_at = time.monotonic()
-        async with self._places:
-            if not self._has_place:
-                self._has_place = True
-                self._prolong(time.monotonic() - asked_at)
-            while self._planned and self._may_begin:
-                await self._copy(*self._planned.popleft())
-
-    @property
-    def _may_begin(self) -> bool:
-        """Whether there is time for another object.
-
-        There always is for the first: a task that only lists gets nowhere, and so would the next.
-        """
-        return self._halt is None if self._copier.begun == 0 else not self._over
+            if planned:
+                if self._pacer is not None and not await self._is_our_turn(self._pacer):
+                    continue
+                entry, meta = planned.popleft()
+                await self._copy(entry, meta)
+            elif not await self._plan():
+                return
 
     async def _is_our_turn(self, pacer: Pacer) -> bool:
         """Wait until another object may begin; False when there is none or no time any more.
 
-        One lane waits at a time, and only while there is something to wait for.
+        One lane waits at a time, and only while there is something to wait for. The first object
+        is waited for as long as it takes: a task that only lists gets nowhere, and so would the
+        next.
         """
         async with pacer.queue:
+            is_first = self._copier.begun == 0
             if self._planned:
-                await pacer.turn(math.inf if self._copier.begun == 0 else self._deadline)
-            return bool(self._planned) and self._may_begin
+                await pacer.turn(math.inf if is_first else self._deadline)
+            is_over = self._halt is not None if is_first else self._over
+            return bool(self._planned) and not is_over
 
     async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
         try:
@@ -309,11 +282,6 @@ class RangeRun:
         # A store that lists folder by folder is not split: its slices are none of bytes.
         if page.order is KeyOrder.BYTES:
             self._boundaries.look_behind([key for key, _ in page.rows], self._end_early)
-
-    def _prolong(self, seconds: float) -> None:
-        """The task had to wait for so long."""
-        self._deadline += seconds
-        self._no_sooner += seconds
 
     def _end_early(self) -> None:
         """The slice can be cut: report soon, so that others get their pieces."""

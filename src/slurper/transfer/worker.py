@@ -56,7 +56,7 @@ class Worker:
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            report = await self._report(task, source, target)
+            report = await self._report(task, source.store, target.store)
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -71,15 +71,14 @@ class Worker:
                 opened.users -= 1
                 opened.last_used = time.monotonic()
 
-    async def _report(self, task: Task, source: _OpenedStore, target: _OpenedStore) -> Report:
-        stores, settings, budget = (source.store, target.store), self._settings, self._budget
-        shortcut = self._shortcuts.of(task)
+    async def _report(self, task: Task, source: ObjectStore, target: ObjectStore) -> Report:
+        settings, budget, shortcut = self._settings, self._budget, self._shortcuts.of(task)
         if isinstance(task, PartsTask):
-            parts = PartsRun(task, *stores, settings, budget, shortcut=shortcut)
+            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut)
             return await (parts.report() if task.swept_until is None else parts.sweep())
         if task.only_counts:
-            return await counting.count(task, source.store)
-        run = RangeRun(task, *stores, settings, budget, target.places, shortcut=shortcut)
+            return await counting.count(task, source)
+        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut)
         return await run.report()
 
     async def close(self) -> None:
@@ -91,9 +90,7 @@ class Worker:
     def _use(self, address: StoreAddress) -> _OpenedStore:
         opened = self._stores.get(address)
         if opened is None:
-            opened = self._stores[address] = _OpenedStore(
-                self._open_store(address, self._options), self._settings.in_flight_requests
-            )
+            opened = self._stores[address] = _OpenedStore(self._open_store(address, self._options))
         opened.users += 1
         return opened
 
@@ -108,12 +105,10 @@ class Worker:
 class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
-    __slots__ = ("_sent", "_throttled", "last_used", "places", "retries", "store", "users")
+    __slots__ = ("_sent", "_throttled", "last_used", "retries", "store", "users")
 
-    def __init__(self, store: ObjectStore, places: int) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.places = asyncio.Semaphore(places)
-        """One for each object that may be written at the same time."""
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)

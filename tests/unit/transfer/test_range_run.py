@@ -68,12 +68,11 @@ async def run(
     settings: Settings = SETTINGS,
 ) -> RangeReport:
     budget = ByteBudget(settings.in_flight_bytes)
-    places = asyncio.Semaphore(settings.in_flight_requests)
 
     async def run_parts(parts: PartsTask) -> PartsReport:
         return await PartsRun(parts, source, target, settings, budget).report()
 
-    found = await RangeRun(task, source, target, settings, budget, places).report()
+    found = await RangeRun(task, source, target, settings, budget).report()
     reports, _ = await settle([first_task(task, meta) for meta in found.large], run_parts)
     report = folded(found, reports)
     assert budget.used == 0
