@@ -151,9 +151,7 @@ class Database:
         try:
             return await threads.run(work, TURN_SECONDS)
         except NoTurnError as error:
-            raise errors.DatabaseUnavailable(
-                "the database cannot be used: database is locked, and others wait for it already"
-            ) from error
+            raise errors.DatabaseUnavailable(f"the database cannot be used: {error}") from error
 
 
 class Store:

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class NoTurnError(Exception):
-    """All threads were busy for too long with what came before."""
+    """A transaction has not begun, and will not; says why."""
 
 
 class Threads:
@@ -27,6 +27,7 @@ class Threads:
     def __init__(self, name: str, number: int) -> None:
         self._executor = ThreadPoolExecutor(number, thread_name_prefix=f"slurper-{name}")
         self._turns = asyncio.Semaphore(number)
+        self._closed = False
 
     async def run(self, transaction: Callable[[], Result], patience_seconds: float) -> Result:
         """Run a transaction in a thread, after those that came before.
@@ -35,11 +36,14 @@ class Threads:
             NoTurnError: it has not begun in time, and will not.
         """
         async with self._turn(patience_seconds):
+            if self._closed:
+                raise NoTurnError("it has been closed")
             loop = asyncio.get_running_loop()
             return await _its_end(loop.run_in_executor(self._executor, transaction))
 
     def close(self) -> None:
         """End the threads, and wait until what they do has ended."""
+        self._closed = True
         self._executor.shutdown()
 
     @asynccontextmanager
@@ -49,7 +53,8 @@ class Threads:
             async with asyncio.timeout(patience_seconds):
                 await self._turns.acquire()
         except TimeoutError as error:
-            raise NoTurnError from error
+            text = "database is locked or busy, and others wait for it already"
+            raise NoTurnError(text) from error
         try:
             yield
         finally:

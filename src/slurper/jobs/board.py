@@ -67,7 +67,7 @@ class OpenRange(OpenWork):
     wanted_pieces: int = 1
     """Into how many pieces the task under way was asked to cut it."""
     expected_keys: int | None = None
-    """How many keys the last task settled, of this range or of the one that it was cut off."""
+    """How many keys the last task settled; None: nobody knows."""
 
     @property
     def log_fields(self) -> Mapping[str, object]:
@@ -392,7 +392,6 @@ class Board:
         for piece in cut_off:
             if running is not None and piece.range_id not in self._ranges:
                 self._add(running.job, piece.range_id, piece.slice)
-                self._ranges[piece.range_id].expected_keys = settled_keys
 
     def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
         """Parts are finished, and perhaps the upload begun."""

@@ -236,6 +236,12 @@ class JobService:
         self, account_id: str, spec: JobSpec, secrets: JobSecrets
     ) -> JobCapabilities:
         """Check both sides of a job that is about to be made, and all that it may rely on."""
+        resolve = self._precheck.resolve
+        _refuse_same_bucket(
+            spec,
+            resolve(Side.SOURCE, account_id, spec.source, secrets.source),
+            resolve(Side.TARGET, account_id, spec.target, secrets.target),
+        )
         return await self._check(
             account_id,
             spec,
@@ -266,8 +272,6 @@ class JobService:
             read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
         if target is not None:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
-        if read_from is not None and write_to is not None:
-            _refuse_same_bucket(spec, read_from, write_to)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(
                 _unasked()
@@ -325,8 +329,16 @@ class JobService:
 
 
 def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreAddress) -> None:
-    """Raise InvalidField for a job that would copy every object onto itself."""
-    is_same = (read_from.origin, read_from.bucket) == (write_to.origin, write_to.bucket)
+    """Raise InvalidField for a job that would copy every object onto itself.
+
+    At some stores the credentials choose the tenant, and one name means a bucket of each; so these
+    must be the same too. A store that goes by several names is not found out.
+    """
+    is_same = (
+        read_from.origin == write_to.origin
+        and read_from.bucket == write_to.bucket
+        and read_from.credentials == write_to.credentials
+    )
     if is_same and not (spec.options.strip_prefix and spec.prefix):
         text = (
             "is the source itself, where every object would be copied onto itself; name another "

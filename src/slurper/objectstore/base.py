@@ -94,6 +94,15 @@ class Body:
             value = self._checksums[algorithm] = checksums.encode(algorithm, self.chunks)
         return value
 
+    def beginning(self, size: int) -> bytes:
+        """The first bytes, at most `size` of them; a chunk may hold fewer, even a single one."""
+        found = b""
+        for chunk in self.chunks:
+            found += chunk[: size - len(found)]
+            if len(found) == size:
+                break
+        return found
+
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks)
 

@@ -230,7 +230,7 @@ class Copier:
                 f"read {download.body.length} bytes of an object listed with {meta.size}"
             )
         if self._looks_at_content:
-            first = download.body.chunks[0] if download.body.chunks else b""
+            first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
             if skip is not None:
                 return skip

@@ -118,3 +118,5 @@ async def test_closing_ends_the_threads() -> None:
     threads.close()
     names = {thread.name for thread in threading.enumerate()}
     assert not any(name.startswith("slurper-closing") for name in names)
+    with pytest.raises(NoTurnError, match="closed"):
+        await threads.run(lambda: None, LONG)

@@ -156,3 +156,12 @@ async def test_a_bucket_is_not_copied_onto_itself(office: Office) -> None:
     assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
     options = replace(same.options, strip_prefix=True)
     assert await office.service.create(ACCOUNT, replace(same, options=options), office.secrets)
+
+
+async def test_the_same_name_under_other_credentials_may_be_another_bucket(office: Office) -> None:
+    same = replace(office.spec, target=office.spec.source)
+    right = office.secrets.target
+    assert isinstance(right, S3Credentials)
+    wrong = replace(right, secret_access_key="another tenant's")
+    with pytest.raises(errors.PrecheckFailed):  # it is asked, and this server knows no such tenant
+        await office.service.create(ACCOUNT, same, replace(office.secrets, target=wrong))

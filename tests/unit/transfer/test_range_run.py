@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore import dialects
-from slurper.objectstore.base import Download, ListingPage, ObjectHeaders, StoreAddress
+from slurper.objectstore.base import Body, Download, ListingPage, ObjectHeaders, StoreAddress
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
 from slurper.planning.keyspace import KeyRange
@@ -222,6 +222,24 @@ async def test_skips_have_their_reasons(source: MemoryStore, target: MemoryStore
         ("picture", LogType.IMPORT_SKIPPED_INVALID_MEDIA),
     ]
     assert target.keys == ()
+
+
+async def test_media_is_known_however_its_first_bytes_came(
+    source: MemoryStore, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + b"x" * 1000
+    source.add("picture", picture, ObjectHeaders({"content-type": "image/png"}))
+    get = source.get
+
+    async def in_pieces(key: str, **arguments: Any) -> Download:  # noqa: ANN401 - passed through
+        download = await get(key, **arguments)
+        whole = bytes(download.body)
+        return replace(download, body=Body([whole[:1], whole[1:5], whole[5:]]))
+
+    monkeypatch.setattr(source, "get", in_pieces)
+    options = JobOptions(validate_media=True)
+    report = await run(source, target, replace(TASK, options=options))
+    assert (logged(report), target.read("picture")[0]) == ([], picture)
 
 
 async def test_an_object_archived_out_of_sight_is_skipped_with_its_reason(
