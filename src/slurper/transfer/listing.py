@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from slurper import errors
@@ -130,35 +132,55 @@ class Existing(Protocol):
 class ListedTarget:
     """What the target holds, by reading its listing alongside.
 
-    That takes two listings of one order. A target that lists in another than the source is asked
-    for every key by name instead.
+    That takes keys in the order of that listing. A source that lists in another one may still bring
+    them so, as most names do; those that it does not are asked for by name instead.
     """
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
         self._store = store
         self._prefix = prefix
         self._cursor = start_after
+        self._passed = start_after
+        """Keys up to this are not known any more."""
         self._order: KeyOrder | None = None
         self._finished = False
         self._known: dict[str, ObjectMeta] = {}
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         """Of these target keys, those that exist. They ascend in `order` from call to call."""
-        last = order.rank(keys[-1])
-        while self._order in (None, order) and self._behind(last, order):
+        if self._order is None:
             await self._read_page()
-        if self._order not in (None, order):
+        if self._order is not order and not self._ascend(keys):
             return await NamedTarget(self._store).among(keys, order)
+        self._passed = keys[-1]
+        wanted = set(keys)
+        while self._behind():
+            self._forget(but=wanted)  # between those that are wanted there may be millions
+            await self._read_page()
         found: dict[str, Found] = {key: self._known[key] for key in keys if key in self._known}
-        if self._cursor is not None and order.rank(self._cursor) > last:
-            self._known = {key: meta for key, meta in self._known.items() if order.rank(key) > last}
-        else:
-            self._known.clear()
+        self._forget()
         return found
 
-    def _behind(self, last: str, order: KeyOrder) -> bool:
-        """Whether the target may hold more up to `last`, a rank."""
-        return not self._finished and (self._cursor is None or order.rank(self._cursor) < last)
+    def _ascend(self, keys: Sequence[str]) -> bool:
+        """Whether the keys go on in the target's own order."""
+        start = () if self._passed is None else (self._passed,)
+        ranks = [self._rank(key) for key in (*start, *keys)]
+        return all(one < next_one for one, next_one in pairwise(ranks))
+
+    def _behind(self) -> bool:
+        """Whether the target may hold more of what is being passed."""
+        if self._finished or self._passed is None:
+            return False
+        return self._cursor is None or self._rank(self._cursor) < self._rank(self._passed)
+
+    def _forget(self, but: AbstractSet[str] = frozenset()) -> None:
+        last = self._rank(self._passed or "")
+        self._known = {
+            key: meta for key, meta in self._known.items() if key in but or self._rank(key) > last
+        }
+
+    def _rank(self, key: str) -> str:
+        return (self._order or KeyOrder.BYTES).rank(key)
 
     async def _read_page(self) -> None:
         page = await self._store.list_page(prefix=self._prefix, start_after=self._cursor)

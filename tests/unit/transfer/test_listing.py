@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -32,8 +33,14 @@ class FolderStore(MemoryStore):
         return ListingPage(found[:max_keys], len(found) <= max_keys, KeyOrder.FOLDERS)
 
 
-async def ask(store: MemoryStore, wanted: Sequence[str], order: KeyOrder, step: int) -> set[str]:
-    target = ListedTarget(store, prefix="", start_after=None)
+async def ask(
+    store: MemoryStore,
+    wanted: Sequence[str],
+    order: KeyOrder,
+    step: int,
+    start_after: str | None = None,
+) -> set[str]:
+    target = ListedTarget(store, prefix="", start_after=start_after)
     ascending = sorted(wanted, key=order.rank)
     found: set[str] = set()
     for start in range(0, len(ascending), step):
@@ -41,29 +48,79 @@ async def ask(store: MemoryStore, wanted: Sequence[str], order: KeyOrder, step: 
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=300)
 @given(
     ours=keys,
     theirs=keys,
     kind=st.sampled_from([MemoryStore, FolderStore]),
     order=st.sampled_from(KeyOrder),
     step=st.integers(1, 5),
+    start_after=st.none() | st.text("a/-0", min_size=1, max_size=3),
 )
 def test_it_tells_exactly_what_is_there(
-    ours: list[str], theirs: list[str], kind: type[MemoryStore], order: KeyOrder, step: int
+    ours: list[str],
+    theirs: list[str],
+    kind: type[MemoryStore],
+    order: KeyOrder,
+    step: int,
+    start_after: str | None,
 ) -> None:
+    """A task begins after a key of the source, in the source's order."""
     store = kind()
     for key in theirs:
         store.add(key)
-    assert asyncio.run(ask(store, ours, order, step)) == set(ours) & set(theirs)
+    if start_after is not None:
+        ours = [key for key in ours if order.rank(key) > order.rank(start_after)]
+    told = asyncio.run(ask(store, ours, order, step, start_after))
+    assert told == set(ours) & set(theirs)
 
 
-@pytest.mark.parametrize(("order", "heads"), [(KeyOrder.FOLDERS, 0), (KeyOrder.BYTES, 2)])
-async def test_only_orders_that_differ_cost_a_request_per_key(order: KeyOrder, heads: int) -> None:
+@pytest.mark.parametrize(
+    ("order", "wanted", "heads"),
+    [
+        (KeyOrder.FOLDERS, ["a/b", "a-1"], 0),
+        (KeyOrder.BYTES, ["a-1", "a/b"], 2),
+        (KeyOrder.BYTES, ["a/b", "b/c", "c"], 0),
+    ],
+)
+async def test_only_keys_in_another_order_cost_a_request_each(
+    order: KeyOrder, wanted: list[str], heads: int
+) -> None:
     store = FolderStore()
     store.add("a/b")
-    assert await ask(store, ["a/b", "a-1"], order, 5) == {"a/b"}
+    assert await ask(store, wanted, order, 5) == {"a/b"}
     assert store.faults.requests.get("head", 0) == heads
+
+
+async def test_a_page_in_another_order_leaves_the_listing_where_it_is() -> None:
+    """`b-1` comes after `b/x` there; what lies between them is not taken for absent later."""
+    store = FolderStore()
+    for key in ("a", "b/x", "b/z", "c"):
+        store.add(key)
+    target = ListedTarget(store, prefix="", start_after=None)
+    found = [
+        await target.among(keys, KeyOrder.BYTES) for keys in (["a", "b-1", "b/x"], ["b/z"], ["c"])
+    ]
+    assert [list(one) for one in found] == [["a", "b/x"], ["b/z"], ["c"]]
+    assert store.faults.requests["head"] == 3
+
+
+async def test_of_millions_of_other_keys_a_page_is_kept() -> None:
+    store = MemoryStore()
+    for number in range(5000):
+        store.add(f"{number:04}")
+    target = ListedTarget(store, prefix="", start_after=None)
+    most = 0
+    list_page = store.list_page
+
+    async def watched(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
+        nonlocal most
+        most = max(most, len(target._known))
+        return await list_page(**arguments)
+
+    store.list_page = watched  # type: ignore[method-assign]
+    assert list(await target.among(["0000", "4999"], KeyOrder.BYTES)) == ["0000", "4999"]
+    assert most <= 2
 
 
 def test_in_folder_order_a_folder_comes_before_its_longer_neighbours() -> None:
