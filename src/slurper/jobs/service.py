@@ -63,7 +63,9 @@ class JobService:
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
-        found = await self._check_new(account_id, spec, secrets)
+        found = await self._check(
+            account_id, spec, source=secrets.source, target=secrets.target, is_new=True
+        )
         job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
         await self._store.create_job(
             job,
@@ -99,7 +101,9 @@ class JobService:
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
         spec = replace(failures.job.spec, keys=(failures.sample,))
         with _only_secrets_can_change():
-            found = await self._check_new(account_id, spec, secrets)
+            found = await self._check(
+                account_id, spec, source=secrets.source, target=secrets.target, is_new=True
+            )
         at = await self._store.now()
         spec = replace(spec, keys=())
         job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
@@ -232,24 +236,6 @@ class JobService:
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
         return (await self._precheck.target(location, address)).problems
 
-    async def _check_new(
-        self, account_id: str, spec: JobSpec, secrets: JobSecrets
-    ) -> JobCapabilities:
-        """Check both sides of a job that is about to be made, and all that it may rely on."""
-        resolve = self._precheck.resolve
-        _refuse_same_bucket(
-            spec,
-            resolve(Side.SOURCE, account_id, spec.source, secrets.source),
-            resolve(Side.TARGET, account_id, spec.target, secrets.target),
-        )
-        return await self._check(
-            account_id,
-            spec,
-            source=secrets.source,
-            target=secrets.target,
-            asks_condition=not spec.overwrite,
-        )
-
     async def _check(
         self,
         account_id: str,
@@ -257,11 +243,12 @@ class JobService:
         *,
         source: Credentials | None,
         target: Credentials | None,
-        asks_condition: bool = False,
+        is_new: bool = False,
     ) -> JobCapabilities:
         """Check the sides that credentials are given for, at the same time.
 
-        Returns what was found out of their stores.
+        Of a job that is about to be made, `is_new`, also what the job itself may rely on, and that
+        its sides are two. Returns what was found out of their stores.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
@@ -272,6 +259,8 @@ class JobService:
             read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
         if target is not None:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
+        if is_new and read_from is not None and write_to is not None:
+            _refuse_same_bucket(spec, read_from, write_to)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(
                 _unasked()
@@ -281,7 +270,9 @@ class JobService:
             writing = group.create_task(
                 _unasked()
                 if write_to is None
-                else check.target(spec.target, write_to, asks_condition=asks_condition)
+                else check.target(
+                    spec.target, write_to, asks_condition=is_new and not spec.overwrite
+                )
             )
         readable, writable = reading.result(), writing.result()
         problems = readable.problems + writable.problems

@@ -140,8 +140,8 @@ class ListedTarget:
         self._store = store
         self._prefix = prefix
         self._cursor = start_after
-        self._passed = start_after
-        """Keys up to this are not known any more."""
+        self._passed = start_after or ""
+        """Keys up to this are not known any more. No key is empty."""
         self._order: KeyOrder | None = None
         self._finished = False
         self._known: dict[str, ObjectMeta] = {}
@@ -163,18 +163,17 @@ class ListedTarget:
 
     def _ascend(self, keys: Sequence[str]) -> bool:
         """Whether the keys go on in the target's own order."""
-        start = () if self._passed is None else (self._passed,)
-        ranks = [self._rank(key) for key in (*start, *keys)]
+        ranks = [self._rank(key) for key in (self._passed, *keys)]
         return all(one < next_one for one, next_one in pairwise(ranks))
 
     def _behind(self) -> bool:
         """Whether the target may hold more of what is being passed."""
-        if self._finished or self._passed is None:
+        if self._finished:
             return False
         return self._cursor is None or self._rank(self._cursor) < self._rank(self._passed)
 
     def _forget(self, but: AbstractSet[str] = frozenset()) -> None:
-        last = self._rank(self._passed or "")
+        last = self._rank(self._passed)
         self._known = {
             key: meta for key, meta in self._known.items() if key in but or self._rank(key) > last
         }
