@@ -17,6 +17,7 @@ _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300
 
+_PART = re.compile(r"<(?:\w+:)?Part>(.*?)</(?:\w+:)?Part>", re.DOTALL)
 _ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
 _MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
@@ -36,6 +37,21 @@ def element(text: str, name: str) -> str:
     """Text of the first element of this name, on one line; empty when there is none."""
     found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
     return _tidy(html.unescape(found[1])) if found else ""
+
+
+def has_root(text: str, name: str) -> bool:
+    """Whether a document is of this kind."""
+    return re.match(rf"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?{name}[\s/>]", text) is not None
+
+
+def parts(document: bytes) -> dict[int, tuple[str, int]]:
+    """ETag and size of each part of a ListPartsResult, by number."""
+    found: dict[int, tuple[str, int]] = {}
+    for row in _PART.findall(document.decode("utf-8", "replace")):
+        number, size = element(row, "PartNumber"), element(row, "Size")
+        if number.isdecimal() and size.isdecimal():
+            found[int(number)] = (element(row, "ETag"), int(size))
+    return found
 
 
 def member(text: str, name: str) -> str:

@@ -171,6 +171,15 @@ def to_error(
     )
 
 
+def wants_md5(error: errors.StoreError) -> bool:
+    """Whether a write was refused because it came without Content-MD5.
+
+    So answer buckets whose rule of retention wants it, in stores that know no other checksum.
+    """
+    said = f"{error.code} {error.detail}".casefold()
+    return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
+
+
 def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
     if status == 404 and key is None:
         return errors.NoSuchBucket

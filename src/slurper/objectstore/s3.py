@@ -21,11 +21,13 @@ from slurper.objectstore import (
     checksums,
     dialects,
     documents,
+    etags,
     failures,
     limits,
     listing,
     object_headers,
     verification,
+    written,
 )
 from slurper.objectstore.base import (
     Body,
@@ -74,6 +76,10 @@ class S3ObjectStore(BucketClient):
         super().__init__(address, options, clock=clock)
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
+        self._obeys_if_match = True
+        """False once If-Match was refused although it held: then the answers' ETags tell."""
+        self._wants_md5 = False
+        """True once a write was refused for want of Content-MD5, as buckets with locks do."""
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
 
@@ -162,7 +168,7 @@ class S3ObjectStore(BucketClient):
     async def head(self, key: str) -> StoredObject:
         """Describe an object. Raises NotFound."""
         try:
-            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
+            response = await self._send("HeadObject", self._asking("HEAD", key), key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
@@ -170,16 +176,34 @@ class S3ObjectStore(BucketClient):
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
         length = response.headers.get("content-length", "")
-        if not length.isdigit():
-            raise self._unusable(response, "HeadObject", key, "it announces no size")
-        stored = self._described(response, "HeadObject", key, int(length))
+        size = int(length) if length.isdigit() else await self._size_by_reading(key)
+        stored = self._described(response, "HeadObject", key, size)
         stored.served_at = object_headers.http_date(response.headers.get("date", ""))
         return stored
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
-        request = Request("GET", self._target(key), {"range": "bytes=0-0"})
-        await self._send("GetObject", request, key)
+        await self._send("GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key)
+
+    async def _size_by_reading(self, key: str) -> int:
+        """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
+        try:
+            response = await self._send(
+                "GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key
+            )
+        except errors.StoreError as error:
+            if error.status == 416:  # not even a first byte
+                return 0
+            raise
+        size = verification.told_size(response)
+        if size is None:
+            raise self._unusable(response, "HeadObject", key, "it announces no size")
+        return size
+
+    def _asking(self, method: str, key: str, headers: dict[str, str] | None = None) -> Request:
+        """A request for an object as it is stored."""
+        accepted = {"accept-encoding": self._dialect.accept_encoding}
+        return Request(method, self._target(key), accepted | headers if headers else accepted)
 
     async def get(
         self,
@@ -191,31 +215,67 @@ class S3ObjectStore(BucketClient):
         checksum: Algorithm | None = None,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
-        headers = {"if-match": if_match} if if_match else {}
         if byte_range is not None:
-            return await self._get_range(key, headers, byte_range, checksum)
-        headers["x-amz-checksum-mode"] = "ENABLED"
-        request = Request("GET", self._target(key), headers)
+            return await self._get_range(key, if_match, byte_range, checksum)
+        request = self._asking("GET", key, {"x-amz-checksum-mode": "ENABLED"})
         request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        if response.status != 200:
+        response = await self._read(request, key, if_match, limit)
+        if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body.received(response)
         verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
 
     async def _get_range(
-        self, key: str, headers: dict[str, str], wanted: ByteRange, checksum: Algorithm | None
+        self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
     ) -> Download:
-        headers["range"] = f"bytes={wanted.start}-{wanted.end - 1}"
-        request = Request("GET", self._target(key), headers)
+        request = self._asking("GET", key, {"range": f"bytes={wanted.start}-{wanted.end - 1}"})
         request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
-        response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
+
+    async def _read(
+        self, request: Request, key: str, if_match: str | None, limit: int | None
+    ) -> Response:
+        """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
+        condition = etags.condition(if_match) if if_match else ""
+        if condition and self._obeys_if_match:
+            request.headers["if-match"] = condition
+            try:
+                return await self._send("GetObject", request, key, max_body_bytes=limit)
+            except errors.PreconditionFailed as refusal:
+                await self._confirm_refused(key, condition, refusal)
+            del request.headers["if-match"]
+        response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        got = response.headers.get("etag", "")
+        if condition and got and not etags.same(got, condition):
+            raise errors.PreconditionFailed(
+                "GetObject",
+                status=response.status,
+                detail=f"the object has the ETag {got}",
+                bucket=self._bucket,
+                key=key,
+            )
+        return response
+
+    async def _confirm_refused(
+        self, key: str, condition: str, refusal: errors.PreconditionFailed
+    ) -> None:
+        """Return when If-Match was refused although it holds; it is not sent any more then.
+
+        So it is with stores that compare it with another spelling of the tag, or with a weak one.
+        """
+        try:
+            stored = await self.head(key)
+        except errors.SlurperError:
+            raise refusal from None
+        if not etags.same(stored.meta.etag, condition):
+            raise refusal
+        self._obeys_if_match = False
 
     def _described(self, response: Response, operation: str, key: str, size: int) -> StoredObject:
         missing = response.headers.get("x-amz-missing-meta", "0")
@@ -238,10 +298,40 @@ class S3ObjectStore(BucketClient):
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
-        response = await self._send("PutObject", request, key)
-        etag = self._etag_of(response, "PutObject", key)
+        response = await self._write("PutObject", request, key, body)
         self._compare_with_sent(response, sent)
-        return etag
+        return _etag_of(response) or await self._find_written(response, key, body)
+
+    async def _write(self, operation: str, request: Request, key: str, body: Body) -> Response:
+        """Send a body; with its MD5 too, if the store wants that for lack of newer knowledge."""
+        named = checksums.header_of(Algorithm.MD5)
+        if self._wants_md5:
+            request.headers.setdefault(named, body.checksum(Algorithm.MD5))
+        try:
+            return await self._send(operation, request, key)
+        except errors.StoreError as error:
+            if named in request.headers or not failures.wants_md5(error):
+                raise
+        self._wants_md5 = True
+        request.headers[named] = body.checksum(Algorithm.MD5)
+        return await self._send(operation, request, key)
+
+    async def _find_written(self, response: Response, key: str, body: Body) -> str:
+        """The ETag of an object whose write was answered without one, if it is there.
+
+        Raises:
+            SlurperError: it is not, or has other bytes, or that cannot be found out.
+        """
+        lack = self._unanswered(response, "PutObject", key, "no ETag")
+        if documents.holds_error(response):
+            raise lack
+        try:
+            stored = await written.find(self, key, body)
+        except (errors.NotFound, errors.AccessDenied) as error:
+            raise lack from error
+        if stored is None:
+            raise lack
+        return stored.meta.etag
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
@@ -267,12 +357,37 @@ class S3ObjectStore(BucketClient):
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
-        response = await self._send("UploadPart", Request("PUT", target, sent, body.chunks), key)
-        etag = self._etag_of(response, "UploadPart", key)
+        request = Request("PUT", target, sent, body.chunks)
+        response = await self._write("UploadPart", request, key, body)
         self._compare_with_sent(response, sent)
+        etag = _etag_of(response)
+        if not etag:
+            lack = self._unanswered(response, "UploadPart", key, "no ETag")
+            etag = await self._listed_part(lack, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
         checksum = body.checksum(part_algorithm) if part_algorithm is not None else ""
         return Part(number, body.length, etag, checksum)
+
+    async def _listed_part(
+        self, lack: errors.SlurperError, key: str, upload_id: str, number: int, size: int
+    ) -> str:
+        """The ETag of a part whose write was answered without one; raise `lack` if there is none.
+
+        Parts that stores keep are of this upload and this object, so that the size is proof.
+        """
+        if not isinstance(lack, errors.TransportError):  # the answer is an error
+            raise lack
+        asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
+        request = Request("GET", self._target(key, *asked.items()), {})
+        limit = listing.MAX_DOCUMENT_BYTES  # some stores list all parts
+        try:
+            response = await self._send("ListParts", request, key, max_body_bytes=limit)
+        except errors.StoreError as error:
+            raise lack from error
+        listed = documents.parts(b"".join(response.body)).get(number)
+        if listed is None or listed[1] != size or not etags.opaque(listed[0]):
+            raise lack
+        return listed[0]
 
     def checks_whole(self, upload_id: str) -> bool:
         """Whether the store promised so to this process, when it began the upload."""
@@ -330,18 +445,27 @@ class S3ObjectStore(BucketClient):
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
         sent = self._new_object_headers(key, source.headers, size=meta.size)
         sent |= _copied_from(bucket, meta.key)
-        if meta.etag:
-            sent[_ONLY_VERSION] = meta.etag
+        if (condition := etags.condition(meta.etag)) != "":
+            sent[_ONLY_VERSION] = condition
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent)
-        response, _, etag = await self._send_copy("CopyObject", request, key)
-        if not verification.proves_copy(meta.etag, etag, response.headers):
-            size = (await self.head(key)).meta.size
-            if size != meta.size:
-                raise errors.IntegrityError(f"the copy has {size} bytes, its source {meta.size}")
-        return etag
+        response = await self._send("CopyObject", request, key)
+        answer = documents.text_of(response)
+        etag = documents.element(answer, "ETag")
+        if not etags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
+            raise self._unanswered(response, "CopyObject", key, "no ETag")
+        if verification.proves_copy(meta.etag, etag, response.headers):
+            return etag
+        return await self._compare_copy(key, meta)
+
+    async def _compare_copy(self, key: str, source: ObjectMeta) -> str:
+        """Look at a copy of which the answer tells too little; return its ETag."""
+        copy = (await self.head(key)).meta
+        if copy.size != source.size:
+            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {source.size}")
+        return copy.etag
 
     async def copy_part(
         self,
@@ -354,26 +478,21 @@ class S3ObjectStore(BucketClient):
     ) -> Part:
         """Let the store itself copy a range of an object of `bucket` into a part."""
         sent = _copied_from(bucket, source.key)
-        if source.etag and self._dialect.part_copy is PartCopy.CONDITIONAL:
-            sent[_ONLY_VERSION] = source.etag
+        condition = etags.condition(source.etag)
+        if condition and self._dialect.part_copy is PartCopy.CONDITIONAL:
+            sent[_ONLY_VERSION] = condition
         sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent)
-        _, answer, etag = await self._send_copy("UploadPartCopy", request, key)
+        response = await self._send("UploadPartCopy", request, key)
+        answer = documents.text_of(response)
+        etag = documents.element(answer, "ETag")
+        if not etags.opaque(etag):
+            lack = self._unanswered(response, "UploadPartCopy", key, "no ETag")
+            etag = await self._listed_part(lack, key, upload_id, number, len(byte_range))
         algorithm = self._part_algorithm
         checksum = documents.element(answer, f"Checksum{algorithm.upper()}") if algorithm else ""
         return Part(number, len(byte_range), etag, checksum)
-
-    async def _send_copy(
-        self, operation: str, request: Request, key: str
-    ) -> tuple[Response, str, str]:
-        """Return the response, its text and the ETag in that."""
-        response = await self._send(operation, request, key)
-        answer = documents.text_of(response)
-        etag = documents.element(answer, "ETag")
-        if not etag:
-            raise self._unanswered(response, operation, key, "no ETag")
-        return response, answer, etag
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
@@ -445,9 +564,15 @@ class S3ObjectStore(BucketClient):
             return None
         expected = verification.multipart_etag(parts)
         if expected is not None:
-            return meta.etag if meta.etag.strip('"') == expected else None
-        repeated = refusal.retries > 0 and meta.etag.strip('"').endswith(f"-{len(parts)}")
+            return meta.etag if etags.same(meta.etag, expected) else None
+        repeated = refusal.retries > 0 and etags.opaque(meta.etag).endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
+
+
+def _etag_of(response: Response) -> str:
+    """The ETag of what was written; empty when the answer has none, or an empty one."""
+    etag = response.headers.get("etag", "")
+    return etag if etags.condition(etag) else ""
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:

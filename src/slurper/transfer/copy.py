@@ -16,6 +16,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import etags
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -176,7 +177,7 @@ class Copier:
 
     async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
         stored = await self._source.head(meta.key)
-        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
+        if not etags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
 

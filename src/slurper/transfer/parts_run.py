@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import etags
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -532,7 +533,8 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     Raises:
         SourceChangedError: it is another.
     """
-    of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
-    differ = any(one and other and one != other for one, other in of_both)
-    if differ or wanted.size != got.size:
+    is_other = wanted.etag and got.etag and not etags.same(wanted.etag, got.etag)
+    dates = (wanted.last_modified, got.last_modified)
+    is_dated_otherwise = None not in dates and dates[0] != dates[1]
+    if is_other or is_dated_otherwise or wanted.size != got.size:
         raise SourceChangedError("there is another version than HEAD showed at first")
