@@ -11,6 +11,7 @@ its own retries (request level), so that whatever fails here has been tried for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from slurper.jobs.models import LogType
 from slurper.objectstore import etags
 from slurper.objectstore.base import (
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
@@ -28,6 +30,7 @@ from slurper.planning import selection
 from slurper.settings import MIB, Settings
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.permission import READS
 from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
@@ -142,6 +145,25 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
+        except errors.NotFound as error:
+            if await self.is_bare_folder(meta.key, error):
+                return BARE_FOLDER
+            raise
+
+    async def is_bare_folder(self, key: str, error: errors.NotFound) -> bool:
+        """Whether the source lists a folder, and not an object, under a key that it does not find.
+
+        An object that was removed is not listed any more.
+        """
+        if not key.endswith("/") or error.operation not in READS:
+            return False
+        try:
+            page = await self._source.list_page(prefix=key, max_keys=1)
+        except errors.SlurperError as unlisted:
+            if unlisted.retryable or unlisted.blocks_job:
+                raise
+            return False
+        return any(meta.key == key and meta.size == 0 for meta in page.objects)
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""
@@ -175,6 +197,17 @@ class Copier:
                 return skip
         return stored
 
+    async def confirm_unchanged(self, meta: ObjectMeta) -> None:
+        """Return when the source still has this version, whatever a condition on it came to.
+
+        Raises:
+            SourceChangedError: it has another, or none any more.
+        """
+        try:
+            await self._head_of_version(meta)
+        except errors.NotFound as error:
+            raise SourceChangedError(str(error)) from error
+
     async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
         stored = await self._source.head(meta.key)
         if not etags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
@@ -202,9 +235,12 @@ class Copier:
         try:
             etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
-            if not self._if_absent:
-                raise SourceChangedError(str(error)) from error
-            return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            if self._if_absent:
+                with contextlib.suppress(TargetChangedError):
+                    return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            await self.confirm_unchanged(meta)
+            shortcut.doubt(error)
+            return None
         return Transferred(meta.size) if etag is not None else None
 
     async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
@@ -227,9 +263,7 @@ class Copier:
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
         if download.body.length != meta.size:
-            raise errors.IntegrityError(
-                f"read {download.body.length} bytes of an object listed with {meta.size}"
-            )
+            raise errors.IntegrityError(_length_text(download, meta))
         if self._looks_at_content:
             first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
@@ -304,6 +338,13 @@ class Copier:
         return bytes(ours.body) == bytes(theirs.body)
 
 
+BARE_FOLDER = Skipped(
+    LogType.IMPORT_SKIPPED_EMPTY_OBJECT,
+    "the source lists this folder and has no object of this name: there is nothing to copy; if "
+    "there should be, write the object again",
+)
+
+
 def archived(error: errors.RequiresRetrieval) -> Skipped:
     """How an object ends that must be restored before it can be read."""
     return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, f"{error}; {error.advice}")
@@ -320,6 +361,18 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
     return (
         f"changed during each of {attempts} attempts: {error}; "
         "try it again by key when nobody writes to it"
+    )
+
+
+def _length_text(download: Download, meta: ObjectMeta) -> str:
+    """Say that other bytes came than are stored, and what may be the reason."""
+    text = f"read {download.body.length} bytes of an object listed with {meta.size}"
+    coding = download.stored.headers.content.get("content-encoding")
+    if coding is None:
+        return text
+    return (
+        f"{text}; they came with Content-Encoding {coding}: if the object has none, the source or "
+        "a proxy before it compresses, which must be switched off"
     )
 
 

@@ -461,7 +461,9 @@ class PartsRun:
                 self._target, self._key, begun.upload_id, number, self._meta, byte_range
             )
         except errors.PreconditionFailed as error:
-            raise SourceChangedError(str(error)) from error
+            await self._copier.confirm_unchanged(self._meta)
+            shortcut.doubt(error)
+            return None
         self._has_copied_inside = self._has_copied_inside or part is not None
         return part
 

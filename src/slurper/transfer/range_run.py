@@ -19,7 +19,7 @@ from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
-from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text
 from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
@@ -203,6 +203,20 @@ class RangeRun:
             self._permission.used(meta.key, self._copier.target_key(meta.key))
         self._ledger.settle(entry, outcome)
 
+    async def _settle_refused(
+        self, entry: Entry, refusal: errors.AccessDenied | errors.NotFound
+    ) -> None:
+        """Settle a key that was asked for by name and that the source does not describe."""
+        if isinstance(refusal, errors.AccessDenied):
+            await self._settle_denied(entry, refusal)
+            return
+        try:
+            is_folder = await self._copier.is_bare_folder(entry.key, refusal)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause)
+            return
+        self._ledger.settle(entry, BARE_FOLDER if is_folder else _failed(refusal))
+
     async def _settle_denied(self, entry: Entry, denial: errors.AccessDenied) -> None:
         """Fail an object that is denied to us, unless everything is; then it stays unsettled."""
         async with self._asking:  # who waits here learns from what the first has found
@@ -213,7 +227,7 @@ class RangeRun:
             except errors.SlurperError as cause:
                 self._stop(LogType.MIGRATION_ERROR, cause)
                 return
-        self._ledger.settle(entry, Failed(failure_text(denial, 1)))
+        self._ledger.settle(entry, _failed(denial))
 
     def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
         if self._halt is None:
@@ -261,8 +275,8 @@ class RangeRun:
                 self._set_deadline(page)
         for (key, found), target_key in zip(page.rows, target_keys, strict=True):
             entry = self._ledger.open(key)
-            if isinstance(found, errors.AccessDenied):
-                await self._settle_denied(entry, found)
+            if isinstance(found, errors.AccessDenied | errors.NotFound):
+                await self._settle_refused(entry, found)
             elif key in displaced:
                 self._ledger.settle(entry, Failed(displaced[key]))
             else:
@@ -296,10 +310,10 @@ class RangeRun:
         self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
     ) -> None:
         if not isinstance(found, ObjectMeta):
-            self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            self._ledger.settle(entry, _failed(found))
             return
         if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
-            self._ledger.settle(entry, Failed(failure_text(existing, 1)))
+            self._ledger.settle(entry, _failed(existing))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
@@ -308,7 +322,7 @@ class RangeRun:
         if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
             self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
         elif (refusal := self._refusal(target_key, found.size)) is not None:
-            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+            self._ledger.settle(entry, _failed(refusal))
         elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
         elif isinstance(decision, selection.Transfer):
@@ -359,6 +373,10 @@ class RangeRun:
         if self._target.dialect.normalises_keys:
             return listing.NormalisedTarget(self._target, listed)
         return listed
+
+
+def _failed(error: errors.SlurperError) -> Failed:
+    return Failed(failure_text(error, 1))
 
 
 def _folder_text(key: str, file: str) -> str:
