@@ -171,6 +171,15 @@ def to_error(
     )
 
 
+def lacks_uploads(error: errors.SlurperError) -> bool:
+    """Whether a store refused to begin a multipart upload because it knows none."""
+    return (
+        isinstance(error, errors.StoreError)
+        and error.operation == "CreateMultipartUpload"
+        and (error.status in (405, 501) or error.code in ("MethodNotAllowed", "NotImplemented"))
+    )
+
+
 def wants_md5(error: errors.StoreError) -> bool:
     """Whether a write was refused because it came without Content-MD5.
 

@@ -92,6 +92,10 @@ class Copier:
         is_taken = self._shortcut is not None and self._shortcut.takes(size)
         return size > self._multipart_threshold and not is_taken
 
+    def take_whole(self, most: int) -> None:
+        """Copy objects of up to so many bytes in one request, whatever the settings say."""
+        self._multipart_threshold = most
+
     async def copy(self, meta: ObjectMeta) -> Outcome | Large:
         """Bring one object to its outcome, unless it has become large meanwhile.
 

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import etags
+from slurper.objectstore import etags, failures
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -304,7 +304,13 @@ class PartsRun:
         if isinstance(described, Skipped):
             return described
         plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
-        upload_id = await self._repeat(lambda: self._create(described.headers))
+        try:
+            upload_id = await self._repeat(lambda: self._create(described.headers))
+        except errors.StoreError as error:
+            if not failures.lacks_uploads(error):
+                raise
+            self._in_doubt = self._task.replayed_since is not None
+            return await self._copy_in_one(error)
         self._begun = BegunUpload(
             upload_id=upload_id,
             part_size=plan.part_size,
@@ -313,6 +319,18 @@ class PartsRun:
             last_modified=self._telling_date(described),
         )
         return None
+
+    async def _copy_in_one(self, refusal: errors.StoreError) -> Outcome:
+        """Write the object in one request, to a target that knows no other way."""
+        limit = min(self._target.dialect.max_put_bytes, self._budget.limit)
+        if self._meta.size > limit:
+            return Failed(
+                f"{refusal}; the target knows no uploads in parts, and {self._meta.size} bytes are "
+                f"too many for one request, which may have {limit}: raise SLURPER_IN_FLIGHT_BYTES, "
+                "which bounds it, or copy the object by hand"
+            )
+        self._copier.take_whole(limit)
+        return await self._copy_whole()
 
     async def _describe(self) -> StoredObject | Skipped:
         return await self._copier.describe(self._meta)
