@@ -6,7 +6,10 @@ One store is one bucket. What Google documents, and what follows from it here:
   set. What is kept beside the bytes is told by the object's resource, which the listing (and HEAD)
   brings along: it is remembered for a while, and used if the download's generation and
   metageneration are still those. So an object costs one request, and else one more.
-- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way.
+- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way. One whose type
+  is itself compressed (an image, a zip file) is unzipped all the same, unless its Cache-Control
+  says `no-transform` (https://cloud.google.com/storage/docs/transcoding): that object cannot be
+  read as it is stored, fails alone, and says what helps.
 - A generation names one version of the bytes: it is the identity token (`ObjectMeta.etag`).
 - Copies within Google are made by Google: `rewrite` takes a condition on either side, tells the
   CRC32C of what it has made, and gives the copy what the request says and nothing else.
@@ -20,6 +23,7 @@ One store is one bucket. What Google documents, and what follows from it here:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -67,7 +71,19 @@ _TYPE_OF_NONE = "application/octet-stream"
 """What Google says itself of an object that was written without a type."""
 
 _MAX_KEYS = 1000
-_UNZIPPED = "asked for the stored bytes, got them with another coding"
+_ASKED_AT_ONCE = 16
+"""Rows of a page that lack what a copy needs are asked for in groups of this size."""
+
+
+class TranscodedError(errors.IntegrityError):
+    """Google hands out an object with another coding than it is stored with."""
+
+    retryable = False
+    advice = (
+        "Google unzips an object with Content-Encoding gzip whose content type is itself "
+        "compressed; add no-transform to its Cache-Control at Google, or correct its "
+        "Content-Encoding, then copy it by key"
+    )
 
 
 class GcsObjectStore(GcsClient):
@@ -116,9 +132,9 @@ class GcsObjectStore(GcsClient):
         while True:
             response = await self._listed(parameters, token)
             items, following = gcs_resources.read_page(b"".join(response.body))
-            if items and items[0].get("name") == start_after:
+            if start_after and items and items[0].get("name") == start_after:
                 del items[0]
-            objects = self._remember(items)
+            objects = await self._completed(self._remember(items))
             if objects or not following:
                 break
             if following == token:
@@ -152,6 +168,28 @@ class GcsObjectStore(GcsClient):
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
         return objects
+
+    async def _completed(self, objects: list[ObjectMeta]) -> list[ObjectMeta]:
+        """The lines of a page, those that lack a size or a version asked for by name.
+
+        One of which nothing more can be learnt is left as it is, and fails when it is copied.
+        """
+        if all(map(gcs_resources.is_whole, objects)):
+            return objects
+        lacking = [meta.key for meta in objects if not gcs_resources.is_whole(meta)]
+        found: dict[str, ObjectMeta | None] = {}
+        for start in range(0, len(lacking), _ASKED_AT_ONCE):
+            group = lacking[start : start + _ASKED_AT_ONCE]
+            found |= zip(group, await asyncio.gather(*map(self._look_up, group)), strict=True)
+        return [found.get(meta.key) or meta for meta in objects]
+
+    async def _look_up(self, key: str) -> ObjectMeta | None:
+        try:
+            return (await self.head(key)).meta
+        except errors.SlurperError as error:
+            if error.blocks_job:
+                raise
+            return None
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
@@ -199,7 +237,7 @@ class GcsObjectStore(GcsClient):
             return await self._get_range(key, if_match, byte_range, checksum)
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        generation = gcs_resources.etag_of(resource["generation"])
+        generation = gcs_resources.etag_of(resource.get("generation"))
         request = self._media_request(key, generation, {})
         request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
         response = await self._media(key, request, limit)
@@ -207,7 +245,8 @@ class GcsObjectStore(GcsClient):
             raise self._unusable(response, "objects.get", key, "it answers with a part")
         body = Body.received(response)
         verification.compare_with_google(response.headers, body)
-        if response.headers.get("x-goog-metageneration", "") != resource.get("metageneration"):
+        told = response.headers.get("x-goog-metageneration")
+        if told is None or told != str(resource.get("metageneration")):
             resource = await self._resource(key, generation)
         stored = gcs_resources.to_stored(resource)
         return Download(StoredObject(stored.meta._replace(size=body.length), stored.headers), body)
@@ -238,16 +277,20 @@ class GcsObjectStore(GcsClient):
 
     async def _media(self, key: str, request: Request, limit: int | None) -> Response:
         response = await self._send("objects.get", request, key, max_body_bytes=limit)
-        stored = response.headers.get("x-goog-stored-content-encoding", "").lower()
-        if stored and (stored == "gzip") != _is_zipped(response):
-            raise errors.IntegrityError(f"objects.get: {_UNZIPPED}")
+        stored = response.headers.get("x-goog-stored-content-encoding")
+        if stored is not None and _is_transcoded(response, stored):
+            sent = response.headers.get("content-encoding", "none")
+            raise TranscodedError(
+                f"objects.get: the object is stored with the coding {stored} and was sent with "
+                f"{sent}: these are not its bytes"
+            )
         return response
 
     def _recall(self, key: str, etag: str | None) -> Resource | None:
         resource = self._remembered.get(key)
         if resource is None or not etag:
             return None  # without a version to insist on, what is there now counts
-        return resource if gcs_resources.etag_of(resource["generation"]) == etag else None
+        return resource if gcs_resources.etag_of(resource.get("generation")) == etag else None
 
     # Writing
 
@@ -272,7 +315,7 @@ class GcsObjectStore(GcsClient):
         if made.get("crc32c") != crc32c:
             stored = made.get("crc32c")
             raise errors.IntegrityError(f"the store holds CRC32C {stored}, sent was {crc32c}")
-        return gcs_resources.etag_of(made["generation"])
+        return gcs_resources.etag_of(made.get("generation"))
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
@@ -338,16 +381,16 @@ class GcsObjectStore(GcsClient):
                 f"{made.get('crc32c')}"
             )
         await self._unpack_metadata(key, made)
-        return gcs_resources.etag_of(made["generation"])
+        return gcs_resources.etag_of(made.get("generation"))
 
     async def _unpack_metadata(self, key: str, made: Resource) -> None:
         """Give an object that was made of parts the metadata that came along packed, if it has."""
         packed = gcs_resources.unpacked(made)
         if packed is None:
             return
-        target = self._resource_target(
-            key, ifGenerationMatch=made["generation"], fields=gcs_resources.FIELDS
-        )
+        version = made.get("generation")
+        condition = {"ifGenerationMatch": str(version)} if version else {}
+        target = self._resource_target(key, **condition, fields=gcs_resources.FIELDS)
         body = json.dumps({"metadata": {**packed, gcs_resources.PACKED: None}}).encode()
         request = Request("PATCH", target, {"content-type": "application/json"}, (body,))
         response = await self._send("objects.patch", request, key)
@@ -426,8 +469,18 @@ class GcsObjectStore(GcsClient):
             return
 
 
-def _is_zipped(response: Response) -> bool:
-    return "gzip" in response.headers.get("content-encoding", "").lower()
+def _is_transcoded(response: Response, stored: str) -> bool:
+    """Whether Google has unzipped or zipped the object on its way.
+
+    `stored` is the coding that is kept with it, in whatever words somebody has written it: `gzip`,
+    `x-gzip`, `gzip,gzip`, `GZIP`. So it is counted how often each answer speaks of gzip.
+    """
+    sent = response.headers.get("content-encoding", "")
+    if stored.lower().count("gzip") == sent.lower().count("gzip"):
+        return False
+    # The same bytes under another name are no harm, and ranges exist of stored bytes only.
+    length = response.headers.get("x-goog-stored-content-length")
+    return response.status != 206 and length != str(response.length)
 
 
 def _related(boundary: str, described: Resource, chunks: Sequence[bytes]) -> Iterator[bytes]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from slurper import errors
+from slurper.objectstore import object_headers
 from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
 
 Resource = dict[str, Any]
@@ -31,6 +32,9 @@ _CONTENT_MEMBERS = {
 
 CUSTOM_TIME = "goog-custom-time"
 EXPIRES = "http-expires"
+SIZE_UNTOLD = -1
+"""Of a line of a listing without a size. No object has it, so a copy that begins with it looks
+again, and does not take a body of any length for the whole."""
 PACKED = "slurper-metadata"
 """Holds all metadata of an object that was just made of parts, as base64 of JSON."""
 
@@ -46,13 +50,21 @@ FIELDS = ",".join(
 
 
 def read_object(text: bytes) -> Resource:
-    """Read one resource. Raises UnavailableStore: it is none."""
+    """Read one resource.
+
+    Raises:
+        UnavailableStore: it is none.
+        StoreError: it is one whose size is not told, so it cannot be copied.
+    """
     try:
         resource = json.loads(text)
-        to_meta(resource)
+        meta = to_meta(resource)
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no object"
         raise errors.UnavailableStore("objects.get", status=200, detail=detail) from error
+    if meta.size == SIZE_UNTOLD:
+        detail = f"the answer does not tell the size of {meta.key!a}"
+        raise errors.StoreError("objects.get", status=200, detail=detail, key=meta.key)
     return dict(resource)
 
 
@@ -66,7 +78,8 @@ def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
         answer = json.loads(text)
         if not answer["done"] and isinstance(token := answer["rewriteToken"], str):
             return None, token
-        to_meta(answer["resource"])
+        if not is_whole(to_meta(answer["resource"])):
+            raise LookupError("size or generation")
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no copy"
         raise errors.UnavailableStore("objects.rewrite", status=200, detail=detail) from error
@@ -94,26 +107,54 @@ def _are_resources(items: list[object]) -> bool:
 
 
 def to_meta(resource: Resource) -> ObjectMeta:
-    """One line of a listing. Raises ValueError, TypeError or LookupError: not with this one."""
-    created = resource.get("timeCreated")
+    """One line of a listing. Raises TypeError or LookupError: it has no name.
+
+    Nothing else has to be there: `is_whole` tells whether it is enough to copy by.
+    """
+    name = resource["name"]
+    if not isinstance(name, str):
+        raise TypeError("the name is no text")
     return ObjectMeta(
-        resource["name"],
-        int(resource["size"]),
-        etag_of(resource["generation"]),
-        datetime.fromisoformat(created) if created else None,
-        resource.get("storageClass", ""),
+        name,
+        _size(resource.get("size")),
+        etag_of(resource.get("generation")),
+        _moment(resource.get("timeCreated")),
+        str(resource.get("storageClass") or ""),
     )
+
+
+def is_whole(meta: ObjectMeta) -> bool:
+    """Whether a line of a listing tells what a copy needs: size and version."""
+    return meta.size != SIZE_UNTOLD and meta.etag != ""
+
+
+def _size(told: object) -> int:
+    try:
+        size = int(str(told))
+    except ValueError:
+        return SIZE_UNTOLD
+    return size if size >= 0 else SIZE_UNTOLD
+
+
+def _moment(told: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(told))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def to_stored(resource: Resource) -> StoredObject:
     """Everything that is kept beside the bytes."""
     content = {
-        header: _header_text(resource[member])
+        header: _header_text(str(resource[member]))
         for member, header in _CONTENT_MEMBERS.items()
         if resource.get(member)
     }
     kept = unpacked(resource) or resource.get("metadata") or {}
-    metadata = {name: _header_text(value) for name, value in kept.items()}
+    metadata = {name: _header_text(str(value)) for name, value in kept.items()}
+    if "content-encoding" in content:
+        object_headers.strip_transfer_coding(content)
     if EXPIRES in metadata:
         content["expires"] = metadata.pop(EXPIRES)
     if resource.get("customTime"):
@@ -186,9 +227,9 @@ def _metadata(headers: ObjectHeaders) -> dict[str, str]:
     return metadata
 
 
-def etag_of(generation: str) -> str:
-    """The identity token of a generation, which names one version of the bytes."""
-    return f'"{generation}"'
+def etag_of(generation: object) -> str:
+    """The identity token of a generation, which names one version; empty: it is not told."""
+    return f'"{generation}"' if generation else ""
 
 
 def generation_of(etag: str) -> str:

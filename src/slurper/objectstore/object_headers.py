@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import functools
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from slurper.objectstore import encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MONTHS = {
     name: number
     for number, name in enumerate(
@@ -26,7 +28,7 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
     content = {name: headers[name] for name in kept}
     metadata = {name: headers[METADATA_PREFIX + name] for name in described}
     if "content-encoding" in content:
-        _strip_transfer_coding(content)
+        strip_transfer_coding(content)
     meta = ObjectMeta(
         key,
         size,
@@ -61,23 +63,36 @@ def _storage_class(headers: Mapping[str, str]) -> str:
 def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:
     """The request headers that give a new object these headers and metadata, and no others.
 
-    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them.
+    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them. What no
+    header can carry, such as blanks around a value, becomes words everywhere.
 
     Raises:
         ConfigurationError: names of metadata differ in case only, as at Google they may.
+        NotStorable: a name of metadata cannot be part of a header's name.
     """
     sent = dict(headers.content)
     if "content-encoding" in sent:
-        _strip_transfer_coding(sent)
+        strip_transfer_coding(sent)
     kept = len(sent)
+    if headers.metadata:
+        _check_names(tuple(headers.metadata))
     for name, value in headers.metadata.items():
-        sent[METADATA_PREFIX + name.lower()] = encoded_words.encoded(value) if as_words else value
+        sent[METADATA_PREFIX + name.lower()] = encoded_words.encoded(value, ascii_only=as_words)
     if len(sent) < len(headers.metadata) + kept:
         raise errors.ConfigurationError("names of its metadata differ in upper and lower case only")
     return sent
 
 
-def _strip_transfer_coding(content: dict[str, str]) -> None:
+@functools.lru_cache(maxsize=1024)  # the objects of a bucket mostly have the same names
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if _TOKEN.fullmatch(name) is None:
+            raise errors.NotStorable(
+                f"its metadata is named {name!a}, which cannot be part of an HTTP header's name"
+            )
+
+
+def strip_transfer_coding(content: dict[str, str]) -> None:
     """Drop the token `aws-chunked`, which tells how bytes once travelled and not what they are.
 
     Some stores keep it by mistake, and refuse it when it is sent to them.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurper import errors
 from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.object_headers import from_response, http_date, to_request
 
@@ -49,6 +50,13 @@ def test_everything_a_store_keeps_is_read_and_written_again() -> None:
         "x-amz-meta-owner": "Ã¼",
         "x-amz-meta-empty": "",
     }
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "\xfc", "a\nb", "a,b", "a/b", "{a}"])
+def test_a_name_of_metadata_that_no_header_can_have_is_named(name: str) -> None:
+    with pytest.raises(errors.NotStorable, match="HTTP header's name") as refused:
+        to_request(ObjectHeaders({}, {"fine": "1", name: "2"}))
+    assert ascii(name) in str(refused.value)
 
 
 def test_an_object_without_a_content_type_gains_none() -> None:
