@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from slurper import errors
+from slurper.http.dates import iso_date
 from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
 
 Resource = dict[str, Any]
@@ -95,12 +96,11 @@ def _are_resources(items: list[object]) -> bool:
 
 def to_meta(resource: Resource) -> ObjectMeta:
     """One line of a listing. Raises ValueError, TypeError or LookupError: not with this one."""
-    created = resource.get("timeCreated")
     return ObjectMeta(
         resource["name"],
         int(resource["size"]),
         etag_of(resource["generation"]),
-        datetime.fromisoformat(created) if created else None,
+        iso_date(resource.get("timeCreated")),
         resource.get("storageClass", ""),
     )
 
