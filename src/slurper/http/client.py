@@ -16,7 +16,6 @@ Which outcomes are retried (request *retry*, design rule 8):
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from pathlib import Path
 from slurper import errors
 from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES, StaleConnection
+from slurper.http.dates import http_date
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
@@ -117,22 +117,14 @@ def retry_after_seconds(headers: dict[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
-        seconds = float(value[:9])
+        seconds = float(value)  # of too many digits it is infinite
     else:
-        until = _http_date(value)
+        until = http_date(value)
         if until is None:
             return None
-        now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+        now = http_date(headers.get("date", "")) or datetime.now(UTC)
         seconds = (until - now).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_SECONDS)
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class HttpClient:

@@ -5,13 +5,12 @@ Error documents come gzipped, cut off, as HTML or not at all, so they are search
 
 from __future__ import annotations
 
-import email.utils
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
+from slurper.http.dates import http_date
 from slurper.http.messages import Response
 from slurper.objectstore import documents
 
@@ -200,8 +199,5 @@ def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
 
 def skew_seconds(response: Response, now: float) -> float | None:
     """By how much the store's clock is ahead of `now` (Unix time), when it says so at all."""
-    try:
-        moment = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+    moment = http_date(response.headers.get("date", ""))
+    return None if moment is None else moment.timestamp() - now

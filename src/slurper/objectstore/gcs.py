@@ -33,13 +33,13 @@ from datetime import UTC, datetime
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
     documents,
     gcs_resources,
     listing,
-    object_headers,
     verification,
 )
 from slurper.objectstore.base import (
@@ -144,7 +144,7 @@ class GcsObjectStore(GcsClient):
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
-            served_at=object_headers.http_date(response.headers.get("date", "")),
+            served_at=http_date(response.headers.get("date", "")),
         )
 
     async def _listed(self, parameters: dict[str, str], token: str) -> Response:
@@ -200,7 +200,7 @@ class GcsObjectStore(GcsClient):
         response = await self._send(
             "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
         )
-        served_at = object_headers.http_date(response.headers.get("date", ""))
+        served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
         return listing.parse_uploads(b"".join(response.body), now=now)
 

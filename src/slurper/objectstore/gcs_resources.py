@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slurper import errors
+from slurper.http.dates import iso_date
 from slurper.objectstore import object_headers
 from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
 
@@ -118,7 +119,7 @@ def to_meta(resource: Resource) -> ObjectMeta:
         name,
         _size(resource.get("size")),
         etag_of(resource.get("generation")),
-        _moment(resource.get("timeCreated")),
+        iso_date(resource.get("timeCreated")),
         str(resource.get("storageClass") or ""),
     )
 

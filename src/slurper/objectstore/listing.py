@@ -17,12 +17,13 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
 
 from slurper import errors
+from slurper.http.dates import iso_date
 from slurper.objectstore.base import ListingPage, ObjectMeta, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
 
@@ -148,7 +149,7 @@ def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
 
 def _age_seconds(row: Summary, now: datetime) -> float:
     """An upload whose beginning is not told counts as infinitely old: nobody's to abort."""
-    begun_at = _moment(row.get("Initiated", ""))
+    begun_at = iso_date(row.get("Initiated", ""))
     return math.inf if begun_at is None else (now - begun_at).total_seconds()
 
 
@@ -329,7 +330,7 @@ def _objects(keys: Sequence[str], columns: Columns) -> list[ObjectMeta]:
         keys,
         _sizes(columns["Size"]),
         columns["ETag"],
-        map(_moment, columns["LastModified"]),
+        map(iso_date, columns["LastModified"]),
         columns["StorageClass"],
         strict=True,
     )
@@ -344,11 +345,3 @@ def _sizes(texts: Sequence[str]) -> list[int]:
     if sizes and min(sizes) < 0:
         raise errors.ListingError("the listing holds a negative size")
     return sizes
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

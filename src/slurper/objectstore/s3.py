@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
@@ -146,7 +147,7 @@ class S3ObjectStore(BucketClient):
             prefix=wanted.prefix,
             start_after=wanted.start_after,
             order=dialects.key_order(response.headers.get("server", "")),
-            served_at=object_headers.http_date(response.headers.get("date", "")),
+            served_at=http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
             list_version=self._list_version,
         )
@@ -159,7 +160,7 @@ class S3ObjectStore(BucketClient):
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
         limit = listing.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
-        served_at = object_headers.http_date(response.headers.get("date", ""))
+        served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
         return listing.parse_uploads(b"".join(response.body), now=now)
 
@@ -178,7 +179,7 @@ class S3ObjectStore(BucketClient):
         length = response.headers.get("content-length", "")
         size = int(length) if length.isdigit() else await self._size_by_reading(key)
         stored = self._described(response, "HeadObject", key, size)
-        stored.served_at = object_headers.http_date(response.headers.get("date", ""))
+        stored.served_at = http_date(response.headers.get("date", ""))
         return stored
 
     async def _raise_reason(self, key: str) -> None:

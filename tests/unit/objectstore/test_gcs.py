@@ -604,5 +604,15 @@ async def test_what_is_no_listing_is_refused(
         await store.list_page()
 
 
+@pytest.mark.parametrize("date", ['"soon"', f'"{"9" * 5000}-01-01"', "7", "[]", "{}", "null"])
+async def test_a_listing_with_malformed_dates_is_read(
+    store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch, server: GcsServer, date: str
+) -> None:
+    item = f'{{"name": "k", "size": "1", "generation": "7", "timeCreated": {date}}}'
+    monkeypatch.setattr(server, "_list", lambda *_: server_page(f'{{"items": [{item}]}}'))
+    (found,) = (await store.list_page()).objects
+    assert (found.key, found.last_modified) == ("k", None)
+
+
 def server_page(text: str) -> Answer:
     return Answer(200, text.encode(), {"content-type": "application/json"})
