@@ -1,7 +1,8 @@
 """Reading a request's body: bounded before it is read, and strict JSON before it is believed.
 
 Python's parser lets things through that mean trouble later: a member given twice (the last one
-wins in silence), NaN, and numbers of unlimited length. All are refused here.
+wins in silence), NaN, numbers of unlimited length, and objects of any number of members. All are
+refused here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from slurper.api.envelope import Code, Problem, Refusal, malformed
 # JSON may write each character that is not ASCII as \uXXXX, up to three bytes per byte of the key.
 MAX_BODY_BYTES = fields.MAX_KEYS * fields.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
+
+MAX_MEMBERS = 100
+"""Of one object: far more than any has. Each that is not known becomes an error of its own."""
 
 
 class JsonRequest(Request):
@@ -133,6 +137,8 @@ def _loads(text: str) -> object:
 
 
 def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MAX_MEMBERS:
+        raise malformed(f"an object in the body has more than {MAX_MEMBERS} members")
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]

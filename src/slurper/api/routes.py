@@ -54,6 +54,11 @@ class SlurperRoute(APIRoute):
         return handle_in_order
 
 
+def body_type(route: APIRoute) -> object:
+    """Return the type of the body that a route takes; None for a route that takes none."""
+    return None if route.body_field is None else route.body_field.field_info.annotation
+
+
 def backend_of(request: Request) -> Backend:
     """Return what the application was built around."""
     backend: Backend = request.app.state.backend

@@ -334,10 +334,6 @@ CHANGES = [
     Case("nothing to change", {"options": {}}, "/options", says="names nothing"),
     Case("zero", {"options": {"bandwidthLimit": 0}}, "/options/bandwidthLimit"),
     Case("a fraction", {"options": {"requestRateLimit": 0.5}}, "/options/requestRateLimit"),
-    Case("another option", {"options": {"bandwidthLimit": 1, "skipEmpty": True}},
-         "/options/skipEmpty", says="not known here"),
-    Case("another member", {"options": {"bandwidthLimit": 1}, "overwrite": True}, "/overwrite",
-         says="not known here"),
 ]  # fmt: skip
 
 

@@ -179,7 +179,7 @@ async def test_a_job_resumes_with_the_secrets_that_are_sent(
 ) -> None:
     job_id = await _created(api, body)
     await api.client.put(f"{JOBS}/{job_id}/pause")
-    sent = {side: {"secret": secret, "bucket": "ignored"} for side in sides}
+    sent = {side: {"secret": secret} for side in sides}
     answer = await api.client.put(f"{JOBS}/{job_id}/resume", json=sent)
     assert (answer.status_code, answer.json()["result"]) == (200, "Job resumed")
     again = await api.client.put(f"{JOBS}/{job_id}/resume", json=sent)
