@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from slurper import errors
@@ -135,14 +135,6 @@ def _size(told: object) -> int:
     except ValueError:
         return SIZE_UNTOLD
     return size if size >= 0 else SIZE_UNTOLD
-
-
-def _moment(told: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(told))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def to_stored(resource: Resource) -> StoredObject:
