@@ -224,6 +224,8 @@ class S3ObjectStore(BucketClient):
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body.received(response)
+        if max_bytes is not None and body.length != max_bytes:
+            verification.refuse_compressed(response.headers, body, max_bytes)
         verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
 

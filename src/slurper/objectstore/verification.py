@@ -59,6 +59,21 @@ def told_size(response: Response) -> int | None:
     return response.length if response.status == 200 and is_framed else None
 
 
+def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
+    """Say of a body of another length than `size` why that may be, before its checksum is compared.
+
+    Raises:
+        IntegrityError: it came in a coding, which may not be the object's own.
+    """
+    coding = headers.get("content-encoding")
+    if coding is not None:
+        raise errors.IntegrityError(
+            f"read {body.length} bytes of an object listed with {size}; they came with "
+            f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
+            "compresses, which must be switched off"
+        )
+
+
 def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
     """Compare with the source's own checksum, where it gives one of the whole object."""
     if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":

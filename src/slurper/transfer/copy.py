@@ -20,7 +20,6 @@ from slurper.jobs.models import LogType
 from slurper.objectstore import etags
 from slurper.objectstore.base import (
     ByteRange,
-    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
@@ -267,7 +266,9 @@ class Copier:
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
         if download.body.length != meta.size:
-            raise errors.IntegrityError(_length_text(download, meta))
+            raise errors.IntegrityError(
+                f"read {download.body.length} bytes of an object listed with {meta.size}"
+            )
         if self._looks_at_content:
             first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
@@ -365,18 +366,6 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
     return (
         f"changed during each of {attempts} attempts: {error}; "
         "try it again by key when nobody writes to it"
-    )
-
-
-def _length_text(download: Download, meta: ObjectMeta) -> str:
-    """Say that other bytes came than are stored, and what may be the reason."""
-    text = f"read {download.body.length} bytes of an object listed with {meta.size}"
-    coding = download.stored.headers.content.get("content-encoding")
-    if coding is None:
-        return text
-    return (
-        f"{text}; they came with Content-Encoding {coding}: if the object has none, the source or "
-        "a proxy before it compresses, which must be switched off"
     )
 
 
