@@ -53,6 +53,11 @@ _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
 _NOT_KNOWN = frozenset({405, 501})
 
+_MD5_HEADER = checksums.header_of(Algorithm.MD5)
+
+_NO_TAG = len('""')
+"""An ETag that is no longer says nothing."""
+
 
 class _Wanted(NamedTuple):
     """What a page of a listing is to show."""
@@ -101,7 +106,7 @@ class S3ObjectStore(BucketClient):
         try:
             return self._read_page(response, wanted)
         except errors.ListingError as error:
-            if self._list_version == 1 or not listing.is_of_first_version(b"".join(response.body)):
+            if self._list_version == 1 or not listing.is_of_first_version(_document(response)):
                 raise
             return await self._list_by_first_version(wanted, error)
 
@@ -142,7 +147,7 @@ class S3ObjectStore(BucketClient):
 
     def _read_page(self, response: Response, wanted: _Wanted) -> ListingPage:
         return listing.parse_page(
-            b"".join(response.body),
+            _document(response),
             prefix=wanted.prefix,
             start_after=wanted.start_after,
             order=dialects.key_order(response.headers.get("server", "")),
@@ -161,14 +166,14 @@ class S3ObjectStore(BucketClient):
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = object_headers.http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(b"".join(response.body), now=now)
+        return listing.parse_uploads(_document(response), now=now)
 
     # Reading
 
     async def head(self, key: str) -> StoredObject:
         """Describe an object. Raises NotFound."""
         try:
-            response = await self._send("HeadObject", self._asking("HEAD", key), key)
+            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
@@ -183,14 +188,16 @@ class S3ObjectStore(BucketClient):
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
-        await self._send("GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key)
+        await self._read_byte(key)
+
+    async def _read_byte(self, key: str) -> Response:
+        request = Request("GET", self._target(key), {"range": "bytes=0-0"})
+        return await self._send("GetObject", request, key)
 
     async def _size_by_reading(self, key: str) -> int:
         """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
         try:
-            response = await self._send(
-                "GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key
-            )
+            response = await self._read_byte(key)
         except errors.StoreError as error:
             if error.status == 416:  # not even a first byte
                 return 0
@@ -199,11 +206,6 @@ class S3ObjectStore(BucketClient):
         if size is None:
             raise self._unusable(response, "HeadObject", key, "it announces no size")
         return size
-
-    def _asking(self, method: str, key: str, headers: dict[str, str] | None = None) -> Request:
-        """A request for an object as it is stored."""
-        accepted = {"accept-encoding": self._dialect.accept_encoding}
-        return Request(method, self._target(key), accepted | headers if headers else accepted)
 
     async def get(
         self,
@@ -217,7 +219,7 @@ class S3ObjectStore(BucketClient):
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, checksum)
-        request = self._asking("GET", key, {"x-amz-checksum-mode": "ENABLED"})
+        request = Request("GET", self._target(key), {"x-amz-checksum-mode": "ENABLED"})
         request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
@@ -232,7 +234,8 @@ class S3ObjectStore(BucketClient):
     async def _get_range(
         self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
     ) -> Download:
-        request = self._asking("GET", key, {"range": f"bytes={wanted.start}-{wanted.end - 1}"})
+        headers = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
+        request = Request("GET", self._target(key), headers)
         request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
@@ -300,23 +303,25 @@ class S3ObjectStore(BucketClient):
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
-        response = await self._write("PutObject", request, key, body)
-        self._compare_with_sent(response, sent)
-        return _etag_of(response) or await self._find_written(response, key, body)
-
-    async def _write(self, operation: str, request: Request, key: str, body: Body) -> Response:
-        """Send a body; with its MD5 too, if the store wants that for lack of newer knowledge."""
-        named = checksums.header_of(Algorithm.MD5)
         if self._wants_md5:
-            request.headers.setdefault(named, body.checksum(Algorithm.MD5))
+            _add_md5(request, body)
         try:
-            return await self._send(operation, request, key)
+            response = await self._send("PutObject", request, key)
         except errors.StoreError as error:
-            if named in request.headers or not failures.wants_md5(error):
-                raise
+            response = await self._write_with_md5(error, request, key, body)
+        self._compare_with_sent(response, sent)
+        etag = response.headers.get("etag", "")
+        return etag if len(etag) > _NO_TAG else await self._find_written(response, key, body)
+
+    async def _write_with_md5(
+        self, refusal: errors.StoreError, request: Request, key: str, body: Body
+    ) -> Response:
+        """Send a body again, if it was refused for want of Content-MD5; else raise the refusal."""
+        if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
+            raise refusal
         self._wants_md5 = True
-        request.headers[named] = body.checksum(Algorithm.MD5)
-        return await self._send(operation, request, key)
+        _add_md5(request, body)
+        return await self._send(refusal.operation, request, key)
 
     async def _find_written(self, response: Response, key: str, body: Body) -> str:
         """The ETag of an object whose write was answered without one, if it is there.
@@ -360,10 +365,15 @@ class S3ObjectStore(BucketClient):
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent, body.chunks)
-        response = await self._write("UploadPart", request, key, body)
+        if self._wants_md5:
+            _add_md5(request, body)
+        try:
+            response = await self._send("UploadPart", request, key)
+        except errors.StoreError as error:
+            response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
-        etag = _etag_of(response)
-        if not etag:
+        etag = response.headers.get("etag", "")
+        if len(etag) <= _NO_TAG:
             lack = self._unanswered(response, "UploadPart", key, "no ETag")
             etag = await self._listed_part(lack, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
@@ -386,7 +396,7 @@ class S3ObjectStore(BucketClient):
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
             raise lack from error
-        listed = documents.parts(b"".join(response.body)).get(number)
+        listed = documents.parts(_document(response)).get(number)
         if listed is None or listed[1] != size or not etags.opaque(listed[0]):
             raise lack
         return listed[0]
@@ -571,10 +581,13 @@ class S3ObjectStore(BucketClient):
         return meta.etag if repeated else None
 
 
-def _etag_of(response: Response) -> str:
-    """The ETag of what was written; empty when the answer has none, or an empty one."""
-    etag = response.headers.get("etag", "")
-    return etag if etags.condition(etag) else ""
+def _document(response: Response) -> bytes:
+    """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
+    return documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
+
+
+def _add_md5(request: Request, body: Body) -> None:
+    request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:
