@@ -64,6 +64,8 @@ TARGETS: list[tuple[str, Fault, str]] = [
     ("a PUT without an ETag", faults.with_etag(""), PUTS),
     ("a PUT with an empty ETag", faults.with_headers('ETag: ""', without=("etag",)), PUTS),
     ("a PUT with a weak ETag", faults.with_etag('W/"{}"'), PUTS),
+    ("a part with a weak ETag", faults.with_etag('W/"{}"'), PUT_PART),
+    ("a part with an ETag without quotes", faults.with_etag("{}"), PUT_PART),
     ("a part without an ETag", faults.with_etag(""), PUT_PART),
     ("a rule that wants Content-MD5", faults.unless("content-md5", None, LOCKED), PUTS),
     ("no uploads in parts, 501", faults.status(501, "NotImplemented"), CREATE),

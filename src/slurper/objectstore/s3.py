@@ -558,7 +558,7 @@ class S3ObjectStore(BucketClient):
         algorithm = self._part_algorithm
         name = f"Checksum{algorithm.upper()}" if algorithm is not None else ""
         for part in parts:
-            yield part.number, part.etag, name if part.checksum else "", part.checksum
+            yield part.number, etags.strong(part.etag), name if part.checksum else "", part.checksum
 
     async def _completed_before(
         self, key: str, parts: Sequence[Part], refusal: errors.StoreError

@@ -51,6 +51,13 @@ def test_a_condition_names_a_strong_tag_in_quotes_or_none(written: str, asked: s
 
 
 @pytest.mark.parametrize(
+    ("written", "listed"), [('W/"a"', '"a"'), ("w/a", '"a"'), ('"a"', '"a"'), ("a", "a")]
+)
+def test_a_list_of_parts_names_tags_as_written_and_never_weak(written: str, listed: str) -> None:
+    assert etags.strong(written) == listed
+
+
+@pytest.mark.parametrize(
     ("one", "other"), [('"a"', '"b"'), ('"a"', '"A"'), ("", '"a"'), ('W/"a"', 'W/"a-gzip"')]
 )
 def test_other_tags_are_others(one: str, other: str) -> None:
