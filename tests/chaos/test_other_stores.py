@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from slurper.jobs.models import LogType
 from tests.chaos import faults
 from tests.chaos.cases import (
     CREATE,
@@ -129,3 +130,28 @@ async def test_what_is_compressed_all_the_same_is_told_and_not_written(
     )
     await play(staged, case, "source")
     assert case.key not in staged.target.read_all()
+
+
+FOLDER = "k-00/"
+ROW = f"<Contents><Key>{FOLDER}</Key><Size>0</Size></Contents>"
+ONLY_ROW = f"<ListBucketResult><IsTruncated>false</IsTruncated>{ROW}</ListBucketResult>"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_folder_that_is_no_object_is_skipped_and_nothing_fails(
+    staged: Stage, *, overwrite: bool
+) -> None:
+    """As gateways list what is a folder in the file system behind them."""
+    after_k_00 = faults.replaced(rb"(<Key>k-00</Key>.*?</Contents>)", rb"\1" + ROW.encode())
+    staged.source_proxy.add(
+        faults.answer("200 OK", ONLY_ROW.encode()), "list-type=2.*prefix=k-00%2F"
+    )
+    staged.source_proxy.add(after_k_00, LIST)
+    run = await staged.run(overwrite=overwrite)
+    assert_untroubled(run)
+    assert (run.last.finished, run.last.halt) == (True, None)
+    counts = run.counts
+    assert (counts.transferred, counts.skipped, counts.failed) == (EVERYTHING, 1, 0)
+    (event,) = run.events
+    assert (event.key, event.log_type) == (FOLDER, LogType.IMPORT_SKIPPED_EMPTY_OBJECT)
+    assert FOLDER not in staged.target.read_all()
