@@ -21,7 +21,7 @@ from slurper.objectstore import (
     checksums,
     dialects,
     documents,
-    etags,
+    entity_tags,
     failures,
     limits,
     listing,
@@ -247,7 +247,7 @@ class S3ObjectStore(BucketClient):
         self, request: Request, key: str, if_match: str | None, limit: int | None
     ) -> Response:
         """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
-        condition = etags.condition(if_match) if if_match else ""
+        condition = entity_tags.condition(if_match) if if_match else ""
         if condition and self._obeys_if_match:
             request.headers["if-match"] = condition
             try:
@@ -257,7 +257,7 @@ class S3ObjectStore(BucketClient):
             del request.headers["if-match"]
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         got = response.headers.get("etag", "")
-        if condition and got and not etags.same(got, condition):
+        if condition and got and not entity_tags.same(got, condition):
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,
@@ -278,7 +278,7 @@ class S3ObjectStore(BucketClient):
             stored = await self.head(key)
         except errors.SlurperError:
             raise refusal from None
-        if not etags.same(stored.meta.etag, condition):
+        if not entity_tags.same(stored.meta.etag, condition):
             raise refusal
         self._obeys_if_match = False
 
@@ -397,7 +397,7 @@ class S3ObjectStore(BucketClient):
         except errors.StoreError as error:
             raise lack from error
         listed = documents.parts(_document(response)).get(number)
-        if listed is None or listed[1] != size or not etags.opaque(listed[0]):
+        if listed is None or listed[1] != size or not entity_tags.opaque(listed[0]):
             raise lack
         return listed[0]
 
@@ -457,7 +457,7 @@ class S3ObjectStore(BucketClient):
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
         sent = self._new_object_headers(key, source.headers, size=meta.size)
         sent |= _copied_from(bucket, meta.key)
-        if (condition := etags.condition(meta.etag)) != "":
+        if (condition := entity_tags.condition(meta.etag)) != "":
             sent[_ONLY_VERSION] = condition
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
@@ -466,7 +466,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("CopyObject", request, key)
         answer = documents.text_of(response)
         etag = documents.element(answer, "ETag")
-        if not etags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
+        if not entity_tags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
             raise self._unanswered(response, "CopyObject", key, "no ETag")
         if verification.proves_copy(meta.etag, etag, response.headers):
             return etag
@@ -490,7 +490,7 @@ class S3ObjectStore(BucketClient):
     ) -> Part:
         """Let the store itself copy a range of an object of `bucket` into a part."""
         sent = _copied_from(bucket, source.key)
-        condition = etags.condition(source.etag)
+        condition = entity_tags.condition(source.etag)
         if condition and self._dialect.part_copy is PartCopy.CONDITIONAL:
             sent[_ONLY_VERSION] = condition
         sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
@@ -499,7 +499,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("UploadPartCopy", request, key)
         answer = documents.text_of(response)
         etag = documents.element(answer, "ETag")
-        if not etags.opaque(etag):
+        if not entity_tags.opaque(etag):
             lack = self._unanswered(response, "UploadPartCopy", key, "no ETag")
             etag = await self._listed_part(lack, key, upload_id, number, len(byte_range))
         algorithm = self._part_algorithm
@@ -558,7 +558,12 @@ class S3ObjectStore(BucketClient):
         algorithm = self._part_algorithm
         name = f"Checksum{algorithm.upper()}" if algorithm is not None else ""
         for part in parts:
-            yield part.number, etags.strong(part.etag), name if part.checksum else "", part.checksum
+            yield (
+                part.number,
+                entity_tags.strong(part.etag),
+                name if part.checksum else "",
+                part.checksum,
+            )
 
     async def _completed_before(
         self, key: str, parts: Sequence[Part], refusal: errors.StoreError
@@ -576,8 +581,8 @@ class S3ObjectStore(BucketClient):
             return None
         expected = verification.multipart_etag(parts)
         if expected is not None:
-            return meta.etag if etags.same(meta.etag, expected) else None
-        repeated = refusal.retries > 0 and etags.opaque(meta.etag).endswith(f"-{len(parts)}")
+            return meta.etag if entity_tags.same(meta.etag, expected) else None
+        repeated = refusal.retries > 0 and entity_tags.opaque(meta.etag).endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
 
 

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import etags, failures
+from slurper.objectstore import entity_tags, failures
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -553,7 +553,7 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     Raises:
         SourceChangedError: it is another.
     """
-    is_other = wanted.etag and got.etag and not etags.same(wanted.etag, got.etag)
+    is_other = wanted.etag and got.etag and not entity_tags.same(wanted.etag, got.etag)
     dates = (wanted.last_modified, got.last_modified)
     is_dated_otherwise = None not in dates and dates[0] != dates[1]
     if is_other or is_dated_otherwise or wanted.size != got.size:
