@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +134,7 @@ class HttpClient:
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
     usual statuses. `trusted` lifts the endpoint policy for an origin that the operator has chosen.
+    `headers` go with every request; they are not signed.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
         dialer = Dialer(
@@ -160,7 +162,7 @@ class HttpClient:
         )
         self._outbox = Outbox()
         self._origin = parsed
-        self._host_line = f"host: {parsed.authority}\r\n"
+        self._fixed_lines = f"host: {parsed.authority}\r\n" + messages.header_lines(headers or {})
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
@@ -223,7 +225,7 @@ class HttpClient:
         try:
             body = request.body
             body_bytes = sum(map(len, body)) if body else 0
-            added = self._host_line + self._sign(request)
+            added = self._fixed_lines + self._sign(request)
             head = messages.encode_head(
                 request.method, request.target, request.headers, body_bytes, added=added
             )

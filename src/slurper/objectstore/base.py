@@ -31,7 +31,8 @@ class ObjectMeta(NamedTuple):
     size: int
     """Bytes."""
     etag: str
-    """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
+    """As sent by the store: an identity token, never a checksum (rule 3). Stores write one and the
+    same in several ways; `entity_tags` compares them."""
     last_modified: datetime | None
     storage_class: str
     """Empty when the store names none, and for an archived object that is shown as restored. HEAD

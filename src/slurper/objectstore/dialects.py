@@ -76,8 +76,8 @@ class Dialect:
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
     accept_encoding: str = "identity"
-    """What a request for an object accepts, so that its bytes come as they are stored. Some stores
-    and proxies compress for whoever does not say so."""
+    """What requests accept, so that the bytes of objects come as they are stored. Some stores and
+    proxies compress for whoever does not say so."""
     list_version: int = 2
     """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
     requester_pays: bool = False

@@ -24,13 +24,18 @@ _MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORE
 
 def text_of(response: Response) -> str:
     """The first 64 KiB of a document as text, unzipped if need be. Never raises."""
-    body = b"".join(response.body)[:_MAX_TEXT_BYTES]
-    if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-        try:
-            body = zlib.decompressobj(wbits=31).decompress(body, _MAX_TEXT_BYTES)
-        except zlib.error:
-            return ""
-    return body.decode("utf-8", "replace")
+    return unpacked(response, most=_MAX_TEXT_BYTES).decode("utf-8", "replace")
+
+
+def unpacked(response: Response, *, most: int) -> bytes:
+    """The first bytes of a document, unzipped if need be; nothing if that fails. Never raises."""
+    body = b"".join(response.body)
+    if response.headers.get("content-encoding", "").lower() not in ("gzip", "x-gzip"):
+        return body[:most]
+    try:
+        return zlib.decompressobj(wbits=31).decompress(body, most)
+    except zlib.error:
+        return b""
 
 
 def element(text: str, name: str) -> str:
@@ -70,7 +75,7 @@ def words(text: str) -> str:
 
 def holds_error(response: Response) -> bool:
     """Whether the document is an error. In a 200: the store failed after it began to answer."""
-    return _ERROR_ROOT.match(b"".join(response.body)[:_MAX_TEXT_BYTES]) is not None
+    return _ERROR_ROOT.match(unpacked(response, most=_MAX_TEXT_BYTES)) is not None
 
 
 def _tidy(text: str) -> str:

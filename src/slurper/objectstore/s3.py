@@ -22,7 +22,7 @@ from slurper.objectstore import (
     checksums,
     dialects,
     documents,
-    etags,
+    entity_tags,
     failures,
     limits,
     listing,
@@ -53,6 +53,11 @@ _ONLY_VERSION = "x-amz-copy-source-if-match"
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
 _NOT_KNOWN = frozenset({405, 501})
+
+_MD5_HEADER = checksums.header_of(Algorithm.MD5)
+
+_NO_TAG = len('""')
+"""An ETag that is no longer says nothing."""
 
 
 class _Wanted(NamedTuple):
@@ -102,7 +107,7 @@ class S3ObjectStore(BucketClient):
         try:
             return self._read_page(response, wanted)
         except errors.ListingError as error:
-            if self._list_version == 1 or not listing.is_of_first_version(b"".join(response.body)):
+            if self._list_version == 1 or not listing.is_of_first_version(_document(response)):
                 raise
             return await self._list_by_first_version(wanted, error)
 
@@ -143,7 +148,7 @@ class S3ObjectStore(BucketClient):
 
     def _read_page(self, response: Response, wanted: _Wanted) -> ListingPage:
         return listing.parse_page(
-            b"".join(response.body),
+            _document(response),
             prefix=wanted.prefix,
             start_after=wanted.start_after,
             order=dialects.key_order(response.headers.get("server", "")),
@@ -162,14 +167,14 @@ class S3ObjectStore(BucketClient):
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(b"".join(response.body), now=now)
+        return listing.parse_uploads(_document(response), now=now)
 
     # Reading
 
     async def head(self, key: str) -> StoredObject:
         """Describe an object. Raises NotFound."""
         try:
-            response = await self._send("HeadObject", self._asking("HEAD", key), key)
+            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
@@ -184,14 +189,16 @@ class S3ObjectStore(BucketClient):
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
-        await self._send("GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key)
+        await self._read_byte(key)
+
+    async def _read_byte(self, key: str) -> Response:
+        request = Request("GET", self._target(key), {"range": "bytes=0-0"})
+        return await self._send("GetObject", request, key)
 
     async def _size_by_reading(self, key: str) -> int:
         """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
         try:
-            response = await self._send(
-                "GetObject", self._asking("GET", key, {"range": "bytes=0-0"}), key
-            )
+            response = await self._read_byte(key)
         except errors.StoreError as error:
             if error.status == 416:  # not even a first byte
                 return 0
@@ -200,11 +207,6 @@ class S3ObjectStore(BucketClient):
         if size is None:
             raise self._unusable(response, "HeadObject", key, "it announces no size")
         return size
-
-    def _asking(self, method: str, key: str, headers: dict[str, str] | None = None) -> Request:
-        """A request for an object as it is stored."""
-        accepted = {"accept-encoding": self._dialect.accept_encoding}
-        return Request(method, self._target(key), accepted | headers if headers else accepted)
 
     async def get(
         self,
@@ -218,20 +220,23 @@ class S3ObjectStore(BucketClient):
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, checksum)
-        request = self._asking("GET", key, {"x-amz-checksum-mode": "ENABLED"})
+        request = Request("GET", self._target(key), {"x-amz-checksum-mode": "ENABLED"})
         request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body.received(response)
+        if max_bytes is not None and body.length != max_bytes:
+            verification.refuse_compressed(response.headers, body, max_bytes)
         verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
 
     async def _get_range(
         self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
     ) -> Download:
-        request = self._asking("GET", key, {"range": f"bytes={wanted.start}-{wanted.end - 1}"})
+        headers = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
+        request = Request("GET", self._target(key), headers)
         request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
@@ -243,7 +248,7 @@ class S3ObjectStore(BucketClient):
         self, request: Request, key: str, if_match: str | None, limit: int | None
     ) -> Response:
         """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
-        condition = etags.condition(if_match) if if_match else ""
+        condition = entity_tags.condition(if_match) if if_match else ""
         if condition and self._obeys_if_match:
             request.headers["if-match"] = condition
             try:
@@ -253,7 +258,7 @@ class S3ObjectStore(BucketClient):
             del request.headers["if-match"]
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         got = response.headers.get("etag", "")
-        if condition and got and not etags.same(got, condition):
+        if condition and got and not entity_tags.same(got, condition):
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,
@@ -274,7 +279,7 @@ class S3ObjectStore(BucketClient):
             stored = await self.head(key)
         except errors.SlurperError:
             raise refusal from None
-        if not etags.same(stored.meta.etag, condition):
+        if not entity_tags.same(stored.meta.etag, condition):
             raise refusal
         self._obeys_if_match = False
 
@@ -299,23 +304,25 @@ class S3ObjectStore(BucketClient):
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
-        response = await self._write("PutObject", request, key, body)
-        self._compare_with_sent(response, sent)
-        return _etag_of(response) or await self._find_written(response, key, body)
-
-    async def _write(self, operation: str, request: Request, key: str, body: Body) -> Response:
-        """Send a body; with its MD5 too, if the store wants that for lack of newer knowledge."""
-        named = checksums.header_of(Algorithm.MD5)
         if self._wants_md5:
-            request.headers.setdefault(named, body.checksum(Algorithm.MD5))
+            _add_md5(request, body)
         try:
-            return await self._send(operation, request, key)
+            response = await self._send("PutObject", request, key)
         except errors.StoreError as error:
-            if named in request.headers or not failures.wants_md5(error):
-                raise
+            response = await self._write_with_md5(error, request, key, body)
+        self._compare_with_sent(response, sent)
+        etag = response.headers.get("etag", "")
+        return etag if len(etag) > _NO_TAG else await self._find_written(response, key, body)
+
+    async def _write_with_md5(
+        self, refusal: errors.StoreError, request: Request, key: str, body: Body
+    ) -> Response:
+        """Send a body again, if it was refused for want of Content-MD5; else raise the refusal."""
+        if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
+            raise refusal
         self._wants_md5 = True
-        request.headers[named] = body.checksum(Algorithm.MD5)
-        return await self._send(operation, request, key)
+        _add_md5(request, body)
+        return await self._send(refusal.operation, request, key)
 
     async def _find_written(self, response: Response, key: str, body: Body) -> str:
         """The ETag of an object whose write was answered without one, if it is there.
@@ -359,10 +366,15 @@ class S3ObjectStore(BucketClient):
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent, body.chunks)
-        response = await self._write("UploadPart", request, key, body)
+        if self._wants_md5:
+            _add_md5(request, body)
+        try:
+            response = await self._send("UploadPart", request, key)
+        except errors.StoreError as error:
+            response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
-        etag = _etag_of(response)
-        if not etag:
+        etag = response.headers.get("etag", "")
+        if len(etag) <= _NO_TAG:
             lack = self._unanswered(response, "UploadPart", key, "no ETag")
             etag = await self._listed_part(lack, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
@@ -385,8 +397,8 @@ class S3ObjectStore(BucketClient):
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
             raise lack from error
-        listed = documents.parts(b"".join(response.body)).get(number)
-        if listed is None or listed[1] != size or not etags.opaque(listed[0]):
+        listed = documents.parts(_document(response)).get(number)
+        if listed is None or listed[1] != size or not entity_tags.opaque(listed[0]):
             raise lack
         return listed[0]
 
@@ -446,7 +458,7 @@ class S3ObjectStore(BucketClient):
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
         sent = self._new_object_headers(key, source.headers, size=meta.size)
         sent |= _copied_from(bucket, meta.key)
-        if (condition := etags.condition(meta.etag)) != "":
+        if (condition := entity_tags.condition(meta.etag)) != "":
             sent[_ONLY_VERSION] = condition
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
@@ -455,7 +467,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("CopyObject", request, key)
         answer = documents.text_of(response)
         etag = documents.element(answer, "ETag")
-        if not etags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
+        if not entity_tags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
             raise self._unanswered(response, "CopyObject", key, "no ETag")
         if verification.proves_copy(meta.etag, etag, response.headers):
             return etag
@@ -479,7 +491,7 @@ class S3ObjectStore(BucketClient):
     ) -> Part:
         """Let the store itself copy a range of an object of `bucket` into a part."""
         sent = _copied_from(bucket, source.key)
-        condition = etags.condition(source.etag)
+        condition = entity_tags.condition(source.etag)
         if condition and self._dialect.part_copy is PartCopy.CONDITIONAL:
             sent[_ONLY_VERSION] = condition
         sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
@@ -488,7 +500,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("UploadPartCopy", request, key)
         answer = documents.text_of(response)
         etag = documents.element(answer, "ETag")
-        if not etags.opaque(etag):
+        if not entity_tags.opaque(etag):
             lack = self._unanswered(response, "UploadPartCopy", key, "no ETag")
             etag = await self._listed_part(lack, key, upload_id, number, len(byte_range))
         algorithm = self._part_algorithm
@@ -547,7 +559,12 @@ class S3ObjectStore(BucketClient):
         algorithm = self._part_algorithm
         name = f"Checksum{algorithm.upper()}" if algorithm is not None else ""
         for part in parts:
-            yield part.number, part.etag, name if part.checksum else "", part.checksum
+            yield (
+                part.number,
+                entity_tags.strong(part.etag),
+                name if part.checksum else "",
+                part.checksum,
+            )
 
     async def _completed_before(
         self, key: str, parts: Sequence[Part], refusal: errors.StoreError
@@ -565,15 +582,18 @@ class S3ObjectStore(BucketClient):
             return None
         expected = verification.multipart_etag(parts)
         if expected is not None:
-            return meta.etag if etags.same(meta.etag, expected) else None
-        repeated = refusal.retries > 0 and etags.opaque(meta.etag).endswith(f"-{len(parts)}")
+            return meta.etag if entity_tags.same(meta.etag, expected) else None
+        repeated = refusal.retries > 0 and entity_tags.opaque(meta.etag).endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
 
 
-def _etag_of(response: Response) -> str:
-    """The ETag of what was written; empty when the answer has none, or an empty one."""
-    etag = response.headers.get("etag", "")
-    return etag if etags.condition(etag) else ""
+def _document(response: Response) -> bytes:
+    """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
+    return documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
+
+
+def _add_md5(request: Request, body: Body) -> None:
+    request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:

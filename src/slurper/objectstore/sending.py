@@ -85,6 +85,7 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            headers={"accept-encoding": self._dialect.accept_encoding},
         )
 
     @property

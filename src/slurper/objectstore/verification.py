@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from slurper import errors
 from slurper.http.messages import Response
-from slurper.objectstore import checksums, documents, etags
+from slurper.objectstore import checksums, documents, entity_tags
 from slurper.objectstore.base import Body, ByteRange, Part
 from slurper.objectstore.checksums import Algorithm
 
@@ -57,6 +57,21 @@ def told_size(response: Response) -> int | None:
     # A body that only the end of its connection ends may have been cut.
     is_framed = not response.headers.keys().isdisjoint(_FRAMES)
     return response.length if response.status == 200 and is_framed else None
+
+
+def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
+    """Say of a body of another length than `size` why that may be, before its checksum is compared.
+
+    Raises:
+        IntegrityError: it came in a coding, which may not be the object's own.
+    """
+    coding = headers.get("content-encoding")
+    if coding is not None:
+        raise errors.IntegrityError(
+            f"read {body.length} bytes of an object listed with {size}; they came with "
+            f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
+            "compresses, which must be switched off"
+        )
 
 
 def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
@@ -108,7 +123,7 @@ def compare_whole(answer: str, whole: str) -> None:
 
 def multipart_etag(parts: Sequence[Part]) -> str | None:
     """The ETag S3 gives an object of these parts, where their own ETags are MD5s."""
-    digests = [tag for part in parts if _MD5.fullmatch(tag := etags.opaque(part.etag))]
+    digests = [tag for part in parts if _MD5.fullmatch(tag := entity_tags.opaque(part.etag))]
     if len(digests) < len(parts):
         return None
     joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False)
@@ -124,7 +139,7 @@ def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
         IntegrityError: they tell that it is not; a store that knows no condition on the source may
             have copied another version.
     """
-    of_source, of_copy = etags.opaque(source), etags.opaque(copy)
+    of_source, of_copy = entity_tags.opaque(source), entity_tags.opaque(copy)
     if of_source == of_copy:
         return of_source != ""
     are_md5 = _MD5.fullmatch(of_source) and _MD5.fullmatch(of_copy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-from slurper.objectstore import etags
+from slurper.objectstore import entity_tags
 from slurper.objectstore.base import Body, ByteRange, ObjectStore, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.settings import MIB
@@ -26,7 +26,7 @@ async def find(store: ObjectStore, key: str, body: Body) -> StoredObject | None:
     if stored.meta.size != body.length:
         return None
     md5 = base64.b64decode(body.checksum(Algorithm.MD5)).hex()
-    if etags.opaque(stored.meta.etag).lower() == md5 or await _has_bytes(store, key, body):
+    if entity_tags.opaque(stored.meta.etag).lower() == md5 or await _has_bytes(store, key, body):
         return stored
     return None
 

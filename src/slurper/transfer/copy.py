@@ -17,10 +17,9 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import etags
+from slurper.objectstore import entity_tags
 from slurper.objectstore.base import (
     ByteRange,
-    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
@@ -30,7 +29,6 @@ from slurper.planning import selection
 from slurper.settings import MIB, Settings
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import READS
 from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
@@ -149,25 +147,28 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
-        except errors.NotFound as error:
-            if await self.is_bare_folder(meta.key, error):
+        except errors.NotFound:
+            if await self.is_bare_folder(meta.key):
                 return BARE_FOLDER
             raise
 
-    async def is_bare_folder(self, key: str, error: errors.NotFound) -> bool:
-        """Whether the source lists a folder, and not an object, under a key that it does not find.
+    async def is_bare_folder(self, key: str) -> bool:
+        """Whether the source lists a folder under this key, and has no object of that name.
 
         An object that was removed is not listed any more.
         """
-        if not key.endswith("/") or error.operation not in READS:
+        if not key.endswith("/"):
             return False
         try:
             page = await self._source.list_page(prefix=key, max_keys=1)
-        except errors.SlurperError as unlisted:
-            if unlisted.retryable or unlisted.blocks_job:
+            if any(meta.key == key and meta.size == 0 for meta in page.objects):
+                await self._source.head(key)
+        except errors.NotFound:
+            return True
+        except errors.SlurperError as error:
+            if error.retryable or error.blocks_job:
                 raise
-            return False
-        return any(meta.key == key and meta.size == 0 for meta in page.objects)
+        return False
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""
@@ -214,7 +215,7 @@ class Copier:
 
     async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
         stored = await self._source.head(meta.key)
-        if not etags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
+        if not entity_tags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
 
@@ -267,7 +268,9 @@ class Copier:
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
         if download.body.length != meta.size:
-            raise errors.IntegrityError(_length_text(download, meta))
+            raise errors.IntegrityError(
+                f"read {download.body.length} bytes of an object listed with {meta.size}"
+            )
         if self._looks_at_content:
             first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
@@ -365,18 +368,6 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
     return (
         f"changed during each of {attempts} attempts: {error}; "
         "try it again by key when nobody writes to it"
-    )
-
-
-def _length_text(download: Download, meta: ObjectMeta) -> str:
-    """Say that other bytes came than are stored, and what may be the reason."""
-    text = f"read {download.body.length} bytes of an object listed with {meta.size}"
-    coding = download.stored.headers.content.get("content-encoding")
-    if coding is None:
-        return text
-    return (
-        f"{text}; they came with Content-Encoding {coding}: if the object has none, the source or "
-        "a proxy before it compresses, which must be switched off"
     )
 
 

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import etags, failures
+from slurper.objectstore import entity_tags, failures
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -57,8 +57,8 @@ from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
-_STATUS_OF_CHANGE = (412, 416)
-"""If-Match does not hold, or the object has become too short for the range."""
+_TOO_SHORT = 416
+"""The object no longer reaches as far as the range."""
 
 _DAMAGED = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store does not have the parts that it has confirmed."""
@@ -456,7 +456,7 @@ class PartsRun:
             await self._describe()  # stores that know no If-Match show a change by a wrong length
             raise
         except errors.StoreError as error:
-            if error.status in _STATUS_OF_CHANGE:
+            if isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT:
                 raise SourceChangedError(str(error)) from error
             raise
         _check_version(self._dated(begun), download.stored.meta)
@@ -553,7 +553,7 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     Raises:
         SourceChangedError: it is another.
     """
-    is_other = wanted.etag and got.etag and not etags.same(wanted.etag, got.etag)
+    is_other = wanted.etag and got.etag and not entity_tags.same(wanted.etag, got.etag)
     dates = (wanted.last_modified, got.last_modified)
     is_dated_otherwise = None not in dates and dates[0] != dates[1]
     if is_other or is_dated_otherwise or wanted.size != got.size:

@@ -28,7 +28,7 @@ from slurper.objectstore.base import ByteRange, ObjectHeaders, ObjectStore
 SAMPLE = 20
 """So many objects beside the denied one are tried before the source is given up."""
 
-READS = frozenset({"GetObject", "HeadObject"})
+_READS = frozenset({"GetObject", "HeadObject"})
 """The operations of the source; the others that can be denied to a copy are the target's."""
 _FIRST_BYTE = ByteRange(0, 1)
 
@@ -71,7 +71,7 @@ class Permission:
             PermissionLostError: nothing is.
             SlurperError: the side cannot be asked, for whatever stops the whole job.
         """
-        if denial.operation in READS:
+        if denial.operation in _READS:
             if not await self._may_read(beside=key):
                 raise PermissionLostError(f"no object of the source can be read any more: {denial}")
         elif not await self._may_write():

@@ -211,7 +211,7 @@ class RangeRun:
             await self._settle_denied(entry, refusal)
             return
         try:
-            is_folder = await self._copier.is_bare_folder(entry.key, refusal)
+            is_folder = await self._copier.is_bare_folder(entry.key)
         except errors.SlurperError as cause:
             self._stop(LogType.MIGRATION_ERROR, cause)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import replace
 
@@ -421,3 +422,17 @@ async def test_an_answer_in_chunks_to_a_head_leaves_its_connection_of_use(open_s
     store, _ = await open_s3(script=script, options=replace(OPTIONS, request_retries=0))
     assert [(await store.head("k")).meta.size for _ in range(2)] == [7, 10]
     assert connections == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
+async def test_a_listing_that_comes_compressed_is_read(open_s3: Open, coding: str) -> None:
+    plain = listed("a", "b").partition(b"\r\n\r\n")[2]
+    store, server = await open_s3(answer(gzip.compress(plain), f"Content-Encoding: {coding}"))
+    assert [meta.key for meta in (await store.list_page()).objects] == ["a", "b"]
+    assert headers_of(server)["accept-encoding"] == "identity"
+
+
+async def test_a_listing_that_says_it_is_compressed_and_is_not_is_refused(open_s3: Open) -> None:
+    store, _ = await open_s3(answer(b"no gzip", "Content-Encoding: gzip"))
+    with pytest.raises(errors.ListingError):
+        await store.list_page()

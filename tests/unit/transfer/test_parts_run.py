@@ -552,3 +552,15 @@ async def test_another_refusal_to_begin_an_upload_fails_the_object(
     target.faults.fail(refusal, operation="create_upload", times=9)
     report = await run(task, source, target)
     assert (report.counts.failed, target.keys) == (1, ())
+
+
+async def test_another_version_told_by_the_etag_of_an_answer_begins_the_object_again(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    """Where If-Match is not sent any more, the answer that tells is a success."""
+    other = errors.PreconditionFailed("GetObject", status=206, detail='it has the ETag "x"')
+    source.faults.fail(other, operation="get")
+    report = await run(task, source, target)
+    assert (report.attempts, report.events) == (1, ())
+    assert report.restarted is not None
+    assert target.open_uploads == ()

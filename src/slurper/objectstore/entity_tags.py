@@ -25,6 +25,11 @@ def same(one: str, other: str) -> bool:
     return one == other or opaque(one) == opaque(other)
 
 
+def strong(etag: str) -> str:
+    """The tag as a list of parts names it: as the store has written it, but never weak."""
+    return condition(etag) if etag[:2] in ("W/", "w/") else etag
+
+
 def condition(etag: str) -> str:
     """The tag as a condition names it: strong and in quotes; empty when there is none.
 
