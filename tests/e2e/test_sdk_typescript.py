@@ -94,7 +94,7 @@ def test_a_job_from_its_creation_to_its_end(
             "target": {"vendor": "r2", "bucket": target, "secret": secret},
         },
     )
-    assert told["precheck"] == {"connectivityStatus": "success"}
+    assert told["precheck"] == {"connectivityStatus": "success", "reasons": []}
     progress = told["progress"]
     assert progress["status"] == "completed"
     wanted = boto(ministack).list_objects_v2(Bucket=source)["Contents"]
