@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from slurper import errors
 from slurper.api import auth, request_body, schemas, translate
 from slurper.api.backend import Backend
+from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
 from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
 
@@ -132,13 +133,15 @@ async def list_jobs(
     status_code=HTTPStatus.CREATED,
     response_description="Job created",
     responses=CONFLICT,
+    openapi_extra={"parameters": OPENAPI_PARAMETERS},
 )
 async def create_job(
-    backend: OpenBackend, account_id: str, body: schemas.CreateJob
+    backend: OpenBackend, account_id: str, body: schemas.CreateJob, delivery: Delivery
 ) -> Success[schemas.JobIdView]:
     """Both sides are checked first; when one cannot be used, no job is made (403)."""
     spec = translate.job_spec(body, allow_http=backend.settings.allow_http)
-    job_id = await backend.service.create(account_id, spec, translate.job_secrets(body))
+    secrets = translate.job_secrets(body)
+    job_id = await backend.service.create(account_id, spec, secrets, delivery=delivery)
     return Success(result=schemas.JobIdView(id=job_id))
 
 
@@ -247,15 +250,23 @@ async def resume_job(
     status_code=HTTPStatus.CREATED,
     response_description="Job created",
     responses=CONFLICT,
-    openapi_extra={"requestBody": {"required": False}, "x-extension": True},
+    openapi_extra={
+        "parameters": OPENAPI_PARAMETERS,
+        "requestBody": {"required": False},
+        "x-extension": True,
+    },
 )
 async def retry_failed(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets
+    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
 ) -> Success[schemas.JobIdView]:
     """Same settings, same secrets. Secrets must be given when those of the job are erased."""
     source, target = translate.new_credentials(body)
     new_id = await backend.service.retry_failed(
-        account_id, job_id, source_credentials=source, target_credentials=target
+        account_id,
+        job_id,
+        source_credentials=source,
+        target_credentials=target,
+        delivery=delivery,
     )
     return Success(result=schemas.JobIdView(id=new_id))
 
