@@ -3,6 +3,7 @@
     SlurperError
     ├── ConfigurationError      a setting or argument that cannot work
     ├── InvalidField            a field of a request is wrong; `pointer` names it
+    ├── KeyReused               an idempotency key came with two requests that differ
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
     │   └── JobLimitReached     one active job too many for the account
@@ -66,6 +67,10 @@ class InvalidField(SlurperError):
         super().__init__(message)
         self.pointer = pointer
         self.message = message
+
+
+class KeyReused(SlurperError):
+    """A request carries the idempotency key of another one; nothing was done."""
 
 
 class JobNotFound(SlurperError):

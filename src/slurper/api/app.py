@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from slurper import errors, telemetry
-from slurper.api import problems, routes
+from slurper.api import delivery, problems, routes
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
 from slurper.database.tokens import TokenStore
@@ -118,6 +118,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     answer(Refusal, _refusal)
     answer(errors.InvalidField, _invalid_field)
+    answer(errors.KeyReused, _key_reused)
     answer(errors.JobNotFound, _job_not_found)
     answer(errors.JobConflict, _job_conflict)
     answer(errors.PrecheckFailed, _precheck_failed)
@@ -133,6 +134,11 @@ def _refusal(error: Refusal) -> Response:
 
 def _invalid_field(error: errors.InvalidField) -> Response:
     return failure(HTTPStatus.BAD_REQUEST, [problems.from_invalid_field(error)])
+
+
+def _key_reused(error: errors.KeyReused) -> Response:
+    problem = problems.named(Code.KEY_REUSED, f"/header/{delivery.KEY_HEADER}", str(error))
+    return failure(HTTPStatus.UNPROCESSABLE_ENTITY, [problem])
 
 
 def _job_not_found(error: errors.JobNotFound) -> Response:

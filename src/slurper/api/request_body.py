@@ -37,7 +37,9 @@ class JsonRequest(Request):
 
 
 async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
-    """Return the request with its body parsed; an `optional` one may be empty, whatever its type.
+    """Return the request with its body parsed.
+
+    An `optional` one may be empty, whatever its type, or `null`, as generated clients send it.
 
     Raises:
         Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.
@@ -50,6 +52,8 @@ async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
         return JsonRequest(request.scope, _replay(b""))
     if optional:
         _require_json(request)
+        if body.strip() == b"null":
+            return JsonRequest(request.scope, _replay(b""))
     complete.parsed = parse(body)
     return complete
 

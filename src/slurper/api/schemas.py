@@ -509,10 +509,23 @@ class ConnectivityStatus(StrEnum):
     ERROR = "error"
 
 
+class ReasonView(View):
+    """One thing found out about a side."""
+
+    pointer: Annotated[str, Field(description="JSON pointer into the body: which member to change")]
+    message: str
+    blocks: Annotated[
+        bool, Field(description="The side cannot be used; false: it can, and this is worth knowing")
+    ]
+
+
 class ConnectivityView(View):
-    """The outcome of a precheck; the reasons of an error are in the envelope's `messages`."""
+    """The outcome of a precheck. `reasons` is an extension, which `messages` says once more."""
 
     connectivity_status: ConnectivityStatus
+    reasons: Annotated[
+        list[ReasonView], Field(description="Why the status is error, or what is worth knowing")
+    ]
 
 
 class ErrorSource(TypedDict):

@@ -73,7 +73,7 @@ class Loop:
         self._context = running(settings_in(directory))
         self.api = self.run(self._context.__aenter__())
 
-        async def create(*_: object) -> str:
+        async def create(*_: object, **__: object) -> str:
             return "0" * 64
 
         # What is fuzzed is this side of the service; no example shall knock at anyone's door.
