@@ -23,7 +23,8 @@
     │   └── UnavailableStore    5xx and time-outs the provider reports itself
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
-    │   └── TlsRefused          the server's certificate or TLS cannot be accepted
+    │   ├── TlsRefused          the server's certificate or TLS cannot be accepted
+    │   └── MalformedAnswer     what came breaks the rules of HTTP
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
     │   └── NotStorableInFolders  it would keep it under another key, or without its bytes
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
@@ -134,7 +135,8 @@ class StoreError(SlurperError):
 
     `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
     message. `retry_after_seconds` repeats a Retry-After header. `retries` counts how often the
-    request had been sent before this answer.
+    request had been sent before this answer. `page` is the title of the web page that came in a
+    store's stead, None when none did, and `leads_to` the address to which a redirect leads.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -151,6 +153,8 @@ class StoreError(SlurperError):
         request_id: str = "",
         retry_after_seconds: float | None = None,
         retries: int = 0,
+        page: str | None = None,
+        leads_to: str = "",
     ) -> None:
         self.operation = operation
         self.status = status
@@ -161,6 +165,8 @@ class StoreError(SlurperError):
         self.request_id = request_id
         self.retry_after_seconds = retry_after_seconds
         self.retries = retries
+        self.page = page
+        self.leads_to = leads_to
         super().__init__(operation, status, code, detail)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -259,6 +265,10 @@ class TlsRefused(TransportError):
 
     retryable = False
     blocks_job = True
+
+
+class MalformedAnswer(TransportError):
+    """What came breaks the rules of HTTP, such as a header with a control character."""
 
 
 class NotStorable(SlurperError):

@@ -312,4 +312,6 @@ def _final(outcome: Response | errors.TransportError, *, retries: int) -> Respon
     if not retries or not outcome.retryable:
         raise outcome
     tried = "1 retry" if retries == 1 else f"{retries} retries"
-    raise errors.TransportError(f"{outcome}; gave up after {tried}") from outcome
+    is_malformed = isinstance(outcome, errors.MalformedAnswer)
+    kind = errors.MalformedAnswer if is_malformed else errors.TransportError
+    raise kind(f"{outcome}; gave up after {tried}") from outcome

@@ -23,7 +23,7 @@ from typing import cast
 import httptools
 
 from slurper import errors
-from slurper.http import bodies
+from slurper.http import bodies, messages
 from slurper.http.messages import Digest, Response
 
 MAX_HEAD_BYTES = 64 << 10
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._feed_large(data)
         except httptools.HttpParserError as error:
-            self._malformed(str(error))
+            self._malformed(f"{error}{messages.fault_in(bytes(data))}")
         except httptools.HttpParserUpgrade:
             self._malformed("an upgrade nobody asked for")
         if self._answer is not None:
@@ -463,7 +463,8 @@ class Connection(asyncio.Protocol):
         if self._answer is None or not self._written:
             self._unsolicited()
         else:
-            self._fail(f"not HTTP/1.1: {what}, while {self.phase}")
+            text = f"{self.peer}: not HTTP/1.1: {what}, while {self.phase}"
+            self.fail(errors.MalformedAnswer(text))
 
     def _too_large(self) -> None:
         self.fail(

@@ -5,8 +5,9 @@ Error documents come gzipped, cut off, as HTML or not at all, so they are search
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
@@ -16,6 +17,8 @@ from slurper.objectstore import documents
 
 MAX_DETAIL_CHARACTERS = 300
 """A store's message is cut to this length."""
+
+_MAX_ADDRESS_CHARACTERS = 200
 
 _BY_CODE: dict[str, type[errors.StoreError]] = {
     code: kind
@@ -75,6 +78,7 @@ _BY_STATUS: dict[int, type[errors.StoreError]] = {
     307: errors.NoSuchBucket,
     308: errors.NoSuchBucket,
     401: errors.CredentialsRejected,
+    402: errors.AccessDenied,  # to one object or to everything: that is found out
     403: errors.AccessDenied,
     404: errors.NotFound,
     408: errors.UnavailableStore,
@@ -113,6 +117,10 @@ class Failure:
     request_id: str = ""
     archive: str = ""
     """The tier or class in which an object is that must be restored first."""
+    page: str | None = None
+    """Title of the web page that answers in a store's stead; None: none does."""
+    leads_to: str = ""
+    """Address to which it redirects, without its query; empty for what a region explains."""
 
 
 def read_failure(response: Response) -> Failure:
@@ -124,17 +132,34 @@ def read_failure(response: Response) -> Failure:
             message=documents.member(text, "message") or documents.words(text),
             request_id=headers.get("x-guploader-uploadid", ""),
         )
+    code = documents.element(text, "Code")
+    region = headers.get("x-amz-bucket-region") or documents.element(text, "Region")
+    is_strange = not (code or region) and response.status < 500
     return Failure(
-        code=documents.element(text, "Code"),
+        code=code,
         message=documents.element(text, "Message") or documents.words(text),
-        region=headers.get("x-amz-bucket-region") or documents.element(text, "Region"),
+        region=region,
+        page=documents.web_page(text.encode()) if is_strange else None,
+        leads_to=_leads_to(headers) if is_strange and 300 <= response.status < 400 else "",
         request_id=headers.get("x-amz-request-id") or documents.element(text, "RequestId"),
         archive=documents.element(text, "AccessTier") or documents.element(text, "StorageClass"),
     )
 
 
+def _leads_to(headers: Mapping[str, str]) -> str:
+    """Where a redirect leads. Its query may hold anything, a secret too."""
+    address = headers.get("location", "").partition("?")[0].partition("#")[0]
+    return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
+
+
 def to_error(
-    response: Response, operation: str, *, bucket: str, key: str | None, hidden: Sequence[str] = ()
+    response: Response,
+    operation: str,
+    *,
+    bucket: str,
+    key: str | None,
+    origin: str = "",
+    hidden: Sequence[str] = (),
 ) -> errors.SlurperError:
     """Turn an error answer into the exception to raise.
 
@@ -143,10 +168,11 @@ def to_error(
         operation: Name of the S3 operation, for the text.
         bucket: The bucket asked.
         key: The key asked; None for operations on the bucket.
+        origin: Where it was asked, for the text of what no store answers.
         hidden: Secrets that must not show, should the store repeat them.
     """
     failure = read_failure(response)
-    detail = failure.message
+    detail = _stranger(failure, origin) or failure.message
     for secret in hidden:
         detail = detail.replace(secret, "***")
     detail = detail[:MAX_DETAIL_CHARACTERS]
@@ -167,6 +193,8 @@ def to_error(
         request_id=failure.request_id,
         retry_after_seconds=retry_after_seconds(response.headers),
         retries=response.retries,
+        page=failure.page,
+        leads_to=failure.leads_to,
     )
 
 
@@ -186,6 +214,28 @@ def wants_md5(error: errors.StoreError) -> bool:
     """
     said = f"{error.code} {error.detail}".casefold()
     return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
+
+
+def _stranger(failure: Failure, origin: str) -> str:
+    """What is to be said of an answer that no store gives."""
+    parts = urlsplit(origin)
+    if failure.leads_to:
+        to = urlsplit(failure.leads_to)
+        upgrade = " from http to https" if (parts.scheme, to.scheme) == ("http", "https") else ""
+        return f"it redirects{upgrade}, to {failure.leads_to}"
+    if failure.page is None:
+        return ""
+    at = f" at {parts.netloc}" if parts.netloc else ""
+    says = failure.message if failure.page in failure.message else failure.page
+    return f"a web page answers{at}: {says}"
+
+
+def of_object(
+    error: errors.MalformedAnswer, operation: str, key: str | None
+) -> errors.MalformedAnswer:
+    """The same error, which names what was asked for: often one object's metadata are at fault."""
+    subject = "" if key is None else f" of {key!a}"
+    return errors.MalformedAnswer(f"{operation}{subject}: {error}")
 
 
 def _by_status(status: int, key: str | None) -> type[errors.StoreError]:

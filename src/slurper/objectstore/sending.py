@@ -120,7 +120,10 @@ class BucketClient:
         max_body_bytes: int | None = MAX_ANSWER_BYTES,
     ) -> Response:
         region = self._signer.region
-        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        try:
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        except errors.MalformedAnswer as error:
+            raise failures.of_object(error, operation, key) from error
         if 200 <= response.status < 300:
             return response
         if self._follow_region(response, region):
@@ -136,6 +139,7 @@ class BucketClient:
             operation,
             bucket=self._bucket,
             key=key,
+            origin=self._origin,
             hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
         )
 

@@ -17,7 +17,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import entity_tags
+from slurper.objectstore import answers, entity_tags
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -374,5 +374,6 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
 def failure_text(error: errors.SlurperError, attempts: int) -> str:
     """What a log entry says of a failure: what was seen, how often it was tried, what to do."""
     tried = f" (after {attempts} attempts)" if attempts > 1 else ""
-    advice = f"; {error.advice}" if error.advice else ""
+    known = answers.advice_of(error)
+    advice = f"; {known}" if known else ""
     return f"{error}{tried}{advice}"
