@@ -290,7 +290,7 @@ class RangeRun:
     def _asked_for(self, page: listing.Page) -> int:
         """How many requests a page takes: one, or one for each explicit key; twice if compared."""
         sides = 1 if self._task.overwrite else 2
-        return sides * (1 if self._task.keys is None else len(page.rows))
+        return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
