@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -276,6 +277,47 @@ async def test_an_object_whose_size_nobody_tells_fails_alone(staged: Stage) -> N
     assert [event.key for event in run.events] == ["k-05"]
     assert "HTTP 500" in run.events[0].message
     assert (run.counts.transferred, run.counts.failed) == (EVERYTHING - 1, 1)
+
+
+UNENCODED = ("a+b", "a b", "c%41", "cA", "d%2B", "e+%20", "100%", "m+large", "z")
+"""Keys of which some are another key when they are decoded."""
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("raw", [UNENCODED, *((key,) for key in UNENCODED)])
+async def test_a_key_that_is_listed_without_its_encoding_is_copied(
+    changing: Stage, raw: tuple[str, ...], overwrite: bool
+) -> None:
+    """Under encoding-type=url: all of them, or one among others that are encoded."""
+
+    def decoded(body: bytes) -> bytes:
+        for key in raw:
+            body = body.replace(f"<Key>{quote(key)}<".encode(), f"<Key>{key}<".encode())
+        return body
+
+    for number, key in enumerate(UNENCODED):
+        body = b"x" * ((6 << 20) if key == "m+large" else number)
+        changing.source.put(key, body, ContentType=f"text/x-{number}")
+    changing.source_proxy.add(faults.rewritten(decoded), LIST)
+    run = await changing.run(overwrite=overwrite)
+    assert run.last.halt is None, run.last.halt
+    changing.check(run)
+    assert run.events == []
+
+
+async def test_an_object_that_is_gone_is_not_taken_for_another_of_a_like_name(
+    changing: Stage,
+) -> None:
+    changing.source.put("a b", b"gone")
+    changing.source.put("a+b", b"stays")
+    changing.source_proxy.add(
+        faults.preceded_by(lambda: changing.source.delete("a b")), r"^GET /[^?]*/a%20b ", times=1
+    )
+    run = await changing.run()
+    assert [event.key for event in run.events] == ["a b"]
+    assert "HTTP 404" in run.events[0].message
+    changing.source.put("a b", b"gone")
+    changing.check(run)
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

@@ -91,9 +91,9 @@ def parse_page(
     keys = columns["Key"]
     is_placed = echoes.begins_as_asked(summary, len(keys), asked)
     is_encoded = summary.get("EncodingType", "").lower() == "url"
+    written: dict[str, str] = {}
     if is_encoded:
-        keys = _url_decoded(keys)
-    written = _written(keys, columns["Key"])
+        keys, written = _decoded(keys, order)
     if normalised and not all(map(str.isascii, keys)):
         keys = [unicodedata.normalize("NFC", key) for key in keys]
     sizes = _sizes(columns["Size"])
@@ -123,11 +123,45 @@ def _token(summary: Summary, *, is_encoded: bool) -> str:
     )
 
 
-def _written(keys: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
-    """How the keys stand in the document that were decoded."""
+def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[str, str]]:
+    """Decode keys; return how else the store may mean them, too."""
+    keys = _url_decoded(raw)
     if keys is raw:
-        return {}
-    return {key: text for key, text in zip(keys, raw, strict=True) if key != text}
+        return raw, {}
+    if not _ascend(keys, raw, order):
+        keys = _as_they_ascend(keys, raw, order)
+    return keys, _other_spellings(keys, raw)
+
+
+def _ascend(keys: Sequence[str], raw: Sequence[str], order: KeyOrder) -> bool:
+    """Whether decoded keys are in order, and different where the document shows different ones."""
+    ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
+    if all(map(operator.lt, ranks, ranks[1:])):
+        return True
+    pairs = zip(pairwise(ranks), pairwise(raw), strict=True)
+    return all(one < other or one_text == text for (one, other), (one_text, text) in pairs)
+
+
+def _as_they_ascend(decoded: Sequence[str], raw: Sequence[str], order: KeyOrder) -> Sequence[str]:
+    """Decode only keys that are in their place then: some stores encode not all of them."""
+    keys: list[str] = []
+    for key, text in zip(decoded, raw, strict=True):
+        at = len(keys)
+        keys.append(text if at and order.rank(keys[-1]) >= order.rank(key) else key)
+        while at and order.rank(keys[at - 1]) >= order.rank(keys[at]):
+            at -= 1
+            if keys[at] == raw[at]:
+                break
+            keys[at] = raw[at]
+    return next((found for found in (keys, raw) if _ascend(found, raw, order)), decoded)
+
+
+def _other_spellings(keys: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
+    return {
+        key: text if key != text else echoes.unquoted(text)
+        for key, text in zip(keys, raw, strict=True)
+        if key != text or "%" in text or "+" in text
+    }
 
 
 def _has_repeats(keys: Sequence[str], start_after: str | None) -> bool:

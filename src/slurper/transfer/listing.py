@@ -130,6 +130,15 @@ async def _describe(store: ObjectStore, key: str) -> Found:
         return error
 
 
+async def spelled(store: ObjectStore, key: str, other: str) -> str:
+    """Return under which of two spellings an object is there; the first where nobody knows."""
+    for spelling in (key, other):
+        found = await _describe(store, spelling)
+        if not isinstance(found, errors.NotFound):
+            return spelling
+    return key
+
+
 async def read_ahead(pages: Pages, expected: int | None) -> Pages:
     """The same pages, the next one being fetched while the caller works on this one.
 
