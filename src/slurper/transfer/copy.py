@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from datetime import datetime
 
 from slurper import errors
@@ -63,7 +64,9 @@ class Copier:
         budget: ByteBudget,
         pacer: Pacer | None = None,
         shortcut: Shortcut | None = None,
+        other_spelling: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
@@ -76,6 +79,7 @@ class Copier:
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._shortcut = None if rules.looks_at_content else shortcut
+        self._other_spelling = other_spelling
         self.begun = 0
         """Objects, each counted once."""
         self.attempts = 0
@@ -147,10 +151,10 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
-        except errors.NotFound:
+        except errors.NotFound as gone:
             if await self.is_bare_folder(meta.key):
                 return BARE_FOLDER
-            raise
+            return await self._attempt_otherwise(meta, gone)
 
     async def is_bare_folder(self, key: str) -> bool:
         """Whether the source lists a folder under this key, and has no object of that name.
@@ -169,6 +173,22 @@ class Copier:
             if error.retryable or error.blocks_job:
                 raise
         return False
+
+    async def _attempt_otherwise(self, meta: ObjectMeta, gone: errors.NotFound) -> Outcome | Large:
+        """Look for an object under the other spelling of its key, before it counts as removed."""
+        other = self._other_spelling(meta.key)
+        if other is None:
+            raise gone
+        if self._if_absent and await self._target_holds(other):
+            return Skipped()
+        return await self._attempt(meta._replace(key=other))
+
+    async def _target_holds(self, key: str) -> bool:
+        try:
+            await self._target.head(self.target_key(key))
+        except errors.NotFound:
+            return False
+        return True
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""
@@ -377,3 +397,9 @@ def failure_text(error: errors.SlurperError, attempts: int) -> str:
     known = answers.advice_of(error)
     advice = f"; {known}" if known else ""
     return f"{error}{tried}{advice}"
+
+
+def halt_text(error: errors.SlurperError) -> str:
+    """What a log entry says of a job that cannot go on: the same, and how it goes on."""
+    text = failure_text(error, 1)
+    return text if "resume" in text else f"{text}; then resume the job"

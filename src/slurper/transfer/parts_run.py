@@ -48,6 +48,7 @@ from slurper.transfer.copy import (
     archived,
     changing_text,
     failure_text,
+    halt_text,
     pause_before,
 )
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
@@ -193,7 +194,7 @@ class PartsRun:
             if cause is None:
                 tries = self._copier.max_attempts if error.retryable else 1
                 return Failed(failure_text(error, tries))
-            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=failure_text(cause, 1))
+            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause))
             return None
 
     async def _cause_for_all(self, error: errors.SlurperError) -> errors.SlurperError | None:
