@@ -193,7 +193,7 @@ LASTING = [
         fault=faults.answer("404 Not Found\r\nContent-Type: text/html", HTML),
         match=ONE,
         ends="failed",
-        says="GetObject answered HTTP 404: Bad Gateway",
+        says="GetObject answered HTTP 404: a web page answers at .*: Bad Gateway; .* one object",
     ),
     Case(
         name="page of a portal",
@@ -292,7 +292,7 @@ async def test_credentials_that_end_pause_the_job(staged: Stage, code: str) -> N
         fault=faults.status(403, code),
         match="^GET /[^?]*/k-0[4-9]",
         ends="halted",
-        says=f"HTTP 403 {code}: injected; renew the credentials",
+        says=f"HTTP 403 {code}: injected; .*renew the credentials",
     )
     await play(staged, case, "source", overwrite=False)
 

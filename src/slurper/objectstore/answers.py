@@ -53,11 +53,12 @@ def find(error: errors.SlurperError) -> Meaning:
 
 
 def advice_of(error: errors.SlurperError) -> str:
-    """What a log entry says that can be done."""
+    """What a log entry says that can be done; of what pauses a job, that it can be resumed."""
     known = next((row for row in KNOWN if row.seen(error)), None)
     if known is None or not known.advice:
         return error.advice
-    return f"{known.cause}: {known.advice}" if known.cause else known.advice
+    cause = f"{known.cause}: " if known.cause else ""
+    return f"{cause}{known.advice}{', then resume' if error.blocks_job else ''}"
 
 
 # What is seen
@@ -189,7 +190,7 @@ KNOWN = (
         Field.REGION,
     ),
     Meaning(_code("PermanentRedirect", "TemporaryRedirect"), Field.REGION),
-    Meaning(_all(_code("AuthorizationHeaderMalformed"), _says("region")), Field.REGION),
+    Meaning(_all(_code("AuthorizationHeaderMalformed"), _says(r"the region\b")), Field.REGION),
     Meaning(
         _leads("^https://.*(log-?in|sign-?in|sso|saml|oauth|oidc|/auth)|(log-?in|sign-?in)"),
         Field.ADDRESS,
@@ -225,6 +226,12 @@ KNOWN = (
         Field.ADDRESS,
         "this is a WebDAV server",
         "give the address of an S3 interface; Nextcloud and its like have none",
+    ),
+    Meaning(
+        _all(_is_page, lambda error: not _of_bucket(error)),
+        Field.ADDRESS,
+        "a web page came for one object",
+        "see what stands before the store (a proxy, a firewall), then try the object again by key",
     ),
     Meaning(
         _any(_is_page, _all(_is(errors.ListingError), _says("web page|document type"))),
@@ -271,13 +278,13 @@ KNOWN = (
         _code("InvalidAccessKeyId", "InvalidAccessKey"),
         Field.SECRET,
         "the access key id is not known there",
-        "check that it belongs to this provider, account and endpoint, and was not deleted",
+        "check that it belongs to this provider, account and endpoint, or renew the credentials",
     ),
     Meaning(
         _code("SignatureDoesNotMatch"),
         Field.SECRET,
         "the secret is not that of the access key id, or something on the way changes requests",
-        "check the access key id and secret, for blanks at their ends too",
+        "check the access key id and secret, also for blanks at an end, or renew the credentials",
     ),
     Meaning(
         _any(_code("RequestTimeTooSkewed", "RequestExpired"), _says("reasonable timeframe")),

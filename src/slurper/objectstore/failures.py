@@ -5,9 +5,9 @@ Error documents come gzipped, cut off, as HTML or not at all, so they are search
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
@@ -19,6 +19,7 @@ MAX_DETAIL_CHARACTERS = 300
 """A store's message is cut to this length."""
 
 _MAX_ADDRESS_CHARACTERS = 200
+_USER = re.compile("//[^/]*@")
 
 _BY_CODE: dict[str, type[errors.StoreError]] = {
     code: kind
@@ -147,8 +148,9 @@ def read_failure(response: Response) -> Failure:
 
 
 def _leads_to(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads. Its query may hold anything, a secret too."""
+    """Where a redirect leads. Its query and its user may hold anything, a secret too."""
     address = headers.get("location", "").partition("?")[0].partition("#")[0]
+    address = _USER.sub("//", address)
     return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
 
 
@@ -218,14 +220,14 @@ def wants_md5(error: errors.StoreError) -> bool:
 
 def _stranger(failure: Failure, origin: str) -> str:
     """What is to be said of an answer that no store gives."""
-    parts = urlsplit(origin)
+    scheme, _, place = origin.partition("://")
     if failure.leads_to:
-        to = urlsplit(failure.leads_to)
-        upgrade = " from http to https" if (parts.scheme, to.scheme) == ("http", "https") else ""
+        is_upgrade = scheme == "http" and failure.leads_to.lower().startswith("https:")
+        upgrade = " from http to https" if is_upgrade else ""
         return f"it redirects{upgrade}, to {failure.leads_to}"
     if failure.page is None:
         return ""
-    at = f" at {parts.netloc}" if parts.netloc else ""
+    at = f" at {place}" if place else ""
     says = failure.message if failure.page in failure.message else failure.page
     return f"a web page answers{at}: {says}"
 
