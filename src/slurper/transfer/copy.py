@@ -92,7 +92,7 @@ class Copier:
         """Bring one object to its outcome, unless it has become large meanwhile.
 
         Raises:
-            SlurperError: with `blocks_job` set; AccessDenied, or a retryable one that outlasted
+            SlurperError: with `blocks_job` set; Refused, or a retryable one that outlasted
                 every attempt, of which the caller decides whether it is the object's fault.
         """
         self.begun += 1
@@ -111,7 +111,7 @@ class Copier:
                     return Failed(changing_text(error, attempt))
                 has_changed = True
             except errors.SlurperError as error:
-                if error.blocks_job or isinstance(error, errors.AccessDenied):
+                if error.blocks_job or isinstance(error, errors.Refused):
                     raise
                 if not error.retryable:
                     return Failed(failure_text(error, attempt))
@@ -327,3 +327,9 @@ def failure_text(error: errors.SlurperError, attempts: int) -> str:
     tried = f" (after {attempts} attempts)" if attempts > 1 else ""
     advice = f"; {error.advice}" if error.advice else ""
     return f"{error}{tried}{advice}"
+
+
+def halt_text(error: errors.SlurperError, key: str | None) -> str:
+    """What is said of a job that cannot go on: what was seen, for which key, and what to do."""
+    text = failure_text(error, 1)
+    return text if key is None else f"at {key!a}: {text}"

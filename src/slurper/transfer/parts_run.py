@@ -47,12 +47,13 @@ from slurper.transfer.copy import (
     archived,
     changing_text,
     failure_text,
+    halt_text,
     pause_before,
 )
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission
+from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
@@ -190,21 +191,26 @@ class PartsRun:
         except errors.SlurperError as error:
             cause = await self._cause_for_all(error)
             if cause is None:
-                tries = self._copier.max_attempts if error.retryable else 1
-                return Failed(failure_text(error, tries))
-            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=failure_text(cause, 1))
+                return Failed(self._text(error))
+            key = self._meta.key if isinstance(error, errors.Refused) else None
+            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause, key))
             return None
+
+    def _text(self, error: errors.SlurperError) -> str:
+        if isinstance(error, errors.Refused):
+            return alone_text(error)
+        return failure_text(error, self._copier.max_attempts if error.retryable else 1)
 
     async def _cause_for_all(self, error: errors.SlurperError) -> errors.SlurperError | None:
         """Why no object at all can be copied now; None when the error is this object's own."""
-        if error.blocks_job:
-            return error
-        if isinstance(error, errors.AccessDenied):
+        if isinstance(error, errors.Refused):
             try:
-                await self._permission().check(self._meta.key, error)
+                await self._permission().check(self._meta.key, error, came_at=time.monotonic())
             except errors.SlurperError as cause:
                 return cause
             return None
+        if error.blocks_job:
+            return error
         return await find_outage(self._source, self._target) if error.retryable else None
 
     def _permission(self) -> Permission:
@@ -515,7 +521,9 @@ class PartsRun:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
-                if not passing or attempt >= self._copier.max_attempts:
+                # The machines of a store come to know credentials one after the other.
+                doubtful = isinstance(error, errors.CredentialsRejected) and attempt == 1
+                if not (passing or doubtful) or attempt >= self._copier.max_attempts:
                     raise
             await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1

@@ -297,6 +297,7 @@ async def test_rejected_credentials_halt_at_once(source: MemoryStore, target: Me
         source.add(key, b"x")
     rejected = errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken")
     target.faults.fail(rejected, operation="put", nth=2)
+    target.faults.fail(rejected, operation="create_upload", times=9)
     single = Settings(in_flight_requests=1)
     report = await run(source, target, settings=single)
     assert report.halt is not None
@@ -312,6 +313,7 @@ async def test_what_was_copied_beyond_an_unsettled_key_is_not_counted(
         source.add(key, b"x")
     rejected = errors.CredentialsRejected("PutObject", status=403)
     target.faults.fail(rejected, operation="put", nth=1)
+    target.faults.fail(rejected, operation="create_upload", times=9)
     report = await run(source, target, settings=Settings(in_flight_requests=3))
     assert report.halt is not None
     assert (report.cursor, report.counts.objects) == (None, 0)
@@ -617,11 +619,9 @@ async def test_a_store_that_lists_folder_by_folder_is_not_cut(
 async def test_a_task_that_halts_cuts_nothing() -> None:
     source = numbered(50_000)
     target = DiscardingStore()
-    target.faults.fail(
-        errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken"),
-        operation="put",
-        nth=500,
-    )
+    expired = errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken")
+    target.faults.fail(expired, operation="put", nth=500)
+    target.faults.fail(expired, operation="create_upload", times=9)
     report = await run(source, target, replace(WANTING, budget_seconds=60.0))
     assert report.halt is not None or report.boundaries
     if report.halt is not None:
