@@ -13,6 +13,7 @@ from slurper.objectstore.base import Body, ByteRange, Part
 from slurper.objectstore.checksums import Algorithm
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_MADE_OF_MD5 = re.compile(r'(?:W/)?"?([0-9a-f]{32}(?:-[0-9]+)?)"?', re.IGNORECASE)
 _MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
 
 _READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
@@ -107,3 +108,13 @@ def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
     if of_source and of_copy and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
         raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
     return False
+
+
+def same_bytes(one: str, other: str) -> bool:
+    """Whether two ETags say that two objects of equal size, at whatever stores, have equal bytes.
+
+    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes, which
+    looks like an MD5 and is none.
+    """
+    mine, theirs = _MADE_OF_MD5.fullmatch(one), _MADE_OF_MD5.fullmatch(other)
+    return mine is not None and theirs is not None and mine[1].lower() == theirs[1].lower()

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import verification
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -88,8 +89,11 @@ class Copier:
         is_taken = self._shortcut is not None and self._shortcut.takes(size)
         return size > self._multipart_threshold and not is_taken
 
-    async def copy(self, meta: ObjectMeta) -> Outcome | Large:
+    async def copy(self, meta: ObjectMeta, *, in_doubt: bool = False) -> Outcome | Large:
         """Bring one object to its outcome, unless it has become large meanwhile.
+
+        `in_doubt` says that the target has an object under its key, which may be ours. Nothing is
+        written then, unless that object goes away.
 
         Raises:
             SlurperError: with `blocks_job` set; Refused, or a retryable one that outlasted
@@ -105,7 +109,7 @@ class Copier:
                     if not isinstance(found, ObjectMeta):
                         return found
                     meta, has_changed = found, False
-                return await self._attempt(meta)
+                return await self._attempt(meta, in_doubt=in_doubt)
             except SourceChangedError as error:
                 if attempt >= self.max_attempts:
                     return Failed(changing_text(error, attempt))
@@ -117,14 +121,17 @@ class Copier:
                     return Failed(failure_text(error, attempt))
                 if attempt >= self.max_attempts:
                     raise
+                in_doubt = in_doubt and not isinstance(error, TargetChangedError)
                 # Stores that know no If-Match show a change by a length that is wrong.
                 has_changed = has_changed or isinstance(error, errors.IntegrityError)
                 await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1
             self.attempts += 1
 
-    async def _attempt(self, meta: ObjectMeta) -> Outcome | Large:
+    async def _attempt(self, meta: ObjectMeta, *, in_doubt: bool) -> Outcome | Large:
         try:
+            if in_doubt:
+                return await self.already_there(meta)
             if self._shortcut is not None and self._shortcut.takes(meta.size):
                 outcome = await self._copy_inside(self._shortcut, meta)
                 if outcome is not None:
@@ -211,11 +218,13 @@ class Copier:
 
         `since` is when the first of several requests for the copy was sent, by the store's clock.
         """
+        theirs = await self._tell_by_descriptions(meta)
+        if not isinstance(theirs, ObjectMeta):
+            return theirs
         is_large = meta.size > self._multipart_threshold
-        found = await self._tell_by_descriptions(meta, since if is_large else None)
-        if found is None and is_large:
+        if is_large and not selection.may_be_ours(meta.size, theirs, since):
             return Large(meta)
-        return found or await self._tell_by_bytes(meta)
+        return await self._tell_by_bytes(meta)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
@@ -256,15 +265,11 @@ class Copier:
         The key was absent when its slice was planned. If it now holds what we would write, then
         we have written it: by a request whose answer was lost, or by work that was.
         """
-        return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
+        found = await self._tell_by_descriptions(meta)
+        return await self._tell_by_bytes(meta) if isinstance(found, ObjectMeta) else found
 
-    async def _tell_by_descriptions(
-        self, meta: ObjectMeta, since: datetime | None = None
-    ) -> Outcome | None:
-        """Tell by what the stores say of both objects; None when only their bytes can.
-
-        With `since`, an object of the right size that is no older is taken for ours.
-        """
+    async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | ObjectMeta:
+        """Tell by what the stores say of both objects; the target's, when only their bytes can."""
         try:
             theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
@@ -273,16 +278,19 @@ class Copier:
             return Skipped()  # who may not look leaves it at what the store said
         if theirs.meta.size != meta.size:
             return Skipped()
+        if verification.same_bytes(meta.etag, theirs.meta.etag):
+            return Transferred(meta.size)
         ours = await self._head_of_version(meta) if theirs.crc32c else None
         if ours is not None and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        is_ours = selection.copied_by_lost_work(meta.size, theirs.meta, since)
-        return Transferred(meta.size) if is_ours else None
+        return theirs.meta
 
     async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
         key = self.target_key(meta.key)
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            if self._pacer is not None:
+                self._pacer.spend(size=len(piece), requests=2)
             await self._budget.acquire(2 * len(piece))
             try:
                 if not await self._is_same(meta, key, piece):

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import verification
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -280,11 +281,11 @@ class PartsRun:
             raise SourceChangedError("the object has become large again")
         return outcome
 
-    async def _find_existing(self) -> Outcome | None:
+    async def _find_existing(self, parts: Sequence[Part] = ()) -> Outcome | None:
         """How the object ends for what the target has under its key, with `overwrite=false`.
 
         The key was absent when its slice was planned. What is there now was written by this job,
-        in work of which nobody knows, or by somebody else.
+        in work of which nobody knows, or by somebody else; what is made of these `parts` is ours.
         """
         task = self._task
         if task.overwrite:
@@ -295,11 +296,18 @@ class PartsRun:
             return None  # who may not look learns it when the object is to be written
         if task.replayed_since is not None:
             since = task.replayed_since + await clocks.ahead_of_ours(self._target)
-            if selection.copied_by_lost_work(self._meta.size, existing, since):
-                return Transferred(self._meta.size)
+            if selection.may_be_ours(self._meta.size, existing, since):
+                return await self._compare(existing, parts)
         if task.upload.attempt > 1:
-            return await self._copier.already_there(self._meta)
+            return await self._compare(existing, parts)
         return Skipped()
+
+    async def _compare(self, existing: ObjectMeta, parts: Sequence[Part]) -> Outcome:
+        """Tell what this job has made from somebody else's object."""
+        made = verification.multipart_etag(parts) if parts else None
+        if made is not None and verification.same_bytes(made, existing.etag):
+            return Transferred(self._meta.size)
+        return await self._repeat(functools.partial(self._copier.already_there, self._meta))
 
     async def _begin(self) -> Outcome | None:
         """Begin the upload, unless the object has its outcome without one."""
@@ -481,7 +489,7 @@ class PartsRun:
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_put:
-            existing = await self._find_existing()
+            existing = await self._find_existing(parts)
             if existing is not None:
                 return existing
         try:

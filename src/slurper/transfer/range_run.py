@@ -188,7 +188,7 @@ class RangeRun:
 
     async def _copy(self, entry: Entry, meta: ObjectMeta, *, once_more: bool = True) -> None:
         try:
-            outcome = await self._copier.copy(meta)
+            outcome = await self._copier.copy(meta, in_doubt=entry.in_doubt)
         except errors.Refused as error:
             if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
                 return
@@ -336,14 +336,18 @@ class RangeRun:
             self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
         elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
-        elif isinstance(decision, selection.Transfer):
-            if self._copier.is_large(found.size):
-                self._large += 1
-                self._ledger.settle(entry, Large(found))
-            else:
-                self._planned.append((entry, found))
-        else:
+        elif decision is selection.DONE:
             self._ledger.settle(entry, Transferred(found.size))
+        else:
+            entry.in_doubt = decision is selection.COMPARE
+            self._plan_object(entry, found)
+
+    def _plan_object(self, entry: Entry, found: ObjectMeta) -> None:
+        if self._copier.is_large(found.size) and not entry.in_doubt:  # then nothing is written
+            self._large += 1
+            self._ledger.settle(entry, Large(found))
+        else:
+            self._planned.append((entry, found))
 
     def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
         """Why the target cannot keep an object under this key.

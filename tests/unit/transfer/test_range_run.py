@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import hashlib
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,14 @@ SETTINGS = Settings(in_flight_requests=4, object_attempts=3)
 
 RESET = errors.TransportError("reset")
 BUSY = errors.UnavailableStore("GetObject", status=500, code="InternalError")
+
+
+class Encrypting(MemoryStore):
+    """ETags look like MD5s here, and are none."""
+
+    def _keep(self, key: str, body: bytes, headers: ObjectHeaders, *more: Any) -> Any:  # noqa: ANN401 - as it is
+        etag = hashlib.md5(b"a key of its own" + body, usedforsecurity=False).hexdigest()
+        return super()._keep(key, body, headers, f'"{etag}"', *more[1:])
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +198,61 @@ async def test_a_replayed_slice_recognises_its_own_earlier_copies(
     report = await run(source, target, task)
     assert report.counts.transferred == transferred
     assert report.counts.skipped == 1 - transferred
+
+
+@pytest.mark.parametrize("store", [MemoryStore, Encrypting])
+@pytest.mark.parametrize("large", [False, True])
+async def test_in_a_replay_what_somebody_else_stored_is_no_copy_of_ours(
+    store: type[MemoryStore], *, large: bool
+) -> None:
+    """Of equal size and stored since the job was made: only its bytes are not ours."""
+    size = 11 * MIB if large else 1000
+    source, target = MemoryStore(), store()
+    for key in ("ours", "theirs"):
+        source.add(key, key[:1].encode() * size)
+    source.add("empty")
+    target.add("empty")
+    target.add("ours", b"o" * size)
+    target.add("theirs", b"T" + b"t" * (size - 1))
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    task = replace(TASK, overwrite=False, replayed_since=since)
+    report = await run(source, target, task, settings=LARGE)
+    assert (report.counts.transferred, report.counts.skipped, report.events) == (2, 1, ())
+    assert report.counts.transferred_bytes == size
+    assert target.read("theirs")[0][:1] == b"T"
+    if store is MemoryStore:  # equal ETags cost no request, and of others one piece is enough
+        assert target.faults.requests["get"] == source.faults.requests["get"] == 1
+
+
+async def test_in_a_replay_an_object_that_goes_away_under_comparison_is_copied() -> None:
+    source, target = MemoryStore(), Encrypting()
+    source.add("a", b"same")
+    target.add("a", b"same")
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    listed: Any = target.list_page
+
+    async def list_then_lose(**query: Any) -> ListingPage:  # noqa: ANN401 - as it is
+        page: ListingPage = await listed(**query)
+        if page.objects and query.get("max_keys") != 1:
+            target.remove("a")
+        return page
+
+    target.list_page = list_then_lose  # type: ignore[method-assign]
+    report = await run(source, target, replace(TASK, overwrite=False, replayed_since=since))
+    assert (report.counts.transferred, target.read("a")[0]) == (1, b"same")
+
+
+async def test_comparing_a_replay_keeps_to_the_limits_of_the_job() -> None:
+    source, target = MemoryStore(), Encrypting()
+    for number in range(4):
+        source.add(f"k{number}", bytes(1000))
+        target.add(f"k{number}", bytes(1000))
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    share = Share(bytes_per_second=10_000)
+    task = replace(TASK, overwrite=False, replayed_since=since, share=share)
+    report = await run(source, target, task)
+    assert report.counts.transferred == 4
+    assert report.owed_seconds > 4000 / 10_000 - BURST_SECONDS - 0.3
 
 
 async def test_a_refusal_that_our_own_earlier_send_caused_counts_as_transferred(

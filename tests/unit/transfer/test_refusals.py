@@ -69,9 +69,9 @@ class RefusingStore(MemoryStore):
             name = self.names.get(operation, operation)
             raise failures.to_error(response, name, bucket="b", key=key)
 
-    async def head(self, key: str) -> StoredObject:
+    async def head(self, key: str, **more: Any) -> StoredObject:  # noqa: ANN401 - as it is
         self._guard("head", "HeadObject", key)
-        return await super().head(key)
+        return await super().head(key, **more)
 
     async def get(self, key: str, **more: Any) -> Download:  # noqa: ANN401 - as it is
         self._guard("get", "GetObject", key)
