@@ -15,8 +15,9 @@
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
-    │   ├── AccessDenied        signed correctly, not allowed
-    │   ├── CredentialsRejected wrong, expired or skewed credentials: every request would fail
+    │   ├── Refused             the store will not do it for these credentials
+    │   │   ├── AccessDenied    signed correctly, not allowed
+    │   │   └── CredentialsRejected  wrong, expired or skewed credentials, or another signature
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
@@ -209,14 +210,22 @@ class NoSuchBucket(StoreError):
     blocks_job = True
 
 
-class AccessDenied(StoreError):
+class Refused(StoreError):
+    """The store will not do this for these credentials.
+
+    When it was asked for an object, the same answer may mean that object alone or everything. Who
+    copies objects finds out by asking for something else (`transfer.permission`).
+    """
+
+
+class AccessDenied(Refused):
     """The credentials are genuine but may not do this."""
 
     advice = "grant these credentials the permission, or restore access to the object"
 
 
-class CredentialsRejected(StoreError):
-    """The credentials are wrong, expired, or the clocks are too far apart."""
+class CredentialsRejected(Refused):
+    """The credentials are wrong or expired, the clocks too far apart, or the signatures differ."""
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True

@@ -15,6 +15,7 @@ from slurper.objectstore.checksums import Algorithm
 _CONTENT_RANGE = re.compile(r"bytes[ =](\d+)-(\d+)/(\d+)", re.IGNORECASE)
 _FRAMES = frozenset({"content-length", "transfer-encoding"})
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_MADE_OF_MD5 = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 _READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
 """Of a source's own checksums, those that are cheap to compare; the first one found is."""
@@ -146,3 +147,13 @@ def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
     if are_md5 and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
         raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
     return False
+
+
+def same_bytes(one: str, other: str) -> bool:
+    """Whether two ETags say that two objects of equal size, at whatever stores, have equal bytes.
+
+    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes, which
+    looks like an MD5 and is none.
+    """
+    mine, theirs = entity_tags.opaque(one).lower(), entity_tags.opaque(other).lower()
+    return mine == theirs and _MADE_OF_MD5.fullmatch(mine) is not None

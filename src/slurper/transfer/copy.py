@@ -18,7 +18,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import answers, entity_tags
+from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -98,11 +98,14 @@ class Copier:
         """Copy objects of up to so many bytes in one request, whatever the settings say."""
         self._multipart_threshold = most
 
-    async def copy(self, meta: ObjectMeta) -> Outcome | Large:
+    async def copy(self, meta: ObjectMeta, *, in_doubt: bool = False) -> Outcome | Large:
         """Bring one object to its outcome, unless it has become large meanwhile.
 
+        `in_doubt` says that the target has an object under its key, which may be ours. Nothing is
+        written then, unless that object goes away.
+
         Raises:
-            SlurperError: with `blocks_job` set; AccessDenied, or a retryable one that outlasted
+            SlurperError: with `blocks_job` set; Refused, or a retryable one that outlasted
                 every attempt, of which the caller decides whether it is the object's fault.
         """
         self.begun += 1
@@ -115,26 +118,29 @@ class Copier:
                     if not isinstance(found, ObjectMeta):
                         return found
                     meta, has_changed = found, False
-                return await self._attempt(meta)
+                return await self._attempt(meta, in_doubt=in_doubt)
             except SourceChangedError as error:
                 if attempt >= self.max_attempts:
                     return Failed(changing_text(error, attempt))
                 has_changed = True
             except errors.SlurperError as error:
-                if error.blocks_job or isinstance(error, errors.AccessDenied):
+                if error.blocks_job or isinstance(error, errors.Refused):
                     raise
                 if not error.retryable:
                     return Failed(failure_text(error, attempt))
                 if attempt >= self.max_attempts:
                     raise
+                in_doubt = in_doubt and not isinstance(error, TargetChangedError)
                 # Stores that know no If-Match show a change by a length that is wrong.
                 has_changed = has_changed or isinstance(error, errors.IntegrityError)
                 await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1
             self.attempts += 1
 
-    async def _attempt(self, meta: ObjectMeta) -> Outcome | Large:
+    async def _attempt(self, meta: ObjectMeta, *, in_doubt: bool) -> Outcome | Large:
         try:
+            if in_doubt:
+                return await self.already_there(meta)
             if self._shortcut is not None and self._shortcut.takes(meta.size):
                 outcome = await self._copy_inside(self._shortcut, meta)
                 if outcome is not None:
@@ -181,7 +187,7 @@ class Copier:
             raise gone
         if self._if_absent and await self._target_holds(other):
             return Skipped()
-        return await self._attempt(meta._replace(key=other))
+        return await self._attempt(meta._replace(key=other), in_doubt=False)
 
     async def _target_holds(self, key: str) -> bool:
         try:
@@ -273,11 +279,13 @@ class Copier:
 
         `since` is when the first of several requests for the copy was sent, by the store's clock.
         """
+        theirs = await self._tell_by_descriptions(meta)
+        if not isinstance(theirs, ObjectMeta):
+            return theirs
         is_large = meta.size > self._multipart_threshold
-        found = await self._tell_by_descriptions(meta, since if is_large else None)
-        if found is None and is_large:
+        if is_large and not selection.may_be_ours(meta.size, theirs, since):
             return Large(meta)
-        return found or await self._tell_by_bytes(meta)
+        return await self._tell_by_bytes(meta)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
@@ -318,15 +326,11 @@ class Copier:
         The key was absent when its slice was planned. If it now holds what we would write, then
         we have written it: by a request whose answer was lost, or by work that was.
         """
-        return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
+        found = await self._tell_by_descriptions(meta)
+        return await self._tell_by_bytes(meta) if isinstance(found, ObjectMeta) else found
 
-    async def _tell_by_descriptions(
-        self, meta: ObjectMeta, since: datetime | None = None
-    ) -> Outcome | None:
-        """Tell by what the stores say of both objects; None when only their bytes can.
-
-        With `since`, an object of the right size that is no older is taken for ours.
-        """
+    async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | ObjectMeta:
+        """Tell by what the stores say of both objects; the target's, when only their bytes can."""
         try:
             theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
@@ -335,16 +339,19 @@ class Copier:
             return Skipped()  # who may not look leaves it at what the store said
         if theirs.meta.size != meta.size:
             return Skipped()
+        if verification.same_bytes(meta.etag, theirs.meta.etag):
+            return Transferred(meta.size)
         ours = await self._head_of_version(meta) if theirs.crc32c else None
         if ours is not None and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        is_ours = selection.copied_by_lost_work(meta.size, theirs.meta, since)
-        return Transferred(meta.size) if is_ours else None
+        return theirs.meta
 
     async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
         key = self.target_key(meta.key)
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            if self._pacer is not None:
+                self._pacer.spend(size=len(piece), requests=2)
             await self._budget.acquire(2 * len(piece))
             try:
                 if not await self._is_same(meta, key, piece):
@@ -399,7 +406,9 @@ def failure_text(error: errors.SlurperError, attempts: int) -> str:
     return f"{error}{tried}{advice}"
 
 
-def halt_text(error: errors.SlurperError) -> str:
-    """What a log entry says of a job that cannot go on: the same, and how it goes on."""
+def halt_text(error: errors.SlurperError, key: str | None = None) -> str:
+    """What is said of a job that cannot go on: what was seen, for which key, and what to do."""
     text = failure_text(error, 1)
-    return text if "resume" in text else f"{text}; then resume the job"
+    if "resume" not in text:
+        text += "; then resume the job"
+    return text if key is None else f"at {key!a}: {text}"

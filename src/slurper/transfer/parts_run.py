@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import entity_tags, failures
+from slurper.objectstore import entity_tags, failures, verification
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -54,7 +54,7 @@ from slurper.transfer.copy import (
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission
+from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
@@ -192,21 +192,26 @@ class PartsRun:
         except errors.SlurperError as error:
             cause = await self._cause_for_all(error)
             if cause is None:
-                tries = self._copier.max_attempts if error.retryable else 1
-                return Failed(failure_text(error, tries))
-            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause))
+                return Failed(self._text(error))
+            key = self._meta.key if isinstance(error, errors.Refused) else None
+            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause, key))
             return None
+
+    def _text(self, error: errors.SlurperError) -> str:
+        if isinstance(error, errors.Refused):
+            return alone_text(error)
+        return failure_text(error, self._copier.max_attempts if error.retryable else 1)
 
     async def _cause_for_all(self, error: errors.SlurperError) -> errors.SlurperError | None:
         """Why no object at all can be copied now; None when the error is this object's own."""
-        if error.blocks_job:
-            return error
-        if isinstance(error, errors.AccessDenied):
+        if isinstance(error, errors.Refused):
             try:
-                await self._permission().check(self._meta.key, error)
+                await self._permission().check(self._meta.key, error, came_at=time.monotonic())
             except errors.SlurperError as cause:
                 return cause
             return None
+        if error.blocks_job:
+            return error
         return await find_outage(self._source, self._target) if error.retryable else None
 
     def _permission(self) -> Permission:
@@ -276,11 +281,11 @@ class PartsRun:
             raise SourceChangedError("the object has become large again")
         return outcome
 
-    async def _find_existing(self) -> Outcome | None:
+    async def _find_existing(self, parts: Sequence[Part] = ()) -> Outcome | None:
         """How the object ends for what the target has under its key, with `overwrite=false`.
 
         The key was absent when its slice was planned. What is there now was written by this job,
-        in work of which nobody knows, or by somebody else.
+        in work of which nobody knows, or by somebody else; what is made of these `parts` is ours.
         """
         task = self._task
         if task.overwrite:
@@ -291,11 +296,18 @@ class PartsRun:
             return None  # who may not look learns it when the object is to be written
         if task.replayed_since is not None:
             since = task.replayed_since + await clocks.ahead_of_ours(self._target)
-            if selection.copied_by_lost_work(self._meta.size, existing, since):
-                return Transferred(self._meta.size)
+            if selection.may_be_ours(self._meta.size, existing, since):
+                return await self._compare(existing, parts)
         if task.upload.attempt > 1:
-            return await self._copier.already_there(self._meta)
+            return await self._compare(existing, parts)
         return Skipped()
+
+    async def _compare(self, existing: ObjectMeta, parts: Sequence[Part]) -> Outcome:
+        """Tell what this job has made from somebody else's object."""
+        made = verification.multipart_etag(parts) if parts else None
+        if made is not None and verification.same_bytes(made, existing.etag):
+            return Transferred(self._meta.size)
+        return await self._repeat(functools.partial(self._copier.already_there, self._meta))
 
     async def _begin(self) -> Outcome | None:
         """Begin the upload, unless the object has its outcome without one."""
@@ -497,7 +509,7 @@ class PartsRun:
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_put:
-            existing = await self._find_existing()
+            existing = await self._find_existing(parts)
             if existing is not None:
                 return existing
         try:
@@ -537,7 +549,9 @@ class PartsRun:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
-                if not passing or attempt >= self._copier.max_attempts:
+                # The machines of a store come to know credentials one after the other.
+                doubtful = isinstance(error, errors.CredentialsRejected) and attempt == 1
+                if not (passing or doubtful) or attempt >= self._copier.max_attempts:
                     raise
             await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1
