@@ -144,7 +144,7 @@ class GcsClient:
             response, operation, bucket=self._bucket, key=key, hidden=[self._tokens.current]
         )
         if response.status == 400 and _DAMAGED in str(error):
-            return errors.IntegrityError(f"{operation}: the store refused the bytes: {error}")
+            return errors.BytesRefused(f"{operation}: the store refused the bytes: {error}")
         return error
 
     def _unusable(self, response: Response, operation: str, key: str, what: str) -> Exception:

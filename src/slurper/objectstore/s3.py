@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoreAddress,
     StoredObject,
     UploadMeta,
@@ -46,6 +47,8 @@ from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
+
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
@@ -159,10 +162,12 @@ class S3ObjectStore(BucketClient):
 
     # Reading
 
-    async def head(self, key: str) -> StoredObject:
-        """Describe an object. Raises NotFound."""
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
+        """Describe an object, and its checksums too if asked. Raises NotFound."""
+        asked = dict(_WITH_CHECKSUMS) if with_checksums else {}
+        request = Request("HEAD", self._target(key), asked)
         try:
-            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
+            response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
@@ -175,6 +180,17 @@ class S3ObjectStore(BucketClient):
         stored = self._described(response, "HeadObject", key, int(length))
         stored.served_at = object_headers.http_date(response.headers.get("date", ""))
         return stored
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
+        """How long the first part of an object is, and of how many it was made; None: not told."""
+        request = Request("HEAD", self._target(key, ("partNumber", "1")), {})
+        try:
+            response = await self._send("HeadObject", request, key)
+        except errors.StoreError:
+            return None
+        size = response.headers.get("content-length", "")
+        count = response.headers.get("x-amz-mp-parts-count", "")
+        return (int(size), int(count)) if size.isdigit() and count.isdigit() else None
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
@@ -189,28 +205,42 @@ class S3ObjectStore(BucketClient):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: Algorithm | None = None,
+        also: Algorithm | None = None,
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         headers = {"if-match": if_match} if if_match else {}
         if byte_range is not None:
-            return await self._get_range(key, headers, byte_range, checksum)
-        headers["x-amz-checksum-mode"] = "ENABLED"
+            return await self._get_range(key, headers, byte_range, (checksum, also))
+        headers |= _WITH_CHECKSUMS
         request = Request("GET", self._target(key), headers)
-        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
+        request.awaited_bytes = max_bytes or 0
+        request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         if response.status != 200:
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         body = Body.received(response)
-        verification.compare_with_announced(response.headers, body)
-        return Download(self._described(response, "GetObject", key, body.length), body)
+        stored = self._described(response, "GetObject", key, body.length)
+        if md5 is not SourceMd5.UNUSED:
+            body.source_md5 = verification.md5_of(stored)
+        if compares and await verification.compare_with_told(stored, body):
+            # What was compared need not be again, unless the write wants an MD5 anyway.
+            body.source_md5 = body.source_md5 if checksum is Algorithm.MD5 else ""
+        return Download(stored, body)
 
     async def _get_range(
-        self, key: str, headers: dict[str, str], wanted: ByteRange, checksum: Algorithm | None
+        self,
+        key: str,
+        headers: dict[str, str],
+        wanted: ByteRange,
+        algorithms: Sequence[Algorithm | None],
     ) -> Download:
         headers["range"] = f"bytes={wanted.start}-{wanted.end - 1}"
         request = Request("GET", self._target(key), headers)
-        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
+        request.awaited_bytes = len(wanted)
+        request.digest = lambda _: checksums.running(algorithms)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         body = Body.received(response)
@@ -232,16 +262,31 @@ class S3ObjectStore(BucketClient):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
         sent = self._new_object_headers(key, headers, size=body.length)
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        is_compared_there = not body.source_md5 or self._dialect.verifies_md5
+        if if_absent and not is_compared_there:
+            # What is found to be wrong only when it is there could not be put right.
+            await verification.compare_with_source_md5(body)
+            is_compared_there = True
+        self._add_checksums(sent, body)
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
         response = await self._send("PutObject", request, key)
         etag = self._etag_of(response, "PutObject", key)
         self._compare_with_sent(response, sent)
+        if not is_compared_there:
+            await verification.compare_written(body, etag, response.headers)
         return etag
+
+    def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
+        """Send the MD5 that the source tells, and what else goes with every write if need be."""
+        algorithm, verifies_md5 = self._dialect.checksum, self._dialect.verifies_md5
+        if body.source_md5 and verifies_md5 is not False:
+            sent[checksums.header_of(Algorithm.MD5)] = body.source_md5
+            if verifies_md5 or algorithm is Algorithm.MD5:
+                return
+        if algorithm is not None:
+            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
@@ -263,9 +308,7 @@ class S3ObjectStore(BucketClient):
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
         sent: dict[str, str] = {}
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        self._add_checksums(sent, body)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         response = await self._send("UploadPart", Request("PUT", target, sent, body.chunks), key)
         etag = self._etag_of(response, "UploadPart", key)
@@ -337,7 +380,7 @@ class S3ObjectStore(BucketClient):
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent)
         response, _, etag = await self._send_copy("CopyObject", request, key)
-        if not verification.proves_copy(meta.etag, etag, response.headers):
+        if not verification.proves_copy(source, etag, response.headers):
             size = (await self.head(key)).meta.size
             if size != meta.size:
                 raise errors.IntegrityError(f"the copy has {size} bytes, its source {meta.size}")
@@ -448,6 +491,10 @@ class S3ObjectStore(BucketClient):
             return meta.etag if meta.etag.strip('"') == expected else None
         repeated = refusal.retries > 0 and meta.etag.strip('"').endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
+
+
+def _described(headers: Mapping[str, str]) -> StoredObject:
+    return object_headers.from_response("", 0, headers)
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:

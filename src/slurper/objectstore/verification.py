@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from slurper import errors
 from slurper.http.messages import Response
 from slurper.objectstore import checksums, documents
-from slurper.objectstore.base import Body, ByteRange, Part
-from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.base import Body, ByteRange, Part, SourceMd5, StoredObject
+from slurper.objectstore.checksums import Algorithm, Running, Told
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
-
-_READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
-"""Of a source's own checksums, those that are cheap to compare; the first one found is."""
 
 
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
@@ -36,41 +34,111 @@ def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
     return int(found[3])
 
 
-def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
-    """Compare with the source's own checksum, where it gives one of the whole object."""
-    if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
-        return
-    for algorithm in _READABLE_CHECKSUMS:
-        name = checksums.header_of(algorithm)
-        announced = headers.get(name)
-        if announced is not None and "-" not in announced:
-            if announced != body.checksum(algorithm):
-                raise errors.IntegrityError(
-                    f"the bytes read have {name} {body.checksum(algorithm)}, the source announces "
-                    f"{announced}"
-                )
-            return
+def md5_of(stored: StoredObject) -> str:
+    """The MD5 that a store tells of an object, base64; empty where it tells none.
+
+    It is the ETag of what was written in one request, unless the answer says how else that came
+    about. Not every store makes its ETags so: see `slurper.transfer.copy`.
+    """
+    if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
+        return stored.told.value
+    found = _MD5_ETAG.fullmatch(stored.meta.etag) if stored.etag_may_be_md5 else None
+    return "" if found is None else _base64_of(found[1])
+
+
+def _base64_of(digits: str) -> str:
+    return base64.b64encode(bytes.fromhex(digits)).decode()
+
+
+def follower(
+    described: Callable[[Mapping[str, str]], StoredObject],
+    checksum: Algorithm | None,
+    md5: SourceMd5,
+) -> Callable[[Mapping[str, str]], Running | None]:
+    """Make what computes, while a body comes in, the checksums that it will be asked for.
+
+    That is the one the source tells, and the one that goes with the write, if any will.
+    """
+
+    def follow(headers: Mapping[str, str]) -> Running | None:
+        stored = described(headers)
+        told = None if stored.told is None else stored.told.algorithm
+        is_spared = md5 is SourceMd5.INSTEAD and told not in checksums.QUICK and md5_of(stored)
+        return checksums.running((told, None if is_spared else checksum))
+
+    return follow
+
+
+async def compare_with_told(stored: StoredObject, body: Body) -> bool:
+    """Compare with what the source tells of the whole object, and return whether it was compared.
+
+    What takes long is not, if there is an MD5 that others will compare.
+
+    Raises:
+        ChecksumDisagrees: they are not the same.
+    """
+    told = stored.told
+    if told is None or (body.source_md5 and told.algorithm not in checksums.QUICK):
+        return False
+    seen = await body.computed(told.algorithm)
+    if seen != told.value:
+        raise disagreement(told, seen)
+    return True
+
+
+def disagreement(told: Told, seen: str) -> errors.ChecksumDisagrees:
+    """The error that says what was told of some bytes, and what is seen of them."""
+    name = f"x-amz-checksum-{told.algorithm}"
+    text = f"the bytes read have {name} {seen}, the source announces {told.value}"
+    return errors.ChecksumDisagrees(text, seen)
+
+
+async def compare_with_source_md5(body: Body) -> None:
+    """Compare a body with the MD5 that its source tells. Raises BytesRefused."""
+    seen = await body.computed(Algorithm.MD5)
+    if seen != body.source_md5:
+        raise errors.BytesRefused(f"the bytes have MD5 {seen}, the source tells {body.source_md5}")
+
+
+async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> None:
+    """Compare what a store says of an object it has written with the MD5 the source tells.
+
+    Where its ETag is no MD5, the bytes are looked at themselves. Raises BytesRefused.
+    """
+    found = _MD5_ETAG.fullmatch(etag)
+    if found is None or headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
+        await compare_with_source_md5(body)
+    elif (written := _base64_of(found[1])) != body.source_md5:
+        raise errors.BytesRefused(
+            f"the store has written bytes with MD5 {written}, the source tells {body.source_md5}"
+        )
+
+
+def told_by_google(headers: Mapping[str, str]) -> dict[Algorithm, str]:
+    """What `x-goog-hash` tells of the whole object: CRC32C, which every one has, and MD5."""
+    pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
+    announced = {name: value for name, _, value in pairs}
+    kinds = (Algorithm.CRC32C, Algorithm.MD5)
+    return {algorithm: announced[algorithm] for algorithm in kinds if algorithm in announced}
 
 
 def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
-    """Compare with `x-goog-hash` of the whole object: CRC32C, which every one has, or MD5."""
-    pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
-    announced = {name: value for name, _, value in pairs}
-    for algorithm in (Algorithm.CRC32C, Algorithm.MD5):
-        if algorithm in announced:
-            if announced[algorithm] != body.checksum(algorithm):
-                raise errors.IntegrityError(
-                    f"the bytes have {algorithm} {body.checksum(algorithm)}, the store announces "
-                    f"{announced[algorithm]}"
-                )
-            return
+    """Compare with the first of what is told by Google."""
+    for algorithm, announced in told_by_google(headers).items():
+        if announced != body.checksum(algorithm):
+            seen = body.checksum(algorithm)
+            raise errors.ChecksumDisagrees(
+                f"the bytes have {algorithm} {seen}, the store announces {announced}", seen
+            )
+        return
 
 
 def whole_checksum(parts: Sequence[Part]) -> str | None:
     """CRC64NVME of the object these parts make; None unless every part brings its own."""
     if not all(part.checksum for part in parts):
         return None
-    return checksums.combine_crc64nvme((part.checksum, part.size) for part in parts)
+    rows = ((part.checksum, part.size) for part in parts)
+    return checksums.combine(Algorithm.CRC64NVME, rows)
 
 
 def compare_whole(answer: str, whole: str) -> None:
@@ -92,18 +160,19 @@ def multipart_etag(parts: Sequence[Part]) -> str | None:
     return f"{joined.hexdigest()}-{len(parts)}"
 
 
-def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
-    """Whether these two ETags tell that the one object is a copy of the other.
+def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> bool:
+    """Whether the ETag `copy` tells that its object is a copy of the other.
 
-    False: they tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
+    False: the two tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
 
     Raises:
         IntegrityError: they tell that it is not; a store that knows no condition on the source may
             have copied another version.
     """
-    of_source, of_copy = _MD5_ETAG.fullmatch(source), _MD5_ETAG.fullmatch(copy)
-    if source.strip('"') == copy.strip('"'):
+    etag = source.meta.etag
+    if etag.strip('"') == copy.strip('"'):
         return True
-    if of_source and of_copy and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
-        raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
+    both = source.etag_may_be_md5 and _MD5_ETAG.fullmatch(etag) and _MD5_ETAG.fullmatch(copy)
+    if both and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
+        raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {etag}")
     return False

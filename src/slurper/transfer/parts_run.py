@@ -8,7 +8,9 @@ What ends how:
     | every part is there                          | the upload is completed, the object counts |
     | the object must be left out, or is broken    | the upload is aborted, the object counts   |
     | the source has another version, or           | the upload is aborted, the object is begun |
-    | the upload is gone, damaged or too old       | again, `object_attempts` times at most     |
+    | the upload is gone, damaged or too old, or   | again, `object_attempts` times at most     |
+    | the parts have another checksum than the     |                                            |
+    | source tells of the object                   |                                            |
     | nothing can be copied at all                 | the job halts; upload and parts are kept   |
     | the task is cancelled                        | an upload that is not reported is aborted  |
 
@@ -22,6 +24,7 @@ import functools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -37,11 +40,18 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.dialects import PartCopy
 from slurper.planning import selection
-from slurper.planning.parts import PartPlan, plan_parts
+from slurper.planning.parts import (
+    PartPlan,
+    SourceSum,
+    plan_parts,
+    sum_of_parts,
+    sum_of_whole,
+)
 from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.copy import (
     Copier,
+    PartsDisagreeError,
     SourceChangedError,
     TargetChangedError,
     archived,
@@ -49,6 +59,7 @@ from slurper.transfer.copy import (
     failure_text,
     pause_before,
 )
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
@@ -66,7 +77,8 @@ _RESTED = timedelta(seconds=5)
 """A version this old has an earlier date than any that comes after it, at every machine of a store:
 dates are whole seconds, and the clocks of its machines nearly agree."""
 
-_Gone = SourceChangedError | TargetChangedError
+_Gone = SourceChangedError | TargetChangedError | PartsDisagreeError
+_GONE = (SourceChangedError, TargetChangedError, PartsDisagreeError)
 Result = TypeVar("Result")
 
 
@@ -82,6 +94,7 @@ class PartsRun:
         budget: ByteBudget,
         *,
         shortcut: Shortcut | None = None,
+        etags: SourceEtags | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -106,6 +119,7 @@ class PartsRun:
             settings=settings,
             budget=budget,
             pacer=self._pacer,
+            etags=etags,
         )
         self._key = self._copier.target_key(self._meta.key)
         self._begun_at = datetime.now(UTC)
@@ -183,7 +197,7 @@ class PartsRun:
         try:
             try:
                 return await self._work()
-            except (SourceChangedError, TargetChangedError) as error:
+            except _GONE as error:
                 return await self._begin_again(error)
         except errors.RequiresRetrieval as error:
             return archived(error)
@@ -299,7 +313,7 @@ class PartsRun:
         """Begin the upload, unless the object has its outcome without one."""
         if (existing := await self._find_existing()) is not None:
             return existing
-        described = await self._repeat(self._describe)
+        described = await self._repeat(functools.partial(self._describe, with_checksums=True))
         if isinstance(described, Skipped):
             return described
         plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
@@ -310,11 +324,20 @@ class PartsRun:
             whole_checked=self._target.checks_whole(upload_id),
             begun_at=datetime.now(UTC),
             last_modified=self._telling_date(described),
+            source_sum=await self._sum_told(described),
         )
         return None
 
-    async def _describe(self) -> StoredObject | Skipped:
-        return await self._copier.describe(self._meta)
+    async def _describe(self, *, with_checksums: bool = False) -> StoredObject | Skipped:
+        return await self._copier.describe(self._meta, with_checksums=with_checksums)
+
+    async def _sum_told(self, described: StoredObject) -> SourceSum | None:
+        """What the source tells of the object that its parts will show again."""
+        whole = sum_of_whole(described)
+        if whole is not None or described.told_of_parts is None:
+            return whole
+        first = await self._source.first_part_bytes(self._meta.key)
+        return None if first is None else sum_of_parts(described, *first)
 
     def _telling_date(self, described: StoredObject) -> datetime | None:
         """The date of the version, unless nothing else will tell its parts and it may come twice.
@@ -426,12 +449,14 @@ class PartsRun:
         meta = self._meta
         if (inside := await self._copy_part_inside(begun, number, byte_range)) is not None:
             return inside
+        told = begun.source_sum
         try:
             download = await self._source.get(
                 meta.key,
                 if_match=meta.etag,
                 byte_range=byte_range,
                 checksum=self._target.dialect.checksum,
+                also=None if told is None else told.algorithm,
             )
         except errors.IntegrityError:
             await self._describe()  # stores that know no If-Match show a change by a wrong length
@@ -441,10 +466,14 @@ class PartsRun:
                 raise SourceChangedError(str(error)) from error
             raise
         _check_version(self._dated(begun), download.stored.meta)
+        body = download.body
         try:
-            return await self._target.put_part(self._key, begun.upload_id, number, download.body)
+            part = await self._target.put_part(self._key, begun.upload_id, number, body)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
+        if told is None:
+            return part
+        return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
 
     async def _copy_part_inside(
         self, begun: BegunUpload, number: int, byte_range: ByteRange
@@ -462,7 +491,14 @@ class PartsRun:
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
         self._has_copied_inside = self._has_copied_inside or part is not None
-        return part
+        return part and self._with_own_sum(part, begun.source_sum, byte_range)
+
+    def _with_own_sum(self, part: Part, told: SourceSum | None, byte_range: ByteRange) -> Part:
+        """With the checksum that the store tells of a part it has copied, if it is of that kind."""
+        if told is None or not part.checksum or told.algorithm != self._target.dialect.checksum:
+            return part
+        is_one_piece = len(told.cut(byte_range)) == 1
+        return replace(part, source_sums=(part.checksum,)) if is_one_piece else part
 
     async def _complete(self) -> Outcome | None:
         """Complete the upload if this task may, and every part is there."""
@@ -471,6 +507,7 @@ class PartsRun:
         if done is None or len(done) + len(self._parts) < self._plan(begun).count:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
+        _compare_with_told(begun.source_sum, parts)
         if self._may_hold_other_version(begun):
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
@@ -511,7 +548,7 @@ class PartsRun:
         while True:
             try:
                 return await request()
-            except (SourceChangedError, TargetChangedError):
+            except _GONE:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
@@ -524,6 +561,21 @@ class PartsRun:
 
 def _number(part: Part) -> int:
     return part.number
+
+
+def _compare_with_told(told: SourceSum | None, parts: Sequence[Part]) -> None:
+    """Compare what the parts make with what the source tells, unless some went past us.
+
+    Raises:
+        PartsDisagreeError: some part has other bytes.
+    """
+    seen = None if told is None else told.of(parts)
+    if told is not None and seen is not None and seen != told.value:
+        raise PartsDisagreeError(
+            f"the parts read make an object with x-amz-checksum-{told.algorithm} {seen}, the "
+            f"source announces {told.value}",
+            seen,
+        )
 
 
 def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:

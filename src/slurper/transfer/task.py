@@ -14,6 +14,7 @@ from slurper.jobs.models import Counts, JobOptions, LogType, Whole
 from slurper.objectstore.base import ObjectMeta, Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
+from slurper.planning.parts import SourceSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ class BegunUpload:
     last_modified: datetime | None
     """Of the version that is copied, as its parts show it: a listing may be more exact. None: the
     store tells none, or another version might have the same."""
+    source_sum: SourceSum | None = None
+    """What the source tells of this version, to be compared before the upload is completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
