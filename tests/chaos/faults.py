@@ -207,12 +207,13 @@ async def _begin_answer(exchange: Exchange, after: int) -> None:
 # Changed bytes
 
 
-def corrupted(at: int) -> Fault:
-    """One byte of the answer's body is flipped."""
+def corrupted(at: int, *lines: str) -> Fault:
+    """One byte of the answer's body is flipped; `lines` are more headers, of the right body."""
 
     async def fault(exchange: Exchange) -> bool:
         reply = await exchange.forward()
-        exchange.client_out.write(reply.head.raw)
+        head = reply.head.with_header(*lines) if lines else reply.head
+        exchange.client_out.write(head.raw)
         position, flip = 0, _flipped(at)
         async for piece in reply.body(framed=True):
             await exchange.write(flip(position, piece))
@@ -298,6 +299,27 @@ def with_headers(*lines: str, without: tuple[str, ...] = ()) -> Fault:
         head = reply.head.without(*without)
         await exchange.pass_back(reply, head=head.with_header(*lines) if lines else head)
         return True
+
+    return fault
+
+
+def other_etags(*lines: str) -> Fault:
+    """A store whose ETags look like MD5s and are none: here they are those of S3, read backwards.
+
+    Only for stores that check no signature, for the conditions on them do not reach it. `lines` are
+    more headers.
+    """
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward(request=exchange.request.without("if-match"))
+        etag = reply.head.header("etag")
+        if etag is not None:
+            head = reply.head.without("etag").with_header(f"ETag: {etag[::-1]}", *lines)
+            await exchange.pass_back(reply, head=head)
+            return True
+        body = re.sub(rb"[0-9a-f]{32}", lambda found: found[0][::-1], await reply.whole_body())
+        await exchange.write(reply.head.raw + body)
+        return not reply.is_endless
 
     return fault
 

@@ -54,7 +54,11 @@ async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
     async for meta in _candidates(source, prefix, but):
         try:
             found = await source.get(
-                meta.key, if_match=meta.etag, max_bytes=meta.size, md5=SourceMd5.BESIDE
+                meta.key,
+                if_match=meta.etag,
+                max_bytes=meta.size,
+                md5=SourceMd5.BESIDE,
+                compares=False,
             )
         except errors.SlurperError:
             continue
