@@ -255,6 +255,7 @@ uploads = Table(
     Column("source_algorithm", Text),
     Column("source_sum", Text),
     Column("source_piece_bytes", BigInteger),
+    Column("source_seen", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("job_number", "key"),
     CheckConstraint("size >= 0 AND attempt >= 1 AND part_size > 0", "counts_positive"),
     CheckConstraint(

@@ -88,7 +88,12 @@ def take_in(connection: Connection, number: int, report: PartsReport) -> bool:
     if report.settled:
         connection.execute(delete(uploads).where(row))
     elif report.restarted is not None:
-        again = {"attempt": current.attempt + 1, **_begun(None), **_version(report.restarted)}
+        again = {
+            "attempt": current.attempt + 1,
+            "source_seen": report.seen,
+            **_begun(None),
+            **_version(report.restarted),
+        }
         connection.execute(update(uploads).where(row).values(again))
         connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
     else:
@@ -175,6 +180,7 @@ def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
         found_at=row.found_at,
         attempt=row.attempt,
         begun=begun,
+        seen=row.source_seen,
     )
 
 

@@ -15,6 +15,7 @@ from slurper.objectstore.checksums import Algorithm, Running, Told
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
+_ETAG_OF_PARTS = re.compile(r'"?([0-9a-fA-F]{32})(-[1-9]\d*)"?')
 
 
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
@@ -43,6 +44,21 @@ def md5_of(stored: StoredObject) -> str:
     if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
         return stored.told.value
     found = _MD5_ETAG.fullmatch(stored.meta.etag) if stored.etag_may_be_md5 else None
+    return "" if found is None else _base64_of(found[1])
+
+
+def md5_of_parts(stored: StoredObject) -> str:
+    """The MD5 that S3 makes of those of an object's parts, with their number; empty: none is told.
+
+    It is the ETag of what was uploaded in parts, with the same reservations.
+    """
+    found = _ETAG_OF_PARTS.fullmatch(stored.meta.etag) if stored.etag_may_be_md5 else None
+    return "" if found is None else _base64_of(found[1]) + found[2]
+
+
+def md5_of_etag(etag: str) -> str:
+    """The MD5 that a store's ETag of a part is, base64; empty where it is none."""
+    found = _MD5_ETAG.fullmatch(etag)
     return "" if found is None else _base64_of(found[1])
 
 

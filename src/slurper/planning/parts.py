@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from slurper import errors
-from slurper.objectstore import checksums
+from slurper.objectstore import checksums, verification
 from slurper.objectstore.base import ByteRange, Part, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
@@ -58,20 +58,29 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
     return plan
 
 
+_MOST_PIECE_BYTES = 64 * MIB
+"""Parts that are to be as long as the source's are no longer than this, for they lie in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSum:
-    """A CRC that a source tells of an object, which is found again from the parts of its copy.
+    """A checksum that a source tells of an object, which is found again from parts of its copy.
 
-    Each part brings those of its pieces: it is cut where the source's own parts begin, if the CRC
-    was made of theirs. So the parts of the copy may be of any size.
+    Each part brings those of its pieces: it is cut where the source's own parts begin, if the
+    checksum was made of theirs. CRCs can be combined, so parts of any size will do. Of other
+    checksums the parts have to be as long as those of the source.
     """
 
     algorithm: Algorithm
     value: str
-    """As it is told: base64, with "-" and the number of the source's parts if it is made of them.
-    """
+    """Base64, with "-" and the number of the source's parts behind if it is made of them."""
     piece_bytes: int
-    """The size of the source's parts; of the object, if the CRC is of all its bytes."""
+    """The size of the source's parts; of the object, if the checksum is of all its bytes."""
+
+    @property
+    def part_bytes(self) -> int | None:
+        """How long the parts of the copy have to be; None: any size will do."""
+        return None if self.algorithm in checksums.COMBINABLE else self.piece_bytes
 
     def cut(self, byte_range: ByteRange) -> tuple[int, ...]:
         """The sizes of the pieces of a part. An empty part is one piece."""
@@ -91,8 +100,11 @@ class SourceSum:
             for value, size in zip(part.source_sums, sizes, strict=True):
                 pieces.setdefault(start // self.piece_bytes, []).append((value, size))
                 start += size
-        whole = [checksums.combine(self.algorithm, rows) for rows in pieces.values()]
+        whole = [self._joined(rows) for rows in pieces.values()]
         return checksums.composite(self.algorithm, whole) if "-" in self.value else whole[0]
+
+    def _joined(self, rows: Sequence[tuple[str, int]]) -> str:
+        return rows[0][0] if len(rows) == 1 else checksums.combine(self.algorithm, rows)
 
 
 def sum_of_whole(stored: StoredObject) -> SourceSum | None:
@@ -103,14 +115,34 @@ def sum_of_whole(stored: StoredObject) -> SourceSum | None:
     return SourceSum(told.algorithm, told.value, max(stored.meta.size, 1))
 
 
-def sum_of_parts(stored: StoredObject, part_bytes: int, count: int) -> SourceSum | None:
-    """The CRC that a source has made of those of its parts, the first of which has `part_bytes`.
+def sums_of_parts(
+    stored: StoredObject, dialect: Dialect, part_bytes: int, count: int
+) -> Iterator[SourceSum]:
+    """What a source has made of the checksums of its parts, as far as copies can show it again.
 
-    None: it tells none, or the parts cannot all have had that size.
+    Its first part has `part_bytes`, and there are `count`; all must have had that size. The
+    cheapest comes first: a CRC, the ETag, whose MD5s a target computes anyway, and the others.
     """
-    told = stored.told_of_parts
-    if told is None or told.algorithm not in checksums.COMBINABLE or part_bytes < 1:
-        return None
-    is_even = -(-stored.meta.size // part_bytes) == count
-    value = told.value if "-" in told.value else f"{told.value}-{count}"
-    return SourceSum(told.algorithm, value, part_bytes) if is_even else None
+    size, told = stored.meta.size, stored.told_of_parts
+    if part_bytes < 1 or -(-size // part_bytes) != count:
+        return
+    fits = (
+        dialect.min_part_bytes <= part_bytes <= min(dialect.max_put_bytes, _MOST_PIECE_BYTES)
+        and count <= dialect.max_parts
+    )
+    named = (
+        None
+        if told is None
+        else SourceSum(told.algorithm, _numbered(told.value, count), part_bytes)
+    )
+    if named is not None and named.part_bytes is None:
+        yield named
+    etag = verification.md5_of_parts(stored)
+    if fits and etag.endswith(f"-{count}"):
+        yield SourceSum(Algorithm.MD5, etag, part_bytes)
+    if fits and named is not None and named.part_bytes is not None:
+        yield named
+
+
+def _numbered(value: str, count: int) -> str:
+    return value if "-" in value else f"{value}-{count}"

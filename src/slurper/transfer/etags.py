@@ -10,11 +10,12 @@ all of theirs otherwise. So a disagreement is looked into once, by `Copier`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from slurper import errors
-from slurper.objectstore import verification
+from slurper.objectstore import checksums, verification
 from slurper.objectstore.base import (
+    Body,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
@@ -25,17 +26,20 @@ from slurper.objectstore.checksums import Algorithm
 
 _LOOKED_THROUGH = 100
 _COMPARED = 3
-_MOST_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 20
+_LARGE_BYTES = 64 << 20
 
 
 class SourceEtags:
     """What is known of the ETags of one source, for as long as a process has it open."""
 
-    __slots__ = ("are_md5s", "asking")
+    __slots__ = ("are_md5s", "asking", "of_parts_are_md5s")
 
     def __init__(self) -> None:
         self.are_md5s: bool | None = None
         """None: no object has shown it yet."""
+        self.of_parts_are_md5s = False
+        """Some object that was uploaded in parts has had the MD5 of their MD5s for its ETag."""
         self.asking = asyncio.Lock()
         """Whoever looks into a disagreement holds it; who waits learns from what was found."""
 
@@ -51,34 +55,64 @@ async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
 
     A few small ones that look so are read. What cannot be read shows nothing.
     """
-    async for meta in _candidates(source, prefix, but):
-        try:
-            found = await source.get(
-                meta.key,
-                if_match=meta.etag,
-                max_bytes=meta.size,
-                md5=SourceMd5.BESIDE,
-                compares=False,
-            )
-        except errors.SlurperError:
-            continue
-        told = found.body.source_md5
-        if told and await found.body.computed(Algorithm.MD5) == told:
+    async for stored, body in _others(source, prefix, but, verification.md5_of, _SMALL_BYTES):
+        if await body.computed(Algorithm.MD5) == verification.md5_of(stored):
             return True
     return False
 
 
-async def _candidates(source: ObjectStore, prefix: str, but: str) -> AsyncIterator[ObjectMeta]:
-    """A few objects that were written in one request. Empty ones show nothing."""
+async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
+    """The same of objects that were uploaded in parts, whose ETags may be made of their MD5s."""
+    others = _others(source, prefix, but, verification.md5_of_parts, _LARGE_BYTES)
+    async for stored, body in others:
+        told = verification.md5_of_parts(stored)
+        first = await _first_part_bytes(source, stored.meta)
+        if first == 0 or not told.endswith(f"-{-(-body.length // first)}"):
+            continue
+        sizes = [min(first, body.length - start) for start in range(0, body.length, first)]
+        md5s = await asyncio.to_thread(body.sums, Algorithm.MD5, sizes)
+        if checksums.composite(Algorithm.MD5, md5s) == told:
+            return True
+    return False
+
+
+async def _first_part_bytes(source: ObjectStore, meta: ObjectMeta) -> int:
+    """How long the parts of an object are; 0 if nobody says."""
+    try:
+        first = await source.first_part_bytes(meta.key)
+    except errors.SlurperError:
+        return 0
+    return 0 if first is None else first[0]
+
+
+async def _others(
+    source: ObjectStore,
+    prefix: str,
+    but: str,
+    told: Callable[[StoredObject], str],
+    most_bytes: int,
+) -> AsyncIterator[tuple[StoredObject, Body]]:
+    """A few objects that tell something by their ETags, other than `but`, with their bytes.
+
+    Empty ones show nothing.
+    """
     try:
         page = await source.list_page(prefix=prefix, max_keys=_LOOKED_THROUGH)
     except errors.SlurperError:
         return
-    found = 0
+    read = 0
     for meta in page.objects:
-        looks_so = verification.md5_of(StoredObject(meta, ObjectHeaders())) != ""
-        if looks_so and 0 < meta.size <= _MOST_BYTES and meta.key != but:
-            yield meta
-            found += 1
-        if found == _COMPARED:
+        looks_so = told(StoredObject(meta, ObjectHeaders())) != "" and meta.key != but
+        if not (looks_so and 0 < meta.size <= most_bytes):
+            continue
+        try:
+            found = await source.get(
+                meta.key, if_match=meta.etag, max_bytes=meta.size, compares=False
+            )
+        except errors.SlurperError:
+            continue
+        if told(found.stored):
+            yield found.stored, found.body
+            read += 1
+        if read == _COMPARED:
             return

@@ -28,24 +28,28 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.jobs.models import LogType
 from slurper.objectstore.base import (
+    Body,
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
     Part,
     StoredObject,
 )
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.verification import md5_of_etag, md5_of_parts
 from slurper.planning import selection
 from slurper.planning.parts import (
     PartPlan,
     SourceSum,
     plan_parts,
-    sum_of_parts,
     sum_of_whole,
+    sums_of_parts,
 )
 from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers
@@ -59,13 +63,15 @@ from slurper.transfer.copy import (
     failure_text,
     pause_before,
 )
-from slurper.transfer.etags import SourceEtags
+from slurper.transfer.etags import SourceEtags, some_of_parts_are_md5s
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
+
+_log = telemetry.get_logger(__name__)
 
 _STATUS_OF_CHANGE = (412, 416)
 """If-Match does not hold, or the object has become too short for the range."""
@@ -121,6 +127,7 @@ class PartsRun:
             pacer=self._pacer,
             etags=etags,
         )
+        self._etags = etags or SourceEtags()
         self._key = self._copier.target_key(self._meta.key)
         self._begun_at = datetime.now(UTC)
         self._begun = task.upload.begun
@@ -131,6 +138,8 @@ class PartsRun:
         """Some of these the store has copied itself."""
         self._attempts = 0
         self._restarted: ObjectMeta | None = None
+        self._seen = ""
+        """What the parts have made, if that is not what the source tells."""
         self._halt: Halt | None = None
         self._deadline = math.inf
         """Monotonic seconds. It is set when the first part is begun, so that no store is too slow
@@ -183,6 +192,7 @@ class PartsRun:
             begun=None if self._begun is task.upload.begun else self._begun,
             parts=tuple(self._parts[number] for number in sorted(self._parts)),
             restarted=self._restarted,
+            seen="" if self._restarted is None else self._seen,
             counts=ledger.counts,
             events=tuple(ledger.events),
             halt=self._halt,
@@ -234,7 +244,8 @@ class PartsRun:
     async def _begin_again(self, error: _Gone) -> Outcome | None:
         """Have the object begun again, with a new upload, in the version that is there now."""
         attempt = self._task.upload.attempt
-        if attempt >= self._copier.max_attempts:
+        came_twice = self._seen != "" and self._seen == self._task.upload.seen
+        if attempt >= self._copier.max_attempts or came_twice:
             if isinstance(error, SourceChangedError):
                 return Failed(changing_text(error, attempt))
             return Failed(failure_text(error, attempt))
@@ -316,15 +327,19 @@ class PartsRun:
         described = await self._repeat(functools.partial(self._describe, with_checksums=True))
         if isinstance(described, Skipped):
             return described
-        plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
+        told = await self._repeat(functools.partial(self._sum_told, described))
+        part_size = None if told is None else told.part_bytes
+        if part_size is None:
+            dialect, part_bytes = self._target.dialect, self._part_bytes
+            part_size = plan_parts(self._meta.size, dialect, part_bytes=part_bytes).part_size
         upload_id = await self._repeat(lambda: self._create(described.headers))
         self._begun = BegunUpload(
             upload_id=upload_id,
-            part_size=plan.part_size,
+            part_size=part_size,
             whole_checked=self._target.checks_whole(upload_id),
             begun_at=datetime.now(UTC),
             last_modified=self._telling_date(described),
-            source_sum=await self._sum_told(described),
+            source_sum=told,
         )
         return None
 
@@ -334,10 +349,16 @@ class PartsRun:
     async def _sum_told(self, described: StoredObject) -> SourceSum | None:
         """What the source tells of the object that its parts will show again."""
         whole = sum_of_whole(described)
-        if whole is not None or described.told_of_parts is None:
+        of_parts = described.told_of_parts is not None or md5_of_parts(described) != ""
+        if whole is not None or not of_parts:
             return whole
         first = await self._source.first_part_bytes(self._meta.key)
-        return None if first is None else sum_of_parts(described, *first)
+        if first is None:
+            return None
+        told = next(sums_of_parts(described, self._target.dialect, *first), None)
+        # Of parts that are copied inside nobody sees more than a CRC.
+        is_seen = told is None or told.part_bytes is None or not self._may_be_inside
+        return told if is_seen else None
 
     def _telling_date(self, described: StoredObject) -> datetime | None:
         """The date of the version, unless nothing else will tell its parts and it may come twice.
@@ -446,10 +467,13 @@ class PartsRun:
             return True
 
     async def _copy_part(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
-        meta = self._meta
         if (inside := await self._copy_part_inside(begun, number, byte_range)) is not None:
             return inside
-        told = begun.source_sum
+        download = await self._read_part(begun, byte_range)
+        return await self._write_part(begun, number, byte_range, download.body)
+
+    async def _read_part(self, begun: BegunUpload, byte_range: ByteRange) -> Download:
+        meta, told = self._meta, begun.source_sum
         try:
             download = await self._source.get(
                 meta.key,
@@ -466,14 +490,17 @@ class PartsRun:
                 raise SourceChangedError(str(error)) from error
             raise
         _check_version(self._dated(begun), download.stored.meta)
-        body = download.body
+        return download
+
+    async def _write_part(
+        self, begun: BegunUpload, number: int, byte_range: ByteRange, body: Body
+    ) -> Part:
+        told = begun.source_sum
         try:
             part = await self._target.put_part(self._key, begun.upload_id, number, body)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
-        if told is None:
-            return part
-        return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
+        return part if told is None else await _with_sums(part, body, told, byte_range)
 
     async def _copy_part_inside(
         self, begun: BegunUpload, number: int, byte_range: ByteRange
@@ -507,7 +534,8 @@ class PartsRun:
         if done is None or len(done) + len(self._parts) < self._plan(begun).count:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
-        _compare_with_told(begun.source_sum, parts)
+        if begun.source_sum is not None:
+            parts = await self._compare_with_told(begun, begun.source_sum, parts)
         if self._may_hold_other_version(begun):
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
@@ -521,6 +549,68 @@ class PartsRun:
             return await self._copier.already_there(self._meta)
         self._begun = None
         return Transferred(self._meta.size)
+
+    async def _compare_with_told(
+        self, begun: BegunUpload, told: SourceSum, parts: list[Part]
+    ) -> list[Part]:
+        """Compare what the parts make with what the source tells, unless some went past us.
+
+        Returns the parts to complete the upload of.
+
+        Raises:
+            PartsDisagreeError: some part has other bytes.
+        """
+        seen = told.of(parts)
+        is_of_etags = told.algorithm is Algorithm.MD5
+        if is_of_etags and seen not in (None, told.value):
+            last = await self._written_again(begun, parts[-1])
+            if last is None:
+                return parts  # the target's ETags are no MD5s
+            parts = [*parts[:-1], last]
+            seen = told.of(parts)
+        if seen is None:
+            return parts
+        if seen == told.value:
+            self._etags.of_parts_are_md5s |= is_of_etags
+            return parts
+        self._seen = seen
+        error = PartsDisagreeError(
+            f"the parts read make an object with x-amz-checksum-{told.algorithm} {seen}, the "
+            f"source announces {told.value}",
+            seen,
+        )
+        came_twice = seen == self._task.upload.seen
+        if not (came_twice and is_of_etags) or await self._etags_of_parts_are_md5s():
+            raise error
+        _log.warning("an ETag is not made of the parts' MD5s", key=self._key, error=str(error))
+        return parts
+
+    async def _etags_of_parts_are_md5s(self) -> bool:
+        etags, prefix = self._etags, self._task.prefix
+        etags.of_parts_are_md5s = etags.of_parts_are_md5s or await some_of_parts_are_md5s(
+            self._source, prefix, self._meta.key
+        )
+        return etags.of_parts_are_md5s
+
+    async def _written_again(self, begun: BegunUpload, part: Part) -> Part | None:
+        """Copy a part once more, if its ETag is not the MD5 of its bytes.
+
+        None: nor is it then, so that ETags of the target tell nothing.
+        """
+        byte_range = self._plan(begun).byte_range(part.number)
+        size = len(byte_range)
+        await self._budget.acquire(size)
+        try:
+            download = await self._repeat(functools.partial(self._read_part, begun, byte_range))
+            md5 = (await download.body.computed(Algorithm.MD5),)
+            if part.source_sums != md5:
+                write = functools.partial(
+                    self._write_part, begun, part.number, byte_range, download.body
+                )
+                part = await self._repeat(write)
+        finally:
+            self._budget.release(size)
+        return part if part.source_sums == md5 else None
 
     async def _join(self, begun: BegunUpload, parts: Sequence[Part]) -> None:
         try:
@@ -563,19 +653,14 @@ def _number(part: Part) -> int:
     return part.number
 
 
-def _compare_with_told(told: SourceSum | None, parts: Sequence[Part]) -> None:
-    """Compare what the parts make with what the source tells, unless some went past us.
-
-    Raises:
-        PartsDisagreeError: some part has other bytes.
-    """
-    seen = None if told is None else told.of(parts)
-    if told is not None and seen is not None and seen != told.value:
-        raise PartsDisagreeError(
-            f"the parts read make an object with x-amz-checksum-{told.algorithm} {seen}, the "
-            f"source announces {told.value}",
-            seen,
-        )
+async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
+    """With what the part shows of that which the source tells. MD5s are those of the target."""
+    if told.algorithm is Algorithm.MD5:
+        md5 = md5_of_etag(part.etag)
+        return replace(part, source_sums=(md5,) if md5 else ())
+    if told.part_bytes is not None:
+        return replace(part, source_sums=(await body.computed(told.algorithm),))
+    return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
 
 
 def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:

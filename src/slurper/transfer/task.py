@@ -94,6 +94,8 @@ class Upload:
     """How often the object has been begun; each time with a multipart upload of its own."""
     begun: BegunUpload | None = None
     """None: no task has reported that it began an upload."""
+    seen: str = ""
+    """What the parts of the attempt before made instead of what the source tells of the object."""
 
     @property
     def generation(self) -> tuple[int, str | None]:
@@ -233,6 +235,8 @@ class PartsReport:
     """Finished by this task."""
     restarted: ObjectMeta | None = None
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
+    seen: str = ""
+    """With `restarted`: why, if the parts have made something else than the source tells."""
     counts: Counts = field(default_factory=Counts)
     """Of one object when it is settled, else of none."""
     events: tuple[ObjectEvent, ...] = ()

@@ -18,6 +18,9 @@ def upgrade() -> None:
     op.add_column("uploads", sa.Column("source_piece_bytes", sa.BigInteger()))
     none = sa.text("''")
     op.add_column(
+        "uploads", sa.Column("source_seen", sa.Text(), nullable=False, server_default=none)
+    )
+    op.add_column(
         "upload_parts", sa.Column("source_sums", sa.Text(), nullable=False, server_default=none)
     )
 
@@ -25,5 +28,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take them away again."""
     op.drop_column("upload_parts", "source_sums")
-    for name in ("source_piece_bytes", "source_sum", "source_algorithm"):
+    for name in ("source_seen", "source_piece_bytes", "source_sum", "source_algorithm"):
         op.drop_column("uploads", name)
