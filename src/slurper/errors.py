@@ -290,7 +290,8 @@ class IntegrityError(SlurperError):
 class ChecksumDisagrees(IntegrityError):
     """The checksum that a source tells is not that of the bytes it has sent.
 
-    `seen` is that of the bytes, to be compared with what comes when they are read again.
+    `seen` is that of the bytes, to be compared with what comes when they are read again, and
+    `algorithm` its kind.
     """
 
     advice = (
@@ -299,9 +300,10 @@ class ChecksumDisagrees(IntegrityError):
         "itself at the source, and then try it again by key"
     )
 
-    def __init__(self, message: str, seen: str = "") -> None:
+    def __init__(self, message: str, seen: str = "", algorithm: str = "") -> None:
         super().__init__(message)
         self.seen = seen
+        self.algorithm = algorithm
 
 
 class BytesRefused(IntegrityError):

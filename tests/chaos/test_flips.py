@@ -253,6 +253,59 @@ async def test_a_target_whose_etags_are_no_md5s_tells_nothing_of_parts(films: St
     assert (run.counts.transferred, run.events) == (2, [])
 
 
+# The same of objects that are small enough to be copied as a whole
+
+
+@pytest.fixture(params=["crc32c", "sha256", "md5"])
+def shorts(
+    request: pytest.FixtureRequest, ministack: S3Server, new_bucket: NewBucket
+) -> Iterator[Stage]:
+    """As above; the parts are smaller than others would allow."""
+    bucket = new_bucket(ministack)
+    more = {} if request.param == "md5" else {"ChecksumAlgorithm": request.param.upper()}
+    sizes = {FILM: (900_000, 900_000, 70_000), "other": (900_000, 1), "one": (10_000,)}
+    for key in sizes:
+        upload(bucket, key, sizes[key], **more)
+    with stage(ministack, bucket, ministack, new_bucket(ministack)) as staged:
+        for key in sizes:
+            describe_part(staged, key, 900_000, len(sizes[key]))
+        yield staged
+
+
+async def test_what_is_made_of_parts_is_compared_of_the_whole_too(shorts: Stage) -> None:
+    run = await shorts.run()
+    shorts.check(run)
+    assert (run.counts.transferred, run.events) == (3, [])
+    assert shorts.source_proxy.count("^HEAD .*partNumber=1 ") == 2, "one part is the whole"
+    assert shorts.source_proxy.count("^GET /[^?]*/[a-z]+ ") == 3
+
+
+@pytest.mark.parametrize("key", [FILM, "one"])
+async def test_then_too_a_byte_flipped_once_is_healed(shorts: Stage, key: str) -> None:
+    flip = shorts.source_proxy.add(faults.corrupted(9_000), f"^GET /[^?]*/{key} ", times=1)
+    run = await shorts.run()
+    shorts.check(run)
+    assert (flip.hits, run.counts.transferred, run.events) == (1, 3, [])
+    assert sum(report.attempts for report in run.reports) == 1
+
+
+@pytest.mark.parametrize("key", [FILM, "one"])
+async def test_then_too_a_byte_flipped_each_time_fails_the_object(shorts: Stage, key: str) -> None:
+    shorts.source_proxy.add(faults.corrupted(9_000), f"^GET /[^?]*/{key} ")
+    run = await shorts.run()
+    shorts.check(run)
+    assert [event.key for event in run.events] == [key]
+    assert "the bytes read have x-amz-checksum-" in run.events[0].message
+    assert key not in shorts.target.read_all()
+
+
+async def test_then_too_etags_that_are_no_md5s_are_found_out(shorts: Stage) -> None:
+    shorts.source_proxy.add(faults.other_etags(), "^(HEAD|GET) (?!.*partNumber)")
+    run = await shorts.run()
+    shorts.check(run)
+    assert (run.counts.transferred, run.events) == (3, [])
+
+
 async def test_parts_of_different_sizes_are_not_compared(
     ministack: S3Server, new_bucket: NewBucket
 ) -> None:

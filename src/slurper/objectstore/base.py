@@ -133,6 +133,14 @@ class Body:
             return (self.checksum(algorithm),)
         return tuple(checksums.encode(algorithm, piece) for piece in _cut(self.chunks, sizes))
 
+    async def computed_sums(
+        self, algorithm: checksums.Algorithm, sizes: Sequence[int]
+    ) -> tuple[str, ...]:
+        """The same as `sums`, in a thread where it would hold up everything else."""
+        if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
+            return self.sums(algorithm, sizes)
+        return await asyncio.to_thread(self.sums, algorithm, sizes)
+
     def beginning(self, size: int) -> bytes:
         """The first bytes, at most `size` of them; a chunk may hold fewer, even a single one."""
         found = b""
@@ -303,6 +311,7 @@ class ObjectStore(Protocol):
         checksum: checksums.Algorithm | None = None,
         also: checksums.Algorithm | None = None,
         md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,
         compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it, into memory.
@@ -311,7 +320,7 @@ class ObjectStore(Protocol):
         may have a much larger one by now. `checksum` is what the body will be asked for, and so is
         `also`: they can be computed while the bytes come. `md5` says what becomes of an MD5
         that the store tells of a whole object; what else it tells is compared, unless `compares`
-        is false.
+        is false, and with `etag_of_parts` an ETag that is made of the MD5s of its parts.
 
         Raises:
             NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,

@@ -197,6 +197,7 @@ class GcsObjectStore(GcsClient):
         checksum: Algorithm | None = None,
         also: Algorithm | None = None,
         md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,  # noqa: ARG002 - it tells better
         compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others.

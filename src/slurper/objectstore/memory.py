@@ -227,6 +227,7 @@ class MemoryStore:
         checksum: checksums.Algorithm | None = None,  # noqa: ARG002 - nothing comes bit by bit here
         also: checksums.Algorithm | None = None,  # noqa: ARG002
         md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,  # noqa: ARG002
         compares: bool = True,  # noqa: ARG002 - it tells nothing else
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""

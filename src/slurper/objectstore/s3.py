@@ -207,6 +207,7 @@ class S3ObjectStore(BucketClient):
         checksum: Algorithm | None = None,
         also: Algorithm | None = None,
         md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,
         compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
@@ -228,7 +229,25 @@ class S3ObjectStore(BucketClient):
         if compares and await verification.compare_with_told(stored, body):
             # What was compared need not be again, unless the write wants an MD5 anyway.
             body.source_md5 = body.source_md5 if checksum is Algorithm.MD5 else ""
+        elif compares and not body.source_md5:
+            await self._compare_with_parts(key, stored, body, etag_counts=etag_of_parts)
         return Download(stored, body)
+
+    async def _compare_with_parts(
+        self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
+    ) -> None:
+        """Compare with what the store has made of the object's parts. Raises ChecksumDisagrees."""
+        told = stored.told_of_parts
+        if told is None and etag_counts:
+            told = verification.etag_of_parts(stored)
+        if told is None:
+            return
+        if told.value.endswith("-1"):
+            first: tuple[int, int] | None = (body.length, 1)
+        else:
+            first = await self.first_part_bytes(key)
+        if first is not None:
+            await verification.compare_with_parts(told, body, *first)
 
     async def _get_range(
         self,

@@ -47,13 +47,32 @@ def md5_of(stored: StoredObject) -> str:
     return "" if found is None else _base64_of(found[1])
 
 
-def md5_of_parts(stored: StoredObject) -> str:
-    """The MD5 that S3 makes of those of an object's parts, with their number; empty: none is told.
+def etag_of_parts(stored: StoredObject) -> Told | None:
+    """The MD5 that S3 makes of those of an object's parts, with their number; None: none is told.
 
     It is the ETag of what was uploaded in parts, with the same reservations.
     """
     found = _ETAG_OF_PARTS.fullmatch(stored.meta.etag) if stored.etag_may_be_md5 else None
-    return "" if found is None else _base64_of(found[1]) + found[2]
+    return None if found is None else Told(Algorithm.MD5, _base64_of(found[1]) + found[2])
+
+
+async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int) -> None:
+    """Compare with what a source has made of the checksums of parts of so many bytes.
+
+    Nothing is compared where they cannot all have had that size. Raises ChecksumDisagrees.
+    """
+    value, size = numbered(told.value, count), body.length
+    if not value.endswith(f"-{count}") or part_bytes < 1 or -(-size // part_bytes) != count:
+        return
+    sizes = [min(part_bytes, size - start) for start in range(0, size, part_bytes)]
+    seen = checksums.composite(told.algorithm, await body.computed_sums(told.algorithm, sizes))
+    if seen != value:
+        raise disagreement(told, seen)
+
+
+def numbered(value: str, count: int) -> str:
+    """What was made of the checksums of parts, with their number, which some stores leave away."""
+    return value if "-" in value else f"{value}-{count}"
 
 
 def md5_of_etag(etag: str) -> str:
@@ -106,7 +125,7 @@ def disagreement(told: Told, seen: str) -> errors.ChecksumDisagrees:
     """The error that says what was told of some bytes, and what is seen of them."""
     name = f"x-amz-checksum-{told.algorithm}"
     text = f"the bytes read have {name} {seen}, the source announces {told.value}"
-    return errors.ChecksumDisagrees(text, seen)
+    return errors.ChecksumDisagrees(text, seen, told.algorithm)
 
 
 async def compare_with_source_md5(body: Body) -> None:

@@ -130,19 +130,14 @@ def sums_of_parts(
         dialect.min_part_bytes <= part_bytes <= min(dialect.max_put_bytes, _MOST_PIECE_BYTES)
         and count <= dialect.max_parts
     )
-    named = (
-        None
-        if told is None
-        else SourceSum(told.algorithm, _numbered(told.value, count), part_bytes)
-    )
+    named = None
+    if told is not None:
+        value = verification.numbered(told.value, count)
+        named = SourceSum(told.algorithm, value, part_bytes)
     if named is not None and named.part_bytes is None:
         yield named
-    etag = verification.md5_of_parts(stored)
-    if fits and etag.endswith(f"-{count}"):
-        yield SourceSum(Algorithm.MD5, etag, part_bytes)
+    etag = verification.etag_of_parts(stored)
+    if fits and etag is not None and etag.value.endswith(f"-{count}"):
+        yield SourceSum(Algorithm.MD5, etag.value, part_bytes)
     if fits and named is not None and named.part_bytes is not None:
         yield named
-
-
-def _numbered(value: str, count: int) -> str:
-    return value if "-" in value else f"{value}-{count}"

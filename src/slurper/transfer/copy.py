@@ -270,6 +270,8 @@ class Copier:
             return await self._get(meta)
         except errors.ChecksumDisagrees as error:
             seen = error.seen
+        if "-" in seen:
+            return await self._read_in_doubt_of_parts(meta, seen)
         return await self._read_disputed(meta, seen)
 
     async def _get(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
@@ -280,6 +282,7 @@ class Copier:
                 max_bytes=meta.size,
                 checksum=self._checksum,
                 md5=self._etags.use(verified=self._verifies_md5),
+                etag_of_parts=self._etags.of_parts_are_md5s is not False,
                 compares=compares,
             )
         except errors.PreconditionFailed as error:
@@ -340,6 +343,24 @@ class Copier:
             _log.warning("a source keeps a wrong checksum", key=meta.key, error=str(error))
             return again
         raise verification.disagreement(told, seen_again)
+
+    async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what does not agree with that which its source has made of its parts.
+
+        Raises:
+            ChecksumDisagrees: it does not again.
+        """
+        self.attempts += 1
+        try:
+            return await self._get(meta)
+        except errors.ChecksumDisagrees as error:
+            if error.seen != seen or error.algorithm != Algorithm.MD5:
+                raise
+            disagreement = error.with_traceback(None)  # which would keep the body in memory
+        if await self._etags.of_parts_must_be_md5s(self._source, self._prefix, meta.key):
+            raise disagreement
+        _log.info("an ETag is not made of the parts' MD5s", key=meta.key, error=str(disagreement))
+        return await self._get(meta)
 
     async def _read_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Download:
         """Read once more what has not the MD5 that its source tells.

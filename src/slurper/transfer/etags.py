@@ -13,11 +13,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from slurper import errors
-from slurper.objectstore import checksums, verification
+from slurper.objectstore import verification
 from slurper.objectstore.base import (
     Body,
     ObjectHeaders,
-    ObjectMeta,
     ObjectStore,
     SourceMd5,
     StoredObject,
@@ -38,8 +37,8 @@ class SourceEtags:
     def __init__(self) -> None:
         self.are_md5s: bool | None = None
         """None: no object has shown it yet."""
-        self.of_parts_are_md5s = False
-        """Some object that was uploaded in parts has had the MD5 of their MD5s for its ETag."""
+        self.of_parts_are_md5s: bool | None = None
+        """The same of objects that were uploaded in parts: made of the MD5s of those."""
         self.asking = asyncio.Lock()
         """Whoever looks into a disagreement holds it; who waits learns from what was found."""
 
@@ -49,13 +48,23 @@ class SourceEtags:
             return SourceMd5.UNUSED
         return SourceMd5.INSTEAD if verified else SourceMd5.BESIDE
 
+    async def of_parts_must_be_md5s(self, source: ObjectStore, prefix: str, but: str) -> bool:
+        """Whether ETags of parts are made of MD5s, now that one object's, `but`, seems not to be.
+
+        If no object of the prefix shows it, they are taken for something else from now on.
+        """
+        if self.of_parts_are_md5s is None:
+            self.of_parts_are_md5s = await some_of_parts_are_md5s(source, prefix, but)
+        return self.of_parts_are_md5s
+
 
 async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
     """Whether an object of a prefix, other than `but`, has the MD5 of its bytes for an ETag.
 
     A few small ones that look so are read. What cannot be read shows nothing.
     """
-    async for stored, body in _others(source, prefix, but, verification.md5_of, _SMALL_BYTES):
+    others = _others(source, prefix, but, lambda it: verification.md5_of(it) != "", _SMALL_BYTES)
+    async for stored, body in others:
         if await body.computed(Algorithm.MD5) == verification.md5_of(stored):
             return True
     return False
@@ -63,33 +72,27 @@ async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
 
 async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
     """The same of objects that were uploaded in parts, whose ETags may be made of their MD5s."""
-    others = _others(source, prefix, but, verification.md5_of_parts, _LARGE_BYTES)
-    async for stored, body in others:
-        told = verification.md5_of_parts(stored)
-        first = await _first_part_bytes(source, stored.meta)
-        if first == 0 or not told.endswith(f"-{-(-body.length // first)}"):
+
+    def looks_so(stored: StoredObject) -> bool:
+        return verification.etag_of_parts(stored) is not None
+
+    async for stored, body in _others(source, prefix, but, looks_so, _LARGE_BYTES):
+        told = verification.etag_of_parts(stored)
+        try:
+            first = await source.first_part_bytes(stored.meta.key)
+            if told is not None and first is not None:
+                await verification.compare_with_parts(told, body, *first)
+                return True
+        except errors.SlurperError:
             continue
-        sizes = [min(first, body.length - start) for start in range(0, body.length, first)]
-        md5s = await asyncio.to_thread(body.sums, Algorithm.MD5, sizes)
-        if checksums.composite(Algorithm.MD5, md5s) == told:
-            return True
     return False
-
-
-async def _first_part_bytes(source: ObjectStore, meta: ObjectMeta) -> int:
-    """How long the parts of an object are; 0 if nobody says."""
-    try:
-        first = await source.first_part_bytes(meta.key)
-    except errors.SlurperError:
-        return 0
-    return 0 if first is None else first[0]
 
 
 async def _others(
     source: ObjectStore,
     prefix: str,
     but: str,
-    told: Callable[[StoredObject], str],
+    looks_so: Callable[[StoredObject], bool],
     most_bytes: int,
 ) -> AsyncIterator[tuple[StoredObject, Body]]:
     """A few objects that tell something by their ETags, other than `but`, with their bytes.
@@ -102,8 +105,8 @@ async def _others(
         return
     read = 0
     for meta in page.objects:
-        looks_so = told(StoredObject(meta, ObjectHeaders())) != "" and meta.key != but
-        if not (looks_so and 0 < meta.size <= most_bytes):
+        is_small = 0 < meta.size <= most_bytes and meta.key != but
+        if not (is_small and looks_so(StoredObject(meta, ObjectHeaders()))):
             continue
         try:
             found = await source.get(
@@ -111,7 +114,7 @@ async def _others(
             )
         except errors.SlurperError:
             continue
-        if told(found.stored):
+        if looks_so(found.stored):
             yield found.stored, found.body
             read += 1
         if read == _COMPARED:

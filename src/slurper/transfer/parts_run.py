@@ -42,7 +42,7 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
-from slurper.objectstore.verification import md5_of_etag, md5_of_parts
+from slurper.objectstore.verification import etag_of_parts, md5_of_etag
 from slurper.planning import selection
 from slurper.planning.parts import (
     PartPlan,
@@ -63,7 +63,7 @@ from slurper.transfer.copy import (
     failure_text,
     pause_before,
 )
-from slurper.transfer.etags import SourceEtags, some_of_parts_are_md5s
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
@@ -349,7 +349,7 @@ class PartsRun:
     async def _sum_told(self, described: StoredObject) -> SourceSum | None:
         """What the source tells of the object that its parts will show again."""
         whole = sum_of_whole(described)
-        of_parts = described.told_of_parts is not None or md5_of_parts(described) != ""
+        of_parts = described.told_of_parts or etag_of_parts(described)
         if whole is not None or not of_parts:
             return whole
         first = await self._source.first_part_bytes(self._meta.key)
@@ -571,7 +571,8 @@ class PartsRun:
         if seen is None:
             return parts
         if seen == told.value:
-            self._etags.of_parts_are_md5s |= is_of_etags
+            if is_of_etags:
+                self._etags.of_parts_are_md5s = True
             return parts
         self._seen = seen
         error = PartsDisagreeError(
@@ -586,11 +587,9 @@ class PartsRun:
         return parts
 
     async def _etags_of_parts_are_md5s(self) -> bool:
-        etags, prefix = self._etags, self._task.prefix
-        etags.of_parts_are_md5s = etags.of_parts_are_md5s or await some_of_parts_are_md5s(
-            self._source, prefix, self._meta.key
+        return await self._etags.of_parts_must_be_md5s(
+            self._source, self._task.prefix, self._meta.key
         )
-        return etags.of_parts_are_md5s
 
     async def _written_again(self, begun: BegunUpload, part: Part) -> Part | None:
         """Copy a part once more, if its ETag is not the MD5 of its bytes.
