@@ -30,6 +30,8 @@
     │   └── NotStorableInFolders  it would keep it under another key, or without its bytes
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
+    │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
+    │   └── BytesRefused        the target says that it got others than their checksum is of
     └── ListingError            a listing that cannot be trusted or cannot go on
         └── NotAListing         what came in its place: a web page, another interface's answer
 
@@ -308,6 +310,29 @@ class IntegrityError(SlurperError):
 
     advice = "the object is damaged at its source or on the way; try it again by key"
     retryable = True
+
+
+class ChecksumDisagrees(IntegrityError):
+    """The checksum that a source tells is not that of the bytes it has sent.
+
+    `seen` is that of the bytes, to be compared with what comes when they are read again, and
+    `algorithm` its kind.
+    """
+
+    advice = (
+        "the object is damaged at its source or on the way, or the source keeps a wrong checksum, "
+        "as some stores do after copies of their own; if the bytes are right, copy the object onto "
+        "itself at the source, and then try it again by key"
+    )
+
+    def __init__(self, message: str, seen: str = "", algorithm: str = "") -> None:
+        super().__init__(message)
+        self.seen = seen
+        self.algorithm = algorithm
+
+
+class BytesRefused(IntegrityError):
+    """The bytes that reached the target are not those of the checksum that went with them."""
 
 
 class ListingError(SlurperError):

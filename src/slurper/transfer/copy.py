@@ -14,26 +14,32 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.jobs.models import LogType
 from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
     StoredObject,
 )
+from slurper.objectstore.checksums import Algorithm
 from slurper.planning import selection
 from slurper.settings import MIB, Settings
+from slurper.transfer.etags import SourceEtags, some_are_md5s
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
+
+_log = telemetry.get_logger(__name__)
 
 COMPARED_BYTES = 4 * MIB
 """An object found at the target is compared with its source in pieces of this."""
@@ -48,6 +54,21 @@ class TargetChangedError(errors.SlurperError):
 
     advice = "somebody else removes objects or uploads at the target, or a rule of its bucket does"
     retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """The bytes that were read have another MD5 than the source tells."""
+
+    told: str
+    seen: str
+
+    def __str__(self) -> str:
+        return f"the bytes read have MD5 {self.seen}, the source tells {self.told}"
+
+
+class PartsDisagreeError(errors.ChecksumDisagrees):
+    """The parts that were read do not make the object whose checksum the source tells."""
 
 
 class Copier:
@@ -65,11 +86,15 @@ class Copier:
         pacer: Pacer | None = None,
         shortcut: Shortcut | None = None,
         other_spelling: Callable[[str], str | None] = lambda _: None,
+        etags: SourceEtags | None = None,
     ) -> None:
         """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
+        self._verifies_md5 = target.dialect.verifies_md5
+        self._etags = etags or SourceEtags()
+        self._prefix = prefix
         self._rules = rules
         self._strip = len(prefix) if rules.options.strip_prefix else 0
         self.max_attempts = settings.object_attempts
@@ -207,15 +232,18 @@ class Copier:
             return Skipped(decision.log_type, decision.message)
         return stored.meta
 
-    async def describe(self, meta: ObjectMeta) -> StoredObject | Skipped:
+    async def describe(
+        self, meta: ObjectMeta, *, with_checksums: bool = False
+    ) -> StoredObject | Skipped:
         """The object with its headers, unless it is to be left out for them or its first bytes.
 
+        `with_checksums` asks for them too, which needs the permission to read the object.
         HEAD tells of an archive tier, and of a restore, what a listing does not.
 
         Raises:
             SourceChangedError: it is no longer this version.
         """
-        stored = await self._head_of_version(meta)
+        stored = await self._head_of_version(meta, with_checksums=with_checksums)
         archive = selection.in_archive(stored.meta, self._rules.source)
         if archive is not None:
             return Skipped(archive.log_type, archive.message)
@@ -239,8 +267,10 @@ class Copier:
         except errors.NotFound as error:
             raise SourceChangedError(str(error)) from error
 
-    async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
-        stored = await self._source.head(meta.key)
+    async def _head_of_version(
+        self, meta: ObjectMeta, *, with_checksums: bool = False
+    ) -> StoredObject:
+        stored = await self._source.head(meta.key, with_checksums=with_checksums)
         if not entity_tags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
@@ -289,9 +319,40 @@ class Copier:
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
+        download = await self._read(meta)
+        if self._looks_at_content:
+            first = download.body.beginning(selection.FIRST_BYTES.end)
+            skip = self._skip_by_content(download.stored.headers, first)
+            if skip is not None:
+                return skip
+        outcome = await self._write(meta, download)
+        if isinstance(outcome, _Doubt):
+            del download  # before it is read again, for which no memory is set aside
+            outcome = await self._write(meta, await self._read_doubted(meta, outcome))
+        if isinstance(outcome, _Doubt):
+            raise errors.IntegrityError(str(outcome))
+        return outcome
+
+    async def _read(self, meta: ObjectMeta) -> Download:
+        """Read an object whose bytes are those that its source tells, as far as it is quick."""
+        try:
+            return await self._get(meta)
+        except errors.ChecksumDisagrees as error:
+            seen = error.seen
+        if "-" in seen:
+            return await self._read_in_doubt_of_parts(meta, seen)
+        return await self._read_disputed(meta, seen)
+
+    async def _get(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
         try:
             download = await self._source.get(
-                meta.key, if_match=meta.etag, max_bytes=meta.size, checksum=self._checksum
+                meta.key,
+                if_match=meta.etag,
+                max_bytes=meta.size,
+                checksum=self._checksum,
+                md5=self._etags.use(verified=self._verifies_md5),
+                etag_of_parts=self._etags.of_parts_are_md5s is not False,
+                compares=compares,
             )
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
@@ -299,19 +360,112 @@ class Copier:
             raise errors.IntegrityError(
                 f"read {download.body.length} bytes of an object listed with {meta.size}"
             )
-        if self._looks_at_content:
-            first = download.body.beginning(selection.FIRST_BYTES.end)
-            skip = self._skip_by_content(download.stored.headers, first)
-            if skip is not None:
-                return skip
-        key = self.target_key(meta.key)
+        return download
+
+    async def _write(self, meta: ObjectMeta, download: Download) -> Transferred | _Doubt | None:
+        """Write what was read; None when there is an object that is not to be replaced."""
+        body = download.body
+        told = body.source_md5
         try:
             await self._target.put(
-                key, download.body, download.stored.headers, if_absent=self._if_absent
+                self.target_key(meta.key),
+                body,
+                download.stored.headers,
+                if_absent=self._if_absent,
             )
         except errors.PreconditionFailed:
             return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            if not (told and _may_mean_the_bytes(error)):
+                raise
+            seen = await body.computed(Algorithm.MD5)
+            if seen == told:
+                raise  # they were damaged after they had been read, or it means something else
+            return _Doubt(told, seen)
+        if told and meta.size:
+            self._etags.are_md5s = True
         return Transferred(meta.size)
+
+    # What was read is not what the source tells of it.
+
+    async def _read_disputed(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what has not the checksum that its source declares.
+
+        If the same bytes come again and they have the MD5 of the ETag, the declared checksum is
+        wrong: some stores keep a wrong one after copies of their own.
+
+        Raises:
+            ChecksumDisagrees: nothing vouches for the bytes.
+        """
+        self.attempts += 1
+        again = await self._get(meta, compares=False)
+        told = again.stored.told
+        if told is None:
+            return again
+        body = again.body
+        seen_again = await body.computed(told.algorithm)
+        if seen_again == told.value:
+            return again
+        is_vouched = seen_again == seen and body.source_md5 != ""
+        if is_vouched and await body.computed(Algorithm.MD5) == body.source_md5:
+            error = verification.disagreement(told, seen)
+            _log.warning("a source keeps a wrong checksum", key=meta.key, error=str(error))
+            return again
+        raise verification.disagreement(told, seen_again)
+
+    async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what does not agree with that which its source has made of its parts.
+
+        Raises:
+            ChecksumDisagrees: it does not again.
+        """
+        self.attempts += 1
+        try:
+            return await self._get(meta)
+        except errors.ChecksumDisagrees as error:
+            if error.seen != seen or error.algorithm != Algorithm.MD5:
+                raise
+            disagreement = error.with_traceback(None)  # which would keep the body in memory
+        if await self._etags.of_parts_must_be_md5s(self._source, self._prefix, meta.key):
+            raise disagreement
+        _log.info("an ETag is not made of the parts' MD5s", key=meta.key, error=str(disagreement))
+        return await self._get(meta)
+
+    async def _read_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Download:
+        """Read once more what has not the MD5 that its source tells.
+
+        If other bytes come, the first were damaged on their way. If the same come again, either
+        they are damaged at the source, or its ETags are no MD5s. That is found out once.
+
+        Raises:
+            IntegrityError: the bytes are damaged, as far as can be told.
+        """
+        self.attempts += 1
+        async with self._etags.asking:
+            again = await self._read(meta)
+            body = again.body
+            if not body.source_md5:
+                return again  # whoever asked before has found out
+            seen = await body.computed(Algorithm.MD5)
+            if seen == body.source_md5:
+                return again
+            if seen != doubt.seen:
+                raise errors.IntegrityError(str(doubt))
+            if not await self._is_not_told_by_etag(again):
+                raise errors.ChecksumDisagrees(f"{doubt}, and the same bytes came twice", seen)
+            body.source_md5 = ""
+            return again
+
+    async def _is_not_told_by_etag(self, download: Download) -> bool:
+        """Whether these bytes are right although they have not the MD5 that the source tells."""
+        told, meta, etags = download.stored.told, download.stored.meta, self._etags
+        if told is not None and await download.body.computed(told.algorithm) != told.value:
+            return False
+        if etags.are_md5s is None:
+            etags.are_md5s = await some_are_md5s(self._source, self._prefix, meta.key)
+            if not etags.are_md5s:
+                _log.info("the ETags of the source are no MD5s", key=meta.key, etag=meta.etag)
+        return told is not None or not etags.are_md5s
 
     def _skip_by_content(self, headers: ObjectHeaders, first: bytes) -> Skipped | None:
         kind = headers.content.get("content-type", "")
@@ -377,6 +531,16 @@ BARE_FOLDER = Skipped(
     "the source lists this folder and has no object of this name: there is nothing to copy; if "
     "there should be, write the object again",
 )
+
+
+def _may_mean_the_bytes(error: errors.SlurperError) -> bool:
+    """Whether a refusal may be for a Content-MD5 that is not that of the bytes.
+
+    Not every store has the usual code for it.
+    """
+    if isinstance(error, errors.StoreError):
+        return error.status == 400 and not error.blocks_job
+    return True
 
 
 def archived(error: errors.RequiresRetrieval) -> Skipped:

@@ -20,6 +20,7 @@ from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
 from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text, halt_text
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
@@ -58,6 +59,7 @@ class RangeRun:
         budget: ByteBudget,
         *,
         shortcut: Shortcut | None = None,
+        etags: SourceEtags | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -83,6 +85,7 @@ class RangeRun:
             pacer=self._pacer,
             shortcut=shortcut,
             other_spelling=self._other_spelling,
+            etags=etags,
         )
         self._permission = Permission(
             source,

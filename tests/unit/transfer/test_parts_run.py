@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, Download, ObjectHeaders
-from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
@@ -50,16 +49,12 @@ class Source(MemoryStore):
         self,
         key: str,
         *,
-        if_match: str | None = None,
         byte_range: ByteRange | None = None,
-        max_bytes: int | None = None,
-        checksum: Algorithm | None = None,
+        **more: Any,  # noqa: ANN401 - as it is
     ) -> Download:
         if byte_range is not None:
             self.read_ranges[byte_range] += 1
-        return await super().get(
-            key, if_match=if_match, byte_range=byte_range, max_bytes=max_bytes, checksum=checksum
-        )
+        return await super().get(key, byte_range=byte_range, **more)
 
 
 @pytest.fixture
