@@ -91,6 +91,32 @@ def test_a_create_that_is_sent_again_while_the_first_still_checks_makes_one_job(
     assert jobs_of(sdk, account) == [made.id]
 
 
+def test_a_command_whose_answer_is_lost_is_carried_out_once(
+    sdk: Cloudflare,
+    front: FaultProxy,
+    account: str,
+    ministack: S3Server,
+    slow: S3Server,
+    buckets: tuple[str, str],
+) -> None:
+    jobs = sdk.r2.super_slurper.jobs
+    source, target = s3_source(slow, buckets[0]), r2_target(ministack, buckets[1])
+    made = jobs.create(account_id=account, source=source, target=target)
+    assert made is not None
+    job_id = str(made.id)
+    front.add(faults.lost_answer, "^PUT .*/pause ", times=1)
+    front.add(faults.lost_answer, "^PUT .*/resume ", times=1)
+    front.add(faults.lost_answer, "^PUT .*/abort ", times=1)
+    assert jobs.pause(job_id, account_id=account) == "Job paused"
+    assert jobs.resume(job_id, account_id=account) == "Job resumed"
+    assert jobs.abort(job_id, account_id=account) == "Job aborted"
+    assert front.count("^PUT .*/(pause|resume|abort) ") == 6
+    with pytest.raises(cloudflare.ConflictError):
+        jobs.abort(job_id, account_id=account)
+    log = [entry.log_type for entry in jobs.logs.list(job_id, account_id=account)]
+    assert log == ["migrationStart", "migrationPause", "migrationResume", "migrationAbort"]
+
+
 def test_two_creates_that_are_alike_are_two_jobs(
     sdk: Cloudflare, account: str, ministack: S3Server, buckets: tuple[str, str]
 ) -> None:

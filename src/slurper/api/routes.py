@@ -205,9 +205,11 @@ async def change_job(
     response_description="Job aborted",
     responses=CONFLICT,
 )
-async def abort_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+async def abort_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
+) -> Success[str]:
     """Transfers under way finish; no new ones start. An aborted job cannot be resumed."""
-    await backend.service.abort(account_id, job_id)
+    await backend.service.abort(account_id, job_id, delivery=delivery)
     return Success(result="Job aborted")
 
 
@@ -218,9 +220,11 @@ async def abort_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Suc
     response_description="Job paused",
     responses=CONFLICT,
 )
-async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+async def pause_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
+) -> Success[str]:
     """Transfers under way finish; no new ones start."""
-    await backend.service.pause(account_id, job_id)
+    await backend.service.pause(account_id, job_id, delivery=delivery)
     return Success(result="Job paused")
 
 
@@ -233,12 +237,16 @@ async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Suc
     openapi_extra={"requestBody": {"required": False, "x-extension": True}},
 )
 async def resume_job(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets
+    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
 ) -> Success[str]:
     """The job continues where it stopped. With new secrets, those sides are checked first (403)."""
     source, target = translate.new_credentials(body)
     await backend.service.resume(
-        account_id, job_id, source_credentials=source, target_credentials=target
+        account_id,
+        job_id,
+        source_credentials=source,
+        target_credentials=target,
+        delivery=delivery,
     )
     return Success(result="Job resumed")
 

@@ -182,9 +182,14 @@ class JobService:
         """Return a job's log entries, oldest first. Raises JobNotFound."""
         return await self._store.logs(account_id, job_id, limit=limit, offset=offset)
 
-    async def pause(self, account_id: str, job_id: str) -> Job:
-        """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict."""
-        return await self._command(account_id, job_id, Command.PAUSE)
+    async def pause(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
+        """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict.
+
+        This command, resume and abort change nothing, and raise nothing, when they are sent again
+        (`delivery`) and the job is where they lead.
+        """
+        done = await self._done(account_id, job_id, Command.PAUSE, delivery)
+        return done or await self._command(account_id, job_id, Command.PAUSE)
 
     async def resume(
         self,
@@ -193,6 +198,7 @@ class JobService:
         *,
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
+        delivery: Delivery | None = None,
     ) -> Job:
         """Go on where the job stopped, with new credentials for the sides they are given for.
 
@@ -202,6 +208,9 @@ class JobService:
             PrecheckFailed: with the problems of the sides that credentials are given for; the job
                 stays paused and keeps what it had.
         """
+        done = await self._done(account_id, job_id, Command.RESUME, delivery)
+        if done is not None:
+            return done
         if source_credentials is None and target_credentials is None:
             return await self._command(account_id, job_id, Command.RESUME)
         job = await self._store.get_job(account_id, job_id)
@@ -242,9 +251,10 @@ class JobService:
         self._wake()
         return job
 
-    async def abort(self, account_id: str, job_id: str) -> Job:
+    async def abort(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
         """End the job for good; what is under way ends. Raises JobNotFound, JobConflict."""
-        return await self._command(account_id, job_id, Command.ABORT)
+        done = await self._done(account_id, job_id, Command.ABORT, delivery)
+        return done or await self._command(account_id, job_id, Command.ABORT)
 
     async def abort_all(self, account_id: str) -> int:
         """Abort every active job of the account, paused ones included; return how many."""
@@ -350,6 +360,15 @@ class JobService:
         except errors.ConfigurationError as error:
             raise errors.InvalidField(f"/{missing}/secret", f"is required: {error}") from error
         return JobSecrets(source=source or stored.source, target=target or stored.target)
+
+    async def _done(
+        self, account_id: str, job_id: str, command: Command, delivery: Delivery | None
+    ) -> Job | None:
+        """Return the job if the command is sent again and has been carried out; else None."""
+        if delivery is None or not delivery.retries:
+            return None
+        job = await self._store.get_job(account_id, job_id)
+        return job if lifecycle.has_done(command, job.status) else None
 
     async def _command(
         self,
