@@ -3,7 +3,8 @@
 No byte of such an object passes through the worker. Whether it works can only be found out by
 asking: the target's credentials may not be allowed to read the source, and not every store that
 speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
-are copied the ordinary way, and none fails for it.
+are copied the ordinary way, and none fails for it. Some refuse single objects for an ETag that they
+show themselves: those are told by a look at the source.
 """
 
 from __future__ import annotations
