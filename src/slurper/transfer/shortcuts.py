@@ -26,7 +26,7 @@ from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
 MOST_UNFOUNDED = 3
-"""So many refusals in a row for a condition that holds, and the store is not asked any more."""
+"""So many objects in a row that cannot go this way, and the store is not asked any more."""
 
 Answer = TypeVar("Answer")
 
@@ -100,11 +100,12 @@ class Shortcut:
         self._unfounded = 0
         return found
 
-    def doubt(self, refusal: errors.PreconditionFailed) -> None:
-        """Take note that a copy was refused for another ETag than the source has.
+    def doubt(self, refusal: errors.SlurperError) -> None:
+        """Take note that an object could not go this way, though nothing is wrong with it.
 
-        So answer stores that compare ETags of one spelling with those of another, or those of the
-        bytes with those of a list of parts. After a few in a row they are not asked any more.
+        Its copy was refused for another ETag than the source has: so answer stores that compare
+        ETags of one spelling with those of another, or those of the bytes with those of a list of
+        parts. Or HEAD does not describe it. After a few in a row the store is not asked any more.
         """
         self._unfounded += 1
         if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:
