@@ -487,13 +487,10 @@ class S3ObjectStore(BucketClient):
             raise self._unanswered(response, "CopyObject", key, "no ETag")
         if verification.proves_copy(meta.etag, etag, response.headers):
             return etag
-        return await self._compare_copy(key, meta)
-
-    async def _compare_copy(self, key: str, source: ObjectMeta) -> str:
-        """Look at a copy of which the answer tells too little; return its ETag."""
         copy = (await self.head(key)).meta
-        if copy.size != source.size:
-            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {source.size}")
+        if copy.size != meta.size:
+            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {meta.size}")
+        verification.proves_copy(meta.etag, copy.etag, response.headers)
         return copy.etag
 
     async def copy_part(

@@ -363,6 +363,10 @@ async def test_a_copy_without_an_etag_counts_by_its_head(open_s3: Open, told: st
     store, _ = await open_s3(answer(body), described(98))
     with pytest.raises(errors.IntegrityError, match="98 bytes"):
         await store.copy_object("to", "b", source)
+    store, _ = await open_s3(answer(body), described(99))
+    of_other_bytes = StoredObject(META._replace(etag="f" * 32), ObjectHeaders())
+    with pytest.raises(errors.IntegrityError, match="ETag"):
+        await store.copy_object("to", "b", of_other_bytes)
 
 
 @pytest.mark.parametrize("shown", [MD5, f'W/"{MD5}"', f"&amp;quot;{MD5}&amp;quot;"])
