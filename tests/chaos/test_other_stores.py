@@ -52,6 +52,7 @@ SOURCES: list[tuple[str, Fault, str]] = [
     ("ETags shown as weak", faults.with_etag('W/"{}"'), READS),
     ("an If-Match that never holds", faults.with_header("if-match", REFUSED), GETS),
     ("a HEAD without a length", NO_LENGTH, HEADS),
+    ("no HEAD", faults.answer("405 Method Not Allowed"), HEADS),
     ("a HEAD in chunks", IN_CHUNKS, HEADS),
     ("GETs in chunks", faults.chunked, GETS),
     (

@@ -157,6 +157,7 @@ def fake_gcs_server() -> Iterator[Guard]:
     assert program is not None
     port = _free_port()
     options = ["-scheme", "http", "-host", HOST, "-port", str(port), "-backend", "memory"]
+    options += ["-public-host", f"{HOST}:{port}"]  # where objects are read by their path
     with subprocess.Popen(
         [program, *options, "-log-level", "error"],
         stdout=subprocess.DEVNULL,

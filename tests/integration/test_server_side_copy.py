@@ -132,7 +132,7 @@ async def test_refused_copies_go_the_ordinary_way(stage: Stage, refusal: Fault) 
 
 
 UNFOUNDED = with_header("x-amz-copy-source", status(412, "PreconditionFailed"))
-"""As Swift answers, whose HEAD shows the very ETag that was asked for."""
+"""As Swift answers for objects of parts, whose HEAD shows the very ETag that was asked for."""
 
 
 async def test_copies_refused_for_an_etag_that_head_shows_go_the_ordinary_way(

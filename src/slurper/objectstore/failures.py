@@ -200,12 +200,17 @@ def to_error(
     )
 
 
+_UNKNOWN_OPERATION = frozenset(
+    {"MethodNotAllowed", "NotImplemented", "NotSupported", "UnsupportedOperation"}
+)
+
+
 def lacks_uploads(error: errors.SlurperError) -> bool:
     """Whether a store refused to begin a multipart upload because it knows none."""
     return (
         isinstance(error, errors.StoreError)
         and error.operation == "CreateMultipartUpload"
-        and (error.status in (405, 501) or error.code in ("MethodNotAllowed", "NotImplemented"))
+        and (error.status in (405, 501) or error.code in _UNKNOWN_OPERATION)
     )
 
 

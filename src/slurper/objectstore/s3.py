@@ -58,6 +58,8 @@ _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
 _NOT_KNOWN = frozenset({405, 501})
 
+_NO_SUCH_RANGE = 416
+
 _MD5_HEADER = checksums.header_of(Algorithm.MD5)
 
 _NO_TAG = len('""')
@@ -234,6 +236,8 @@ class S3ObjectStore(BucketClient):
         try:
             response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
+            if error.status in _NOT_KNOWN:
+                return await self._describe_by_reading(key)
             if error.status in (400, 403):
                 await self._raise_reason(key)
             elif error.status == 404:
@@ -264,12 +268,25 @@ class S3ObjectStore(BucketClient):
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})
         return await self._send("GetObject", request, key)
 
+    async def _describe_by_reading(self, key: str) -> StoredObject:
+        """What HEAD would say, where a store knows no HEAD."""
+        try:
+            response = await self._read_byte(key)
+        except errors.StoreError as error:
+            if error.status != _NO_SUCH_RANGE:
+                raise
+            response = await self._send("GetObject", Request("GET", self._target(key), {}), key)
+        size = verification.told_size(response)
+        if size is None:
+            raise self._unusable(response, "GetObject", key, "it announces no size")
+        return self._described(response, "GetObject", key, size)
+
     async def _size_by_reading(self, key: str) -> int:
         """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
         try:
             response = await self._read_byte(key)
         except errors.StoreError as error:
-            if error.status == 416:  # not even a first byte
+            if error.status == _NO_SUCH_RANGE:  # not even a first byte
                 return 0
             raise
         size = verification.told_size(response)
@@ -588,13 +605,10 @@ class S3ObjectStore(BucketClient):
             raise self._unanswered(response, "CopyObject", key, "no ETag")
         if verification.proves_copy(source, etag, response.headers):
             return etag
-        return await self._compare_copy(key, meta)
-
-    async def _compare_copy(self, key: str, source: ObjectMeta) -> str:
-        """Look at a copy of which the answer tells too little; return its ETag."""
         copy = (await self.head(key)).meta
-        if copy.size != source.size:
-            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {source.size}")
+        if copy.size != meta.size:
+            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {meta.size}")
+        verification.proves_copy(meta.etag, copy.etag, response.headers)
         return copy.etag
 
     async def copy_part(

@@ -289,7 +289,13 @@ class Copier:
         return outcome
 
     async def _ask_for_copy(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
-        stored = await self.describe(meta)
+        try:
+            stored = await self.describe(meta)
+        except errors.SlurperError as error:
+            if not _is_of_head_alone(error):
+                raise
+            shortcut.doubt(error)
+            return None
         if isinstance(stored, Skipped):
             return stored
         key = self.target_key(meta.key)
@@ -524,6 +530,11 @@ class Copier:
         except errors.AccessDenied:
             return False  # as above
         return bytes(ours.body) == bytes(theirs.body)
+
+
+def _is_of_head_alone(error: errors.SlurperError) -> bool:
+    """Whether a HEAD failed for what a GET may do without: 405, say, or no word of the size."""
+    return type(error) is errors.StoreError or isinstance(error, errors.IntegrityError)
 
 
 BARE_FOLDER = Skipped(

@@ -3,7 +3,8 @@
 No byte of such an object passes through the worker. Whether it works can only be found out by
 asking: the target's credentials may not be allowed to read the source, and not every store that
 speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
-are copied the ordinary way, and none fails for it.
+are copied the ordinary way, and none fails for it. Some refuse single objects for an ETag that they
+show themselves: those are told by a look at the source.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
 MOST_UNFOUNDED = 3
-"""So many refusals in a row for a condition that holds, and the store is not asked any more."""
+"""So many objects in a row that cannot go this way, and the store is not asked any more."""
 
 Answer = TypeVar("Answer")
 
@@ -98,11 +99,12 @@ class Shortcut:
         self._unfounded = 0
         return found
 
-    def doubt(self, refusal: errors.PreconditionFailed) -> None:
-        """Take note that a copy was refused for another ETag than the source has.
+    def doubt(self, refusal: errors.SlurperError) -> None:
+        """Take note that an object could not go this way, though nothing is wrong with it.
 
-        So answer stores that compare ETags of one spelling with those of another, or those of the
-        bytes with those of a list of parts. After a few in a row they are not asked any more.
+        Its copy was refused for another ETag than the source has: so answer stores that compare
+        ETags of one spelling with those of another, or those of the bytes with those of a list of
+        parts. Or HEAD does not describe it. After a few in a row the store is not asked any more.
         """
         self._unfounded += 1
         if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:

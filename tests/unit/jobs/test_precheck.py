@@ -575,7 +575,8 @@ async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_fir
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed"), (405, "")]
+    ("status", "code"),
+    [(501, "NotImplemented"), (405, "MethodNotAllowed"), (405, ""), (400, "NotSupported")],
 )
 @pytest.mark.parametrize("asks_condition", [True, False])
 async def test_a_target_without_uploads_in_parts_can_be_used_and_is_told_of(

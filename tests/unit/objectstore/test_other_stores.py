@@ -141,6 +141,31 @@ async def test_a_head_without_a_size_is_helped_by_the_first_byte(
     assert headers_of(server)["range"] == "bytes=0-0"
 
 
+@pytest.mark.parametrize("status", ["405 Method Not Allowed", "501 Not Implemented"])
+@pytest.mark.parametrize(
+    ("read", "size", "asked"),
+    [
+        ([found(b"x", "Content-Range: bytes 0-0/77", "X-Amz-Meta-Who: me")], 77, 2),
+        ([error("416 Not Satisfiable", "InvalidRange"), found(b"", "X-Amz-Meta-Who: me")], 0, 3),
+    ],
+)
+async def test_a_store_without_head_is_asked_for_the_first_byte(
+    open_s3: Open, status: str, read: list[bytes], size: int, asked: int
+) -> None:
+    refusal = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    store, server = await open_s3(refusal, *read)
+    stored = await store.head("k")
+    assert (stored.meta.size, stored.headers.metadata) == (size, {"who": "me"})
+    assert methods_of(server) == ["HEAD", "GET", "GET"][:asked]
+
+
+async def test_what_a_get_is_refused_as_well_stays_refused(open_s3: Open) -> None:
+    refusal = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
+    store, _ = await open_s3(refusal, error("405 Method Not Allowed", "MethodNotAllowed"))
+    with pytest.raises(errors.StoreError, match="MethodNotAllowed"):
+        await store.head("k")
+
+
 # Conditions on an ETag
 
 
@@ -338,6 +363,10 @@ async def test_a_copy_without_an_etag_counts_by_its_head(open_s3: Open, told: st
     store, _ = await open_s3(answer(body), described(98))
     with pytest.raises(errors.IntegrityError, match="98 bytes"):
         await store.copy_object("to", "b", source)
+    store, _ = await open_s3(answer(body), described(99))
+    of_other_bytes = StoredObject(META._replace(etag="f" * 32), ObjectHeaders())
+    with pytest.raises(errors.IntegrityError, match="ETag"):
+        await store.copy_object("to", "b", of_other_bytes)
 
 
 @pytest.mark.parametrize("shown", [MD5, f'W/"{MD5}"', f"&amp;quot;{MD5}&amp;quot;"])

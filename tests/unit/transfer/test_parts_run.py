@@ -538,6 +538,7 @@ NO_UPLOADS = [
     errors.StoreError("CreateMultipartUpload", status=501, code="NotImplemented"),
     errors.StoreError("CreateMultipartUpload", status=405),
     errors.StoreError("CreateMultipartUpload", status=400, code="NotImplemented"),
+    errors.StoreError("CreateMultipartUpload", status=400, code="UnsupportedOperation"),
 ]
 
 

@@ -25,6 +25,7 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
+from slurper.transfer.shortcuts import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, next_task, settle
@@ -316,6 +317,26 @@ async def test_parts_refused_although_nothing_is_wrong_are_read(
     assert inside <= asked
     assert server.read + (inside - min(refused, inside)) == 9
     assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        errors.StoreError("HeadObject", status=405, code="MethodNotAllowed"),
+        errors.StoreError("HeadObject", status=200, detail="it announces no size"),
+        errors.IntegrityError("the response exceeds 1048576 body bytes"),
+    ],
+    ids=["405", "no size", "no range"],
+)
+async def test_objects_that_head_does_not_describe_are_read(refusal: errors.SlurperError) -> None:
+    server = Server()
+    server.fill(*(f"k{number:02}" for number in range(20)))
+    server.source.faults.fail(refusal, operation="head", times=99)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts, report.events) == (20, 0, ())
+    assert (server.read, server.copied) == (20, 0)
+    assert server.source.faults.requests["head"] <= MOST_UNFOUNDED + 3
     server.assert_same()
 
 
