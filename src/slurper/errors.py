@@ -3,6 +3,7 @@
     SlurperError
     ├── ConfigurationError      a setting or argument that cannot work
     ├── InvalidField            a field of a request is wrong; `pointer` names it
+    ├── KeyReused               an idempotency key came with two requests that differ
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
     │   └── JobLimitReached     one active job too many for the account
@@ -29,6 +30,7 @@
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
+        └── NotAListing         what came in its place: a web page, another interface's answer
 
 Two questions are answered by the error itself, so that no caller has to know status codes:
 
@@ -67,6 +69,10 @@ class InvalidField(SlurperError):
         super().__init__(message)
         self.pointer = pointer
         self.message = message
+
+
+class KeyReused(SlurperError):
+    """A request carries the idempotency key of another one; nothing was done."""
 
 
 class JobNotFound(SlurperError):
@@ -300,3 +306,12 @@ class ListingError(SlurperError):
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
+
+
+class NotAListing(ListingError):
+    """What came in place of a listing: a web page, the answer of another interface, noise."""
+
+    advice = (
+        "check the endpoint and its port: a console, a login page or a proxy may answer there "
+        "instead of the store"
+    )

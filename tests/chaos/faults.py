@@ -302,6 +302,75 @@ def with_headers(*lines: str, without: tuple[str, ...] = ()) -> Fault:
     return fault
 
 
+def with_status(line: str) -> Fault:
+    """The answer says another status."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        _, rest = reply.head.raw.split(b"\r\n", 1)
+        await exchange.pass_back(reply, head=Head(f"HTTP/1.1 {line}\r\n".encode() + rest))
+        return True
+
+    return fault
+
+
+def with_etag(pattern: str) -> Fault:
+    """The answer's ETag is written otherwise; `{}` is its opaque part."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        etag = reply.head.header("etag")
+        head = reply.head.without("etag")
+        if etag is not None and pattern:
+            written = pattern.format(etag.strip('"'))
+            head = head.with_header(f"ETag: {written}")
+        await exchange.pass_back(reply, head=head)
+        return True
+
+    return fault
+
+
+def with_header(name: str, fault: Fault) -> Fault:
+    """Only requests that have this header meet the fault."""
+
+    async def chosen(exchange: Exchange) -> bool:
+        has_it = exchange.request.header(name) is not None
+        return await (fault if has_it else passed_on)(exchange)
+
+    return chosen
+
+
+def unless(name: str, value: str | None, fault: Fault) -> Fault:
+    """Requests whose header has this value (None: any) are spared."""
+
+    async def chosen(exchange: Exchange) -> bool:
+        found = exchange.request.header(name)
+        is_spared = found is not None and value in (None, found)
+        return await (passed_on if is_spared else fault)(exchange)
+
+    return chosen
+
+
+def compressed(*, weak: bool = True) -> Fault:
+    """The answer's body is compressed on the way, as web servers do it."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        if exchange.is_head or reply.head.status != 200:
+            await exchange.pass_back(reply)
+            return True
+        etag = reply.head.header("etag") or ""
+        body = gzip.compress(await reply.whole_body())
+        head = reply.head.without("content-length", "transfer-encoding", "etag")
+        lines = [f"ETag: {'W/' if weak else ''}{etag}", "Content-Encoding: gzip"]
+        recoded = head.with_header(*lines, "Transfer-Encoding: chunked")
+        exchange.client_out.write(recoded.raw)
+        await exchange.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        return True
+
+    return fault
+
+
 def without_request_headers(*names: str) -> Fault:
     """A store that knows nothing of some (unsigned) request headers."""
 

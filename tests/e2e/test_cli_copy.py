@@ -102,6 +102,26 @@ def test_copies_between_two_stores(
     assert _equal(filled, target)
 
 
+def test_a_tab_in_metadata_arrives_as_it_is(
+    seaweedfs: S3Server, boto: Boto, make_bucket: MakeBucket, tmp_path: Path
+) -> None:
+    """SeaweedFS compares signatures, and folds the white space of what is signed."""
+    source = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    target = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    values = {"tab": "a\tb", "run": "a \t  b", "spaces": "a   b", "percent": "100%20 %"}
+    for name, value in values.items():
+        source.client.put_object(
+            Bucket=source.name, Key=f"k-{name}", Body=b"x", Metadata={name: value}
+        )
+    env = program.both_sides(seaweedfs, seaweedfs, tmp_path / "data")
+    for options in (["--no-server-side-copy"], []):
+        ended = program.run("copy", f"s3://{source.name}", f"s3://{target.name}", *options, env=env)
+        assert ended.code == 0, ended.err
+        for name, value in values.items():
+            found = target.client.head_object(Bucket=target.name, Key=f"k-{name}")
+            assert found["Metadata"] == {name: value}
+
+
 def test_json_tells_everything_and_nothing_else(
     filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:

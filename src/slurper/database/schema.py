@@ -298,6 +298,21 @@ tokens = Table(
     UniqueConstraint("sha256"),
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("account_id", String(255), primary_key=True),
+    Column("name", LargeBinary(32), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("answered_at", UtcDateTime, nullable=False),
+    Column("kept_until", UtcDateTime, nullable=False),
+    CheckConstraint("retries >= 0", "counts_not_negative"),
+    Index("ix_answers_kept_until", "kept_until"),
+    sqlite_with_rowid=False,
+)
+
 leases = Table(
     "leases",
     metadata,

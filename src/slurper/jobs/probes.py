@@ -27,6 +27,7 @@ import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from slurper import errors
 from slurper.jobs.models import Capabilities
@@ -204,7 +205,7 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
             async with course.limit():
                 verifies = await _check_upload(store, course)
         except (errors.SlurperError, LeftError, TimeoutError) as error:
-            if isinstance(error, errors.StoreError) and error.code in failures.NOT_UNDERSTOOD:
+            if _is_not_understood(error):
                 refusal = refusal or error
             elif unverified:  # one that can be used is known, and that is enough
                 course.notes.append(_untried(store, error, course.step))
@@ -214,6 +215,10 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
         if verifies:
             return _with_checksum(store, course, verifies=True)
         unverified.append(store)
+    if not unverified and refusal is not None and failures.lacks_uploads(refusal):
+        course.notes.append(_without_uploads(refusal))
+        # The oldest checksum is the one that such a store is likeliest to know.
+        return _with_checksum(stores[-1], course, verifies=None)
     if not unverified:
         assert refusal is not None  # noqa: S101 - there is at least one store
         raise refusal
@@ -223,6 +228,20 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
         "change on the way to it go unnoticed"
     )
     return _with_checksum(unverified[0], course, verifies=False)
+
+
+def _is_not_understood(error: BaseException) -> TypeGuard[errors.StoreError]:
+    return isinstance(error, errors.StoreError) and (
+        error.code in failures.NOT_UNDERSTOOD or failures.lacks_uploads(error)
+    )
+
+
+def _without_uploads(refusal: errors.StoreError) -> str:
+    return (
+        f"the target knows no uploads in parts ({refusal}): objects over "
+        "SLURPER_MULTIPART_THRESHOLD_BYTES are written in one request, and fail if they do not fit "
+        "into SLURPER_IN_FLIGHT_BYTES; whether it verifies checksums could not be found out"
+    )
 
 
 def _untried(store: ObjectStore, error: Exception, step: str) -> str:
@@ -240,7 +259,7 @@ def _reason(error: Exception) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error)
 
 
-def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool) -> ObjectStore:
+def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool | None) -> ObjectStore:
     checksum = store.dialect.checksum
     course.found = replace(
         course.found,
@@ -355,6 +374,8 @@ async def _spares(store: ObjectStore, trial: _Trial, course: Course) -> bool:
         trial.upload_id = upload_id = await store.create_upload(key, ObjectHeaders())
     except errors.StoreError as error:
         trial.has_upload = error.retryable
+        if failures.lacks_uploads(error):
+            return True
         raise
     part = await store.put_part(key, upload_id, 1, other)
     return await _is_refused(store.complete_upload(key, upload_id, [part], if_absent=True))

@@ -75,6 +75,9 @@ class Dialect:
     """Address as `bucket.host` where the bucket name allows it, else `host/bucket`."""
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
+    accept_encoding: str = "identity"
+    """What requests accept, so that the bytes of objects come as they are stored. Some stores and
+    proxies compress for whoever does not say so."""
     list_version: int = 2
     """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
     requester_pays: bool = False
@@ -193,6 +196,9 @@ GOOGLE = replace(
     hosts=("storage.googleapis.com",),
     default_region="auto",
     max_metadata_bytes=8 * KIB,
+    # It unpacks what is stored with gzip for whoever does not accept that, `identity` included.
+    # https://cloud.google.com/storage/docs/transcoding
+    accept_encoding="gzip",
 )
 SCALEWAY = replace(
     _CAUTIOUS,

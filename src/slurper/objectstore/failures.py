@@ -5,14 +5,13 @@ Error documents come gzipped, cut off, as HTML or not at all, so they are search
 
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
+from slurper.http.dates import http_date
 from slurper.http.messages import Response
 from slurper.objectstore import documents
 
@@ -201,6 +200,24 @@ def to_error(
     )
 
 
+def lacks_uploads(error: errors.SlurperError) -> bool:
+    """Whether a store refused to begin a multipart upload because it knows none."""
+    return (
+        isinstance(error, errors.StoreError)
+        and error.operation == "CreateMultipartUpload"
+        and (error.status in (405, 501) or error.code in ("MethodNotAllowed", "NotImplemented"))
+    )
+
+
+def wants_md5(error: errors.StoreError) -> bool:
+    """Whether a write was refused because it came without Content-MD5.
+
+    So answer buckets whose rule of retention wants it, in stores that know no other checksum.
+    """
+    said = f"{error.code} {error.detail}".casefold()
+    return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
+
+
 def _stranger(failure: Failure, origin: str) -> str:
     """What is to be said of an answer that no store gives."""
     scheme, _, place = origin.partition("://")
@@ -234,8 +251,5 @@ def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
 
 def skew_seconds(response: Response, now: float) -> float | None:
     """By how much the store's clock is ahead of `now` (Unix time), when it says so at all."""
-    try:
-        moment = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+    moment = http_date(response.headers.get("date", ""))
+    return None if moment is None else moment.timestamp() - now

@@ -23,7 +23,6 @@ One store is one bucket. What Google documents, and what follows from it here:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
@@ -33,16 +32,17 @@ from datetime import UTC, datetime
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
     documents,
     gcs_resources,
     listing,
-    object_headers,
     verification,
 )
 from slurper.objectstore.base import (
+    UNKNOWN_SIZE,
     Body,
     ByteRange,
     Download,
@@ -71,8 +71,6 @@ _TYPE_OF_NONE = "application/octet-stream"
 """What Google says itself of an object that was written without a type."""
 
 _MAX_KEYS = 1000
-_ASKED_AT_ONCE = 16
-"""Rows of a page that lack what a copy needs are asked for in groups of this size."""
 
 
 class TranscodedError(errors.IntegrityError):
@@ -120,6 +118,9 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
+        return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+
+    async def _page(self, prefix: str, start_after: str | None, max_keys: int) -> ListingPage:
         # startOffset is inclusive, so the key itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)
         parameters = {"maxResults": str(asked)}
@@ -128,13 +129,14 @@ class GcsObjectStore(GcsClient):
             parameters["prefix"] = prefix
         if start_after:
             parameters["startOffset"] = start_after
-        token, objects = "", list[ObjectMeta]()
+        token, objects, is_placed = "", list[ObjectMeta](), False
         while True:
             response = await self._listed(parameters, token)
             items, following = gcs_resources.read_page(b"".join(response.body))
             if start_after and items and items[0].get("name") == start_after:
+                is_placed = True
                 del items[0]
-            objects = await self._completed(self._remember(items))
+            objects = self._remember(items)
             if objects or not following:
                 break
             if following == token:
@@ -144,7 +146,9 @@ class GcsObjectStore(GcsClient):
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
-            served_at=object_headers.http_date(response.headers.get("date", "")),
+            served_at=http_date(response.headers.get("date", "")),
+            is_placed=is_placed,
+            lacks_sizes=any(meta.size == UNKNOWN_SIZE for meta in objects),
         )
 
     async def _listed(self, parameters: dict[str, str], token: str) -> Response:
@@ -169,28 +173,6 @@ class GcsObjectStore(GcsClient):
             self._remembered.popitem(last=False)
         return objects
 
-    async def _completed(self, objects: list[ObjectMeta]) -> list[ObjectMeta]:
-        """The lines of a page, those that lack a size or a version asked for by name.
-
-        One of which nothing more can be learnt is left as it is, and fails when it is copied.
-        """
-        if all(map(gcs_resources.is_whole, objects)):
-            return objects
-        lacking = [meta.key for meta in objects if not gcs_resources.is_whole(meta)]
-        found: dict[str, ObjectMeta | None] = {}
-        for start in range(0, len(lacking), _ASKED_AT_ONCE):
-            group = lacking[start : start + _ASKED_AT_ONCE]
-            found |= zip(group, await asyncio.gather(*map(self._look_up, group)), strict=True)
-        return [found.get(meta.key) or meta for meta in objects]
-
-    async def _look_up(self, key: str) -> ObjectMeta | None:
-        try:
-            return (await self.head(key)).meta
-        except errors.SlurperError as error:
-            if error.blocks_job:
-                raise
-            return None
-
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
         return await listing.every_upload(self._uploads_page, prefix)
@@ -200,7 +182,7 @@ class GcsObjectStore(GcsClient):
         response = await self._send(
             "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
         )
-        served_at = object_headers.http_date(response.headers.get("date", ""))
+        served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
         return listing.parse_uploads(b"".join(response.body), now=now)
 

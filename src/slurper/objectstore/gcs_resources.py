@@ -12,12 +12,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from slurper import errors
+from slurper.http.dates import iso_date
 from slurper.objectstore import object_headers
-from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
+from slurper.objectstore.base import UNKNOWN_SIZE, ObjectHeaders, ObjectMeta, StoredObject
 
 Resource = dict[str, Any]
 """An object's description, as Google sends it."""
@@ -32,9 +33,6 @@ _CONTENT_MEMBERS = {
 
 CUSTOM_TIME = "goog-custom-time"
 EXPIRES = "http-expires"
-SIZE_UNTOLD = -1
-"""Of a line of a listing without a size. No object has it, so a copy that begins with it looks
-again, and does not take a body of any length for the whole."""
 PACKED = "slurper-metadata"
 """Holds all metadata of an object that was just made of parts, as base64 of JSON."""
 
@@ -62,7 +60,7 @@ def read_object(text: bytes) -> Resource:
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no object"
         raise errors.UnavailableStore("objects.get", status=200, detail=detail) from error
-    if meta.size == SIZE_UNTOLD:
+    if meta.size == UNKNOWN_SIZE:
         detail = f"the answer does not tell the size of {meta.key!a}"
         raise errors.StoreError("objects.get", status=200, detail=detail, key=meta.key)
     return dict(resource)
@@ -78,7 +76,7 @@ def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
         answer = json.loads(text)
         if not answer["done"] and isinstance(token := answer["rewriteToken"], str):
             return None, token
-        if not is_whole(to_meta(answer["resource"])):
+        if to_meta(answer["resource"]).size == UNKNOWN_SIZE:
             raise LookupError("size or generation")
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no copy"
@@ -109,39 +107,28 @@ def _are_resources(items: list[object]) -> bool:
 def to_meta(resource: Resource) -> ObjectMeta:
     """One line of a listing. Raises TypeError or LookupError: it has no name.
 
-    Nothing else has to be there: `is_whole` tells whether it is enough to copy by.
+    Nothing else has to be there. A line without a size or a version, by which nothing can be
+    copied, is of `UNKNOWN_SIZE`: whoever lists asks for its object by name.
     """
     name = resource["name"]
     if not isinstance(name, str):
         raise TypeError("the name is no text")
+    etag = etag_of(resource.get("generation"))
     return ObjectMeta(
         name,
-        _size(resource.get("size")),
-        etag_of(resource.get("generation")),
-        _moment(resource.get("timeCreated")),
+        _size(resource.get("size")) if etag else UNKNOWN_SIZE,
+        etag,
+        iso_date(resource.get("timeCreated")),
         str(resource.get("storageClass") or ""),
     )
-
-
-def is_whole(meta: ObjectMeta) -> bool:
-    """Whether a line of a listing tells what a copy needs: size and version."""
-    return meta.size != SIZE_UNTOLD and meta.etag != ""
 
 
 def _size(told: object) -> int:
     try:
         size = int(str(told))
     except ValueError:
-        return SIZE_UNTOLD
-    return size if size >= 0 else SIZE_UNTOLD
-
-
-def _moment(told: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(told))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return UNKNOWN_SIZE
+    return size if size >= 0 else UNKNOWN_SIZE
 
 
 def to_stored(resource: Resource) -> StoredObject:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import email.utils
 import functools
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from slurper import errors
+from slurper.http.dates import http_date
 from slurper.objectstore import encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
 
 
 def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObject:
@@ -106,21 +99,3 @@ def strip_transfer_coding(content: dict[str, str]) -> None:
         content["content-encoding"] = ", ".join(kept)
     else:
         del content["content-encoding"]
-
-
-@functools.lru_cache(maxsize=1024)  # objects are written in bursts: neighbours share their second
-def http_date(text: str) -> datetime | None:
-    """Read an HTTP date (RFC 9110 section 5.6.7); None when it is none."""
-    # "Wed, 21 Oct 2015 07:28:00 GMT", read by position: the general parser takes 10 times as long.
-    if len(text) == 29 and text.endswith(" GMT"):
-        try:
-            day, month, year = int(text[5:7]), _MONTHS[text[8:11]], int(text[12:16])
-            hour, minute, second = int(text[17:19]), int(text[20:22]), int(text[23:25])
-            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-        except (KeyError, ValueError):
-            return None
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -85,6 +85,7 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            headers={"accept-encoding": self._dialect.accept_encoding},
         )
 
     @property
@@ -161,12 +162,6 @@ class BucketClient:
         seen = documents.words(documents.text_of(response))[:80]
         text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
         return errors.TransportError(text)
-
-    def _etag_of(self, response: Response, operation: str, key: str) -> str:
-        etag = response.headers.get("etag")
-        if etag:
-            return etag
-        raise self._unanswered(response, operation, key, "no ETag")
 
     def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
         """Where the store repeats the checksum of what it stored, it must be ours."""

@@ -8,25 +8,29 @@ from collections.abc import Mapping, Sequence
 
 from slurper import errors
 from slurper.http.messages import Response
-from slurper.objectstore import checksums, documents
+from slurper.objectstore import checksums, documents, entity_tags
 from slurper.objectstore.base import Body, ByteRange, Part
 from slurper.objectstore.checksums import Algorithm
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
+_CONTENT_RANGE = re.compile(r"bytes[ =](\d+)-(\d+)/(\d+)", re.IGNORECASE)
+_FRAMES = frozenset({"content-length", "transfer-encoding"})
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 _READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
 """Of a source's own checksums, those that are cheap to compare; the first one found is."""
 
 
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
-    """The size of the object of which this is the `wanted` range, after checking that it is."""
-    if response.status == 200 and wanted.start == 0 and body.length == len(wanted):
-        return body.length
+    """The size of the object of which this is the `wanted` range, after checking that it is.
+
+    The range that the answer names counts, and not its status: some proxies say 200 for 206.
+    """
     announced = response.headers.get("content-range", "")
+    if not announced and response.status == 200 and (0, body.length) == (wanted.start, wanted.end):
+        return body.length
     found = _CONTENT_RANGE.fullmatch(announced)
     got = (int(found[1]), int(found[2]) + 1) if found else None
-    if response.status != 206 or found is None or got != (wanted.start, wanted.end):
+    if response.status not in (200, 206) or found is None or got != (wanted.start, wanted.end):
         raise errors.IntegrityError(
             f"asked for bytes {wanted.start}-{wanted.end - 1}, got HTTP {response.status} "
             f"with {announced or 'no content-range'}"
@@ -34,6 +38,40 @@ def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
     if body.length != len(wanted):
         raise errors.IntegrityError(f"{body.length} bytes came for {announced}")
     return int(found[3])
+
+
+def is_whole(response: Response) -> bool:
+    """Whether an answer to a request for no range is the object, although it may not say 200."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if response.status != 206 or found is None:
+        return response.status == 200
+    first, last, size = map(int, found.groups())
+    return (first, last + 1) == (0, size) and response.length == size
+
+
+def told_size(response: Response) -> int | None:
+    """The size of the object, by an answer to a request for its first byte."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if found is not None:
+        return int(found[3])
+    # A body that only the end of its connection ends may have been cut.
+    is_framed = not response.headers.keys().isdisjoint(_FRAMES)
+    return response.length if response.status == 200 and is_framed else None
+
+
+def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
+    """Say of a body of another length than `size` why that may be, before its checksum is compared.
+
+    Raises:
+        IntegrityError: it came in a coding, which may not be the object's own.
+    """
+    coding = headers.get("content-encoding")
+    if coding is not None:
+        raise errors.IntegrityError(
+            f"read {body.length} bytes of an object listed with {size}; they came with "
+            f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
+            "compresses, which must be switched off"
+        )
 
 
 def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
@@ -85,7 +123,7 @@ def compare_whole(answer: str, whole: str) -> None:
 
 def multipart_etag(parts: Sequence[Part]) -> str | None:
     """The ETag S3 gives an object of these parts, where their own ETags are MD5s."""
-    digests = [found[1] for part in parts if (found := _MD5_ETAG.fullmatch(part.etag))]
+    digests = [tag for part in parts if _MD5.fullmatch(tag := entity_tags.opaque(part.etag))]
     if len(digests) < len(parts):
         return None
     joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False)
@@ -101,9 +139,10 @@ def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
         IntegrityError: they tell that it is not; a store that knows no condition on the source may
             have copied another version.
     """
-    of_source, of_copy = _MD5_ETAG.fullmatch(source), _MD5_ETAG.fullmatch(copy)
-    if source.strip('"') == copy.strip('"'):
-        return True
-    if of_source and of_copy and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
+    of_source, of_copy = entity_tags.opaque(source), entity_tags.opaque(copy)
+    if of_source == of_copy:
+        return of_source != ""
+    are_md5 = _MD5.fullmatch(of_source) and _MD5.fullmatch(of_copy)
+    if are_md5 and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
         raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
     return False

@@ -11,12 +11,14 @@ its own retries (request level), so that whatever fails here has been tried for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable
 from datetime import datetime
 
 from slurper import errors
 from slurper.jobs.models import LogType
-from slurper.objectstore import answers
+from slurper.objectstore import answers, entity_tags
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -62,7 +64,9 @@ class Copier:
         budget: ByteBudget,
         pacer: Pacer | None = None,
         shortcut: Shortcut | None = None,
+        other_spelling: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
@@ -75,6 +79,7 @@ class Copier:
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._shortcut = None if rules.looks_at_content else shortcut
+        self._other_spelling = other_spelling
         self.begun = 0
         """Objects, each counted once."""
         self.attempts = 0
@@ -88,6 +93,10 @@ class Copier:
         """Whether objects of so many bytes are copied in parts."""
         is_taken = self._shortcut is not None and self._shortcut.takes(size)
         return size > self._multipart_threshold and not is_taken
+
+    def take_whole(self, most: int) -> None:
+        """Copy objects of up to so many bytes in one request, whatever the settings say."""
+        self._multipart_threshold = most
 
     async def copy(self, meta: ObjectMeta) -> Outcome | Large:
         """Bring one object to its outcome, unless it has become large meanwhile.
@@ -142,6 +151,44 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
+        except errors.NotFound as gone:
+            if await self.is_bare_folder(meta.key):
+                return BARE_FOLDER
+            return await self._attempt_otherwise(meta, gone)
+
+    async def is_bare_folder(self, key: str) -> bool:
+        """Whether the source lists a folder under this key, and has no object of that name.
+
+        An object that was removed is not listed any more.
+        """
+        if not key.endswith("/"):
+            return False
+        try:
+            page = await self._source.list_page(prefix=key, max_keys=1)
+            if any(meta.key == key and meta.size == 0 for meta in page.objects):
+                await self._source.head(key)
+        except errors.NotFound:
+            return True
+        except errors.SlurperError as error:
+            if error.retryable or error.blocks_job:
+                raise
+        return False
+
+    async def _attempt_otherwise(self, meta: ObjectMeta, gone: errors.NotFound) -> Outcome | Large:
+        """Look for an object under the other spelling of its key, before it counts as removed."""
+        other = self._other_spelling(meta.key)
+        if other is None:
+            raise gone
+        if self._if_absent and await self._target_holds(other):
+            return Skipped()
+        return await self._attempt(meta._replace(key=other))
+
+    async def _target_holds(self, key: str) -> bool:
+        try:
+            await self._target.head(self.target_key(key))
+        except errors.NotFound:
+            return False
+        return True
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""
@@ -175,9 +222,20 @@ class Copier:
                 return skip
         return stored
 
+    async def confirm_unchanged(self, meta: ObjectMeta) -> None:
+        """Return when the source still has this version, whatever a condition on it came to.
+
+        Raises:
+            SourceChangedError: it has another, or none any more.
+        """
+        try:
+            await self._head_of_version(meta)
+        except errors.NotFound as error:
+            raise SourceChangedError(str(error)) from error
+
     async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
         stored = await self._source.head(meta.key)
-        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
+        if not entity_tags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
 
@@ -202,9 +260,12 @@ class Copier:
         try:
             etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
-            if not self._if_absent:
-                raise SourceChangedError(str(error)) from error
-            return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            if self._if_absent:
+                with contextlib.suppress(TargetChangedError):
+                    return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            await self.confirm_unchanged(meta)
+            shortcut.doubt(error)
+            return None
         return Transferred(meta.size) if etag is not None else None
 
     async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
@@ -304,6 +365,13 @@ class Copier:
         return bytes(ours.body) == bytes(theirs.body)
 
 
+BARE_FOLDER = Skipped(
+    LogType.IMPORT_SKIPPED_EMPTY_OBJECT,
+    "the source lists this folder and has no object of this name: there is nothing to copy; if "
+    "there should be, write the object again",
+)
+
+
 def archived(error: errors.RequiresRetrieval) -> Skipped:
     """How an object ends that must be restored before it can be read."""
     return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, f"{error}; {error.advice}")
@@ -329,3 +397,9 @@ def failure_text(error: errors.SlurperError, attempts: int) -> str:
     known = answers.advice_of(error)
     advice = f"; {known}" if known else ""
     return f"{error}{tried}{advice}"
+
+
+def halt_text(error: errors.SlurperError) -> str:
+    """What a log entry says of a job that cannot go on: the same, and how it goes on."""
+    text = failure_text(error, 1)
+    return text if "resume" in text else f"{text}; then resume the job"

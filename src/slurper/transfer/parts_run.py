@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs.models import LogType
+from slurper.objectstore import entity_tags, failures
 from slurper.objectstore.base import (
     ByteRange,
     ObjectHeaders,
@@ -47,6 +48,7 @@ from slurper.transfer.copy import (
     archived,
     changing_text,
     failure_text,
+    halt_text,
     pause_before,
 )
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
@@ -56,8 +58,8 @@ from slurper.transfer.permission import Permission
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
-_STATUS_OF_CHANGE = (412, 416)
-"""If-Match does not hold, or the object has become too short for the range."""
+_TOO_SHORT = 416
+"""The object no longer reaches as far as the range."""
 
 _DAMAGED = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store does not have the parts that it has confirmed."""
@@ -192,7 +194,7 @@ class PartsRun:
             if cause is None:
                 tries = self._copier.max_attempts if error.retryable else 1
                 return Failed(failure_text(error, tries))
-            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=failure_text(cause, 1))
+            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause))
             return None
 
     async def _cause_for_all(self, error: errors.SlurperError) -> errors.SlurperError | None:
@@ -303,7 +305,13 @@ class PartsRun:
         if isinstance(described, Skipped):
             return described
         plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
-        upload_id = await self._repeat(lambda: self._create(described.headers))
+        try:
+            upload_id = await self._repeat(lambda: self._create(described.headers))
+        except errors.StoreError as error:
+            if not failures.lacks_uploads(error):
+                raise
+            self._in_doubt = self._task.replayed_since is not None
+            return await self._copy_in_one(error)
         self._begun = BegunUpload(
             upload_id=upload_id,
             part_size=plan.part_size,
@@ -312,6 +320,18 @@ class PartsRun:
             last_modified=self._telling_date(described),
         )
         return None
+
+    async def _copy_in_one(self, refusal: errors.StoreError) -> Outcome:
+        """Write the object in one request, to a target that knows no other way."""
+        limit = min(self._target.dialect.max_put_bytes, self._budget.limit)
+        if self._meta.size > limit:
+            return Failed(
+                f"{refusal}; the target knows no uploads in parts, and {self._meta.size} bytes are "
+                f"too many for one request, which may have {limit}: raise SLURPER_IN_FLIGHT_BYTES, "
+                "which bounds it, or copy the object by hand"
+            )
+        self._copier.take_whole(limit)
+        return await self._copy_whole()
 
     async def _describe(self) -> StoredObject | Skipped:
         return await self._copier.describe(self._meta)
@@ -437,7 +457,7 @@ class PartsRun:
             await self._describe()  # stores that know no If-Match show a change by a wrong length
             raise
         except errors.StoreError as error:
-            if error.status in _STATUS_OF_CHANGE:
+            if isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT:
                 raise SourceChangedError(str(error)) from error
             raise
         _check_version(self._dated(begun), download.stored.meta)
@@ -460,7 +480,9 @@ class PartsRun:
                 self._target, self._key, begun.upload_id, number, self._meta, byte_range
             )
         except errors.PreconditionFailed as error:
-            raise SourceChangedError(str(error)) from error
+            await self._copier.confirm_unchanged(self._meta)
+            shortcut.doubt(error)
+            return None
         self._has_copied_inside = self._has_copied_inside or part is not None
         return part
 
@@ -532,7 +554,8 @@ def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     Raises:
         SourceChangedError: it is another.
     """
-    of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
-    differ = any(one and other and one != other for one, other in of_both)
-    if differ or wanted.size != got.size:
+    is_other = wanted.etag and got.etag and not entity_tags.same(wanted.etag, got.etag)
+    dates = (wanted.last_modified, got.last_modified)
+    is_dated_otherwise = None not in dates and dates[0] != dates[1]
+    if is_other or is_dated_otherwise or wanted.size != got.size:
         raise SourceChangedError("there is another version than HEAD showed at first")

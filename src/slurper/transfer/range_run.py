@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from slurper import errors
@@ -19,7 +19,7 @@ from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
-from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text, halt_text
 from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
@@ -34,6 +34,9 @@ MAX_LARGE = 1000
 
 SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
+
+_PAGES_COPIED = 3
+"""Objects of so many pages may be under way at once, those of pages without objects left aside."""
 
 _EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -68,6 +71,8 @@ class RangeRun:
             replayed_since=task.replayed_since,
         )
         self._pacer = None if task.share is None else Pacer(task.share)
+        self._written: deque[Mapping[str, str]] = deque(maxlen=_PAGES_COPIED)
+        """How the store spells the keys of the last pages that were decoded."""
         self._copier = Copier(
             source,
             target,
@@ -77,6 +82,7 @@ class RangeRun:
             budget=budget,
             pacer=self._pacer,
             shortcut=shortcut,
+            other_spelling=self._other_spelling,
         )
         self._permission = Permission(
             source,
@@ -203,6 +209,20 @@ class RangeRun:
             self._permission.used(meta.key, self._copier.target_key(meta.key))
         self._ledger.settle(entry, outcome)
 
+    async def _settle_refused(
+        self, entry: Entry, refusal: errors.AccessDenied | errors.NotFound
+    ) -> None:
+        """Settle a key that was asked for by name and that the source does not describe."""
+        if isinstance(refusal, errors.AccessDenied):
+            await self._settle_denied(entry, refusal)
+            return
+        try:
+            is_folder = await self._copier.is_bare_folder(entry.key)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause)
+            return
+        self._ledger.settle(entry, BARE_FOLDER if is_folder else _failed(refusal))
+
     async def _settle_denied(self, entry: Entry, denial: errors.AccessDenied) -> None:
         """Fail an object that is denied to us, unless everything is; then it stays unsettled."""
         async with self._asking:  # who waits here learns from what the first has found
@@ -213,11 +233,11 @@ class RangeRun:
             except errors.SlurperError as cause:
                 self._stop(LogType.MIGRATION_ERROR, cause)
                 return
-        self._ledger.settle(entry, Failed(failure_text(denial, 1)))
+        self._ledger.settle(entry, _failed(denial))
 
     def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
         if self._halt is None:
-            self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
+            self._halt = Halt(log_type=log_type, message=halt_text(error))
 
     async def _prepare_replay(self, since: datetime) -> None:
         """Learn to recognise what lost work has done."""
@@ -248,10 +268,16 @@ class RangeRun:
         self._order = page.order
         if self._pacer is not None:
             self._pacer.spend(requests=self._asked_for(page))
+        if page.written:
+            self._written.append(page.written)
+        await self._plan_rows(page)
+
+    async def _plan_rows(self, page: listing.Page) -> None:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
             displaced = await self._displaced([key for key, _ in page.rows])
+            rows = await self._as_they_are_spelled(page)
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
@@ -259,14 +285,45 @@ class RangeRun:
             self._last_listed = page.rows[-1][0]
             if self._deadline == math.inf:
                 self._set_deadline(page)
-        for (key, found), target_key in zip(page.rows, target_keys, strict=True):
+        for (key, found), target_key in zip(rows, target_keys, strict=True):
             entry = self._ledger.open(key)
-            if isinstance(found, errors.AccessDenied):
-                await self._settle_denied(entry, found)
+            if isinstance(found, errors.AccessDenied | errors.NotFound):
+                await self._settle_refused(entry, found)
             elif key in displaced:
                 self._ledger.settle(entry, Failed(displaced[key]))
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    def _other_spelling(self, key: str) -> str | None:
+        """How else a key may be meant; not by one that was listed as it is."""
+        others = [written[key] for written in self._written if key in written]
+        return next((one for one in others if not any(one in w for w in self._written)), None)
+
+    async def _as_they_are_spelled(self, page: listing.Page) -> Sequence[tuple[str, listing.Found]]:
+        """The rows of a page; of large objects, which other tasks copy, by the keys they have."""
+        if not page.written:
+            return page.rows
+        doubtful = {
+            key
+            for key, found in page.rows
+            if key in page.written
+            and isinstance(found, ObjectMeta)
+            and self._copier.is_large(found.size)
+        }
+        asked = [(key, page.written[key]) for key in sorted(doubtful)]
+        right: dict[str, str] = {}
+        for start in range(0, len(asked), listing.HEADS_AT_ONCE):
+            group = asked[start : start + listing.HEADS_AT_ONCE]
+            told = await asyncio.gather(
+                *(listing.spelled(self._source, key, other) for key, other in group)
+            )
+            right |= {key: text for (key, _), text in zip(group, told, strict=True)}
+        return [
+            (key, found._replace(key=right[key]))
+            if key in right and isinstance(found, ObjectMeta)
+            else (key, found)
+            for key, found in page.rows
+        ]
 
     async def _displaced(self, keys: Sequence[str]) -> dict[str, str]:
         """Of these keys, those in whose stead the target gets another, with what is said of it."""
@@ -290,16 +347,16 @@ class RangeRun:
     def _asked_for(self, page: listing.Page) -> int:
         """How many requests a page takes: one, or one for each explicit key; twice if compared."""
         sides = 1 if self._task.overwrite else 2
-        return sides * (1 if self._task.keys is None else len(page.rows))
+        return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
     ) -> None:
         if not isinstance(found, ObjectMeta):
-            self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            self._ledger.settle(entry, _failed(found))
             return
         if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
-            self._ledger.settle(entry, Failed(failure_text(existing, 1)))
+            self._ledger.settle(entry, _failed(existing))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
@@ -308,7 +365,7 @@ class RangeRun:
         if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
             self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
         elif (refusal := self._refusal(target_key, found.size)) is not None:
-            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+            self._ledger.settle(entry, _failed(refusal))
         elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
         elif isinstance(decision, selection.Transfer):
@@ -359,6 +416,10 @@ class RangeRun:
         if self._target.dialect.normalises_keys:
             return listing.NormalisedTarget(self._target, listed)
         return listed
+
+
+def _failed(error: errors.SlurperError) -> Failed:
+    return Failed(failure_text(error, 1))
 
 
 def _folder_text(key: str, file: str) -> str:

@@ -539,3 +539,35 @@ async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_fir
     assert "whether the target verifies MD5 could not be found out" in untried
     assert "took bytes with a wrong CRC32C:" in unverified
     assert program.keys == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed"), (405, "")]
+)
+@pytest.mark.parametrize("asks_condition", [True, False])
+async def test_a_target_without_uploads_in_parts_can_be_used_and_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, *, asks_condition: bool
+) -> None:
+    bucket = Program({MD5}, set())
+    monkeypatch.setattr(factory, "open_store", lambda where, _: bucket.speaking(where.dialect))
+    refusal = errors.StoreError("CreateMultipartUpload", status=status, code=code)
+    bucket.faults.fail(refusal, operation="create_upload", times=9)
+    check = Precheck(Settings())
+    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    checked = await check.target(S3, address, asks_condition=asks_condition)
+    (note,) = checked.problems
+    assert (note.blocks, note.pointer) == (False, "/target/endpoint")
+    assert "knows no uploads in parts" in note.message
+    found = checked.capabilities
+    assert (found.checksum, found.verifies_checksum) == ("md5", None)
+    assert found.conditional_put is (True if asks_condition else None)
+    assert bucket.keys == ()
+
+
+async def test_a_target_that_refuses_uploads_for_another_reason_cannot_be_used(
+    bucket: MemoryStore,
+) -> None:
+    refusal = errors.StoreError("CreateMultipartUpload", status=400, code="InvalidArgument")
+    bucket.faults.fail(refusal, operation="create_upload", times=9)
+    (problem,) = await _target()
+    assert problem.blocks

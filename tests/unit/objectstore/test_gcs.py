@@ -13,10 +13,11 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectMeta, StoreAddress
 from slurper.objectstore.gcs import GcsObjectStore
-from slurper.objectstore.gcs_resources import SIZE_UNTOLD
 from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer import listing
 from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
 from tests.gcs.serving import Answer
 from tests.gcs.tokens import ACCOUNT, pem
@@ -482,6 +483,12 @@ async def test_refusals_say_what_they_are(
 # Listing
 
 
+async def rows(store: GcsObjectStore) -> dict[str, listing.Found]:
+    """What a task finds under each key."""
+    pages = listing.listed_pages(store, "", KeyRange())
+    return {key: found async for page in pages for key, found in page.rows}
+
+
 async def test_a_page_that_holds_only_the_key_before_it_is_passed_over(
     server: GcsServer, bucket: str, store: GcsObjectStore
 ) -> None:
@@ -508,9 +515,15 @@ async def test_a_row_of_a_listing_that_lacks_members_is_asked_for_by_name(
     for key in ("a", "b", "c"):
         server.add(bucket, key, b"12345", metadata={"n": key})
     server.unlisted = {"b": lacking}
-    page = await store.list_page()
-    assert [(meta.key, meta.size) for meta in page.objects] == [("a", 5), ("b", 5), ("c", 5)]
-    download = await store.get("b", if_match=page.objects[1].etag, max_bytes=5)
+    found = await rows(store)
+    assert {key: meta.size for key, meta in found.items() if isinstance(meta, ObjectMeta)} == {
+        "a": 5,
+        "b": 5,
+        "c": 5,
+    }
+    meta = found["b"]
+    assert isinstance(meta, ObjectMeta)
+    download = await store.get("b", if_match=meta.etag, max_bytes=5)
     assert (bytes(download.body), download.stored.headers.metadata) == (b"12345", {"n": "b"})
 
 
@@ -562,8 +575,9 @@ async def test_a_row_that_is_denied_when_it_is_asked_for_stops_no_listing(
         return find(bucket, key)
 
     monkeypatch.setattr(server, "_find", deny)
-    page = await store.list_page()
-    assert [(meta.key, meta.size) for meta in page.objects] == [("a", SIZE_UNTOLD), ("b", 2)]
+    found = await rows(store)
+    assert isinstance(found["a"], errors.AccessDenied)
+    assert isinstance(found["b"], ObjectMeta)
 
 
 async def test_empty_pages_are_followed(
@@ -602,6 +616,16 @@ async def test_what_is_no_listing_is_refused(
     monkeypatch.setattr(server, "_list", lambda *_: server_page(text))
     with pytest.raises(errors.ListingError):
         await store.list_page()
+
+
+@pytest.mark.parametrize("date", ['"soon"', f'"{"9" * 5000}-01-01"', "7", "[]", "{}", "null"])
+async def test_a_listing_with_malformed_dates_is_read(
+    store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch, server: GcsServer, date: str
+) -> None:
+    item = f'{{"name": "k", "size": "1", "generation": "7", "timeCreated": {date}}}'
+    monkeypatch.setattr(server, "_list", lambda *_: server_page(f'{{"items": [{item}]}}'))
+    (found,) = (await store.list_page()).objects
+    assert (found.key, found.last_modified) == ("k", None)
 
 
 def server_page(text: str) -> Answer:

@@ -506,3 +506,61 @@ async def test_a_listing_may_be_more_exact_than_a_head(
         replace(task, numbers=(), upload=replace(task.upload, meta=exact)), source, target
     )
     assert (await run(next_task(task, begun), source, target)).settled
+
+
+NO_UPLOADS = [
+    errors.StoreError("CreateMultipartUpload", status=501, code="NotImplemented"),
+    errors.StoreError("CreateMultipartUpload", status=405),
+    errors.StoreError("CreateMultipartUpload", status=400, code="NotImplemented"),
+]
+
+
+@pytest.mark.parametrize("refusal", NO_UPLOADS, ids=str)
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_target_that_knows_no_uploads_gets_the_object_in_one_request(
+    task: PartsTask,
+    source: Source,
+    target: MemoryStore,
+    refusal: errors.StoreError,
+    *,
+    overwrite: bool,
+) -> None:
+    target.faults.fail(refusal, operation="create_upload", times=9)
+    report = await run(replace(task, overwrite=overwrite), source, target)
+    assert (report.counts.transferred, report.attempts, report.events) == (1, 0, ())
+    assert target.read("film") == (BODY, ObjectHeaders({"content-type": "video/mp4"}))
+    assert target.faults.requests["put"] == 1
+    assert "list_uploads" not in target.faults.requests
+
+
+async def test_what_does_not_fit_into_memory_fails_alone_where_there_are_no_uploads(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    target.faults.fail(NO_UPLOADS[0], operation="create_upload")
+    small = LARGE.model_copy(update={"in_flight_bytes": 8 << 20})
+    report = await run(task, source, target, small)
+    assert (report.counts.failed, report.halt) == (1, None)
+    assert "SLURPER_IN_FLIGHT_BYTES" in report.events[0].message
+    assert "HTTP 501 NotImplemented" in report.events[0].message
+    assert target.keys == ()
+
+
+async def test_another_refusal_to_begin_an_upload_fails_the_object(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    refusal = errors.StoreError("CreateMultipartUpload", status=400, code="InvalidArgument")
+    target.faults.fail(refusal, operation="create_upload", times=9)
+    report = await run(task, source, target)
+    assert (report.counts.failed, target.keys) == (1, ())
+
+
+async def test_another_version_told_by_the_etag_of_an_answer_begins_the_object_again(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    """Where If-Match is not sent any more, the answer that tells is a success."""
+    other = errors.PreconditionFailed("GetObject", status=206, detail='it has the ETag "x"')
+    source.faults.fail(other, operation="get")
+    report = await run(task, source, target)
+    assert (report.attempts, report.events) == (1, ())
+    assert report.restarted is not None
+    assert target.open_uploads == ()
