@@ -223,7 +223,7 @@ ROWS = [
         "a console's page, as a success",
         page("200 OK", "MinIO Console", "You need to enable JavaScript."),
         "endpoint",
-        "a web page is for people, and no store's answer",
+        "a web page: 'MinIO Console'; a web page is for people, and no store's answer",
         CONSOLE,
     ),
     Row(
@@ -469,11 +469,32 @@ ROWS = [
     ),
     # Listings
     Row(
-        "what is no listing",
-        answer(b"{}", "Content-Type: application/json"),
+        "JSON",
+        answer(b'{"Path": "/photos"}', "Content-Type: application/json"),
         "endpoint",
-        "",
-        "",
+        "the answer is none of an S3 store",
+        CONSOLE,
+    ),
+    Row(
+        "a listing of another interface",
+        answer(b'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:"/>'),
+        "endpoint",
+        "this is a WebDAV server",
+        "give the address of an S3 interface",
+    ),
+    Row(
+        "noise",
+        answer(b"\xff\xfe\x00noise"),
+        "endpoint",
+        "the answer is none of an S3 store",
+        CONSOLE,
+    ),
+    Row(
+        "a listing that is cut off",
+        answer(b"<ListBucketResult><IsTruncated>false</IsTr"),
+        "endpoint",
+        "not complete XML",
+        "check that this is an S3-compatible endpoint",
     ),
     # Bytes that are no HTTP
     Row(
@@ -750,7 +771,7 @@ def both_buckets(odd: bytes) -> Callable[[Received], bytes]:
                 return NOTHING
             return BEGUN if line.startswith(b"POST") else answer(b"", 'ETag: "e"')
         if b"list-type" in line:
-            return LISTING
+            return NOTHING if b"start-after" in line else LISTING
         return odd if b"/odd" in line else FINE
 
     return reply
