@@ -15,8 +15,9 @@
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
-    │   ├── AccessDenied        signed correctly, not allowed
-    │   ├── CredentialsRejected wrong, expired or skewed credentials: every request would fail
+    │   ├── Refused             the store will not do it for these credentials
+    │   │   ├── AccessDenied    signed correctly, not allowed
+    │   │   └── CredentialsRejected  wrong, expired or skewed credentials, or another signature
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
@@ -29,6 +30,8 @@
     │   └── NotStorableInFolders  it would keep it under another key, or without its bytes
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
+    │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
+    │   └── BytesRefused        the target says that it got others than their checksum is of
     └── ListingError            a listing that cannot be trusted or cannot go on
         └── NotAListing         what came in its place: a web page, another interface's answer
 
@@ -209,14 +212,22 @@ class NoSuchBucket(StoreError):
     blocks_job = True
 
 
-class AccessDenied(StoreError):
+class Refused(StoreError):
+    """The store will not do this for these credentials.
+
+    When it was asked for an object, the same answer may mean that object alone or everything. Who
+    copies objects finds out by asking for something else (`transfer.permission`).
+    """
+
+
+class AccessDenied(Refused):
     """The credentials are genuine but may not do this."""
 
     advice = "grant these credentials the permission, or restore access to the object"
 
 
-class CredentialsRejected(StoreError):
-    """The credentials are wrong, expired, or the clocks are too far apart."""
+class CredentialsRejected(Refused):
+    """The credentials are wrong or expired, the clocks too far apart, or the signatures differ."""
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
@@ -299,6 +310,29 @@ class IntegrityError(SlurperError):
 
     advice = "the object is damaged at its source or on the way; try it again by key"
     retryable = True
+
+
+class ChecksumDisagrees(IntegrityError):
+    """The checksum that a source tells is not that of the bytes it has sent.
+
+    `seen` is that of the bytes, to be compared with what comes when they are read again, and
+    `algorithm` its kind.
+    """
+
+    advice = (
+        "the object is damaged at its source or on the way, or the source keeps a wrong checksum, "
+        "as some stores do after copies of their own; if the bytes are right, copy the object onto "
+        "itself at the source, and then try it again by key"
+    )
+
+    def __init__(self, message: str, seen: str = "", algorithm: str = "") -> None:
+        super().__init__(message)
+        self.seen = seen
+        self.algorithm = algorithm
+
+
+class BytesRefused(IntegrityError):
+    """The bytes that reached the target are not those of the checksum that went with them."""
 
 
 class ListingError(SlurperError):

@@ -207,12 +207,13 @@ async def _begin_answer(exchange: Exchange, after: int) -> None:
 # Changed bytes
 
 
-def corrupted(at: int) -> Fault:
-    """One byte of the answer's body is flipped."""
+def corrupted(at: int, *lines: str) -> Fault:
+    """One byte of the answer's body is flipped; `lines` are more headers, of the right body."""
 
     async def fault(exchange: Exchange) -> bool:
         reply = await exchange.forward()
-        exchange.client_out.write(reply.head.raw)
+        head = reply.head.with_header(*lines) if lines else reply.head
+        exchange.client_out.write(head.raw)
         position, flip = 0, _flipped(at)
         async for piece in reply.body(framed=True):
             await exchange.write(flip(position, piece))
@@ -369,6 +370,46 @@ def compressed(*, weak: bool = True) -> Fault:
         return True
 
     return fault
+
+
+def other_etags(*lines: str) -> Fault:
+    """A store whose ETags look like MD5s and are none: here they are those of S3, read backwards.
+
+    Only for stores that check no signature, for the conditions on them do not reach it. `lines` are
+    more headers.
+    """
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward(request=exchange.request.without("if-match"))
+        etag = reply.head.header("etag")
+        if etag is not None:
+            other = _read_backwards(etag.encode()).decode()
+            head = reply.head.without("etag").with_header(f"ETag: {other}", *lines)
+            await exchange.pass_back(reply, head=head)
+            return True
+        await exchange.write(reply.head.raw + _read_backwards(await reply.whole_body()))
+        return not reply.is_endless
+
+    return fault
+
+
+async def other_etags_of_parts(exchange: Exchange) -> bool:
+    """A store that gives parts such ETags, and knows them again when it joins the parts."""
+    reply = await exchange.forward(alter=lambda _, piece: _read_backwards(piece, exchange))
+    etag = reply.head.header("etag")
+    head = reply.head
+    if etag is not None:
+        other = _read_backwards(etag.encode()).decode()
+        head = head.without("etag").with_header(f"ETag: {other}")
+    await exchange.pass_back(reply, head=head)
+    return True
+
+
+def _read_backwards(text: bytes, exchange: Exchange | None = None) -> bytes:
+    """With every MD5 read backwards; of a request, only if it names the parts to be joined."""
+    if exchange is not None and exchange.request.method != "POST":
+        return text
+    return re.sub(rb"[0-9a-f]{32}", lambda found: found[0][::-1], text)
 
 
 def without_request_headers(*names: str) -> Fault:

@@ -252,6 +252,10 @@ uploads = Table(
     Column("part_size", BigInteger),
     Column("whole_checked", Boolean, nullable=False, server_default=false()),
     Column("begun_at", UtcDateTime),
+    Column("source_algorithm", Text),
+    Column("source_sum", Text),
+    Column("source_piece_bytes", BigInteger),
+    Column("source_seen", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("job_number", "key"),
     CheckConstraint("size >= 0 AND attempt >= 1 AND part_size > 0", "counts_positive"),
     CheckConstraint(
@@ -270,6 +274,7 @@ upload_parts = Table(
     Column("size", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
     Column("checksum", Text, nullable=False),
+    Column("source_sums", Text, nullable=False, server_default=text("''")),
     CheckConstraint("number >= 1 AND size >= 0", "counts_positive"),
     sqlite_with_rowid=False,
 )

@@ -17,7 +17,7 @@ import fcntl
 import struct
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import httptools
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._moved: int | None = None
         self._phase: tuple[bool, bool, bool] | None = None
         self._stood_in = False
-        self._make_digest: Callable[[], Digest] | None = None
+        self._make_digest: Callable[[Mapping[str, str]], Digest | None] | None = None
         self._digest: Digest | None = None
         self._window_began = 0
         self.quiet_sweeps = 0
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         method: str,
         limit: int | None,
         awaited_bytes: int = 0,
-        digest: Callable[[], Digest] | None = None,
+        digest: Callable[[Mapping[str, str]], Digest | None] | None = None,
     ) -> asyncio.Future[Response]:
         """Start an exchange; the request must follow by `write` or `upload`.
 
@@ -322,7 +322,8 @@ class Connection(asyncio.Protocol):
 
     def _read_in_place(self, missing: int) -> None:
         if self._make_digest is not None:
-            self._digest = self._make_digest()
+            self._digest = self._make_digest(self._headers)
+        if self._digest is not None:
             for piece in self._body:
                 self._digest.update(piece)
         self._stand_in(bodies.BodyReader(self, missing, self._digest))

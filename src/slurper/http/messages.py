@@ -52,8 +52,9 @@ class Request:
     """Sending it twice does no harm, so it may be sent again when its fate is unknown."""
     awaited_bytes: int = 0
     """How long the answer's body is expected to be; a long one is then read to where it stays."""
-    digest: Callable[[], Digest] | None = None
-    """Makes what takes in a long body while it comes, when the processor still has it at hand."""
+    digest: Callable[[Mapping[str, str]], Digest | None] | None = None
+    """Makes, by the answer's headers, what takes in a long body while it comes, when the processor
+    still has it at hand."""
 
 
 @dataclass(slots=True)

@@ -147,6 +147,8 @@ class Capabilities:
     """Of a target: what goes with every write, a value of `objectstore.checksums.Algorithm`."""
     verifies_checksum: bool | None = None
     """Of a target: it refuses bytes that are not those of their checksum."""
+    verifies_md5: bool | None = None
+    """Of a target: it refuses bytes that are not those of their Content-MD5."""
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
 

@@ -179,7 +179,7 @@ def to_error(
         detail = detail.replace(secret, "***")
     detail = detail[:MAX_DETAIL_CHARACTERS]
     if failure.code in _DAMAGED:
-        return errors.IntegrityError(f"{operation}: the store refused the bytes: {detail}")
+        return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
     kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
     if failure.archive and kind is errors.RequiresRetrieval:
         detail = f"{detail} It is in {failure.archive}.".strip()

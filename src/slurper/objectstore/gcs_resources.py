@@ -19,6 +19,7 @@ from slurper import errors
 from slurper.http.dates import iso_date
 from slurper.objectstore import object_headers
 from slurper.objectstore.base import UNKNOWN_SIZE, ObjectHeaders, ObjectMeta, StoredObject
+from slurper.objectstore.checksums import Algorithm, Told
 
 Resource = dict[str, Any]
 """An object's description, as Google sends it."""
@@ -40,7 +41,7 @@ _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 FIELDS = ",".join(
     (
-        "name,size,generation,metageneration,timeCreated,storageClass,crc32c,metadata,customTime",
+        "name,size,generation,metageneration,timeCreated,storageClass,crc32c,md5Hash,metadata,customTime",
         *_CONTENT_MEMBERS,
     )
 )
@@ -147,7 +148,9 @@ def to_stored(resource: Resource) -> StoredObject:
     if resource.get("customTime"):
         metadata[CUSTOM_TIME] = resource["customTime"]
     headers = ObjectHeaders(content, metadata)
-    return StoredObject(to_meta(resource), headers, resource.get("crc32c", ""))
+    crc32c = resource.get("crc32c", "")
+    told = Told(Algorithm.CRC32C, crc32c) if crc32c else None
+    return StoredObject(to_meta(resource), headers, crc32c, told)
 
 
 def from_headers(headers: ObjectHeaders) -> Resource:

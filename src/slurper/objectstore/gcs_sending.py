@@ -153,7 +153,7 @@ class GcsClient:
             hidden=[self._tokens.current],
         )
         if response.status == 400 and _DAMAGED in str(error):
-            return errors.IntegrityError(f"{operation}: the store refused the bytes: {error}")
+            return errors.BytesRefused(f"{operation}: the store refused the bytes: {error}")
         return error
 
     def _unusable(self, response: Response, operation: str, key: str, what: str) -> Exception:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from slurper import errors
 from slurper.http.dates import http_date
-from slurper.objectstore import encoded_words
+from slurper.objectstore import checksums, encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObject:
     """Describe an object of `size` bytes by the headers of a GET or HEAD answer."""
-    kept, described = _kept(tuple(headers))
+    kept, described, telling = _kept(tuple(headers))
     content = {name: headers[name] for name in kept}
     metadata = {name: headers[METADATA_PREFIX + name] for name in described}
     if "content-encoding" in content:
@@ -29,17 +29,48 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
         http_date(headers.get("last-modified", "")),
         _storage_class(headers),
     )
-    return StoredObject(meta, ObjectHeaders(content, metadata))
+    stored = StoredObject(meta, ObjectHeaders(content, metadata))
+    if telling:
+        _note_checksums(stored, headers)
+    return stored
 
 
 @functools.lru_cache(maxsize=1024)  # the answers of a store mostly have the same headers
-def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Of a response's headers, those of the content, and the names of the user's metadata."""
+def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Of a response's headers, those of the content, and the names of the user's metadata.
+
+    And whether there are any that tell of checksums.
+    """
     metadata = (name for name in names if name.startswith(METADATA_PREFIX))
     return (
         tuple(name for name in names if name in CONTENT_HEADERS),
         tuple(name.removeprefix(METADATA_PREFIX) for name in metadata),
+        any(name in _TELLING for name in names),
     )
+
+
+_KMS = "x-amz-server-side-encryption"
+_OWN_KEY = "x-amz-server-side-encryption-customer-algorithm"
+_OBJECT_TYPE = "x-oss-object-type"
+_TELLING = frozenset({*checksums.TOLD_IN, _KMS, _OWN_KEY, _OBJECT_TYPE})
+
+
+def _note_checksums(stored: StoredObject, headers: Mapping[str, str]) -> None:
+    stored.etag_may_be_md5 = (
+        headers.get(_KMS, "AES256") == "AES256"
+        and _OWN_KEY not in headers
+        and headers.get(_OBJECT_TYPE) != "Appendable"
+    )
+    of_parts = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
+    for name, algorithm in checksums.TOLD_IN.items():
+        value = headers.get(name)
+        if value is None:
+            continue
+        told = checksums.Told(algorithm, value)
+        if of_parts or "-" in value:
+            stored.told_of_parts = stored.told_of_parts or told
+        else:
+            stored.told = stored.told or told
 
 
 def _storage_class(headers: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -38,6 +38,7 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoreAddress,
     StoredObject,
     UploadMeta,
@@ -50,6 +51,8 @@ from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
+
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
@@ -224,10 +227,12 @@ class S3ObjectStore(BucketClient):
 
     # Reading
 
-    async def head(self, key: str) -> StoredObject:
-        """Describe an object. Raises NotFound."""
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
+        """Describe an object, and its checksums too if asked. Raises NotFound."""
+        asked = dict(_WITH_CHECKSUMS) if with_checksums else {}
+        request = Request("HEAD", self._target(key), asked)
         try:
-            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
+            response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
@@ -239,6 +244,17 @@ class S3ObjectStore(BucketClient):
         stored = self._described(response, "HeadObject", key, size)
         stored.served_at = http_date(response.headers.get("date", ""))
         return stored
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
+        """How long the first part of an object is, and of how many it was made; None: not told."""
+        request = Request("HEAD", self._target(key, ("partNumber", "1")), {})
+        try:
+            response = await self._send("HeadObject", request, key)
+        except errors.StoreError:
+            return None
+        size = response.headers.get("content-length", "")
+        count = response.headers.get("x-amz-mp-parts-count", "")
+        return (int(size), int(count)) if size.isdigit() and count.isdigit() else None
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
@@ -269,12 +285,17 @@ class S3ObjectStore(BucketClient):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: Algorithm | None = None,
+        also: Algorithm | None = None,
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,
+        compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         if byte_range is not None:
-            return await self._get_range(key, if_match, byte_range, checksum)
-        request = Request("GET", self._target(key), {"x-amz-checksum-mode": "ENABLED"})
-        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
+            return await self._get_range(key, if_match, byte_range, (checksum, also))
+        request = Request("GET", self._target(key), dict(_WITH_CHECKSUMS))
+        request.awaited_bytes = max_bytes or 0
+        request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
@@ -282,15 +303,43 @@ class S3ObjectStore(BucketClient):
         body = Body.received(response)
         if max_bytes is not None and body.length != max_bytes:
             verification.refuse_compressed(response.headers, body, max_bytes)
-        verification.compare_with_announced(response.headers, body)
-        return Download(self._described(response, "GetObject", key, body.length), body)
+        stored = self._described(response, "GetObject", key, body.length)
+        if md5 is not SourceMd5.UNUSED:
+            body.source_md5 = verification.md5_of(stored)
+        if compares and await verification.compare_with_told(stored, body):
+            # What was compared need not be again, unless the write wants an MD5 anyway.
+            body.source_md5 = body.source_md5 if checksum is Algorithm.MD5 else ""
+        elif compares and not body.source_md5:
+            await self._compare_with_parts(key, stored, body, etag_counts=etag_of_parts)
+        return Download(stored, body)
+
+    async def _compare_with_parts(
+        self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
+    ) -> None:
+        """Compare with what the store has made of the object's parts. Raises ChecksumDisagrees."""
+        told = stored.told_of_parts
+        if told is None and etag_counts:
+            told = verification.etag_of_parts(stored)
+        if told is None:
+            return
+        if told.value.endswith("-1"):
+            first: tuple[int, int] | None = (body.length, 1)
+        else:
+            first = await self.first_part_bytes(key)
+        if first is not None:
+            await verification.compare_with_parts(told, body, *first)
 
     async def _get_range(
-        self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
+        self,
+        key: str,
+        if_match: str | None,
+        wanted: ByteRange,
+        algorithms: Sequence[Algorithm | None],
     ) -> Download:
         headers = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
         request = Request("GET", self._target(key), headers)
-        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
+        request.awaited_bytes = len(wanted)
+        request.digest = lambda _: checksums.running(algorithms)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
@@ -351,9 +400,12 @@ class S3ObjectStore(BucketClient):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
         sent = self._new_object_headers(key, headers, size=body.length)
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        is_compared_there = not body.source_md5 or self._dialect.verifies_md5
+        if if_absent and not is_compared_there:
+            # What is found to be wrong only when it is there could not be put right.
+            await verification.compare_with_source_md5(body)
+            is_compared_there = True
+        self._add_checksums(sent, body)
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
@@ -365,7 +417,11 @@ class S3ObjectStore(BucketClient):
             response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
         etag = response.headers.get("etag", "")
-        return etag if len(etag) > _NO_TAG else await self._find_written(response, key, body)
+        if len(etag) <= _NO_TAG:
+            etag = await self._find_written(response, key, body)
+        if not is_compared_there:
+            await verification.compare_written(body, etag, response.headers)
+        return etag
 
     async def _write_with_md5(
         self, refusal: errors.StoreError, request: Request, key: str, body: Body
@@ -394,6 +450,16 @@ class S3ObjectStore(BucketClient):
             raise lack
         return stored.meta.etag
 
+    def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
+        """Send the MD5 that the source tells, and what else goes with every write if need be."""
+        algorithm, verifies_md5 = self._dialect.checksum, self._dialect.verifies_md5
+        if body.source_md5 and verifies_md5 is not False:
+            sent[checksums.header_of(Algorithm.MD5)] = body.source_md5
+            if verifies_md5 or algorithm is Algorithm.MD5:
+                return
+        if algorithm is not None:
+            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
         sent = self._new_object_headers(key, headers)
@@ -414,9 +480,7 @@ class S3ObjectStore(BucketClient):
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
         sent: dict[str, str] = {}
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        self._add_checksums(sent, body)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent, body.chunks)
         if self._wants_md5:
@@ -522,7 +586,7 @@ class S3ObjectStore(BucketClient):
         etag = documents.element(answer, "ETag")
         if not entity_tags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
             raise self._unanswered(response, "CopyObject", key, "no ETag")
-        if verification.proves_copy(meta.etag, etag, response.headers):
+        if verification.proves_copy(source, etag, response.headers):
             return etag
         return await self._compare_copy(key, meta)
 
@@ -647,6 +711,10 @@ def _document(response: Response) -> bytes:
 
 def _add_md5(request: Request, body: Body) -> None:
     request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
+
+
+def _described(headers: Mapping[str, str]) -> StoredObject:
+    return object_headers.from_response("", 0, headers)
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:

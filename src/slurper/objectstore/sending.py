@@ -170,7 +170,7 @@ class BucketClient:
             return
         name = checksums.header_of(algorithm)
         stored = response.headers.get(name)
-        if stored is not None and stored != sent[name]:
+        if stored is not None and stored != sent.get(name, stored):
             raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
 
     # Second chances

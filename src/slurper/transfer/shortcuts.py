@@ -31,7 +31,6 @@ Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
-    errors.CredentialsRejected,
     errors.RequiresRetrieval,
     errors.Throttled,
 )
@@ -62,7 +61,7 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
+            RequiresRetrieval, Throttled: what no other way would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)
@@ -110,9 +109,13 @@ class Shortcut:
             self._close(refusal)
 
     def _note(self, error: errors.SlurperError) -> None:
-        """Close, if it is neither the object's fault nor chance."""
+        """Close, if it is neither the object's fault nor chance.
+
+        An object that is refused while others are copied goes the ordinary way, which also finds
+        out whether everything is refused.
+        """
         its_own_fault = isinstance(error, errors.NotFound)
-        by_chance = self._works and error.retryable
+        by_chance = self._works and (error.retryable or isinstance(error, errors.Refused))
         if not (its_own_fault or by_chance or self.is_closed):
             self._close(error)
 

@@ -417,7 +417,7 @@ class Seen:
 
 
 def awaiting(size: int) -> Request:
-    return Request("GET", "/b/k", {}, awaited_bytes=size, digest=Seen)
+    return Request("GET", "/b/k", {}, awaited_bytes=size, digest=lambda _: Seen())
 
 
 @pytest.mark.parametrize("awaited", [0, 1_000_000, 3_000_000, 9_000_000])

@@ -68,7 +68,7 @@ def error_of(
         (200, "SlowDown", errors.Throttled),
         (301, "PermanentRedirect", errors.NoSuchBucket),
         (307, "TemporaryRedirect", errors.NoSuchBucket),
-        (400, "BadDigest", errors.IntegrityError),
+        (400, "BadDigest", errors.BytesRefused),
         (400, "EntityTooLarge", errors.StoreError),
         (501, "NotImplemented", errors.StoreError),
         (418, "", errors.StoreError),

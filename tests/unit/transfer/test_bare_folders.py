@@ -37,9 +37,9 @@ class Folders(MemoryStore):
         if key in self.absent:
             raise errors.NotFound(operation, status=404, code="NoSuchKey", key=key)
 
-    async def head(self, key: str) -> StoredObject:
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
         self._refuse(key, "HeadObject")
-        return await super().head(key)
+        return await super().head(key, with_checksums=with_checksums)
 
     async def get(self, key, **wanted):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN201
         self._refuse(key, "GetObject")

@@ -12,7 +12,13 @@ import pytest
 from slurper import errors
 from slurper.jobs.models import JobOptions
 from slurper.objectstore import dialects
-from slurper.objectstore.base import ObjectHeaders, ObjectStore, Part, StoreAddress
+from slurper.objectstore.base import (
+    ObjectHeaders,
+    ObjectStore,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
 from slurper.objectstore.dialects import MIB, Dialect, PartCopy
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
@@ -22,6 +28,7 @@ from slurper.transfer import copy as copying
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, next_task, settle
+from tests.unit.transfer.test_range_run import Encrypting
 
 HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})
 DIALECT = replace(dialects.GENERIC, conditional_copy=True, max_copy_bytes=1_000)
@@ -453,12 +460,38 @@ async def test_what_is_found_at_a_large_objects_key_is_not_read(theirs: bytes) -
     server.target.copy_object = too_late  # type: ignore[method-assign]
     task = replace(TASK, target=address("to", dialect=roomy), overwrite=False)
     report = await server.run(task)
-    assert (report.counts.skipped, report.counts.failed) == (1, 0)
+    same = int(theirs == b"x")  # which nobody can tell from a copy
+    assert (report.counts.transferred, report.counts.skipped) == (same, 1 - same)
     assert (server.read, server.target.faults.requests.get("get", 0)) == (0, 0)
     assert server.target.open_uploads == ()
 
 
-async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_date() -> None:
+@pytest.mark.parametrize("theirs", [None, b"x", b"y"], ids=["ours", "same", "other"])
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_bytes_where_etags_tell_nothing(
+    theirs: bytes | None,
+) -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.target = Encrypting(dialect=roomy, bucket="to", neighbours=[server.source])
+    server.source.add("k", b"x" * 6 * MIB)
+    lost = errors.PreconditionFailed("CopyObject", status=412, retries=1)
+    server.target.faults.fail(lost, operation="copy_object", takes_effect=theirs is None)
+    if theirs is not None:
+        begin: Any = server.source.head
+
+        async def then_they_write(key: str, **named: Any) -> StoredObject:  # noqa: ANN401 - passed through
+            stored: StoredObject = await begin(key, **named)
+            server.target.add(key, theirs * 6 * MIB)
+            return stored
+
+        server.source.head = then_they_write  # type: ignore[method-assign]
+    report = await server.run(replace(TASK, target=address("to", dialect=roomy), overwrite=False))
+    same = int(theirs != b"y")
+    assert (report.counts.transferred, report.counts.skipped) == (same, 1 - same)
+    assert server.target.faults.requests["get"] == 1 + same  # pieces of 4 MiB, until one differs
+
+
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_etag() -> None:
     roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
     server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
     server.source.add("k", b"x" * 6 * MIB)
