@@ -223,7 +223,7 @@ ROWS = [
         "a console's page, as a success",
         page("200 OK", "MinIO Console", "You need to enable JavaScript."),
         "endpoint",
-        "a web page is for people, and no store's answer",
+        "a web page: 'MinIO Console'; a web page is for people, and no store's answer",
         CONSOLE,
     ),
     Row(
@@ -469,11 +469,32 @@ ROWS = [
     ),
     # Listings
     Row(
-        "what is no listing",
-        answer(b"{}", "Content-Type: application/json"),
+        "JSON",
+        answer(b'{"Path": "/photos"}', "Content-Type: application/json"),
         "endpoint",
-        "",
-        "",
+        "the answer is none of an S3 store",
+        CONSOLE,
+    ),
+    Row(
+        "a listing of another interface",
+        answer(b'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:"/>'),
+        "endpoint",
+        "this is a WebDAV server",
+        "give the address of an S3 interface",
+    ),
+    Row(
+        "noise",
+        answer(b"\xff\xfe\x00noise"),
+        "endpoint",
+        "the answer is none of an S3 store",
+        CONSOLE,
+    ),
+    Row(
+        "a listing that is cut off",
+        answer(b"<ListBucketResult><IsTruncated>false</IsTr"),
+        "endpoint",
+        "not complete XML",
+        "check that this is an S3-compatible endpoint",
     ),
     # Bytes that are no HTTP
     Row(
@@ -678,11 +699,12 @@ async def test_a_check_names_a_certificate_that_does_not_cover_a_name_with_a_dot
 
 @dataclass(frozen=True)
 class Odd:
-    """What is answered to the GET of one object, and what its log entry says."""
+    """What is answered to the GET, or the PUT, of one object, and what its log entry says."""
 
     name: str
     answer: bytes
     says: str
+    method: bytes = b"GET"
 
 
 ODD = [
@@ -720,7 +742,18 @@ ODD = [
     Odd(
         "an archive",
         xml(FORBIDDEN, "InvalidObjectState", "The operation is not valid for the class."),
-        "restore the object at its provider, then copy it by key",
+        "it is archived: restore the object at its provider, then copy it by key",
+    ),
+    Odd(
+        "a page of a firewall",
+        page(FORBIDDEN, "Blocked", "Our firewall does not like this file."),
+        "a web page came for one object: see what stands before the store",
+    ),
+    Odd(
+        "a target that does not know it",
+        xml("501 Not Implemented", "NotImplemented", "A header you provided is not implemented."),
+        "the store does not know this operation",
+        b"PUT",
     ),
     Odd("no permission", xml(FORBIDDEN, "AccessDenied"), "grant these credentials the permission"),
 ]
@@ -740,18 +773,20 @@ BEGUN = answer(
 FINE = answer(b"x", 'ETag: "e"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT")
 
 
-def both_buckets(odd: bytes) -> Callable[[Received], bytes]:
-    """A source of two objects, and a target that takes everything."""
+def both_buckets(odd: Odd) -> Callable[[Received], bytes]:
+    """A source of two objects, and a target that takes everything, but for what is odd."""
 
     def reply(request: Received) -> bytes:
         line = request.line
+        if b"/odd" in line and line.startswith(odd.method):
+            return odd.answer
         if b" /target" in line:
             if line.startswith(b"GET"):
                 return NOTHING
             return BEGUN if line.startswith(b"POST") else answer(b"", 'ETag: "e"')
         if b"list-type" in line:
-            return LISTING
-        return odd if b"/odd" in line else FINE
+            return NOTHING if b"start-after" in line else LISTING
+        return FINE
 
     return reply
 
@@ -759,7 +794,7 @@ def both_buckets(odd: bytes) -> Callable[[Received], bytes]:
 @pytest.mark.parametrize("odd", ODD, ids=[odd.name for odd in ODD])
 async def test_the_entry_of_one_object_says_what_its_answer_means(odd: Odd) -> None:
     settings = Settings(object_attempts=1, request_retries=0)
-    async with served(both_buckets(odd.answer)) as server:
+    async with served(both_buckets(odd)) as server:
         port = server.port
 
         def address(bucket: str) -> StoreAddress:
@@ -788,7 +823,7 @@ async def test_the_entry_of_one_object_says_what_its_answer_means(odd: Odd) -> N
     (event,) = report.events
     assert event.key == "odd"
     assert odd.says.format(port=port) in event.message
-    assert "proxy" not in event.message
+    assert "network and proxy" not in event.message
 
 
 # The whole program

@@ -53,12 +53,11 @@ def find(error: errors.SlurperError) -> Meaning:
 
 
 def advice_of(error: errors.SlurperError) -> str:
-    """What a log entry says that can be done; of what pauses a job, that it can be resumed."""
+    """What a log entry says that can be done."""
     known = next((row for row in KNOWN if row.seen(error)), None)
     if known is None or not known.advice:
         return error.advice
-    cause = f"{known.cause}: " if known.cause else ""
-    return f"{cause}{known.advice}{', then resume' if error.blocks_job else ''}"
+    return f"{known.cause}: {known.advice}" if known.cause else known.advice
 
 
 # What is seen
@@ -74,13 +73,18 @@ def _status(*statuses: int) -> Seen:
 
 
 def _says(pattern: str) -> Seen:
-    """The store's words, or those of the connection."""
+    """The store's own words."""
     words = re.compile(pattern, re.IGNORECASE)
-    return lambda error: words.search(_words(error)) is not None
+    return lambda error: (
+        isinstance(error, errors.StoreError)
+        and words.search(f"{error.code} {error.detail}") is not None
+    )
 
 
-def _words(error: errors.SlurperError) -> str:
-    return f"{error.code} {error.detail}" if isinstance(error, errors.StoreError) else str(error)
+def _reads(pattern: str, *kinds: type[errors.SlurperError]) -> Seen:
+    """Our words for what is no answer of a store."""
+    words = re.compile(pattern, re.IGNORECASE)
+    return lambda error: isinstance(error, kinds) and words.search(str(error)) is not None
 
 
 def _is(*kinds: type[errors.SlurperError]) -> Seen:
@@ -146,21 +150,22 @@ KNOWN = (
         "give the port of its API, usually 9000 (the console has 9001 or 9090)",
     ),
     Meaning(
-        _says(
-            "HTTP request to an HTTPS server|plain HTTP request|plain HTTP to an SSL|answers in TLS"
+        _any(
+            _says("HTTP request to an HTTPS server|plain HTTP request|plain HTTP to an SSL"),
+            _reads("answers in TLS", errors.MalformedAnswer),
         ),
         Field.ADDRESS,
         "http is spoken to an https port",
         _HTTPS,
     ),
     Meaning(
-        _all(_is(errors.TlsRefused), _says("wrong version number|http request|packet length")),
+        _reads("wrong version number|http request|packet length", errors.TlsRefused),
         Field.ADDRESS,
         "https is spoken to an http port",
         "give the https port, or begin the endpoint with http:// if it is meant to be open",
     ),
     Meaning(
-        _says("it is not valid for"),
+        _reads("it is not valid for", errors.TlsRefused),
         Field.ADDRESS,
         "the certificate is another host's",
         "correct the host name; a bucket's name before it is covered by no certificate where it "
@@ -173,7 +178,7 @@ KNOWN = (
         advice="correct the host name, or name the certificate's authority in SLURPER_CA_FILE",
     ),
     Meaning(
-        _says("host name not found"),
+        _reads("host name not found", errors.TransportError),
         Field.ADDRESS,
         advice="check how it is spelt, and the name server",
     ),
@@ -222,7 +227,10 @@ KNOWN = (
         "give a store that speaks S3, or put a gateway before this one",
     ),
     Meaning(
-        _any(_all(_without_code, _says(r"\bDAV\b|WebDAV")), _says("got 'multistatus'")),
+        _any(
+            _all(_without_code, _says(r"\bDAV\b|WebDAV")),
+            _reads("got 'multistatus'", errors.ListingError),
+        ),
         Field.ADDRESS,
         "this is a WebDAV server",
         "give the address of an S3 interface; Nextcloud and its like have none",
@@ -234,9 +242,15 @@ KNOWN = (
         "see what stands before the store (a proxy, a firewall), then try the object again by key",
     ),
     Meaning(
-        _any(_is_page, _all(_is(errors.ListingError), _says("web page|document type"))),
+        _any(_is_page, _reads("web page", errors.ListingError)),
         Field.ADDRESS,
         "a web page is for people, and no store's answer",
+        _OTHER_PROGRAM,
+    ),
+    Meaning(
+        _is(errors.NotAListing),
+        Field.ADDRESS,
+        "the answer is none of an S3 store: a proxy or another program gives it",
         _OTHER_PROGRAM,
     ),
     Meaning(
@@ -361,7 +375,10 @@ KNOWN = (
         "kms:GenerateDataKey and kms:Decrypt at a target",
     ),
     Meaning(
-        _says("server.side encryption|SSE-C|customer.?encryption.?key|encrypted by a customer"),
+        _all(
+            _asks("GetObject", "HeadObject", "CopyObject", "objects.get", "objects.rewrite"),
+            _says("server.side encryption|SSE-C|customer.?encryption.?key|encrypted by a customer"),
+        ),
         Field.BUCKET,
         "the object is encrypted with a key that only its owner has (SSE-C)",
         "copy it by hand with its key",

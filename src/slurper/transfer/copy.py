@@ -556,7 +556,7 @@ def _may_mean_the_bytes(error: errors.SlurperError) -> bool:
 
 def archived(error: errors.RequiresRetrieval) -> Skipped:
     """How an object ends that must be restored before it can be read."""
-    return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, f"{error}; {error.advice}")
+    return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, failure_text(error, 1))
 
 
 def pause_before(attempt: int) -> float:
