@@ -28,6 +28,7 @@
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
+        ├── OutOfOrder          keys come in another order than the store is known to list in
         └── NotAListing         what came in its place: a web page, another interface's answer
 
 Two questions are answered by the error itself, so that no caller has to know status codes:
@@ -291,6 +292,13 @@ class ListingError(SlurperError):
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
+
+
+class OutOfOrder(ListingError):
+    """Keys come in another order than the store was taken to list in.
+
+    It may list in an order of its own, and then be listed in that.
+    """
 
 
 class NotAListing(ListingError):
