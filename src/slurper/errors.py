@@ -33,6 +33,7 @@
     │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
     │   └── BytesRefused        the target says that it got others than their checksum is of
     └── ListingError            a listing that cannot be trusted or cannot go on
+        ├── OutOfOrder          keys come in another order than the store is known to list in
         └── NotAListing         what came in its place: a web page, another interface's answer
 
 Two questions are answered by the error itself, so that no caller has to know status codes:
@@ -340,6 +341,13 @@ class ListingError(SlurperError):
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
+
+
+class OutOfOrder(ListingError):
+    """Keys come in another order than the store was taken to list in.
+
+    It may list in an order of its own, and then be listed in that.
+    """
 
 
 class NotAListing(ListingError):

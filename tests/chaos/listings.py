@@ -7,14 +7,18 @@ paged, duplicated, reordered, silent, rewritten_rows   the page is changed on it
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import random
 import re
-from collections.abc import Callable, Sequence
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import parse_qs, quote, urlsplit
+from xml.sax.saxutils import escape
 
 from tests.chaos import faults
 from tests.chaos.faults import Fault
 from tests.chaos.wire import Exchange
+from tests.pairs.referee import S3Bucket
 
 Change = Callable[[bytes], bytes]
 """Changes a page."""
@@ -157,6 +161,73 @@ class MixedUp:
 def _first_key(page: bytes) -> bytes:
     found = re.search(rb"<Key>([^<]*)<", page)
     return found[1] if found else b""
+
+
+class OwnOrder:
+    """Lists a real bucket in an order of its own, as stores do that encrypt keys.
+
+    Everything else is passed on. `goes_on` tells with which keys it goes on after one: with those
+    that come later in its order ("own"), with those that are greater, in its order ("bytes"), or,
+    like "own", but only after a key that exists ("marker"); or it begins "anew" each time.
+    """
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        *,
+        most: int = 1000,
+        goes_on: str = "own",
+        rank: Callable[[str], object] = lambda key: hashlib.sha256(key.encode()).digest(),
+    ) -> None:
+        """Pages are of `most` keys; `rank` is what keys are ordered by."""
+        self._bucket = bucket
+        self._most = most
+        self._goes_on = goes_on
+        self._rank = rank
+
+    def in_order(self, keys: Iterable[str]) -> list[str]:
+        """The keys as they are listed."""
+        return sorted(keys, key=self._rank)  # type: ignore[arg-type]
+
+    async def __call__(self, exchange: Exchange) -> bool:
+        """Answer a listing in the store's place."""
+        target = exchange.request.first_line.split(" ")[1]
+        query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+        rows = await asyncio.to_thread(self._rows, query.get("prefix", ""))
+        after = query.get("start-after", "")
+        keys = [key for key in self.in_order(rows) if not after or self._follows(key, after, rows)]
+        most = min(int(query.get("max-keys", "1000")), self._most)
+        shown = keys[:most]
+        summary = {
+            "Name": self._bucket.name,
+            "Prefix": quote(query.get("prefix", "")),
+            "StartAfter": quote(after),
+            "KeyCount": str(len(shown)),
+            "EncodingType": "url",
+            "IsTruncated": str(len(keys) > most).lower(),
+        }
+        head = "".join(f"<{name}>{text}</{name}>" for name, text in summary.items())
+        body = "".join(rows[key] for key in shown)
+        await exchange.answer(XML, f"<ListBucketResult>{head}{body}</ListBucketResult>".encode())
+        return True
+
+    def _follows(self, key: str, after: str, rows: Mapping[str, str]) -> bool:
+        if self._goes_on in ("anew", "bytes"):
+            return key > after or self._goes_on == "anew"
+        is_known = self._goes_on == "own" or after in rows
+        return is_known and self._rank(key) > self._rank(after)  # type: ignore[operator]
+
+    def _rows(self, prefix: str) -> dict[str, str]:
+        pages = self._bucket.client.get_paginator("list_objects_v2")
+        found: dict[str, str] = {}
+        for page in pages.paginate(Bucket=self._bucket.name, Prefix=prefix):
+            for item in page.get("Contents", []):
+                found[item["Key"]] = (
+                    f"<Contents><Key>{quote(item['Key'])}</Key><Size>{item['Size']}</Size>"
+                    f"<LastModified>{item['LastModified'].isoformat()}</LastModified>"
+                    f"<ETag>{escape(item['ETag'])}</ETag></Contents>"
+                )
+        return found
 
 
 def emptied(*, pages: int = 1) -> Fault:

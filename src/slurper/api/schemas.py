@@ -408,7 +408,7 @@ class CapabilitiesView(View):
     """What a store was found to do when the job was made; null: not known."""
 
     list_version: Annotated[int | None, Field(description="Of ListObjects")]
-    key_order: Annotated[str | None, Field(description="In which it lists: bytes or folders")]
+    key_order: Annotated[str | None, Field(description="In which it lists: bytes, folders or own")]
     clock_ahead_seconds: Annotated[
         int | None, Field(description="Of the server's clock; a second tells nothing")
     ]

@@ -16,7 +16,7 @@ from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.factory import open_store
 from slurper.planning import own_keys
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.walk import Walk
+from slurper.transfer.walk import walk
 
 
 @dataclass(slots=True)
@@ -36,10 +36,10 @@ class Census:
         store = open_store(address, options)
         try:
             with suppress(errors.SlurperError):
-                walk = Walk(store, KeyRange(), prefix=prefix)
+                steps = walk(store, KeyRange(), prefix=prefix)
                 finished = False
                 while not finished:
-                    page = await walk.next_page()
+                    page = await steps.next_page()
                     self.total = (self.total or 0) + len(own_keys.without_own(page.objects))
                     finished = page.finished
                     await asyncio.sleep(0)

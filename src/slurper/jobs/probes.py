@@ -55,6 +55,12 @@ _FOLDERS_NOTED = (
 )
 
 
+_OWN_ORDER_NOTED = (
+    "it lists its keys in an order of its own: a source is copied by one worker then, and what a "
+    "target holds is asked for key by key"
+)
+
+
 @dataclass(slots=True)
 class Course:
     """How a check goes: what it does now, for the text of what goes wrong, and what it noticed."""
@@ -134,12 +140,32 @@ async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
     course.step = "listing it"
     page = await store.list_page(prefix=prefix, max_keys=1)
-    version = page.list_version
-    if store.dialect.assumed and version == 2:
+    order, version = await _order_of(store, prefix, page, course), page.list_version
+    if store.dialect.assumed and version == 2 and order is not KeyOrder.OWN:
         version = await _version_that_goes_on(store, prefix, page)
-    course.found = replace(course.found, list_version=version, key_order=page.order.value)
+    course.found = replace(course.found, list_version=version, key_order=order.value)
     _note_clock(page, course)
     return page
+
+
+async def _order_of(
+    store: ObjectStore, prefix: str, first: ListingPage, course: Course
+) -> KeyOrder:
+    """List a long page: a store that lists in an order of its own shows that by it, most likely.
+
+    A store that is too slow for that, or fails, is not refused: the copy sees it, too.
+    """
+    if first.finished or not (store.dialect.assumed or store.dialect.may_encrypt_keys):
+        return first.order
+    left = course.deadline - asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(left / 2):
+            return (await store.list_page(prefix=prefix)).order
+    except errors.OutOfOrder:
+        course.notes.append(_OWN_ORDER_NOTED)
+        return KeyOrder.OWN
+    except (errors.SlurperError, TimeoutError):
+        return first.order
 
 
 async def _version_that_goes_on(store: ObjectStore, prefix: str, first: ListingPage) -> int | None:

@@ -18,10 +18,16 @@ class KeyOrder(Enum):
     FOLDERS = "folders"
     """Folder by folder, as if `/` came before every other character: stores that keep objects in
     a tree of directories, such as SeaweedFS."""
+    OWN = "own"
+    """In an order that nobody else knows, such as that of encrypted keys: two keys cannot be
+    compared, but listing after a key goes on after it (decision 0022)."""
 
     def rank(self, key: str) -> str:
-        """A string that compares, code point by code point, as this order compares keys."""
-        return key if self is KeyOrder.BYTES else key.replace("/", "\0")
+        """A string that compares, code point by code point, as this order compares keys.
+
+        In a store's own order it only tells whether two are the same.
+        """
+        return key.replace("/", "\0") if self is KeyOrder.FOLDERS else key
 
 
 class PartCopy(Enum):
@@ -43,6 +49,11 @@ class Dialect:
     """Spoken to whatever program is there, so that some of this is found out before a job begins,
     and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
     `keeps_folders`."""
+    may_encrypt_keys: bool = False
+    """Some of its buckets keep encrypted keys, and are listed in the order of those."""
+    own_order: bool = False
+    """Lists its keys in an order of its own. Whatever the dialect, that is found out when it
+    happens, and kept with the job."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -218,7 +229,11 @@ SCALEWAY = replace(
     unreadable_storage_classes=frozenset({"GLACIER"}),
 )
 STORJ = replace(
-    _CAUTIOUS, name="storj", hosts=("storjshare.io", "storj.io"), min_part_bytes=64 * MIB
+    _CAUTIOUS,
+    name="storj",
+    hosts=("storjshare.io", "storj.io"),
+    min_part_bytes=64 * MIB,
+    may_encrypt_keys=True,
 )
 TENCENT = replace(
     _CAUTIOUS,

@@ -71,9 +71,11 @@ def resolve(
 
 
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
+    order = found.key_order
+    if order is not None and KeyOrder(order) is KeyOrder.OWN:
+        dialect = replace(dialect, own_order=True)
     if not dialect.assumed:
         return dialect
-    order = found.key_order
     given = {
         "list_version": found.list_version,
         "checksum": None if found.checksum is None else Algorithm(found.checksum),

@@ -129,7 +129,7 @@ def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[s
     keys = _url_decoded(raw)
     if keys is raw:
         return raw, {}
-    if not _ascend(keys, raw, order):
+    if order is not KeyOrder.OWN and not _ascend(keys, raw, order):
         keys = _as_they_ascend(keys, raw, order)
     return keys, _other_spellings(keys, raw)
 
@@ -417,24 +417,37 @@ def check_keys(
     """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
 
     Raises:
-        ListingError: they are not strictly increasing in `order`, not after `start_after` or not
-            under `prefix`.
+        ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
+            `order`, or not after `start_after`.
     """
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
+    if order is KeyOrder.OWN:
+        _check_own_order(keys, prefix, start_after)
+        return
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if start_after is not None and ranks[0] <= order.rank(start_after):
-        raise errors.ListingError(f"the listing after {start_after!r} begins with {keys[0]!r}")
+        raise errors.OutOfOrder(f"the listing after {start_after!r} begins with {keys[0]!r}")
     if not all(map(operator.lt, ranks, ranks[1:])):
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
-        raise errors.ListingError(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
+        raise errors.OutOfOrder(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
     # In sorted keys, what begins both the first and the last begins all of them.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(
             f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
         )
+
+
+def _check_own_order(keys: Sequence[str], prefix: str, start_after: str | None) -> None:
+    """Refuse what no order explains."""
+    strange = next((key for key in keys if not key.startswith(prefix)), None)
+    if strange is not None:
+        raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
+    if start_after in keys or len(set(keys)) < len(keys):
+        twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
+        raise errors.ListingError(f"the listing after {start_after!r} shows {twice!r} again")
 
 
 def _is_finished(summary: Summary) -> bool:

@@ -44,7 +44,7 @@ from slurper.objectstore.base import (
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.dialects import KeyOrder, PartCopy
 from slurper.objectstore.echoes import Asked, OtherBucketError
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
@@ -209,11 +209,16 @@ class S3ObjectStore(BucketClient):
         return listing.parse_page(
             b"".join(response.body),
             asked,
-            order=dialects.key_order(response.headers.get("server", "")),
+            order=self._order_of(response),
             served_at=http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
             list_version=self._list_version,
         )
+
+    def _order_of(self, response: Response) -> KeyOrder:
+        if self._dialect.own_order:
+            return KeyOrder.OWN
+        return dialects.key_order(response.headers.get("server", ""))
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
@@ -608,7 +613,7 @@ class S3ObjectStore(BucketClient):
         copy = (await self.head(key)).meta
         if copy.size != meta.size:
             raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {meta.size}")
-        verification.proves_copy(meta.etag, copy.etag, response.headers)
+        verification.proves_copy(source, copy.etag, response.headers)
         return copy.etag
 
     async def copy_part(

@@ -9,7 +9,7 @@ from slurper.objectstore.base import ObjectStore
 from slurper.planning import own_keys
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import RangeReport, RangeTask
-from slurper.transfer.walk import Walk
+from slurper.transfer.walk import walk
 
 
 async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
@@ -22,9 +22,9 @@ async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
     deadline = time.monotonic() + task.budget_seconds
     objects = size = 0
     cursor = task.slice.start_after
-    walk = Walk(source, task.slice, prefix=task.prefix)
+    steps = walk(source, task.slice, prefix=task.prefix)
     while True:
-        page = await walk.next_page()
+        page = await steps.next_page()
         found = own_keys.without_own(page.objects)
         objects += len(found)
         size += sum(max(meta.size, 0) for meta in found)

@@ -22,7 +22,7 @@ from slurper.objectstore.base import UNKNOWN_SIZE, ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys, spellings
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.walk import PAGE_KEYS, Walk
+from slurper.transfer.walk import PAGE_KEYS, walk
 
 LEAST_PAGE_KEYS = 100
 SPARE = 1.25
@@ -67,10 +67,10 @@ async def listed_pages(
 
     A page may be empty and not the last.
     """
-    walk = Walk(store, part, prefix=prefix, max_keys=max_keys)
+    steps = walk(store, part, prefix=prefix, max_keys=max_keys)
     while True:
-        before = walk.requests
-        page = await walk.next_page()
+        before = steps.requests
+        page = await steps.next_page()
         objects = page.objects
         beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
@@ -78,7 +78,7 @@ async def listed_pages(
         rows: list[tuple[str, Found]] = [(meta.key, meta) for meta in own_keys.without_own(objects)]
         if page.lacks_sizes:
             rows = await _with_sizes(store, rows)
-        yield Page(rows, page.order, walk.requests - before, page.written)
+        yield Page(rows, page.order, steps.requests - before, page.written)
         if page.finished or beyond:
             return
 
@@ -180,8 +180,9 @@ class ListedTarget:
     """
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
-        self._store = store
-        self._walk = Walk(store, KeyRange(start_after), prefix=prefix)
+        self._steps = walk(store, KeyRange(start_after), prefix=prefix)
+        self._named = NamedTarget(store)
+        self._is_ordered = True
         self._cursor = start_after
         self._passed = start_after or ""
         """Keys up to this are not known any more. No key is empty."""
@@ -191,10 +192,18 @@ class ListedTarget:
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        try:
+            if self._is_ordered:
+                return await self._among(keys, order)
+        except errors.OutOfOrder:
+            self._is_ordered = False
+        return await self._named.among(keys, order)
+
+    async def _among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         if self._order is None:
             await self._read_page()
         if self._order is not order and not self._ascend(keys):
-            return await NamedTarget(self._store).among(keys, order)
+            return await self._named.among(keys, order)
         self._passed = keys[-1]
         wanted = set(keys)
         while self._behind():
@@ -225,7 +234,7 @@ class ListedTarget:
         return (self._order or KeyOrder.BYTES).rank(key)
 
     async def _read_page(self) -> None:
-        page = await self._walk.next_page()
+        page = await self._steps.next_page()
         self._order = page.order
         self._known.update((meta.key, meta) for meta in page.objects)
         self._finished = page.finished

@@ -105,6 +105,7 @@ class RangeRun:
         self._pages = self._open_source()
         self._existing = self._open_target()
         self._order = KeyOrder.BYTES
+        self._disorder = ""
         self._exhausted = False
         self._large = 0
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
@@ -156,6 +157,7 @@ class RangeRun:
             events=tuple(ledger.events),
             halt=self._halt,
             order=self._order,
+            disorder=self._disorder,
             attempts=self._copier.attempts,
             boundaries=() if finished or self._halt is not None else self._cuts(),
             owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
@@ -252,6 +254,16 @@ class RangeRun:
         if self._halt is None:
             self._halt = Halt(log_type=log_type, message=halt_text(error, key))
 
+    def _stop_for_its_order(self, error: errors.OutOfOrder) -> None:
+        """Report what is settled: what follows is listed in the store's own order.
+
+        All that was listed so far came in that order too.
+        """
+        self._order = KeyOrder.OWN
+        self._disorder = failure_text(error, 1)
+        self._deadline = -math.inf
+        self._boundaries.drop()
+
     async def _prepare_replay(self, since: datetime) -> None:
         """Learn to recognise what lost work has done."""
         if not self._task.overwrite:
@@ -273,6 +285,9 @@ class RangeRun:
         try:
             page = await anext(self._pages, None)
         except errors.SlurperError as error:
+            if isinstance(error, errors.OutOfOrder) and not self._source.dialect.own_order:
+                self._stop_for_its_order(error)
+                return
             self._stop(LogType.MIGRATION_ERROR_FAILED_CONTINUATION, error)
             return
         if page is None:
@@ -434,7 +449,8 @@ class RangeRun:
         task = self._task
         if task.overwrite:
             return listing.NothingExists()
-        if task.keys is not None:
+        either = (self._source.dialect, self._target.dialect)
+        if task.keys is not None or any(dialect.own_order for dialect in either):
             return listing.NamedTarget(self._target)
         start_after = task.slice.start_after
         listed = listing.ListedTarget(

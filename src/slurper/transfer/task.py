@@ -192,6 +192,8 @@ class RangeReport:
     halt: Halt | None = None
     order: KeyOrder = KeyOrder.BYTES
     """The order in which the source lists, and so the cursor moves."""
+    disorder: str = ""
+    """How it was found that the source lists in another order than the task was told of."""
     boundaries: tuple[str, ...] = ()
     """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0

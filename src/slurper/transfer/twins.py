@@ -91,7 +91,9 @@ class Twins:
         return known
 
     async def _is_listed(self, key: str) -> bool:
-        """Of the keys that begin with another key, that key is the first."""
+        """Of the keys that begin with another key, that key is the first, where any is."""
+        if self._source.dialect.own_order:
+            return await self._is_described(key)
         page = await self._source.list_page(prefix=key, max_keys=1)
         return bool(page.objects) and page.objects[0].key == key
 
