@@ -238,6 +238,7 @@ class GcsObjectStore(GcsClient):
 
     async def _media(self, key: str, request: Request, limit: int | None) -> Response:
         response = await self._send("objects.get", request, key, max_body_bytes=limit)
+        self._witness.read_last = request.target
         stored = response.headers.get("x-goog-stored-content-encoding", "").lower()
         if stored and (stored == "gzip") != _is_zipped(response):
             raise errors.IntegrityError(f"objects.get: {_UNZIPPED}")

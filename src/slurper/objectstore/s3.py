@@ -162,14 +162,16 @@ class S3ObjectStore(BucketClient):
 
     async def head(self, key: str) -> StoredObject:
         """Describe an object. Raises NotFound."""
+        request = Request("HEAD", self._target(key), {})
         try:
-            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
+            response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
             if error.status in (400, 403):
                 await self._raise_reason(key)
             elif error.status == 404:
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
+        self._witness.read_last = request.target
         length = response.headers.get("content-length", "")
         if not length.isdigit():
             raise self._unusable(response, "HeadObject", key, "it announces no size")
@@ -202,6 +204,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         if response.status != 200:
             raise self._unusable(response, "GetObject", key, "it answers with a part")
+        self._witness.read_last = request.target
         body = Body.received(response)
         verification.compare_with_announced(response.headers, body)
         return Download(self._described(response, "GetObject", key, body.length), body)
@@ -242,6 +245,7 @@ class S3ObjectStore(BucketClient):
         response = await self._send("PutObject", request, key)
         etag = self._etag_of(response, "PutObject", key)
         self._compare_with_sent(response, sent)
+        self._witness.written_last = request.target
         return etag
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
