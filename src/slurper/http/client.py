@@ -24,9 +24,10 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from slurper import errors
 from slurper.http import messages, tls
@@ -44,6 +45,7 @@ __all__ = [
     "Request",
     "Response",
     "TransportOptions",
+    "Waiting",
     "backoff_seconds",
     "retry_after_seconds",
 ]
@@ -97,6 +99,15 @@ class TransportOptions:
         )
 
 
+class Waiting(NamedTuple):
+    """A request that waits for its next retry."""
+
+    since: float
+    """When it began, in monotonic seconds."""
+    outcome: Response | errors.TransportError
+    """What it came to last."""
+
+
 @dataclass(slots=True)
 class ClientStatistics:
     """What a client has done so far."""
@@ -107,6 +118,8 @@ class ClientStatistics:
     """Requests sent again; a dead kept connection that was replaced does not count."""
     throttled: int = 0
     """Answers 429 and 503."""
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    """Requests that wait for their next retry now."""
 
 
 def backoff_seconds(retry: int, fraction: float) -> float:
@@ -301,8 +314,12 @@ class HttpClient:
             pause = _pause_seconds(retries + 1, outcome)
             if time.monotonic() + pause > began + self._options.retry_deadline_seconds:
                 break
-            if not await self._pause(pause, request if alike >= LASTING_RETRIES else None):
-                break
+            self.statistics.waiting[id(request)] = Waiting(began, outcome)
+            try:
+                if not await self._pause(pause, request if alike >= LASTING_RETRIES else None):
+                    break
+            finally:
+                del self.statistics.waiting[id(request)]
             retries += 1
             self.statistics.retries += 1
             before, outcome = outcome, await self._attempt(request, limit)
