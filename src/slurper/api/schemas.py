@@ -490,6 +490,10 @@ class JobProgressView(View):
     active_workers: Annotated[
         int | None, Field(description="Processes that work on the job; null: not known")
     ]
+    waiting_for: Annotated[
+        list[str],
+        Field(description="What holds requests up now, where the server that is asked knows it"),
+    ]
 
 
 class JobLogView(View):

@@ -250,6 +250,7 @@ def progress_view(progress: models.Progress) -> schemas.JobProgressView:
             source=round(pace.source_throttled, 4), target=round(pace.target_throttled, 4)
         ),
         active_workers=pace.active_workers,
+        waiting_for=list(progress.waiting_for),
     )
 
 

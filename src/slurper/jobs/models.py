@@ -233,6 +233,8 @@ class Progress:
     counts: Counts
     whole: Whole = Whole()
     pace: Pace = Pace()
+    waiting_for: tuple[str, ...] = ()
+    """What requests under way wait for, as far as this process knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from secrets import token_hex
 from slurper import errors
 from slurper.database.answers import Asked
 from slurper.database.store import JobStore
+from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
 from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
@@ -40,7 +41,8 @@ _SECRETS = frozenset(f"/{side}/secret" for side in Side)
 class JobService:
     """Checks, stores and commands jobs; moving them forward is the driver's part.
 
-    `wake` is called after every change the driver should notice soon.
+    `wake` is called after every change the driver should notice soon. `waits` knows what tasks wait
+    for, if the driver is in this process.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class JobService:
         settings: Settings,
         *,
         wake: Callable[[], None],
+        waits: Waits | None = None,
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._settings = settings
         self._wake = wake
+        self._waits = waits or Waits()
         self._precheck = Precheck(settings)
 
     async def create(
@@ -174,7 +178,9 @@ class JobService:
 
     async def progress(self, account_id: str, job_id: str) -> Progress:
         """Return a job's counters. Raises JobNotFound."""
-        return await self._store.progress(account_id, job_id)
+        progress = await self._store.progress(account_id, job_id)
+        waiting_for = self._waits.of(job_id)
+        return replace(progress, waiting_for=waiting_for) if waiting_for else progress
 
     async def logs(
         self, account_id: str, job_id: str, *, limit: int, offset: int

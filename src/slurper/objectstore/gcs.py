@@ -279,6 +279,7 @@ class GcsObjectStore(GcsClient):
 
     async def _media(self, key: str, request: Request, limit: int | None) -> Response:
         response = await self._send("objects.get", request, key, max_body_bytes=limit)
+        self._witness.read_last = request.target
         stored = response.headers.get("x-goog-stored-content-encoding")
         if stored is not None and _is_transcoded(response, stored):
             sent = response.headers.get("content-encoding", "none")

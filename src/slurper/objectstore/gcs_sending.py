@@ -19,6 +19,7 @@ from slurper.objectstore.google_tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
+from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import GcsCredentials
 
 _SEGMENT_SAFE = "-_.~"
@@ -62,7 +63,9 @@ class GcsClient:
             sign=self._authorized,
             trusted=address.trusted,
             should_retry=_should_retry,
+            serves_others=self._serves_others,
         )
+        self._witness = Witness(self._serves_read, None)  # an upload to ask with is a bill to pay
         bucket = _segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
@@ -136,6 +139,20 @@ class GcsClient:
             else:
                 await self._presence.confirm()
         raise error
+
+    async def _serves_others(self, request: Request, since: float) -> bool:
+        if request.target.partition("?")[0] == self._listing_path:
+            return False  # the listing is not one of many
+        return await self._witness.serves_others(request, since)
+
+    async def _serves_read(self, target: str) -> bool:
+        try:
+            response = await self._client.send_once(
+                Request("GET", target, {"range": "bytes=0-0"}), max_body_bytes=MAX_ANSWER_BYTES
+            )
+        except (errors.TransportError, errors.IntegrityError):
+            return False
+        return response.status in SERVED
 
     async def _list_one(self) -> None:
         question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])

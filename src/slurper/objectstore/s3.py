@@ -248,6 +248,7 @@ class S3ObjectStore(BucketClient):
             elif error.status == 404:
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
+        self._witness.read_last = request.target
         length = response.headers.get("content-length", "")
         size = int(length) if length.isdigit() else await self._size_by_reading(key)
         stored = self._described(response, "HeadObject", key, size)
@@ -322,6 +323,7 @@ class S3ObjectStore(BucketClient):
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
+        self._witness.read_last = request.target
         body = Body.received(response)
         if max_bytes is not None and body.length != max_bytes:
             verification.refuse_compressed(response.headers, body, max_bytes)
@@ -438,6 +440,7 @@ class S3ObjectStore(BucketClient):
         except errors.StoreError as error:
             response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
+        self._witness.written_last = request.target
         etag = response.headers.get("etag", "")
         if len(etag) <= _NO_TAG:
             etag = await self._find_written(response, key, body)

@@ -19,6 +19,7 @@ from slurper.objectstore import checksums, documents, failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.signing import Signer, canonical_query
+from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import S3Credentials
 
 _KEY_SAFE = "-_.~/"
@@ -60,6 +61,7 @@ class BucketClient:
         self._origin = address.origin
         self._retired: list[HttpClient] = []
         self._taught_clock: Response | None = None
+        self._witness = Witness(self._serves_read, self._serves_write)
         self._connect(address.origin, address.region)
 
     def _connect(self, origin: str, region: str) -> None:
@@ -85,6 +87,7 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            serves_others=self._serves_others,
             headers={"accept-encoding": self._dialect.accept_encoding},
         )
 
@@ -172,6 +175,37 @@ class BucketClient:
         stored = response.headers.get(name)
         if stored is not None and stored != sent.get(name, stored):
             raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
+
+    # What is waited for
+
+    async def _serves_others(self, request: Request, since: float) -> bool:
+        if request.target.partition("?")[0] == self._bucket_path:
+            return False  # the listing is not one of many
+        return await self._witness.serves_others(request, since)
+
+    async def _serves_read(self, target: str) -> bool:
+        return await self._is_served(Request("GET", target, {"range": "bytes=0-0"})) is not None
+
+    async def _serves_write(self, target: str) -> bool:
+        """Begin an upload in place of an object, write a part of it, and abort it."""
+        path = target.partition("?")[0]
+        begin = Request("POST", f"{path}?{canonical_query([('uploads', '')])}", {})
+        begun = await self._is_served(begin)
+        upload_id = documents.element(documents.text_of(begun), "UploadId") if begun else ""
+        if not upload_id:
+            return False
+        one_part = canonical_query([("partNumber", "1"), ("uploadId", upload_id)])
+        written = await self._is_served(Request("PUT", f"{path}?{one_part}", {}, (b"?",)))
+        upload = canonical_query([("uploadId", upload_id)])
+        await self._is_served(Request("DELETE", f"{path}?{upload}", {}))
+        return written is not None
+
+    async def _is_served(self, request: Request) -> Response | None:
+        try:
+            response = await self._client.send_once(request, max_body_bytes=MAX_ANSWER_BYTES)
+        except (errors.TransportError, errors.IntegrityError):
+            return None
+        return response if response.status in SERVED else None
 
     # Second chances
 

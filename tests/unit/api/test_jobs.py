@@ -349,6 +349,7 @@ async def test_progress_and_logs(api: Api) -> None:
         "estimatedSecondsLeft": 0.0,
         "throttledShare": {"source": 0.0, "target": 0.0},
         "activeWorkers": 0,
+        "waitingFor": [],
     }
     logs = result(await api.client.get(f"{JOBS}/{job_id}/logs"))
     assert isinstance(logs, list)

@@ -52,6 +52,7 @@ RESPONSE_EXTENSIONS = {
     "200.result.estimatedSecondsLeft is new",
     "200.result.throttledShare is new",
     "200.result.activeWorkers is new",
+    "200.result.waitingFor is new",
 }
 
 
