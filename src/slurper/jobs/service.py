@@ -271,7 +271,10 @@ class JobService:
                 _unasked()
                 if write_to is None
                 else check.target(
-                    spec.target, write_to, asks_condition=is_new and not spec.overwrite
+                    spec.target,
+                    write_to,
+                    asks_condition=is_new and not spec.overwrite,
+                    asks_what_is_kept=is_new,
                 )
             )
         readable, writable = reading.result(), writing.result()

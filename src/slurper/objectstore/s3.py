@@ -293,7 +293,7 @@ class S3ObjectStore(BucketClient):
             whole = verification.whole_checksum(parts)
         promised = self.checks_whole(upload_id) if whole_checked is None else whole_checked
         sent = self._whole_object_headers(parts, whole if promised else None)
-        if if_absent and self._dialect.conditional_put:
+        if if_absent and self._dialect.conditional_completion:
             sent["if-none-match"] = "*"
         request = Request(
             "POST",

@@ -28,6 +28,7 @@ Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
+    errors.NotStorable,
     errors.CredentialsRejected,
     errors.RequiresRetrieval,
     errors.Throttled,
@@ -58,7 +59,8 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
+            NotStorable, CredentialsRejected, RequiresRetrieval, Throttled: what no other way
+                would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)

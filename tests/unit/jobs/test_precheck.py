@@ -12,7 +12,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import precheck, probes
+from slurper.jobs import clean_up, precheck
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.objectstore import dialects, factory
@@ -134,7 +134,8 @@ async def _source(
 async def _target() -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
     address = check.resolve(Side.TARGET, ACCOUNT, R2, PAIR)
-    return (await check.target(R2, address, asks_condition=False)).problems
+    quietly = {"asks_condition": False, "asks_what_is_kept": False}
+    return (await check.target(R2, address, **quietly)).problems
 
 
 async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
@@ -392,11 +393,11 @@ async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> N
     old = own_keys.PREFIX + "0" * 32
     for key in (old, f"{own_keys.PREFIX}notes.txt", "somebody-elses"):
         store.add(key, b"x")
-    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     under_way = store.add(own_keys.PREFIX + "1" * 32, b"x").key
-    await probes.remove_stale(store, objects_too=False)
+    await clean_up.remove_stale(store, objects_too=False)
     assert old in store.keys
-    await probes.remove_stale(store, objects_too=True)
+    await clean_up.remove_stale(store, objects_too=True)
     assert {*store.keys} == {under_way, f"{own_keys.PREFIX}notes.txt", "somebody-elses"}
 
 
@@ -405,9 +406,9 @@ async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() ->
     store = MemoryStore(now=lambda: moment)
     for key in (f"{own_keys.PREFIX}old", "somebody-elses"):
         await store.create_upload(key, ObjectHeaders())
-    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     await store.create_upload(f"{own_keys.PREFIX}under-way", ObjectHeaders())
-    await probes.remove_stale(store, objects_too=False)
+    await clean_up.remove_stale(store, objects_too=False)
     assert sorted(store.open_uploads) == [f"{own_keys.PREFIX}under-way", "somebody-elses"]
 
 
@@ -428,25 +429,30 @@ class Silence(Faults):
         return lost
 
 
-async def _generic_target() -> precheck.Checked:
+async def _generic_target(*, asks_what_is_kept: bool = False) -> precheck.Checked:
     check = Precheck(Settings())
-    return await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    return await check.target(S3, address, asks_what_is_kept=asks_what_is_kept)
 
 
 @pytest.mark.parametrize(
-    ("operation", "nth"),
+    ("operation", "nth", "put"),
     [
-        ("keeps_versions", 1),
-        ("delete", 1),
-        ("put", 1),
-        ("put", 2),
-        ("create_upload", 2),
-        ("put_part", 3),
-        ("complete_upload", 1),
+        ("keeps_versions", 1, None),
+        ("delete", 1, None),
+        ("put", 1, None),
+        ("put", 2, None),
+        ("create_upload", 2, True),
+        ("put_part", 3, True),
+        ("complete_upload", 1, True),
     ],
 )
 async def test_without_time_for_the_question_of_conditions_a_target_is_not_refused(
-    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, operation: str, nth: int
+    bucket: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    nth: int,
+    put: bool | None,
 ) -> None:
     bucket.faults = Silence(operation, nth)
     with monkeypatch.context() as patch:
@@ -457,7 +463,8 @@ async def test_without_time_for_the_question_of_conditions_a_target_is_not_refus
     assert "could not be found out" in note.message
     assert "no answer in time" in note.message
     found = answer.capabilities
-    assert (found.conditional_put, found.verifies_checksum) == (None, True)
+    assert (found.conditional_put, found.conditional_completion) == (put, None)
+    assert found.verifies_checksum
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
@@ -480,7 +487,7 @@ async def test_an_upload_of_the_question_that_stays_is_named_and_refuses_nothing
 ) -> None:
     if is_silent:
         bucket.faults = Silence("abort_upload", 2)
-        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+        monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     else:
         bucket.faults.fail(FAILS, operation="abort_upload", nth=2)
     answer = await _generic_target()
@@ -499,7 +506,8 @@ async def test_an_upload_of_the_question_whose_beginning_got_no_answer_is_droppe
     bucket.faults.fail(FAILS, operation="create_upload", nth=2, takes_effect=True)
     answer = await _generic_target()
     assert [note.blocks for note in answer.problems] == [False]
-    assert answer.capabilities.conditional_put is None
+    found = answer.capabilities
+    assert (found.conditional_put, found.conditional_completion) == (True, None)
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
@@ -507,7 +515,7 @@ async def test_an_upload_that_nobody_drops_in_time_is_named(
     bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the job needs: a target that keeps it is refused, and the text says why."""
-    monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+    monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     bucket.faults = Silence("abort_upload", 1)
     (problem,) = await _target()
     assert problem.blocks
@@ -527,7 +535,7 @@ async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_fir
     if is_silent:
         program.faults = Silence(operation, nth)
         monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.5)
-        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+        monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     else:
         program.faults.fail(FAILS, operation=operation, nth=nth)
     monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
