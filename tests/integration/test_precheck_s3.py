@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ from tests.chaos.faults import (
     with_request_line,
     without_request_headers,
 )
+from tests.chaos.wire import Exchange
 from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder, issue
 
@@ -354,6 +356,28 @@ async def test_a_store_that_ignores_them_is_found_out(
     assert (found.conditional_put, found.conditional_completion) == (put, completion)
     (note,) = answer.problems
     assert text in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def as_ceph_16_does(exchange: Exchange) -> bool:
+    """It completes an upload whatever the condition says, and names an empty ETag."""
+    reply = await exchange.forward(request=exchange.request.without("if-none-match"))
+    body = re.sub(b"<ETag>[^<]*</ETag>", b"<ETag></ETag>", await reply.whole_body())
+    head = reply.head.without("content-length", "transfer-encoding")
+    await exchange.write(head.with_header(f"Content-Length: {len(body)}").raw + body)
+    return True
+
+
+async def test_a_store_that_obeys_them_at_writes_only_and_names_no_etag_is_found_out(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(as_ceph_16_does, "^POST .*uploadId=")
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    found = answer.capabilities
+    assert (found.conditional_put, found.conditional_completion) == (True, False)
+    (note,) = answer.problems
+    assert "knows no condition for the completion of uploads" in note.message
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 
