@@ -104,7 +104,7 @@ class Precheck:
 
         async def check(stores: Sequence[ObjectStore], course: Course) -> None:
             if keys:
-                await probes.check_key(stores[0], keys[0], course)
+                await probes.check_keys(stores[0], keys, course)
             else:
                 await probes.check_listed(stores[0], prefix, course)
 

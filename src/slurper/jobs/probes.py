@@ -1,11 +1,12 @@
 """What a check asks of a bucket, and what its answers tell of the store.
 
 A source must list (or, with explicit keys, let one be described) and let a byte of an object be
-read; a target must list, begin an upload and take a part of it. What a dialect cannot know of a
-store that people run themselves is found out on the way (`Capabilities`), for the job to keep.
+read: of one of the first, if the very first cannot be. A target must list, begin an upload and take
+a part of it. What a dialect cannot know of a store that people run themselves is found out on the
+way (`Capabilities`), for the job to keep.
 
-What the job can do without (another checksum when one can be used, the question of conditions,
-what earlier checks have left) is asked in the time that is left, and never refuses a target.
+What the job can do without (another checksum when one can be used, what takes objects, what earlier
+checks have left) is asked in the time that is left, and never refuses a target.
 
 Nothing is left behind. Uploads are aborted. Two questions take objects: which keys and headers come
 back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they are
@@ -26,22 +27,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from slurper import errors
 from slurper.jobs import clean_up
 from slurper.jobs.models import Capabilities
 from slurper.jobs.specimens import Findings, Specimens
 from slurper.objectstore import failures, key_shapes
-from slurper.objectstore.base import Body, ByteRange, ListingPage, ObjectHeaders, ObjectStore
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    ListingPage,
+    ObjectHeaders,
+    ObjectMeta,
+    ObjectStore,
+)
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
 
 _CONTENT = b"precheck"
 
 _FIRST_BYTE = ByteRange(0, 1)
+
+MOST_READ = 20
+"""So many objects are tried, before all are taken for unreadable."""
+
+_FIRST_SHARE = 0.5
+"""Of the time of a check, how much the first of them may take."""
 
 _SKEW_NOTED_SECONDS = 60.0
 
@@ -78,30 +93,113 @@ class LeftError(Exception):
 
 
 async def check_listed(store: ObjectStore, prefix: str, course: Course) -> None:
-    """List a source, and read a byte of the first object. Raises TimeoutError."""
+    """List a source, and read a byte of an object. Raises TimeoutError."""
     async with course.limit():
         page = await _list(store, prefix, course)
-        for meta in page.objects:
-            if meta.storage_class not in store.dialect.unreadable_storage_classes:
-                await _read(store, meta.key, meta.size, course)
+
+    async def read(meta: ObjectMeta) -> bool:
+        if meta.storage_class in store.dialect.unreadable_storage_classes:
+            return False
+        return await _read(store, meta.key, meta.size)
+
+    async def others() -> Sequence[ObjectMeta]:
+        first = page.objects[0].key
+        if page.finished:
+            return ()
+        more = await store.list_page(prefix=prefix, start_after=first, max_keys=MOST_READ - 1)
+        return own_keys.without_own(more.objects)
+
+    if page.objects:
+        first = page.objects[0]
+        await _read_one_of(first, others, read, course, key_of=lambda meta: meta.key)
 
 
-async def check_key(store: ObjectStore, key: str, course: Course) -> None:
-    """Describe one explicit key; a missing key is fine, a missing bucket is not.
+async def check_keys(store: ObjectStore, keys: Sequence[str], course: Course) -> None:
+    """Describe one of the explicit keys; a missing key is fine, a missing bucket is not.
 
     Raises TimeoutError.
     """
-    async with course.limit():
-        await _describe(store, key, course)
+
+    async def others() -> Sequence[str]:
+        return keys[1:MOST_READ]
+
+    async def describe(key: str) -> bool:
+        return await _describe(store, key)
+
+    was_noted = len(course.notes)
+    await _read_one_of(keys[0], others, describe, course, key_of=str)
+    if len(course.notes) > was_noted:  # then nothing has shown yet that anybody is there
+        async with course.limit():
+            with contextlib.suppress(errors.AccessDenied):
+                await store.list_page(max_keys=1)
 
 
-async def _describe(store: ObjectStore, key: str, course: Course) -> None:
+Item = TypeVar("Item")
+
+
+async def _read_one_of(
+    first: Item,
+    others: Callable[[], Awaitable[Sequence[Item]]],
+    read: Callable[[Item], Awaitable[bool]],
+    course: Course,
+    *,
+    key_of: Callable[[Item], str],
+) -> None:
+    """Read the first, and where that fails the others side by side: one object proves nothing.
+
+    When none can be read for want of permission, or for a lack of answers, it is no matter of
+    single objects. `read` says whether it has read anything; an object that is gone tells nothing.
+    """
+    key = key_of(first)
+    course.step = f"reading a byte of {key!a}"
+    cause = await _tried(read, first, course, share=_FIRST_SHARE)
+    if isinstance(cause, bool):
+        return
+    if _is_of_all(cause):
+        raise cause
+    more: Sequence[Item] = ()
+    with contextlib.suppress(errors.SlurperError, TimeoutError):
+        async with course.limit():
+            more = await others()
+    answers = await asyncio.gather(*(_tried(read, one, course) for one in more))
+    if True not in answers:
+        _raise_common([cause, *(one for one in answers if not isinstance(one, bool))])
+    course.notes.append(
+        f"{key!a} could not be read, and its copy will fail if that lasts: {_reason(cause)}"
+    )
+
+
+async def _tried(
+    read: Callable[[Item], Awaitable[bool]], item: Item, course: Course, *, share: float = 1.0
+) -> bool | errors.SlurperError | TimeoutError:
+    """Read one and return what that says, or what is in the way; `share`: of the time left."""
+    now = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(now + (course.deadline - now) * share):
+            return await read(item)
+    except (errors.SlurperError, TimeoutError) as error:
+        return error
+
+
+def _is_of_all(cause: Exception) -> bool:
+    """Whether no object could be read for it. A rejected signature may be of one key alone."""
+    is_rejected = isinstance(cause, errors.CredentialsRejected)
+    return isinstance(cause, errors.SlurperError) and cause.blocks_job and not is_rejected
+
+
+def _raise_common(causes: Sequence[Exception]) -> None:
+    """Raise the first of these, where all are of a kind that does not depend on the object."""
+    for kind in ((errors.AccessDenied, errors.CredentialsRejected), (TimeoutError,)):
+        if all(isinstance(cause, kind) for cause in causes):
+            raise causes[0]
+
+
+async def _describe(store: ObjectStore, key: str) -> bool:
     """Describe a key, and read a byte of its object.
 
     An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
     signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
     """
-    course.step = f"describing {key!a}"
     try:
         stored = await store.head(key)
     except errors.StoreError as seen:
@@ -112,19 +210,20 @@ async def _describe(store: ObjectStore, key: str, course: Course) -> None:
         except errors.AccessDenied:
             if not isinstance(seen, errors.NotFound):
                 raise
-            return
+            return False
         if not isinstance(seen, errors.NotFound):
             raise
-    else:
-        await _read(store, key, stored.meta.size, course)
+        return False
+    return await _read(store, key, stored.meta.size)
 
 
-async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None:
-    """Read a byte. That the object is archived, or gone by now, is the business of its copy."""
-    course.step = f"reading a byte of {key!a}"
+async def _read(store: ObjectStore, key: str, size: int) -> bool:
+    """Read a byte; False: the object is archived, or gone by now, as its copy will find."""
     wanted = _FIRST_BYTE if size else None
     with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
         await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
+        return True
+    return False
 
 
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from secrets import token_hex
 
@@ -54,8 +54,18 @@ class JobService:
         self._wake = wake
         self._precheck = Precheck(settings)
 
-    async def create(self, account_id: str, spec: JobSpec, secrets: JobSecrets) -> str:
+    async def create(
+        self,
+        account_id: str,
+        spec: JobSpec,
+        secrets: JobSecrets,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> str:
         """Check both sides, store the job as running, and return its id.
+
+        What is worth knowing of the sides is told before, and is the message of the job's first
+        log entry.
 
         Raises:
             InvalidField: a location or key cannot be used; nothing was asked of any store.
@@ -63,15 +73,17 @@ class JobService:
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
-        found = await self._check(
+        checked = await self._check(
             account_id, spec, source=secrets.source, target=secrets.target, is_new=True
         )
-        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
+        for note in checked.notes:
+            tell(note)
+        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=checked.found)
         await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
-            entry=LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at),
+            entry=_started(job, checked.notes),
         )
         self._wake()
         return job.id
@@ -99,22 +111,20 @@ class JobService:
         """
         failures = await self._store.failures(account_id, job_id)
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
-        spec = replace(failures.job.spec, keys=(failures.sample,))
+        spec = replace(failures.job.spec, keys=failures.sample)
         with _only_secrets_can_change():
-            found = await self._check(
+            checked = await self._check(
                 account_id, spec, source=secrets.source, target=secrets.target, is_new=True
             )
         at = await self._store.now()
         spec = replace(spec, keys=())
-        job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
+        job = _new_job(account_id, spec, at=at, capabilities=checked.found, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
         await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
-            entry=LogEntry(
-                log_type=LogType.MIGRATION_START, created_at=job.created_at, message=text
-            ),
+            entry=_started(job, (text, *checked.notes)),
         )
         self._wake()
         return job.id
@@ -244,11 +254,11 @@ class JobService:
         source: Credentials | None,
         target: Credentials | None,
         is_new: bool = False,
-    ) -> JobCapabilities:
+    ) -> _BothChecked:
         """Check the sides that credentials are given for, at the same time.
 
         Of a job that is about to be made, `is_new`, also what the job itself may rely on, and that
-        its sides are two. Returns what was found out of their stores.
+        its sides are two.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
@@ -281,7 +291,10 @@ class JobService:
         problems = readable.problems + writable.problems
         if any(problem.blocks for problem in problems):
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
-        return JobCapabilities(source=readable.capabilities, target=writable.capabilities)
+        return _BothChecked(
+            found=JobCapabilities(source=readable.capabilities, target=writable.capabilities),
+            notes=tuple(f"{side_of(one)}: {one.message}" for one in problems),
+        )
 
     async def _with_sample(self, job: Job) -> JobSpec:
         """The job's spec with at least one of its explicit keys, if it has any."""
@@ -339,6 +352,29 @@ def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreA
             "bucket, or give source.pathPrefix with options.stripPrefix to copy to other keys"
         )
         raise errors.InvalidField("/target/bucket", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BothChecked:
+    """What came of the checks of sides that can be used."""
+
+    found: JobCapabilities
+    notes: tuple[str, ...]
+    """What is worth knowing, each with its side."""
+
+
+def side_of(problem: PrecheckProblem) -> str:
+    """Which side a problem is of: `source` or `target`."""
+    return problem.pointer.split("/")[1]
+
+
+def _started(job: Job, texts: Sequence[str]) -> LogEntry:
+    """The first entry of a job's log, with what is worth knowing before anything is copied."""
+    return LogEntry(
+        log_type=LogType.MIGRATION_START,
+        created_at=job.created_at,
+        message="; ".join(texts) or None,
+    )
 
 
 async def _unasked() -> Checked:

@@ -12,7 +12,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import clean_up, precheck
+from slurper.jobs import clean_up, precheck, probes
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.objectstore import dialects, factory
@@ -203,6 +203,120 @@ async def test_what_cannot_be_read_for_reasons_of_its_own_is_no_problem(
     ):
         bucket.faults.fail(error, operation="get")
         assert await _source() == ()
+
+
+# A first object that cannot be read
+
+
+def _of_object(
+    kind: type[errors.StoreError], status: int, code: str, detail: str = ""
+) -> errors.StoreError:
+    return kind("GetObject", status=status, code=code, detail=detail, key="a")
+
+
+OF_ITS_OWN = [
+    _of_object(errors.StoreError, 400, "InvalidRequest", "must provide the correct secret key"),
+    _of_object(errors.AccessDenied, 403, "AccessDenied", "not allowed: kms:Decrypt"),
+    _of_object(errors.CredentialsRejected, 403, "SignatureDoesNotMatch"),
+    _of_object(errors.StoreError, 405, "MethodNotAllowed"),
+    _of_object(errors.StoreError, 451, "UnavailableForLegalReasons"),
+    _of_object(errors.UnavailableStore, 500, "InternalError"),
+    errors.TransportError("the head of the answer cannot be read"),
+    errors.IntegrityError("8 bytes came, 9 were announced"),
+]
+TELLS_OF_ALL = (errors.AccessDenied, errors.CredentialsRejected)
+
+
+class Unreadable(Faults):
+    """Some reads fail, the first ones."""
+
+    def __init__(self, error: errors.SlurperError, count: int, *operations: str) -> None:
+        super().__init__()
+        for operation in operations:
+            self.fail(error, operation=operation, times=count)
+
+
+@pytest.mark.parametrize("keys", [None, ("a", "b", "c")], ids=["listed", "named"])
+@pytest.mark.parametrize("error", OF_ITS_OWN, ids=str)
+async def test_a_first_object_that_cannot_be_read_refuses_no_source(
+    bucket: MemoryStore, error: errors.SlurperError, keys: tuple[str, ...] | None
+) -> None:
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Unreadable(error, 1, "get")
+    (note,) = await _source(keys=keys)
+    assert not note.blocks
+    assert f"'a' could not be read, and its copy will fail if that lasts: {error}" in note.message
+    assert bucket.faults.requests["get"] == 3
+
+
+@pytest.mark.parametrize("keys", [None, ("a", "b", "c")], ids=["listed", "named"])
+@pytest.mark.parametrize("error", OF_ITS_OWN, ids=str)
+async def test_where_no_object_can_be_read_only_a_lack_of_permission_refuses_the_source(
+    bucket: MemoryStore, error: errors.SlurperError, keys: tuple[str, ...] | None
+) -> None:
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Unreadable(error, 9, "get")
+    (problem,) = await _source(keys=keys)
+    assert problem.blocks is isinstance(error, TELLS_OF_ALL)
+    assert str(error) in problem.message
+    if problem.blocks:
+        assert problem.pointer == "/source/secret"
+        assert "(reading a byte of 'a')" in problem.message
+
+
+async def test_what_is_gone_or_archived_does_not_make_up_for_what_is_denied(
+    bucket: MemoryStore,
+) -> None:
+    bucket.add("a", b"1")
+    bucket.add("b", b"1", storage_class="GLACIER")
+    bucket.faults = Unreadable(DENIED, 1, "get")
+    (problem,) = await _source()
+    assert problem.blocks
+    bucket.faults = Unreadable(DENIED, 1, "get")
+    (problem,) = await _source(keys=("a", "missing"))
+    assert problem.blocks
+
+
+async def test_so_many_objects_are_tried_and_no_more(bucket: MemoryStore) -> None:
+    keys = tuple(f"{number:04}" for number in range(100))
+    for key in keys:
+        bucket.add(key, b"1")
+    for named in (None, keys):
+        bucket.faults = Unreadable(DENIED, 99, "get")
+        (problem,) = await _source(keys=named)
+        assert problem.blocks
+        assert bucket.faults.requests["get"] == probes.MOST_READ
+
+
+async def test_keys_that_get_no_answer_at_all_refuse_the_source(bucket: MemoryStore) -> None:
+    bucket.add("a", b"1")
+    bucket.faults = Unreadable(UNREACHABLE, 9, "head", "list_page")
+    (problem,) = await _source(keys=("a", "b"))
+    assert problem.blocks
+    assert problem.pointer == "/source/endpoint"
+
+
+@pytest.mark.parametrize("silent", [1, 9])
+async def test_an_object_that_gives_no_answer_refuses_no_source_unless_all_do(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    class Hanging(Faults):
+        async def begin(self, operation: str) -> errors.SlurperError | None:
+            lost = await super().begin(operation)
+            if operation == "get" and self.requests[operation] <= silent:
+                await asyncio.sleep(60)
+            return lost
+
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Hanging()
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.4)
+        (problem,) = await _source()
+    assert problem.blocks is (silent > 1)
+    assert "no answer" in problem.message
 
 
 @pytest.mark.parametrize("refused", ["put_part", None])
