@@ -1,4 +1,4 @@
-"""Targets that lose headers, and sources whose first object cannot be read: what the program says."""
+"""Targets that lose headers, and a first object that cannot be read: what the program says."""
 
 from __future__ import annotations
 
