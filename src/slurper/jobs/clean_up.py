@@ -57,20 +57,20 @@ async def delete_below(
     store may have made folders for them, which go last, the deepest first. Raises TimeoutError.
     """
     async with asyncio.timeout(SECONDS):
-        pages = await asyncio.gather(
-            _keys(store, name), _keys(store, f"/{name}"), return_exceptions=True
-        )
-        listed = [key for page in pages if not isinstance(page, BaseException) for key in page]
-        keys = {*written, *listed}
-        await _delete_all(store, keys)
+        keys = set(written)
+        answers = await _delete_all(store, keys)
+        # Only now: a key that breaks a listing would hide the others.
+        pages = await asyncio.gather(_keys(store, name), _keys(store, f"/{name}"))
+        others = {*pages[0], *pages[1]} - keys
+        answers += await _delete_all(store, others)
         if folders_too:
-            await _delete_folders(store, keys)
-        _raise_first(pages)
+            await _delete_folders(store, keys | others)
+        _raise_first(answers)
 
 
-async def _delete_all(store: ObjectStore, keys: Collection[str]) -> None:
-    """Delete objects side by side; what goes wrong with one is raised when all have been tried."""
-    _raise_first(await asyncio.gather(*map(store.delete, keys), return_exceptions=True))
+async def _delete_all(store: ObjectStore, keys: Collection[str]) -> list[BaseException | None]:
+    """Delete objects side by side, and return what went wrong with each."""
+    return await asyncio.gather(*map(store.delete, keys), return_exceptions=True)
 
 
 def _raise_first(answers: Iterable[object]) -> None:
@@ -81,8 +81,7 @@ def _raise_first(answers: Iterable[object]) -> None:
 
 async def _delete_folders(store: ObjectStore, keys: Collection[str]) -> None:
     for folders in _folders(keys):
-        with contextlib.suppress(errors.SlurperError):  # there need not be any
-            await _delete_all(store, folders)
+        await _delete_all(store, folders)  # there need not be any
 
 
 async def _keys(store: ObjectStore, prefix: str) -> list[str]:
@@ -132,5 +131,5 @@ async def _delete_stale(store: ObjectStore, prefix: str) -> None:
         and own_keys.is_own(meta.key)
         and (now - meta.last_modified).total_seconds() > STALE_SECONDS
     ]
-    await _delete_all(store, stale)
+    _raise_first(await _delete_all(store, stale))
     await _delete_folders(store, stale)

@@ -137,7 +137,12 @@ class Precheck:
     async def _run(
         self, side: Side, location: Location, addresses: Sequence[StoreAddress], check: Check
     ) -> Checked:
-        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS)
+        once = replace(_impatient(self._settings), request_retries=0)
+
+        def open_hasty(store: ObjectStore) -> ObjectStore:
+            return factory.open_store(replace(addresses[0], dialect=store.dialect), once)
+
+        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS, open_hasty)
         blocking = await self._find_problem(side, location, addresses, check, course)
         if blocking is not None:
             return Checked(problems=(blocking,))

@@ -72,6 +72,8 @@ class Course:
 
     deadline: float
     """When it must have asked everything, by the clock of the event loop."""
+    open_hasty: Callable[[ObjectStore], ObjectStore]
+    """Opens the same store once more, to send each request once: some are expected to fail."""
     step: str = "reaching it"
     notes: list[str] = field(default_factory=list)
     found: Capabilities = field(default_factory=Capabilities)
@@ -472,7 +474,8 @@ async def _reason_not_to_write(store: ObjectStore, course: Course) -> str | None
 
 async def _ask_what_is_kept(store: ObjectStore, course: Course) -> None:
     """Which keys and headers come back as they were written."""
-    specimens = Specimens(store)
+    hasty = course.open_hasty(store)
+    specimens = Specimens(hasty)
     course.step = "writing objects, and reading them"
     try:
         async with course.limit():
@@ -488,7 +491,8 @@ async def _ask_what_is_kept(store: ObjectStore, course: Course) -> None:
     finally:
         name = specimens.name
         left = f"objects of the check may be left: delete what begins with {name}, also behind '/'"
-        await clean_up.see_through(_or_note(specimens.remove(), left, course))
+        await clean_up.see_through(_or_note(specimens.remove(store), left, course))
+        await hasty.close()
 
 
 def _texts_of(kept: Findings) -> Iterator[str]:

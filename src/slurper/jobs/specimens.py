@@ -114,7 +114,7 @@ class Specimens:
     """The objects of one check, at a target without versions that lets them be deleted again."""
 
     def __init__(self, store: ObjectStore) -> None:
-        """Write nothing yet."""
+        """Write nothing yet. A `store` that repeats no failed request answers sooner."""
         self._store = store
         self.name = own_keys.new_key()
         """Begins what is left of every key."""
@@ -146,17 +146,18 @@ class Specimens:
             unknown=tuple(shape for shape in KeyShape if fates[shape] is _Fate.UNKNOWN),
         )
 
-    async def remove(self) -> None:
+    async def remove(self, store: ObjectStore) -> None:
         """Delete everything that was written, also under the keys that a store has made of it.
+
+        `store` is the same one, more patient.
 
         Raises:
             SlurperError, TimeoutError: something may be left.
         """
         if self._written:
             keys = [one.key for one in self._written if not one.is_refused]
-            await clean_up.delete_below(
-                self._store, self.name, keys, folders_too=not self._is_faithful
-            )
+            folders_too = not self._is_faithful
+            await clean_up.delete_below(store, self.name, keys, folders_too=folders_too)
 
     # What is written
 

@@ -125,7 +125,7 @@ async def examined(store: MemoryStore) -> set[KeyShape]:
     try:
         return set((await specimens.examine()).keys)
     finally:
-        await specimens.remove()
+        await specimens.remove(store)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
     store = Refusing(str, shape=re.compile(r"\\"), kind=kind)
     specimens = Specimens(store)
     found = await specimens.examine()
-    await specimens.remove()
+    await specimens.remove(store)
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
 
 
@@ -230,7 +230,7 @@ async def test_one_key_that_cannot_be_listed_hides_no_other() -> None:
     assert set(found.keys) == {S.CONTROL_CHARACTER, S.PLUS}
     with_bad = [key for key in store.left if "\x01" in key]
     assert with_bad
-    await specimens.remove()
+    await specimens.remove(store)
     assert not [key for key in store.left if "\x01" in key]
 
 
@@ -295,7 +295,7 @@ async def test_headers_that_do_not_come_back_are_found_out(
     store = Losing(lose)
     specimens = Specimens(store)
     assert set((await specimens.examine()).headers) == set(lost)
-    await specimens.remove()
+    await specimens.remove(store)
     assert store.keys == ()
 
 
