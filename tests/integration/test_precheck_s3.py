@@ -21,9 +21,10 @@ from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
-from slurper.jobs import precheck
+from slurper.jobs import clean_up, precheck
 from slurper.jobs.models import Location, Vendor
 from slurper.jobs.precheck import Checked, Precheck, Side
+from slurper.jobs.specimens import Specimens
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from tests.chaos import proxy
@@ -591,6 +592,32 @@ async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
     ] == users
     for key in users:
         assert boto(server).get_object(Bucket=bucket, Key=key)["Body"].read() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["ministack", "seaweedfs"])
+async def test_what_a_killed_check_left_is_removed_by_the_next(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make_bucket: MakeBucket,
+    boto: Boto,
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    boto(server).put_object(Bucket=bucket, Key="theirs", Body=b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Specimens, "remove", _killed)
+        await check(Side.TARGET, server, bucket)
+    assert boto(server).list_objects_v2(Bucket=bucket)["KeyCount"] > 1
+    monkeypatch.setattr(clean_up, "STALE_SECONDS", -60.0)
+    await check(Side.TARGET, server, bucket)
+    listed = boto(server).list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert "CommonPrefixes" not in listed
+    assert [item["Key"] for item in listed["Contents"]] == ["theirs"]
+
+
+async def _killed(*_: object) -> None:
+    """Nothing is removed any more."""
 
 
 @pytest.mark.parametrize(

@@ -475,7 +475,13 @@ async def _reason_not_to_write(store: ObjectStore, course: Course) -> str | None
 async def _ask_what_is_kept(store: ObjectStore, course: Course) -> None:
     """Which keys and headers come back as they were written."""
     hasty = course.open_hasty(store)
-    specimens = Specimens(hasty)
+    try:
+        await _examine(store, Specimens(hasty), course)
+    finally:
+        await hasty.close()
+
+
+async def _examine(store: ObjectStore, specimens: Specimens, course: Course) -> None:
     course.step = "writing objects, and reading them"
     try:
         async with course.limit():
@@ -492,7 +498,6 @@ async def _ask_what_is_kept(store: ObjectStore, course: Course) -> None:
         name = specimens.name
         left = f"objects of the check may be left: delete what begins with {name}, also behind '/'"
         await clean_up.see_through(_or_note(specimens.remove(store), left, course))
-        await hasty.close()
 
 
 def _texts_of(kept: Findings) -> Iterator[str]:
