@@ -23,6 +23,8 @@ class Companion(ThreadingHTTPServer):
     """Knows an endpoint's folder of buckets."""
 
     daemon_threads = True
+    request_queue_size = 128
+    """More at once than that wait a second and come again."""
 
     def __init__(self, data: Path) -> None:
         super().__init__((HOST, 0), _Handler)

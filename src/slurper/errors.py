@@ -27,7 +27,8 @@
     │   ├── TlsRefused          the server's certificate or TLS cannot be accepted
     │   └── MalformedAnswer     what came breaks the rules of HTTP
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
-    │   └── NotStorableInFolders  it would keep it under another key, or without its bytes
+    │   ├── KeyNotKept          it would keep it under another key, or without its bytes
+    │   └── HeadersNotKept      it would lose a header that the job requires
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
@@ -293,10 +294,16 @@ class NotStorable(SlurperError):
     advice = "shorten it at the source, or copy the object by hand"
 
 
-class NotStorableInFolders(NotStorable):
-    """A target that keeps objects as files in folders would change this one without a word."""
+class KeyNotKept(NotStorable):
+    """The target would keep the object under another key, or without its bytes, or refuse it."""
 
     advice = "give the object another key at the source, or copy it by hand under another"
+
+
+class HeadersNotKept(NotStorable):
+    """The target would lose a header without which the job copies no object."""
+
+    advice = "copy it to another target, or leave the header out of options.require (--require)"
 
 
 class CopyUnfinished(SlurperError):

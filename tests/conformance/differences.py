@@ -17,11 +17,6 @@ SEAWEEDFS_KEYS = {
     "longest": "refused with 400 KeyTooLongError: a segment takes at most 255 bytes",
 }
 
-SEAWEEDFS_REFUSES = tuple(
-    name for name, reason in SEAWEEDFS_KEYS.items() if reason.startswith("refused")
-)
-"""The others it takes, and keeps otherwise."""
-
 _NO_BUCKET_NO_KEYS = "a store in memory has neither credentials nor a bucket that could be absent"
 _NO_CONDITION = "moto knows no condition on the source of a copy"
 _WRONG_CREDENTIALS = "test_wrong_credentials_are_told_from_missing_rights"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Literal
 
 import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
-from slurper.jobs import precheck
+from slurper.jobs import clean_up, precheck
 from slurper.jobs.models import Location, Vendor
 from slurper.jobs.precheck import Checked, Precheck, Side
+from slurper.jobs.specimens import Specimens
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from tests.chaos import proxy
@@ -34,8 +37,10 @@ from tests.chaos.faults import (
     reset_before,
     status,
     with_headers,
+    with_request_line,
     without_request_headers,
 )
+from tests.chaos.wire import Exchange
 from tests.r2.server import R2Stub
 from tests.tls_forwarder import TlsForwarder, issue
 
@@ -300,6 +305,9 @@ def everything_in(client: S3Client, bucket: str) -> set[str]:
 
 IGNORES_CONDITIONS = without_request_headers("if-none-match")
 
+OF_THE_CONDITION = "^PUT /[^/]*/[^/?]* "
+"""Its PUTs: the others of a check go to keys with a slash."""
+
 
 @pytest.mark.parametrize("name", ["ministack", "seaweedfs"])
 async def test_a_store_that_obeys_conditions_is_found_to(
@@ -315,29 +323,62 @@ async def test_a_store_that_obeys_conditions_is_found_to(
     answer = await checked(Side.TARGET, server, bucket)
     found = answer.capabilities
     notes = [problem.message for problem in answer.problems if not problem.blocks]
-    assert ["files in folders" in note for note in notes] == [True] * (name == "seaweedfs")
-    assert (found.conditional_put, found.verifies_checksum, found.checksum) == (
-        True,
-        True,
-        "crc32c",
-    )
+    assert ["keys that hold '//'" in note for note in notes] == [True] * (name == "seaweedfs")
+    assert (found.conditional_put, found.conditional_completion) == (True, True)
+    assert (found.verifies_checksum, found.checksum) == (True, "crc32c")
     assert found.key_order == ("folders" if name == "seaweedfs" else "bytes")
     assert found.list_version == 2
     assert abs(found.clock_ahead_seconds or 0) < 60
     assert everything_in(boto(server), bucket) == keys
 
 
-@pytest.mark.parametrize("request_line", ["^PUT ", "^POST .*uploadId="])
+@pytest.mark.parametrize(
+    ("request_line", "put", "completion", "text"),
+    [
+        ("^PUT ", False, True, "knows no condition for writes"),
+        ("^POST .*uploadId=", True, False, "knows no condition for the completion of uploads"),
+        ("", False, False, "knows no condition for writes"),
+    ],
+)
 async def test_a_store_that_ignores_them_is_found_out(
-    ministack: S3Server, bucket: str, boto: Boto, request_line: str
+    ministack: S3Server,
+    bucket: str,
+    boto: Boto,
+    request_line: str,
+    put: bool,
+    completion: bool,
+    text: str,
 ) -> None:
-    """Of an ordinary write, or only when an upload is completed."""
+    """Of an ordinary write, only when an upload is completed, or of both."""
     with proxy.FaultProxy(ministack.endpoint).running() as front:
         front.add(IGNORES_CONDITIONS, request_line)
         answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
-    assert answer.capabilities.conditional_put is False
+    found = answer.capabilities
+    assert (found.conditional_put, found.conditional_completion) == (put, completion)
     (note,) = answer.problems
-    assert "knows no condition for writes" in note.message
+    assert text in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def as_ceph_16_does(exchange: Exchange) -> bool:
+    """It completes an upload whatever the condition says, and names an empty ETag."""
+    reply = await exchange.forward(request=exchange.request.without("if-none-match"))
+    body = re.sub(b"<ETag>[^<]*</ETag>", b"<ETag></ETag>", await reply.whole_body())
+    head = reply.head.without("content-length", "transfer-encoding")
+    await exchange.write(head.with_header(f"Content-Length: {len(body)}").raw + body)
+    return True
+
+
+async def test_a_store_that_obeys_them_at_writes_only_and_names_no_etag_is_found_out(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(as_ceph_16_does, "^POST .*uploadId=")
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    found = answer.capabilities
+    assert (found.conditional_put, found.conditional_completion) == (True, False)
+    (note,) = answer.problems
+    assert "knows no condition for the completion of uploads" in note.message
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 
@@ -345,7 +386,7 @@ async def test_a_store_that_refuses_them_is_found_out(
     ministack: S3Server, bucket: str, boto: Boto
 ) -> None:
     with proxy.FaultProxy(ministack.endpoint).running() as front:
-        front.add(status(501, "NotImplemented"), "^PUT [^?]* ", skip=1)
+        front.add(status(501, "NotImplemented"), OF_THE_CONDITION, skip=1)
         answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
     assert answer.capabilities.conditional_put is False
     assert everything_in(boto(ministack), bucket) == {"first"}
@@ -371,23 +412,39 @@ async def test_a_bucket_that_keeps_versions_is_not_asked(
     """Neither a version nor a marker stays, and no lock can keep what was never written."""
     boto(ministack).put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": state})
     answer = await checked(Side.TARGET, ministack, bucket)
-    assert (answer.problems, answer.capabilities.conditional_put) == ((), None)
+    (note,) = answer.problems
+    assert "its bucket keeps versions" in note.message
+    found = answer.capabilities
+    assert (found.conditional_put, found.unkept_keys, found.unkept_headers) == (None, None, None)
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 
 @pytest.mark.parametrize("fault", [status(500, "InternalError"), reset_before, lost_answer])
-@pytest.mark.parametrize("request_line", ["^PUT [^?]* ", "^POST .*uploads", "^POST .*uploadId="])
+@pytest.mark.parametrize(
+    ("request_line", "skip"),
+    [
+        (OF_THE_CONDITION, 1),
+        ("^POST .*uploads", 1),
+        ("^POST .*uploadId=", 0),
+        ("^PUT /[^/]*//", 0),  # of a key that begins with a slash
+        ("^PUT /[^/]*/[^/?]*/", 3),
+        ("^GET /[^/]*/[^/?]*/", 0),
+        ("^GET .*prefix=.slurper", 0),
+    ],
+)
 async def test_whatever_goes_wrong_with_the_question_nothing_stays(
-    ministack: S3Server, bucket: str, boto: Boto, fault: Fault, request_line: str
+    ministack: S3Server, bucket: str, boto: Boto, fault: Fault, request_line: str, skip: int
 ) -> None:
     with proxy.FaultProxy(ministack.endpoint).running() as front:
-        front.add(fault, request_line, skip=1)
+        front.add(fault, request_line, skip=skip)
         await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 
 @pytest.mark.parametrize("fault", [deaf(30), delayed(30)])
-@pytest.mark.parametrize("request_line", ["^PUT [^?]* ", "^POST .*uploadId="])
+@pytest.mark.parametrize(
+    ("request_line", "notes"), [("^PUT [^?]* ", 2), ("^PUT .*-b ", 1), ("^POST .*uploadId=", 1)]
+)
 async def test_a_store_that_is_too_slow_for_the_question_is_used_and_keeps_nothing(
     ministack: S3Server,
     bucket: str,
@@ -395,15 +452,17 @@ async def test_a_store_that_is_too_slow_for_the_question_is_used_and_keeps_nothi
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
     request_line: str,
+    notes: int,
 ) -> None:
     monkeypatch.setattr(precheck, "CHECK_SECONDS", 2.0)
     with proxy.FaultProxy(ministack.endpoint).running() as front:
         front.add(fault, request_line)
         answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
-    (note,) = answer.problems
-    assert not note.blocks
-    assert "no answer in time" in note.message
-    assert answer.capabilities.conditional_put is None
+    assert len(answer.problems) == notes
+    assert not any(note.blocks for note in answer.problems)
+    assert all("no answer in time" in note.message for note in answer.problems)
+    found = answer.capabilities
+    assert None in (found.conditional_completion, found.unkept_keys)
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 
@@ -441,10 +500,157 @@ async def test_an_object_that_cannot_be_deleted_after_all_is_named(
     """As where a lock came about of which the bucket says nothing."""
     with proxy.FaultProxy(ministack.endpoint).running() as front:
         front.add(status(403, "AccessDenied"), "^DELETE [^?]* ", skip=1)
-        (note,) = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
-    (left,) = everything_in(boto(ministack), bucket) - {"first"}
-    assert not note.blocks
-    assert f"an object of the check is left: delete {left}" in note.message
+        notes = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert not any(note.blocks for note in notes)
+    listed = boto(ministack).list_objects_v2(Bucket=bucket)["Contents"]
+    left = {item["Key"] for item in listed} - {"first"}
+    (alone,) = [key for key in left if "/" not in key]
+    texts = {note.message.split(" (")[0] for note in notes}
+    names = {key.lstrip("/").split("/")[0] for key in left - {alone}}
+    assert len(names) == 1
+    assert texts == {
+        f"an object of the check is left: delete {alone}",
+        f"objects of the check may be left: delete what begins with {names.pop()}, also behind '/'",
+    }
+
+
+# Which keys and headers are kept
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    """It checks no signature, so that something between us and it may change a request."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield S3Server(
+        endpoint=f"http://{host}:{port}", access_key_id="AKIAMOTO", secret_access_key="secret"
+    )
+    server.stop()
+
+
+IN_FOLDERS = {
+    "leading-slash",
+    "empty-segment",
+    "dot-segment",
+    "double-dot-segment",
+    "long-segment",
+    "backslash",
+    "folder-with-bytes",
+    "folder-with-headers",
+}
+
+REWRITTEN: list[tuple[str, tuple[str, str] | None, set[str]]] = [
+    ("ministack", None, set()),
+    ("seaweedfs", None, IN_FOLDERS),
+    ("moto", None, {"line-break"}),
+    # Proxies before it: the first as MinIO's gateway does with the first slash of a key.
+    ("moto", (r"^(\S+ /[^/?]+/)/+", r"\1"), {"line-break", "leading-slash"}),
+    (
+        "moto",
+        (r"(?<=.)//+", "/"),
+        {"line-break", "leading-slash", "empty-segment"},
+    ),
+    ("moto", (r"/\./", "/"), {"line-break", "dot-segment"}),
+    ("moto", (r"/[^/ ]+/\.\./", "/"), {"line-break", "double-dot-segment"}),
+    ("moto", ("%5C", "/"), {"line-break", "backslash"}),
+    ("moto", ("%252?", "%2"), {"line-break", "percent"}),
+    ("moto", ("%2B", "%20"), {"line-break", "plus"}),
+    ("moto", ("u%CC%88", "%C3%BC"), {"line-break", "decomposed"}),
+    ("moto", ("%C3%BC", "u%CC%88"), {"line-break", "composed"}),
+    ("moto", ("%(0[1-9]|7F)", "_"), {"line-break", "control-character"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rewrite", "unkept"), REWRITTEN, ids=[f"{row[0]}-{row[1]}" for row in REWRITTEN]
+)
+async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
+    request: pytest.FixtureRequest,
+    name: str,
+    rewrite: tuple[str, str] | None,
+    unkept: set[str],
+    make_bucket: MakeBucket,
+    boto: Boto,
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    users = ["a", "b/c", "c", "f"]
+    for key in users:
+        boto(server).put_object(Bucket=bucket, Key=key, Body=b"theirs")
+    with proxy.FaultProxy(server.endpoint).running() as front:
+        if rewrite is not None:  # the keys of objects: a listing shows what is there
+            front.add(with_request_line(*rewrite), "^(PUT|GET|HEAD|DELETE) /[^/?]+/[^?]+ ")
+        answer = await checked(Side.TARGET, replace(server, endpoint=front.endpoint), bucket)
+    assert set(answer.capabilities.unkept_keys or ()) == unkept
+    assert answer.capabilities.unkept_headers == ()
+    assert not any(note.blocks for note in answer.problems)
+    listed = boto(server).list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert [item["Prefix"] for item in listed.get("CommonPrefixes", ())] == ["b/"]
+    assert [
+        item["Key"] for item in boto(server).list_objects_v2(Bucket=bucket)["Contents"]
+    ] == users
+    for key in users:
+        assert boto(server).get_object(Bucket=bucket, Key=key)["Body"].read() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["ministack", "seaweedfs"])
+async def test_what_a_killed_check_left_is_removed_by_the_next(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make_bucket: MakeBucket,
+    boto: Boto,
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    boto(server).put_object(Bucket=bucket, Key="theirs", Body=b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Specimens, "remove", _killed)
+        await check(Side.TARGET, server, bucket)
+    assert boto(server).list_objects_v2(Bucket=bucket)["KeyCount"] > 1
+    monkeypatch.setattr(clean_up, "STALE_SECONDS", -60.0)
+    await check(Side.TARGET, server, bucket)
+    listed = boto(server).list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert "CommonPrefixes" not in listed
+    assert [item["Key"] for item in listed["Contents"]] == ["theirs"]
+
+
+async def _killed(*_: object) -> None:
+    """Nothing is removed any more."""
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ("content-encoding", "content-language", "expires"),
+        ("cache-control",),
+        ("content-disposition",),
+        ("x-amz-meta-slurper-precheck",),
+    ],
+)
+async def test_headers_that_a_target_does_not_keep_are_found_out(
+    ministack: S3Server, bucket: str, boto: Boto, lost: tuple[str, ...]
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(with_headers(without=lost), "^(GET|HEAD) [^?]+ ")
+        answer = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    names = {"metadata" if name.startswith("x-amz-meta-") else name for name in lost}
+    assert set(answer.capabilities.unkept_headers or ()) == names
+    texts = [note.message for note in answer.problems]
+    assert any(f"the target does not keep {', '.join(sorted(names))}" in text for text in texts)
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+async def test_without_the_right_to_delete_keys_and_headers_are_not_known(
+    ministack: S3Server, bucket: str, boto: Boto
+) -> None:
+    writer = user(ministack, bucket, ("s3:ListBucket", "s3:GetBucketVersioning", *WRITE_ONLY))
+    answer = await checked(Side.TARGET, writer, bucket)
+    assert (answer.capabilities.unkept_keys, answer.capabilities.unkept_headers) == (None, None)
+    (note,) = answer.problems
+    assert "which keys and headers the target keeps" in note.message
+    assert everything_in(boto(ministack), bucket) == {"first"}
 
 
 async def test_what_works_and_is_worth_knowing_is_told(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from tests.conformance.differences import SEAWEEDFS_KEYS, SEAWEEDFS_REFUSES
+from tests.conformance.differences import SEAWEEDFS_KEYS
 from tests.pairs.referee import Stored
 from tests.pairs.stores import Kind
 
@@ -111,16 +111,9 @@ FAILING = (
     Failing(
         (Kind.S3,),
         (Kind.SEAWEEDFS,),
-        tuple(f"key-{name}" for name in SEAWEEDFS_KEYS if name not in SEAWEEDFS_REFUSES),
-        "keeps objects as files in folders",
-        "SeaweedFS would rewrite the key, or drop the bytes",
-    ),
-    Failing(
-        (Kind.S3,),
-        (Kind.SEAWEEDFS,),
-        tuple(f"key-{name}" for name in SEAWEEDFS_REFUSES),
-        "InvalidRequest|KeyTooLong",
-        "SeaweedFS refuses the key",
+        tuple(f"key-{name}" for name in SEAWEEDFS_KEYS),
+        "the target does not keep keys|cannot keep both",
+        "SeaweedFS would rewrite the key, drop the bytes, or refuse it",
     ),
     Failing(
         (*S3, *GOOGLE),

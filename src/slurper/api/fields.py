@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic_core import PydanticCustomError
 
 from slurper import secrets
+from slurper.objectstore import limits
 
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1_024
@@ -197,6 +198,13 @@ def content_type(text: str) -> str:
     if _CONTENT_TYPE.fullmatch(text) is None:
         raise _wrong("must be type/subtype or type/*, without parameters, as in image/png")
     return text.lower()
+
+
+def required_header(name: str) -> str:
+    """Check what a target is required to keep and return it in lower case."""
+    if name.lower() not in limits.REQUIRABLE:
+        raise _wrong(f"must be one of {', '.join(limits.REQUIRABLE)}")
+    return name.lower()
 
 
 def endpoint(url: str, bucket: str | None) -> str:

@@ -227,6 +227,8 @@ class ContentTypes(Request):
     exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
 
 
+RequiredHeader = Annotated[str, AfterValidator(fields.required_header)]
+
 Limit = Annotated[int | None, Field(ge=1, le=2**63 - 1)]
 
 
@@ -261,6 +263,13 @@ class Options(Limits):
     count_objects: Annotated[
         bool, Field(description="List the source beside the copy, to know how much there is")
     ] = False
+    require: Annotated[
+        Annotated[list[RequiredHeader], Field(max_length=20)] | None,
+        Field(
+            description="Fail objects that have one of these where the target was found to lose "
+            "it: content headers, metadata, or headers for all of them",
+        ),
+    ] = None
 
 
 class CreateJob(Request):
@@ -402,6 +411,7 @@ class OptionsView(View):
     request_rate_limit: int | None
     server_side_copy: bool
     count_objects: bool
+    require: list[str]
 
 
 class CapabilitiesView(View):
@@ -423,6 +433,16 @@ class TargetCapabilitiesView(CapabilitiesView):
     ]
     conditional_writes: Annotated[
         bool | None, Field(description="Whether If-None-Match is obeyed; asked if overwrite=false")
+    ]
+    conditional_completions: Annotated[
+        bool | None, Field(description="Whether it is when an upload in parts is completed")
+    ]
+    unkept_keys: Annotated[
+        list[str] | None,
+        Field(description="Shapes of keys that it rewrites or refuses; such objects fail"),
+    ]
+    unkept_headers: Annotated[
+        list[str] | None, Field(description="What objects lose there; see options.require")
     ]
 
 

@@ -120,6 +120,7 @@ def _options(options: schemas.Options | None) -> models.JobOptions:
         request_rate_limit=options.request_rate_limit,
         server_side_copy=options.server_side_copy,
         count_objects=options.count_objects,
+        require=tuple(sorted(set(options.require or ()))),
     )
 
 
@@ -172,8 +173,15 @@ def _capabilities_view(found: models.JobCapabilities) -> schemas.JobCapabilities
             checksum=target.checksum,
             checksum_verified=target.verifies_checksum,
             conditional_writes=target.conditional_put,
+            conditional_completions=target.conditional_completion,
+            unkept_keys=_list_of(target.unkept_keys),
+            unkept_headers=_list_of(target.unkept_headers),
         ),
     )
+
+
+def _list_of(found: tuple[str, ...] | None) -> list[str] | None:
+    return None if found is None else list(found)
 
 
 def _source_view(spec: models.JobSpec) -> schemas.SourceView:
@@ -224,6 +232,7 @@ def _options_view(options: models.JobOptions) -> schemas.OptionsView:
         request_rate_limit=options.request_rate_limit,
         server_side_copy=options.server_side_copy,
         count_objects=options.count_objects,
+        require=list(options.require),
     )
 
 

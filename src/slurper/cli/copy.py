@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
@@ -82,6 +82,15 @@ def copy(
     max_object_bytes: Annotated[
         int | None,
         typer.Option("--max-object-bytes", metavar="BYTES", min=1, help="Leave out larger objects"),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            metavar="HEADER",
+            help="Fail objects that would lose this at the target: a content header, metadata, or "
+            "headers for all",
+        ),
     ] = None,
     bandwidth_limit: limits.BandwidthLimit = None,
     request_rate_limit: limits.RequestRateLimit = None,
@@ -181,6 +190,7 @@ def copy(
             validate_media=validate_media,
             strip_prefix=strip_prefix,
             max_object_bytes=max_object_bytes,
+            require=_required(require),
             **limits.changes(bandwidth_limit, request_rate_limit),
         ),
     )
@@ -212,16 +222,22 @@ def _template() -> Template | None:
 
 def _content_types(option: str, given: list[str] | None) -> tuple[str, ...]:
     """Check the values of a filter by the rule of the API, which would refuse the same ones."""
-    return tuple(_content_type(option, each) for each in given or ())
+    return tuple(_checked("content_type", option, each) for each in given or ())
 
 
-def _content_type(option: str, text: str) -> str:
+def _required(given: list[str] | None) -> tuple[str, ...]:
+    """Check what the target is required to keep in the same way."""
+    return tuple(sorted({_checked("required_header", "--require", each) for each in given or ()}))
+
+
+def _checked(rule: Literal["content_type", "required_header"], option: str, text: str) -> str:
     from pydantic_core import PydanticCustomError
 
     from slurper.api import fields
 
+    check = fields.content_type if rule == "content_type" else fields.required_header
     try:
-        return fields.content_type(text)
+        return check(text)
     except PydanticCustomError as error:
         raise errors.ConfigurationError(
             f"{option} {text!r}: {error.message()}; give the option once for each type"
@@ -347,6 +363,8 @@ def _print_summary(outcome: Outcome, prefix: str) -> None:
     again = " (went on with an earlier run)" if outcome.resumed else ""
     out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
     console.print_table(table)
+    if lost := outcome.capabilities.target.unkept_headers:
+        out.print(f"the target does not keep {', '.join(lost)}: no copy has them", soft_wrap=True)
     if outcome.status == "completed" and not counts.objects:
         begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
         out.print(f"no object {begun}", soft_wrap=True)

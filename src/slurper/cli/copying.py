@@ -69,7 +69,9 @@ class CopyRequest:
             self.spec.options, bandwidth_limit=None, request_rate_limit=None
         )
         spec = dataclasses.replace(self.spec, options=options)
-        plain = {"account": self.account_id, "spec": dataclasses.asdict(spec)}
+        plain: dict[str, Any] = {"account": self.account_id, "spec": dataclasses.asdict(spec)}
+        if not options.require:  # as earlier versions named it
+            del plain["spec"]["options"]["require"]
         text = json.dumps(plain, sort_keys=True)  # ASCII, so that any key can be hashed
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -195,7 +197,10 @@ class _Copy:
         service, secrets = node.service, self._request.secrets
         unfinished = await self._unfinished(node)
         if unfinished is None:
-            return await service.create(self._account_id, self._request.spec, secrets), False
+            job_id = await service.create(
+                self._account_id, self._request.spec, secrets, tell=self._display.note
+            )
+            return job_id, False
         job_id, status = unfinished
         await service.renew_secrets(self._account_id, job_id, secrets)
         now = self._request.spec.options

@@ -326,6 +326,8 @@ def _description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str
     yield "created", job["createdAt"]
     yield "finished", job.get("finishedAt") or "not yet"
     yield from _limits(job.get("options") or {})
+    if (job.get("options") or {}).get("require"):
+        yield "requires", ", ".join(job["options"]["require"])
     yield from _capabilities(job.get("capabilities") or {})
     yield "progress", _counters(progress)
     if progress["status"] == "running":
@@ -353,6 +355,12 @@ def _said_of(known: JsonValue) -> Iterator[str]:
         yield f"verifies {verified.upper()}" if verified else "verifies no checksums"
     if known.get("conditionalWrites") is not None:
         yield "obeys If-None-Match" if known["conditionalWrites"] else "ignores If-None-Match"
+    if known.get("conditionalWrites") and known.get("conditionalCompletions") is False:
+        yield "ignores it when uploads are completed"
+    if known.get("unkeptKeys"):
+        yield f"does not keep every key ({', '.join(known['unkeptKeys'])})"
+    if known.get("unkeptHeaders"):
+        yield f"does not keep {', '.join(known['unkeptHeaders'])}"
 
 
 def _limits(options: JsonValue) -> Iterator[tuple[str, str]]:

@@ -116,6 +116,13 @@ class Display:
         with self._bar:
             yield
 
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(f"note: {text}", file=self._stream, flush=True)
+
     def update(self, now: Snapshot) -> None:
         """Show a newer snapshot."""
         line = self._meter.line(now)

@@ -200,14 +200,20 @@ def to_capabilities(plain: Mapping[str, Any] | None) -> JobCapabilities:
     """Of a job that an earlier version has made, nothing is known."""
     if plain is None:
         return JobCapabilities()
-    return JobCapabilities(
-        source=Capabilities(**plain["source"]), target=Capabilities(**plain["target"])
-    )
+    return JobCapabilities(source=_to_side(plain["source"]), target=_to_side(plain["target"]))
+
+
+def _to_side(plain: Mapping[str, Any]) -> Capabilities:
+    fields: dict[str, Any] = dict(plain)
+    for name in ("unkept_keys", "unkept_headers"):
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
+    return Capabilities(**fields)
 
 
 def to_options(plain: Mapping[str, Any]) -> JobOptions:
     """Build options from the column of that name."""
     fields: dict[str, Any] = dict(plain)
-    for name in ("include_content_types", "exclude_content_types"):
-        fields[name] = tuple(fields[name])
+    for name in ("include_content_types", "exclude_content_types", "require"):
+        fields[name] = tuple(fields.get(name) or ())
     return JobOptions(**fields)

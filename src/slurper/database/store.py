@@ -27,6 +27,9 @@ MAX_KEYS_READ = 10_000
 """How many explicit keys are read with a job: as many as a request may name. A retry may have
 millions."""
 
+SAMPLE_KEYS = 20
+"""How many keys are read to see whether a job's objects can be read at all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
@@ -37,8 +40,8 @@ class Failures:
     """None: erased."""
     failed: int
     """How many objects; at least one."""
-    sample: str
-    """One of the failed keys."""
+    sample: tuple[str, ...]
+    """Some of the failed keys, at least one."""
 
 
 class JobStore(Store):
@@ -116,12 +119,12 @@ class JobStore(Store):
             raise errors.JobNotFound("no job with this id in this account")
         lifecycle.check_retry(JobStatus(row.status), row.failed)
         failed = select(logs.c.object_key).where(logs.c.job_number == row.number, piecemeal.FAILED)
-        sample = connection.execute(failed.order_by(logs.c.position).limit(1))
+        sample = connection.scalars(failed.order_by(logs.c.position).limit(SAMPLE_KEYS))
         return Failures(
             job=rows.to_job(row),
             sealed=row.sealed,
             failed=row.failed,
-            sample=sample.scalar_one(),
+            sample=tuple(sample),
         )
 
     @writes
@@ -175,7 +178,7 @@ class JobStore(Store):
 
     @reads
     def first_keys(
-        self, connection: Connection, account_id: str, job_id: str, *, limit: int = 1
+        self, connection: Connection, account_id: str, job_id: str, *, limit: int = SAMPLE_KEYS
     ) -> tuple[str, ...]:
         """Return the first of a job's explicit keys, in byte order.
 

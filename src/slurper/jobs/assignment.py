@@ -31,7 +31,7 @@ from datetime import datetime, timedelta
 
 from slurper import errors
 from slurper.jobs.models import Capabilities, Counts, Job, JobOptions, Location, LogType
-from slurper.objectstore import factory
+from slurper.objectstore import factory, limits
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
@@ -257,9 +257,12 @@ def _resolve_source(job: Job, secrets: JobSecrets, settings: Settings) -> StoreA
 
 
 def _resolve_target(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
-    return _resolve(
-        "target", job.spec.target, secrets.target, job.capabilities.target, job, settings
-    )
+    found = job.capabilities.target
+    address = _resolve("target", job.spec.target, secrets.target, found, job, settings)
+    refused = limits.required(job.spec.options.require).intersection(found.unkept_headers or ())
+    if not refused:
+        return address
+    return replace(address, dialect=replace(address.dialect, refused_headers=refused))
 
 
 def _resolve(

@@ -95,6 +95,9 @@ class JobOptions:
     """Let a store that holds both buckets copy objects itself, where it can."""
     count_objects: bool = False
     """List the source beside the copy, so that the whole is known before its end."""
+    require: tuple[str, ...] = ()
+    """Headers without which no object is copied: content headers, `metadata`, or `headers` for all
+    of them. It matters where the target was found to lose them."""
 
     @property
     def is_limited(self) -> bool:
@@ -151,6 +154,13 @@ class Capabilities:
     """Of a target: it refuses bytes that are not those of their Content-MD5."""
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
+    conditional_completion: bool | None = None
+    """Of a target: so does the completion of an upload."""
+    unkept_keys: tuple[str, ...] | None = None
+    """Of a target: shapes of keys that it rewrites or refuses, values of
+    `objectstore.key_shapes.KeyShape` in their order."""
+    unkept_headers: tuple[str, ...] | None = None
+    """Of a target: what objects lose there, of `objectstore.limits.HEADERS` in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

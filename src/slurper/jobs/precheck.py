@@ -1,7 +1,7 @@
 """Checks one side of a job before it is made: can what was given do what the job needs?
 
 What is asked is told in `probes`. Nothing is left behind at either side, or it is named. A check
-has few retries and ends within `CHECK_SECONDS` + `CLEAN_UP_SECONDS`, so that creating a job, which
+has few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`, so that creating a job, which
 checks both sides at the same time, answers long before its client gives up; what the job can do
 without is left out when there is no time for it. What is found wrong is told with the step that
 found it, the field to change, and how; what works and is worth knowing (clocks that differ,
@@ -93,29 +93,45 @@ class Precheck:
 
         async def check(stores: Sequence[ObjectStore], course: Course) -> None:
             if keys:
-                await probes.check_key(stores[0], keys[0], course)
+                await probes.check_keys(stores[0], keys, course)
             else:
                 await probes.check_listed(stores[0], prefix, course)
 
         return await self._run(Side.SOURCE, location, [address], check)
 
     async def target(
-        self, location: Location, address: StoreAddress, *, asks_condition: bool = True
+        self,
+        location: Location,
+        address: StoreAddress,
+        *,
+        asks_condition: bool = True,
+        asks_what_is_kept: bool = True,
     ) -> Checked:
         """Find out whether the target can be listed and written to.
 
         `asks_condition`: and whether it obeys conditions on writes, where that is not known.
+        `asks_what_is_kept`: and which keys and headers it keeps, where that is not known.
         """
 
         async def check(stores: Sequence[ObjectStore], course: Course) -> None:
-            await probes.check_target(stores, course, asks_condition=asks_condition)
+            await probes.check_target(
+                stores,
+                course,
+                asks_condition=asks_condition,
+                asks_what_is_kept=asks_what_is_kept,
+            )
 
         return await self._run(Side.TARGET, location, _spoken_at(address), check)
 
     async def _run(
         self, side: Side, location: Location, addresses: Sequence[StoreAddress], check: Check
     ) -> Checked:
-        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS)
+        once = replace(_impatient(self._settings), request_retries=0)
+
+        def open_hasty(store: ObjectStore) -> ObjectStore:
+            return factory.open_store(replace(addresses[0], dialect=store.dialect), once)
+
+        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS, open_hasty)
         blocking = await self._find_problem(side, location, addresses, check, course)
         if blocking is not None:
             return Checked(problems=(blocking,))

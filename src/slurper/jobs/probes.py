@@ -1,19 +1,22 @@
 """What a check asks of a bucket, and what its answers tell of the store.
 
 A source must list (or, with explicit keys, let one be described) and let a byte of an object be
-read; a target must list, begin an upload and take a part of it. What a dialect cannot know of a
-store that people run themselves is found out on the way (`Capabilities`), for the job to keep.
+read: of one of the first, if the very first cannot be. A target must list, begin an upload and take
+a part of it. What a dialect cannot know of a store that people run themselves is found out on the
+way (`Capabilities`), for the job to keep.
 
-What the job can do without (another checksum when one can be used, the question of conditions,
-what earlier checks have left) is asked in the time that is left, and never refuses a target.
+What the job can do without (another checksum when one can be used, what takes objects, what earlier
+checks have left) is asked in the time that is left, and never refuses a target.
 
-Nothing is left behind. Uploads are aborted. Only the question whether a write obeys
-`If-None-Match: *` takes an object, so it is asked
+Nothing is left behind. Uploads are aborted. Two questions take objects: which keys and headers come
+back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they are
+asked
 
     | of a store                                          | because                              |
     |-----------------------------------------------------|--------------------------------------|
     | whose dialect only assumes it                       | the others are known                 |
-    | for a job with `overwrite=false`, or for a precheck | nobody else needs to know            |
+    | for a new job, or for a precheck; the condition     | nobody else needs to know            |
+    | only for one with `overwrite=false`                 |                                      |
     | that keeps no versions                              | a deleted version, or a marker,      |
     |                                                     | would stay; and one that is written  |
     |                                                     | over is not lost there               |
@@ -24,28 +27,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from slurper import errors
+from slurper.jobs import clean_up
 from slurper.jobs.models import Capabilities
-from slurper.objectstore import failures
-from slurper.objectstore.base import Body, ByteRange, ListingPage, ObjectHeaders, ObjectStore
+from slurper.jobs.specimens import Findings, Specimens
+from slurper.objectstore import failures, key_shapes
+from slurper.objectstore.base import (
+    Body,
+    ByteRange,
+    ListingPage,
+    ObjectHeaders,
+    ObjectMeta,
+    ObjectStore,
+)
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
 
-CLEAN_UP_SECONDS = 2.0
-"""Whatever a check has under way when its time is up is removed within this time."""
-
-STALE_SECONDS = 60.0
-"""What a check has left is older only if nobody is left to remove it."""
-
 _CONTENT = b"precheck"
 
 _FIRST_BYTE = ByteRange(0, 1)
+
+MOST_READ = 20
+"""So many objects are tried, before all are taken for unreadable."""
+
+_FIRST_SHARE = 0.5
+"""Of the time of a check, how much the first of them may take."""
 
 _SKEW_NOTED_SECONDS = 60.0
 
@@ -67,6 +79,8 @@ class Course:
 
     deadline: float
     """When it must have asked everything, by the clock of the event loop."""
+    open_hasty: Callable[[ObjectStore], ObjectStore]
+    """Opens the same store once more, to send each request once: some are expected to fail."""
     step: str = "reaching it"
     notes: list[str] = field(default_factory=list)
     found: Capabilities = field(default_factory=Capabilities)
@@ -88,30 +102,113 @@ class LeftError(Exception):
 
 
 async def check_listed(store: ObjectStore, prefix: str, course: Course) -> None:
-    """List a source, and read a byte of the first object. Raises TimeoutError."""
+    """List a source, and read a byte of an object. Raises TimeoutError."""
     async with course.limit():
         page = await _list(store, prefix, course)
-        for meta in page.objects:
-            if meta.storage_class not in store.dialect.unreadable_storage_classes:
-                await _read(store, meta.key, meta.size, course)
+
+    async def read(meta: ObjectMeta) -> bool:
+        if meta.storage_class in store.dialect.unreadable_storage_classes:
+            return False
+        return await _read(store, meta.key, meta.size)
+
+    async def others() -> Sequence[ObjectMeta]:
+        first = page.objects[0].key
+        if page.finished:
+            return ()
+        more = await store.list_page(prefix=prefix, start_after=first, max_keys=MOST_READ - 1)
+        return own_keys.without_own(more.objects)
+
+    if page.objects:
+        first = page.objects[0]
+        await _read_one_of(first, others, read, course, key_of=lambda meta: meta.key)
 
 
-async def check_key(store: ObjectStore, key: str, course: Course) -> None:
-    """Describe one explicit key; a missing key is fine, a missing bucket is not.
+async def check_keys(store: ObjectStore, keys: Sequence[str], course: Course) -> None:
+    """Describe one of the explicit keys; a missing key is fine, a missing bucket is not.
 
     Raises TimeoutError.
     """
-    async with course.limit():
-        await _describe(store, key, course)
+
+    async def others() -> Sequence[str]:
+        return keys[1:MOST_READ]
+
+    async def describe(key: str) -> bool:
+        return await _describe(store, key)
+
+    was_noted = len(course.notes)
+    await _read_one_of(keys[0], others, describe, course, key_of=str)
+    if len(course.notes) > was_noted:  # then nothing has shown yet that anybody is there
+        async with course.limit():
+            with contextlib.suppress(errors.AccessDenied):
+                await store.list_page(max_keys=1)
 
 
-async def _describe(store: ObjectStore, key: str, course: Course) -> None:
+Item = TypeVar("Item")
+
+
+async def _read_one_of(
+    first: Item,
+    others: Callable[[], Awaitable[Sequence[Item]]],
+    read: Callable[[Item], Awaitable[bool]],
+    course: Course,
+    *,
+    key_of: Callable[[Item], str],
+) -> None:
+    """Read the first, and where that fails the others side by side: one object proves nothing.
+
+    When none can be read for want of permission, or for a lack of answers, it is no matter of
+    single objects. `read` says whether it has read anything; an object that is gone tells nothing.
+    """
+    key = key_of(first)
+    course.step = f"reading a byte of {key!a}"
+    cause = await _tried(read, first, course, share=_FIRST_SHARE)
+    if isinstance(cause, bool):
+        return
+    if _is_of_all(cause):
+        raise cause
+    more: Sequence[Item] = ()
+    with contextlib.suppress(errors.SlurperError, TimeoutError):
+        async with course.limit():
+            more = await others()
+    answers = await asyncio.gather(*(_tried(read, one, course) for one in more))
+    if True not in answers:
+        _raise_common([cause, *(one for one in answers if not isinstance(one, bool))])
+    course.notes.append(
+        f"{key!a} could not be read, and its copy will fail if that lasts: {_reason(cause)}"
+    )
+
+
+async def _tried(
+    read: Callable[[Item], Awaitable[bool]], item: Item, course: Course, *, share: float = 1.0
+) -> bool | errors.SlurperError | TimeoutError:
+    """Read one and return what that says, or what is in the way; `share`: of the time left."""
+    now = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(now + (course.deadline - now) * share):
+            return await read(item)
+    except (errors.SlurperError, TimeoutError) as error:
+        return error
+
+
+def _is_of_all(cause: Exception) -> bool:
+    """Whether no object could be read for it. A rejected signature may be of one key alone."""
+    is_rejected = isinstance(cause, errors.CredentialsRejected)
+    return isinstance(cause, errors.SlurperError) and cause.blocks_job and not is_rejected
+
+
+def _raise_common(causes: Sequence[Exception]) -> None:
+    """Raise the first of these, where all are of a kind that does not depend on the object."""
+    for kind in ((errors.AccessDenied, errors.CredentialsRejected), (TimeoutError,)):
+        if all(isinstance(cause, kind) for cause in causes):
+            raise causes[0]
+
+
+async def _describe(store: ObjectStore, key: str) -> bool:
     """Describe a key, and read a byte of its object.
 
     An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
     signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
     """
-    course.step = f"describing {key!a}"
     try:
         stored = await store.head(key)
     except errors.StoreError as seen:
@@ -122,19 +219,20 @@ async def _describe(store: ObjectStore, key: str, course: Course) -> None:
         except errors.AccessDenied:
             if not isinstance(seen, errors.NotFound):
                 raise
-            return
+            return False
         if not isinstance(seen, errors.NotFound):
             raise
-    else:
-        await _read(store, key, stored.meta.size, course)
+        return False
+    return await _read(store, key, stored.meta.size)
 
 
-async def _read(store: ObjectStore, key: str, size: int, course: Course) -> None:
-    """Read a byte. That the object is archived, or gone by now, is the business of its copy."""
-    course.step = f"reading a byte of {key!a}"
+async def _read(store: ObjectStore, key: str, size: int) -> bool:
+    """Read a byte; False: the object is archived, or gone by now, as its copy will find."""
     wanted = _FIRST_BYTE if size else None
     with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
         await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
+        return True
+    return False
 
 
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
@@ -195,7 +293,11 @@ def _note_clock(page: ListingPage, course: Course) -> None:
 
 
 async def check_target(
-    stores: Sequence[ObjectStore], course: Course, *, asks_condition: bool
+    stores: Sequence[ObjectStore],
+    course: Course,
+    *,
+    asks_condition: bool,
+    asks_what_is_kept: bool = True,
 ) -> None:
     """List a target and write to it, as far as nothing stays.
 
@@ -203,24 +305,38 @@ async def check_target(
     their checksums. Raises TimeoutError: what the job needs was not found out in time.
     """
     async with course.limit():
-        page = await _list(stores[0], "", course)
-    if stores[0].dialect.assumed and page.order is KeyOrder.FOLDERS:
-        course.notes.append(_FOLDERS_NOTED)
+        await _list(stores[0], "", course)
     store = await _check_writing(stores, course)
-    dialect = store.dialect
-    obeys: bool | None = dialect.conditional_put
-    if dialect.assumed:
-        obeys = await _ask_condition(store, course) if asks_condition else None
-    course.found = replace(course.found, conditional_put=obeys)
-    if obeys is False:
+    writes = False
+    if store.dialect.assumed:
+        questions = _Questions(condition=asks_condition, what_is_kept=asks_what_is_kept)
+        writes = await _ask_by_objects(store, course, questions)
+        _note_folders(course)
+    else:
+        course.found = replace(
+            course.found,
+            conditional_put=store.dialect.conditional_put,
+            conditional_completion=store.dialect.conditional_completion,
+        )
+    _note_conditions(course)
+    course.step = "removing what earlier checks have left"
+    with contextlib.suppress(errors.SlurperError, TimeoutError):
+        async with course.limit():
+            await clean_up.remove_stale(store, objects_too=writes)
+
+
+def _note_conditions(course: Course) -> None:
+    found = course.found
+    if found.conditional_put is False:
         course.notes.append(
             "the target knows no condition for writes: with overwrite=false, what appears there "
             "between listing and writing is overwritten"
         )
-    course.step = "removing what earlier checks have left"
-    with contextlib.suppress(errors.SlurperError, TimeoutError):
-        async with course.limit():
-            await remove_stale(store, objects_too=dialect.assumed and obeys is not None)
+    elif found.conditional_completion is False:
+        course.notes.append(
+            "the target knows no condition for the completion of uploads: with overwrite=false, "
+            "what appears there in the moment before a large object is completed is overwritten"
+        )
 
 
 async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> ObjectStore:
@@ -312,7 +428,7 @@ async def _check_upload(store: ObjectStore, course: Course) -> bool:
     except BaseException:
         course.step = f"removing the upload {upload_id} of the key {key}, which may be left"
         with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await _see_through(_abort(store, key, upload_id))
+            await clean_up.see_through(clean_up.abort(store, key, upload_id))
         raise
     course.step = "aborting the upload"
     await _clean_up(store, key, upload_id)
@@ -326,7 +442,7 @@ async def _begin_upload(store: ObjectStore, key: str) -> str:
         # Without an answer, or out of time: there may be an upload whose id is not known.
         if not isinstance(error, errors.StoreError) or error.retryable:
             with contextlib.suppress(errors.SlurperError, TimeoutError):
-                await _see_through(_abort_all(store, key))
+                await clean_up.see_through(clean_up.abort_all(store, key))
         raise
 
 
@@ -372,6 +488,110 @@ async def _ask_md5(
     course.found = replace(course.found, verifies_md5=is_so)
 
 
+# What takes an object
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """What is to be found out by writing objects."""
+
+    condition: bool
+    what_is_kept: bool
+
+    def __str__(self) -> str:
+        kept = "which keys and headers the target keeps"
+        condition = "whether it obeys conditions on writes"
+        asked = [
+            text
+            for text, is_asked in ((kept, self.what_is_kept), (condition, self.condition))
+            if is_asked
+        ]
+        return ", and ".join(asked)
+
+
+async def _ask_by_objects(store: ObjectStore, course: Course, questions: _Questions) -> bool:
+    """Ask what takes an object, all at the same time; return whether objects may be written."""
+    if not (questions.condition or questions.what_is_kept):
+        return False
+    try:
+        async with course.limit():
+            reason = await _reason_not_to_write(store, course)
+    except (errors.SlurperError, TimeoutError) as error:
+        reason = _reason(error)
+    if reason is not None:
+        course.notes.append(f"{questions} could not be found out, and is assumed ({reason})")
+        return False
+    asked: list[Coroutine[None, None, None]] = []
+    if questions.what_is_kept:
+        asked.append(_ask_what_is_kept(store, course))
+    if questions.condition:
+        asked.append(_ask_condition(store, course))
+    await asyncio.gather(*asked)
+    return True
+
+
+async def _reason_not_to_write(store: ObjectStore, course: Course) -> str | None:
+    """Why something could stay of an object; None: nothing would. Raises SlurperError."""
+    course.step = "asking whether it keeps versions"
+    if await store.keeps_versions():
+        return "its bucket keeps versions, and one would stay of every object"
+    course.step = "deleting a key that does not exist"
+    await store.delete(own_keys.new_key())
+    return None
+
+
+# Keys and headers
+
+
+async def _ask_what_is_kept(store: ObjectStore, course: Course) -> None:
+    """Which keys and headers come back as they were written."""
+    hasty = course.open_hasty(store)
+    try:
+        await _examine(store, Specimens(hasty), course)
+    finally:
+        await hasty.close()
+
+
+async def _examine(store: ObjectStore, specimens: Specimens, course: Course) -> None:
+    course.step = "writing objects, and reading them"
+    try:
+        async with course.limit():
+            kept = await specimens.examine()
+    except (errors.SlurperError, TimeoutError) as error:
+        course.notes.append(
+            "which keys and headers the target keeps could not be found out, and is assumed "
+            f"({_reason(error)})"
+        )
+    else:
+        course.found = replace(course.found, unkept_keys=kept.keys, unkept_headers=kept.headers)
+        course.notes += _texts_of(kept)
+    finally:
+        name = specimens.name
+        left = f"objects of the check may be left: delete what begins with {name}, also behind '/'"
+        await clean_up.see_through(_or_note(specimens.remove(store), left, course))
+
+
+def _texts_of(kept: Findings) -> Iterator[str]:
+    if kept.keys:
+        texts = "; ".join(map(key_shapes.text_of, kept.keys))
+        yield f"the target does not keep every key; these fail, each by itself: {texts}"
+    if kept.headers:
+        yield (
+            f"the target does not keep {', '.join(kept.headers)}: objects arrive without, or fail "
+            "where options.require (--require) names it"
+        )
+    if kept.unknown:
+        texts = "; ".join(map(key_shapes.text_of, kept.unknown))
+        yield f"whether the target keeps these could not be found out, and is assumed: {texts}"
+
+
+def _note_folders(course: Course) -> None:
+    """What is known of a store that lists folder by folder, where nothing was found out."""
+    found = course.found
+    if found.unkept_keys is None and found.key_order == KeyOrder.FOLDERS.value:
+        course.notes.append(_FOLDERS_NOTED)
+
+
 # Conditions
 
 
@@ -386,41 +606,31 @@ class _Trial:
     """None also for an upload whose beginning got no answer."""
 
 
-async def _ask_condition(store: ObjectStore, course: Course) -> bool | None:
-    """Whether writes with `If-None-Match: *` spare what is there; None: it cannot be found out."""
+async def _ask_condition(store: ObjectStore, course: Course) -> None:
+    """Whether writes with `If-None-Match: *` spare what is there."""
     trial = _Trial()
     try:
         async with course.limit():
-            return await _obeys_condition(store, trial, course)
+            await _find_condition(store, trial, course)
     except (errors.SlurperError, TimeoutError) as error:
         course.notes.append(
             "whether the target obeys conditions on writes could not be found out, and is assumed "
             f"({_reason(error)})"
         )
-        return None
     finally:
         course.step = f"removing what was written under {trial.key}, which may be left"
-        await _see_through(_remove(store, trial, course))
+        await clean_up.see_through(_remove(store, trial, course))
 
 
-async def _obeys_condition(store: ObjectStore, trial: _Trial, course: Course) -> bool | None:
-    course.step = "asking whether it keeps versions"
-    if await store.keeps_versions():
-        return None
-    course.step = "deleting a key that does not exist"
-    await store.delete(trial.key)
+async def _find_condition(store: ObjectStore, trial: _Trial, course: Course) -> None:
+    """Ask it of a PUT and of the completion of an upload, over an object that is there."""
+    key, other = trial.key, Body([_CONTENT, _CONTENT])
     course.step = "writing an object"
     trial.has_object = True
-    await store.put(trial.key, Body([_CONTENT]), ObjectHeaders())
-    return await _spares(store, trial, course)
-
-
-async def _spares(store: ObjectStore, trial: _Trial, course: Course) -> bool:
-    """Whether neither a conditional PUT nor a conditional completion replaces an object."""
-    key, other = trial.key, Body([_CONTENT, _CONTENT])
+    await store.put(key, Body([_CONTENT]), ObjectHeaders())
     course.step = "writing an object unless it exists"
-    if not await _is_refused(store.put(key, other, ObjectHeaders(), if_absent=True)):
-        return False
+    obeys = await _is_refused(store.put(key, other, ObjectHeaders(), if_absent=True))
+    course.found = replace(course.found, conditional_put=obeys)
     course.step = "completing an upload unless the object exists"
     trial.has_upload = True
     try:
@@ -428,10 +638,11 @@ async def _spares(store: ObjectStore, trial: _Trial, course: Course) -> bool:
     except errors.StoreError as error:
         trial.has_upload = error.retryable
         if failures.lacks_uploads(error):
-            return True
+            return
         raise
     part = await store.put_part(key, upload_id, 1, other)
-    return await _is_refused(store.complete_upload(key, upload_id, [part], if_absent=True))
+    obeys = await _is_refused(store.complete_upload(key, upload_id, [part], if_absent=True))
+    course.found = replace(course.found, conditional_completion=obeys)
 
 
 async def _is_refused(write: Awaitable[str]) -> bool:
@@ -455,13 +666,13 @@ async def _remove(store: ObjectStore, trial: _Trial, course: Course) -> None:
     removals: list[Awaitable[None]] = []
     if upload_id is not None:
         left = _left_upload(key, upload_id)
-        removals.append(_or_note(_abort(store, key, upload_id), left, course))
+        removals.append(_or_note(clean_up.abort(store, key, upload_id), left, course))
     elif trial.has_upload:
         left = f"an upload of the check may be left: abort those of the key {key}"
-        removals.append(_or_note(_abort_all(store, key), left, course))
+        removals.append(_or_note(clean_up.abort_all(store, key), left, course))
     if trial.has_object:
         left = f"an object of the check is left: delete {key}"
-        removals.append(_or_note(_delete(store, key), left, course))
+        removals.append(_or_note(clean_up.delete(store, key), left, course))
     await asyncio.gather(*removals)
 
 
@@ -470,9 +681,6 @@ async def _or_note(removal: Awaitable[None], left: str, course: Course) -> None:
         await removal
     except (errors.SlurperError, TimeoutError) as error:
         course.notes.append(f"{left} ({_reason(error)})")
-
-
-# Cleaning up
 
 
 def _left_upload(key: str, upload_id: str) -> str:
@@ -487,60 +695,9 @@ async def _clean_up(
 ) -> None:
     """Abort the upload. Raises LeftError: it is still there."""
     try:
-        await _see_through(_abort(store, key, upload_id))
+        await clean_up.see_through(clean_up.abort(store, key, upload_id))
     except errors.SlurperError as error:
         raise LeftError(key, upload_id, cause or error) from error
     except TimeoutError as error:
-        silence = errors.TransportError(f"no answer within {CLEAN_UP_SECONDS:g} seconds")
+        silence = errors.TransportError(f"no answer within {clean_up.SECONDS:g} seconds")
         raise LeftError(key, upload_id, cause or silence) from error
-
-
-async def _see_through(clean_up: Awaitable[None]) -> None:
-    """Clean up to the end, although the check may run out of time just now."""
-    task = asyncio.ensure_future(clean_up)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await task
-        raise
-
-
-async def _abort(store: ObjectStore, key: str, upload_id: str) -> None:
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        await store.abort_upload(key, upload_id)
-
-
-async def _delete(store: ObjectStore, key: str) -> None:
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        await store.delete(key)
-
-
-async def _abort_all(store: ObjectStore, key: str) -> None:
-    """Drop every upload of a key that nobody else can have thought of."""
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        for upload in await store.list_uploads(prefix=key):
-            await store.abort_upload(upload.key, upload.upload_id)
-
-
-async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
-    """Drop what checks have left whose process was killed in the middle of them.
-
-    `objects_too`: such a check may have written an object, and deleting is allowed.
-    """
-    async with asyncio.timeout(CLEAN_UP_SECONDS):
-        for upload in await store.list_uploads(prefix=own_keys.PREFIX):
-            if upload.age_seconds > STALE_SECONDS:
-                await store.abort_upload(upload.key, upload.upload_id)
-        if objects_too:
-            await _delete_stale(store)
-
-
-async def _delete_stale(store: ObjectStore) -> None:
-    page = await store.list_page(prefix=own_keys.PREFIX)
-    now = page.served_at or datetime.now(UTC)
-    for meta in page.objects:
-        if meta.last_modified is None or not own_keys.is_own(meta.key):
-            continue
-        if (now - meta.last_modified).total_seconds() > STALE_SECONDS:
-            await store.delete(meta.key)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from secrets import token_hex
 
@@ -68,11 +68,13 @@ class JobService:
         secrets: JobSecrets,
         *,
         delivery: Delivery | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> str:
         """Check both sides, store the job as running, and return its id.
 
-        When the same request has made a job already, as `delivery` tells, return that one's; none
-        is made then. None stands for a request that nobody sends again.
+        What is worth knowing of the sides is told before, and is the message of the job's first
+        log entry. When the same request has made a job already, as `delivery` tells, return that
+        one's; none is made then. None stands for a request that nobody sends again.
 
         Raises:
             KeyReused: the delivery's key came with another request.
@@ -85,15 +87,17 @@ class JobService:
         made = await self._answered(asked)
         if made is not None:
             return made
-        found = await self._check(
+        checked = await self._check(
             account_id, spec, source=secrets.source, target=secrets.target, is_new=True
         )
-        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
+        for note in checked.notes:
+            tell(note)
+        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=checked.found)
         job_id = await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
-            entry=LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at),
+            entry=_started(job, checked.notes),
             asked=asked,
         )
         self._wake()
@@ -130,22 +134,20 @@ class JobService:
             return made
         failures = await self._store.failures(account_id, job_id)
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
-        spec = replace(failures.job.spec, keys=(failures.sample,))
+        spec = replace(failures.job.spec, keys=failures.sample)
         with _only_secrets_can_change():
-            found = await self._check(
+            checked = await self._check(
                 account_id, spec, source=secrets.source, target=secrets.target, is_new=True
             )
         at = await self._store.now()
         spec = replace(spec, keys=())
-        job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
+        job = _new_job(account_id, spec, at=at, capabilities=checked.found, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
         made = await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
-            entry=LogEntry(
-                log_type=LogType.MIGRATION_START, created_at=job.created_at, message=text
-            ),
+            entry=_started(job, (text, *checked.notes)),
             asked=asked,
         )
         self._wake()
@@ -305,11 +307,11 @@ class JobService:
         source: Credentials | None,
         target: Credentials | None,
         is_new: bool = False,
-    ) -> JobCapabilities:
+    ) -> _BothChecked:
         """Check the sides that credentials are given for, at the same time.
 
         Of a job that is about to be made, `is_new`, also what the job itself may rely on, and that
-        its sides are two. Returns what was found out of their stores.
+        its sides are two.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
@@ -332,14 +334,20 @@ class JobService:
                 _unasked()
                 if write_to is None
                 else check.target(
-                    spec.target, write_to, asks_condition=is_new and not spec.overwrite
+                    spec.target,
+                    write_to,
+                    asks_condition=is_new and not spec.overwrite,
+                    asks_what_is_kept=is_new,
                 )
             )
         readable, writable = reading.result(), writing.result()
         problems = readable.problems + writable.problems
         if any(problem.blocks for problem in problems):
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
-        return JobCapabilities(source=readable.capabilities, target=writable.capabilities)
+        return _BothChecked(
+            found=JobCapabilities(source=readable.capabilities, target=writable.capabilities),
+            notes=tuple(f"{side_of(one)}: {one.message}" for one in problems),
+        )
 
     async def _with_sample(self, job: Job) -> JobSpec:
         """The job's spec with at least one of its explicit keys, if it has any."""
@@ -406,6 +414,29 @@ def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreA
             "bucket, or give source.pathPrefix with options.stripPrefix to copy to other keys"
         )
         raise errors.InvalidField("/target/bucket", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BothChecked:
+    """What came of the checks of sides that can be used."""
+
+    found: JobCapabilities
+    notes: tuple[str, ...]
+    """What is worth knowing, each with its side."""
+
+
+def side_of(problem: PrecheckProblem) -> str:
+    """Which side a problem is of: `source` or `target`."""
+    return problem.pointer.split("/")[1]
+
+
+def _started(job: Job, texts: Sequence[str]) -> LogEntry:
+    """The first entry of a job's log, with what is worth knowing before anything is copied."""
+    return LogEntry(
+        log_type=LogType.MIGRATION_START,
+        created_at=job.created_at,
+        message="; ".join(texts) or None,
+    )
 
 
 async def _unasked() -> Checked:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.key_shapes import KeyShape
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -48,7 +49,7 @@ class Dialect:
     assumed: bool = False
     """Spoken to whatever program is there, so that some of this is found out before a job begins,
     and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
-    `keeps_folders`."""
+    `conditional_completion`, `unkept_keys`."""
     may_encrypt_keys: bool = False
     """Some of its buckets keep encrypted keys, and are listed in the order of those."""
     own_order: bool = False
@@ -67,10 +68,11 @@ class Dialect:
     """Takes metadata in ASCII only, and reads RFC 2047 words in it as the text they stand for."""
     normalises_keys: bool = False
     """Stores a key in Unicode's form NFC, so that keys that only look the same become one."""
-    keeps_folders: bool = False
-    """Keeps objects as files in folders: a key with an empty segment or a backslash is rewritten
-    to one without, and what ends with a slash is a folder, which has no bytes,
-    no metadata and no header but its type."""
+    unkept_keys: tuple[KeyShape, ...] = ()
+    """Keys of these shapes are rewritten, or refused: an object with such a key is not sent."""
+    refused_headers: frozenset[str] = frozenset()
+    """Headers that the store was found to lose and the job requires: an object that has one is not
+    sent. Names are those of `limits.HEADERS`."""
     upload_days: float | None = None
     """The store drops multipart uploads that are older."""
     hosts: tuple[str, ...] = ()
@@ -105,7 +107,9 @@ class Dialect:
     verifies_upload_size: bool = False
     """CompleteMultipartUpload takes the object's size in x-amz-mp-object-size and checks it."""
     conditional_put: bool = True
-    """If-None-Match: * on PutObject and CompleteMultipartUpload."""
+    """If-None-Match: * on PutObject."""
+    conditional_completion: bool = True
+    """If-None-Match: * on CompleteMultipartUpload."""
     server_side_copy: bool = True
     """CopyObject, or what does the same. A store that does not know it is found out by asking."""
     max_copy_bytes: int = 5 * GIB
@@ -188,7 +192,11 @@ GENERIC = Dialect(
 # Stores that are known to refuse, or not known to take, the newer checksum and condition headers
 # get the oldest form that all of them verify.
 _CAUTIOUS = Dialect(
-    name="cautious", checksum=Algorithm.MD5, verifies_md5=True, conditional_put=False
+    name="cautious",
+    checksum=Algorithm.MD5,
+    verifies_md5=True,
+    conditional_put=False,
+    conditional_completion=False,
 )
 
 ALIBABA = replace(

@@ -13,10 +13,11 @@ from urllib.parse import SplitResult, urlsplit
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
-from slurper.objectstore import dialects
+from slurper.objectstore import dialects, key_shapes
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect, KeyOrder
+from slurper.objectstore.key_shapes import KeyShape
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -81,10 +82,24 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
         "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
-        "keeps_folders": None if order is None else KeyOrder(order) is KeyOrder.FOLDERS,
+        # Jobs of earlier versions have one answer for both.
+        "conditional_completion": found.conditional_put
+        if found.conditional_completion is None
+        else found.conditional_completion,
+        "unkept_keys": _unkept_keys(found),
     }
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(dialect, **known) if known else dialect
+
+
+def _unkept_keys(found: Capabilities) -> tuple[KeyShape, ...] | None:
+    """What was found by writing, else what is known of those that list folder by folder."""
+    if found.unkept_keys is not None:
+        return tuple(map(KeyShape, found.unkept_keys))
+    if found.key_order is None:
+        return None
+    in_folders = KeyOrder(found.key_order) is KeyOrder.FOLDERS
+    return key_shapes.KEPT_IN_FOLDERS if in_folders else ()
 
 
 class StoreOpener:

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 from slurper import errors
-from slurper.objectstore import encoded_words
-from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore import encoded_words, key_shapes
+from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders
 from slurper.objectstore.dialects import Dialect
 
 _MAX_BYTES_PER_CHARACTER = 4
+
+
+HEADERS = (*sorted(CONTENT_HEADERS), "metadata", "metadata-beyond-ascii", "long-metadata")
+"""What a store may lose beside the bytes: a header, or user metadata of a kind."""
+
+REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
+"""What a job may require of a target: `metadata` of every kind, `headers` for all there is."""
+
+LONG_METADATA_BYTES = 255
+"""Of one value. Who takes no more may cut the rest off."""
+
+
+def required(names: Iterable[str]) -> frozenset[str]:
+    """Which of `HEADERS` are meant by some of `REQUIRABLE`."""
+    wanted = set(names)
+    if "headers" in wanted:
+        return frozenset(HEADERS)
+    if "metadata" in wanted:
+        wanted |= set(HEADERS) - CONTENT_HEADERS
+    return frozenset(wanted)
 
 
 def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | None = None) -> None:
@@ -17,11 +38,12 @@ def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | Non
 
     Raises:
         NotStorable: as `check_key` says, or the metadata is longer than the dialect allows.
-        NotStorableInFolders: as `check_key` says, or a folder would lose its headers.
+        KeyNotKept: as `check_key` says, also for a key that goes without headers only.
+        HeadersNotKept: the object has a header that the dialect refuses.
     """
-    check_key(key, dialect, size=size)
-    if dialect.keeps_folders and key.endswith("/"):
-        _check_folder_headers(key, headers)
+    check_key(key, dialect, size=size, headers=headers)
+    if dialect.refused_headers:
+        _check_refused(headers, dialect)
     limit = dialect.max_metadata_bytes
     if limit is None or not headers.metadata:
         return
@@ -34,46 +56,54 @@ def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | Non
         )
 
 
-def check_key(key: str, dialect: Dialect, *, size: int | None = None) -> None:
+def check_key(
+    key: str, dialect: Dialect, *, size: int | None = None, headers: ObjectHeaders | None = None
+) -> None:
     """Pass a key under which the store can keep an object of `size` bytes; None: of many.
 
     Raises:
         NotStorable: the key is longer than the dialect allows.
-        NotStorableInFolders: the object would become another.
+        KeyNotKept: the object would become another, or be refused.
     """
     if len(key) * _MAX_BYTES_PER_CHARACTER > dialect.max_key_bytes:
         _check_length(key, dialect)
-    if dialect.keeps_folders:
-        _check_folders(key, size)
+    if dialect.unkept_keys:
+        _check_shape(key, dialect, size, headers)
 
 
-def _check_folders(key: str, size: int | None) -> None:
-    kept = _path(key)
-    if kept != key:
-        raise errors.NotStorableInFolders(
-            f"the target keeps objects as files in folders and would keep {key!a} as {kept!a}"
+def _check_shape(
+    key: str, dialect: Dialect, size: int | None, headers: ObjectHeaders | None
+) -> None:
+    has_headers = headers is not None and bool(
+        headers.metadata or headers.content.keys() - {"content-type"}
+    )
+    shape = key_shapes.found_in(key, dialect.unkept_keys, size=size, has_headers=has_headers)
+    if shape is not None:
+        raise errors.KeyNotKept(
+            f"the target does not keep {key_shapes.text_of(shape)}: it would make something else "
+            f"of {key!a}, or refuse it"
         )
-    if key.endswith("/") and size != 0:
-        raise errors.NotStorableInFolders(
-            f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
-            "without its bytes"
-        )
 
 
-def _check_folder_headers(key: str, headers: ObjectHeaders) -> None:
-    lost = sorted((*(headers.content.keys() - {"content-type"}), *headers.metadata))
+def _check_refused(headers: ObjectHeaders, dialect: Dialect) -> None:
+    lost = [name for name in HEADERS if name in dialect.refused_headers and _has(headers, name)]
     if lost:
-        raise errors.NotStorableInFolders(
-            f"the target keeps objects as files in folders and would keep {key!a} as a folder, "
-            f"without its {', '.join(lost)}"
+        raise errors.HeadersNotKept(
+            f"the target would keep the object without its {', '.join(lost)}, which "
+            "options.require asks for"
         )
 
 
-def _path(key: str) -> str:
-    """The key under which a store finds again what it has put into folders by this one."""
-    key = key.replace("\\", "/")
-    path = "/".join(filter(None, key.split("/")))
-    return f"{path}/" if path and key.endswith("/") else path
+def _has(headers: ObjectHeaders, name: str) -> bool:
+    match name:
+        case "metadata":
+            return bool(headers.metadata)
+        case "metadata-beyond-ascii":
+            return not all(map(str.isascii, headers.metadata.values()))
+        case "long-metadata":
+            return any(len(value) > LONG_METADATA_BYTES for value in headers.metadata.values())
+        case _:
+            return name in headers.content
 
 
 def _check_length(key: str, dialect: Dialect) -> None:

@@ -315,7 +315,8 @@ class MemoryStore:
         lost = await self.faults.begin("complete_upload")
         upload = self._upload("CompleteMultipartUpload", key, upload_id)
         self._check_parts(key, upload, parts)
-        if if_absent and self._dialect.conditional_put and self._name(key) in self._entries:
+        is_asked = if_absent and self._dialect.conditional_completion
+        if is_asked and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "CompleteMultipartUpload", 412, key)
         del self._uploads[upload_id]
         data = [upload.parts[part.number][1] for part in parts]

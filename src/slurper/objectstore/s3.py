@@ -563,7 +563,7 @@ class S3ObjectStore(BucketClient):
             whole = verification.whole_checksum(parts)
         promised = self.checks_whole(upload_id) if whole_checked is None else whole_checked
         sent = self._whole_object_headers(parts, whole if promised else None)
-        if if_absent and self._dialect.conditional_put:
+        if if_absent and self._dialect.conditional_completion:
             sent["if-none-match"] = "*"
         request = Request(
             "POST",
@@ -575,8 +575,8 @@ class S3ObjectStore(BucketClient):
             response = await self._send("CompleteMultipartUpload", request, key)
             answer = documents.text_of(response)
             etag = documents.element(answer, "ETag")
-            if not etag:
-                raise self._unanswered(response, "CompleteMultipartUpload", key, "no ETag")
+            if not etag.strip('"'):
+                etag = await self._completed_without_etag(response, key, parts)
         except (errors.NotFound, errors.PreconditionFailed) as error:
             completed = await self._completed_before(key, parts, error)
             if completed is None:
@@ -704,6 +704,27 @@ class S3ObjectStore(BucketClient):
                 name if part.checksum else "",
                 part.checksum,
             )
+
+    async def _completed_without_etag(
+        self, response: Response, key: str, parts: Sequence[Part]
+    ) -> str:
+        """The object's ETag, where a completion succeeded and told none, as Ceph 16 does.
+
+        HEAD must show the object: of the right size, and where the answer is no result of a
+        completion either, with the ETag that these parts make.
+        """
+        unanswered = self._unanswered(response, "CompleteMultipartUpload", key, "no ETag")
+        if documents.holds_error(response):
+            raise unanswered
+        try:
+            meta = (await self.head(key)).meta
+        except errors.NotFound:
+            raise unanswered from None
+        is_result = "CompleteMultipartUploadResult" in documents.text_of(response)
+        is_made_of_these = meta.etag.strip('"') == verification.multipart_etag(parts)
+        if meta.size != sum(part.size for part in parts) or not (is_result or is_made_of_these):
+            raise unanswered
+        return meta.etag
 
     async def _completed_before(
         self, key: str, parts: Sequence[Part], refusal: errors.StoreError

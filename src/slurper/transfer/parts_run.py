@@ -573,7 +573,7 @@ class PartsRun:
         if self._may_hold_other_version(begun):
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
-        if not self._target.dialect.conditional_put:
+        if not self._target.dialect.conditional_completion:
             existing = await self._find_existing(parts)
             if existing is not None:
                 return existing

@@ -15,6 +15,7 @@ from slurper.jobs.models import LogType
 from slurper.objectstore import limits
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.key_shapes import KeyShape
 from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
@@ -100,7 +101,7 @@ class RangeRun:
             strip=len(task.prefix) if task.options.strip_prefix else 0,
             active=target.dialect.normalises_keys,
         )
-        self._folders = Folders(source, prefix=task.prefix, active=target.dialect.keeps_folders)
+        self._folders = Folders(source, prefix=task.prefix, active=_makes_folders(target))
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
         self._existing = self._open_target()
@@ -396,7 +397,7 @@ class RangeRun:
             self._ledger.settle(entry, _failed(found))
             return
         if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
-            self._ledger.settle(entry, _failed(existing))
+            self._ledger.settle(entry, _failed(self._refusal(target_key, found.size) or existing))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
@@ -465,6 +466,12 @@ class RangeRun:
 
 def _failed(error: errors.SlurperError) -> Failed:
     return Failed(failure_text(error, 1))
+
+
+def _makes_folders(target: ObjectStore) -> bool:
+    """Whether the target keeps a key that ends with a slash as a folder."""
+    shapes = target.dialect.unkept_keys
+    return KeyShape.FOLDER_WITH_BYTES in shapes or KeyShape.FOLDER in shapes
 
 
 def _folder_text(key: str, file: str) -> str:

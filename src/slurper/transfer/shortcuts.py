@@ -32,6 +32,7 @@ Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
+    errors.NotStorable,
     errors.RequiresRetrieval,
     errors.Throttled,
 )
@@ -62,7 +63,7 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            RequiresRetrieval, Throttled: what no other way would escape.
+            NotStorable, RequiresRetrieval, Throttled: what no other way would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)

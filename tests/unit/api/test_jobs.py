@@ -57,7 +57,14 @@ async def add(api: Api, number: int, spec: JobSpec = SPEC, account: str = ACCOUN
         created_at=began,
         capabilities=JobCapabilities(
             source=Capabilities(list_version=2, key_order="bytes", clock_ahead_seconds=-3),
-            target=Capabilities(checksum="crc64nvme", verifies_checksum=True, conditional_put=True),
+            target=Capabilities(
+                checksum="crc64nvme",
+                verifies_checksum=True,
+                conditional_put=True,
+                conditional_completion=False,
+                unkept_keys=("backslash", "plus"),
+                unkept_headers=("expires",),
+            ),
         ),
     )
     entry = LogEntry(log_type=LogType.MIGRATION_START, created_at=began)
@@ -99,6 +106,7 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
             "requestRateLimit": None,
             "serverSideCopy": True,
             "countObjects": False,
+            "require": [],
         },
         "retryOf": None,
         "capabilities": {
@@ -110,6 +118,9 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
                 "checksum": "crc64nvme",
                 "checksumVerified": True,
                 "conditionalWrites": True,
+                "conditionalCompletions": False,
+                "unkeptKeys": ["backslash", "plus"],
+                "unkeptHeaders": ["expires"],
             },
         },
     }
@@ -135,6 +146,7 @@ async def test_each_vendor_shows_its_own_members(
             skip_empty=True, include_content_types=("image/*",), exclude_content_types=("a/b",),
             validate_media=True, strip_prefix=True, max_object_bytes=5, bandwidth_limit=6,
             request_rate_limit=7, server_side_copy=False, count_objects=True,
+            require=("expires", "metadata"),
         ),
     )  # fmt: skip
     job_id = await add(api, 1, spec)
@@ -153,6 +165,7 @@ async def test_each_vendor_shows_its_own_members(
         "requestRateLimit": 7,
         "serverSideCopy": False,
         "countObjects": True,
+        "require": ["expires", "metadata"],
     }
 
 

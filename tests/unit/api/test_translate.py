@@ -148,6 +148,7 @@ def test_options() -> None:
         "requestRateLimit": 2**63 - 1,
         "serverSideCopy": False,
         "countObjects": True,
+        "require": ["Metadata", "content-encoding", "metadata"],
     }
     assert spec_of(bodies.create(overwrite=False, options=options)) == JobSpec(
         source=S3,
@@ -164,6 +165,7 @@ def test_options() -> None:
             request_rate_limit=2**63 - 1,
             server_side_copy=False,
             count_objects=True,
+            require=("content-encoding", "metadata"),
         ),
     )
 

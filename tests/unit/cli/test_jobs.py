@@ -26,6 +26,19 @@ NOTHING = {"listVersion": None, "keyOrder": None, "clockAheadSeconds": None}
             {"checksum": "crc32c", "checksumVerified": False, "conditionalWrites": False},
             "verifies no checksums, ignores If-None-Match",
         ),
+        (
+            {
+                "conditionalWrites": True,
+                "conditionalCompletions": False,
+                "unkeptKeys": ["leading-slash", "backslash"],
+                "unkeptHeaders": ["content-encoding", "expires"],
+            },
+            (
+                "obeys If-None-Match, ignores it when uploads are completed, does not keep every "
+                "key (leading-slash, backslash), does not keep content-encoding, expires"
+            ),
+        ),
+        ({"conditionalCompletions": True, "unkeptKeys": [], "unkeptHeaders": []}, ""),
     ],
 )
 def test_what_is_out_of_the_ordinary_is_said(known: dict[str, object], said: str) -> None:

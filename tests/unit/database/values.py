@@ -63,7 +63,13 @@ SPEC = JobSpec(
 )
 CAPABILITIES = JobCapabilities(
     source=Capabilities(list_version=2, key_order="bytes", clock_ahead_seconds=-3),
-    target=Capabilities(checksum="crc64nvme", verifies_checksum=True, conditional_put=True),
+    target=Capabilities(
+        checksum="crc64nvme",
+        verifies_checksum=True,
+        conditional_put=True,
+        unkept_keys=("plus",),
+        unkept_headers=(),
+    ),
 )
 
 

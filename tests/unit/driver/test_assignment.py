@@ -13,13 +13,15 @@ from slurper.jobs.models import (
     Capabilities,
     Job,
     JobCapabilities,
+    JobOptions,
     JobStatus,
     Jurisdiction,
     Location,
     Vendor,
 )
-from slurper.objectstore import dialects
+from slurper.objectstore import dialects, key_shapes
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.key_shapes import KeyShape
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.settings import Settings
 from slurper.transfer.task import RangeTask
@@ -138,7 +140,7 @@ def test_what_was_found_of_a_store_takes_the_place_of_what_is_assumed() -> None:
     task = make(replace(JOB, spec=spec, capabilities=capabilities))
     dialect = task.target.dialect
     assert (dialect.list_version, dialect.checksum) == (1, Algorithm.MD5)
-    assert not dialect.conditional_put
+    assert (dialect.conditional_put, dialect.conditional_completion) == (False, False)
     assert task.source.dialect == dialects.GENERIC
 
 
@@ -149,7 +151,39 @@ def test_a_store_that_lists_by_folders_keeps_them(order: str | None, in_folders:
     own = Location(vendor=Vendor.S3, bucket="b", endpoint="https://s3.example")
     capabilities = JobCapabilities(target=Capabilities(key_order=order))
     task = make(replace(JOB, spec=replace(SPEC, target=own), capabilities=capabilities))
-    assert task.target.dialect == replace(dialects.GENERIC, keeps_folders=in_folders)
+    shapes = key_shapes.KEPT_IN_FOLDERS if in_folders else ()
+    assert task.target.dialect == replace(dialects.GENERIC, unkept_keys=shapes)
+
+
+@pytest.mark.parametrize("order", ["bytes", "folders"])
+def test_what_was_found_out_of_keys_counts_more_than_the_order(order: str) -> None:
+    own = Location(vendor=Vendor.S3, bucket="b", endpoint="https://s3.example")
+    found = Capabilities(key_order=order, unkept_keys=("plus",), conditional_completion=False)
+    capabilities = JobCapabilities(target=found)
+    task = make(replace(JOB, spec=replace(SPEC, target=own), capabilities=capabilities))
+    dialect = task.target.dialect
+    assert dialect.unkept_keys == (KeyShape.PLUS,)
+    assert (dialect.conditional_put, dialect.conditional_completion) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("require", "refused"),
+    [
+        ((), set()),
+        (("content-type",), set()),
+        (("expires", "metadata"), {"expires", "long-metadata"}),
+        (("headers",), {"expires", "long-metadata"}),
+    ],
+)
+def test_headers_that_are_required_and_lost_are_refused(
+    require: tuple[str, ...], refused: set[str]
+) -> None:
+    own = Location(vendor=Vendor.S3, bucket="b", endpoint="https://s3.example")
+    spec = replace(SPEC, target=own, options=JobOptions(require=require))
+    found = Capabilities(unkept_headers=("expires", "long-metadata"))
+    task = make(replace(JOB, spec=spec, capabilities=JobCapabilities(target=found)))
+    assert task.target.dialect == replace(dialects.GENERIC, refused_headers=frozenset(refused))
+    assert task.source.dialect.refused_headers == frozenset()
 
 
 def test_what_is_known_of_a_provider_counts_more() -> None:

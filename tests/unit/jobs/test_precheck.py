@@ -12,7 +12,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import precheck, probes
+from slurper.jobs import clean_up, precheck, probes
 from slurper.jobs.models import Jurisdiction, Location, Vendor
 from slurper.jobs.precheck import Precheck, Side
 from slurper.objectstore import dialects, factory
@@ -134,7 +134,8 @@ async def _source(
 async def _target() -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
     address = check.resolve(Side.TARGET, ACCOUNT, R2, PAIR)
-    return (await check.target(R2, address, asks_condition=False)).problems
+    quietly = {"asks_condition": False, "asks_what_is_kept": False}
+    return (await check.target(R2, address, **quietly)).problems
 
 
 async def test_a_source_is_listed_once(bucket: MemoryStore) -> None:
@@ -202,6 +203,120 @@ async def test_what_cannot_be_read_for_reasons_of_its_own_is_no_problem(
     ):
         bucket.faults.fail(error, operation="get")
         assert await _source() == ()
+
+
+# A first object that cannot be read
+
+
+def _of_object(
+    kind: type[errors.StoreError], status: int, code: str, detail: str = ""
+) -> errors.StoreError:
+    return kind("GetObject", status=status, code=code, detail=detail, key="a")
+
+
+OF_ITS_OWN = [
+    _of_object(errors.StoreError, 400, "InvalidRequest", "must provide the correct secret key"),
+    _of_object(errors.AccessDenied, 403, "AccessDenied", "not allowed: kms:Decrypt"),
+    _of_object(errors.CredentialsRejected, 403, "SignatureDoesNotMatch"),
+    _of_object(errors.StoreError, 405, "MethodNotAllowed"),
+    _of_object(errors.StoreError, 451, "UnavailableForLegalReasons"),
+    _of_object(errors.UnavailableStore, 500, "InternalError"),
+    errors.TransportError("the head of the answer cannot be read"),
+    errors.IntegrityError("8 bytes came, 9 were announced"),
+]
+TELLS_OF_ALL = (errors.AccessDenied, errors.CredentialsRejected)
+
+
+class Unreadable(Faults):
+    """Some reads fail, the first ones."""
+
+    def __init__(self, error: errors.SlurperError, count: int, *operations: str) -> None:
+        super().__init__()
+        for operation in operations:
+            self.fail(error, operation=operation, times=count)
+
+
+@pytest.mark.parametrize("keys", [None, ("a", "b", "c")], ids=["listed", "named"])
+@pytest.mark.parametrize("error", OF_ITS_OWN, ids=str)
+async def test_a_first_object_that_cannot_be_read_refuses_no_source(
+    bucket: MemoryStore, error: errors.SlurperError, keys: tuple[str, ...] | None
+) -> None:
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Unreadable(error, 1, "get")
+    (note,) = await _source(keys=keys)
+    assert not note.blocks
+    assert f"'a' could not be read, and its copy will fail if that lasts: {error}" in note.message
+    assert bucket.faults.requests["get"] == 3
+
+
+@pytest.mark.parametrize("keys", [None, ("a", "b", "c")], ids=["listed", "named"])
+@pytest.mark.parametrize("error", OF_ITS_OWN, ids=str)
+async def test_where_no_object_can_be_read_only_a_lack_of_permission_refuses_the_source(
+    bucket: MemoryStore, error: errors.SlurperError, keys: tuple[str, ...] | None
+) -> None:
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Unreadable(error, 9, "get")
+    (problem,) = await _source(keys=keys)
+    assert problem.blocks is isinstance(error, TELLS_OF_ALL)
+    assert str(error) in problem.message
+    if problem.blocks:
+        assert problem.pointer == "/source/secret"
+        assert "(reading a byte of 'a')" in problem.message
+
+
+async def test_what_is_gone_or_archived_does_not_make_up_for_what_is_denied(
+    bucket: MemoryStore,
+) -> None:
+    bucket.add("a", b"1")
+    bucket.add("b", b"1", storage_class="GLACIER")
+    bucket.faults = Unreadable(DENIED, 1, "get")
+    (problem,) = await _source()
+    assert problem.blocks
+    bucket.faults = Unreadable(DENIED, 1, "get")
+    (problem,) = await _source(keys=("a", "missing"))
+    assert problem.blocks
+
+
+async def test_so_many_objects_are_tried_and_no_more(bucket: MemoryStore) -> None:
+    keys = tuple(f"{number:04}" for number in range(100))
+    for key in keys:
+        bucket.add(key, b"1")
+    for named in (None, keys):
+        bucket.faults = Unreadable(DENIED, 99, "get")
+        (problem,) = await _source(keys=named)
+        assert problem.blocks
+        assert bucket.faults.requests["get"] == probes.MOST_READ
+
+
+async def test_keys_that_get_no_answer_at_all_refuse_the_source(bucket: MemoryStore) -> None:
+    bucket.add("a", b"1")
+    bucket.faults = Unreadable(UNREACHABLE, 9, "head", "list_page")
+    (problem,) = await _source(keys=("a", "b"))
+    assert problem.blocks
+    assert problem.pointer == "/source/endpoint"
+
+
+@pytest.mark.parametrize("silent", [1, 9])
+async def test_an_object_that_gives_no_answer_refuses_no_source_unless_all_do(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    class Hanging(Faults):
+        async def begin(self, operation: str) -> errors.SlurperError | None:
+            lost = await super().begin(operation)
+            if operation == "get" and self.requests[operation] <= silent:
+                await asyncio.sleep(60)
+            return lost
+
+    for key in ("a", "b", "c"):
+        bucket.add(key, b"1")
+    bucket.faults = Hanging()
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.4)
+        (problem,) = await _source()
+    assert problem.blocks is (silent > 1)
+    assert "no answer" in problem.message
 
 
 @pytest.mark.parametrize("refused", ["put_part", None])
@@ -414,11 +529,11 @@ async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> N
     old = own_keys.PREFIX + "0" * 32
     for key in (old, f"{own_keys.PREFIX}notes.txt", "somebody-elses"):
         store.add(key, b"x")
-    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     under_way = store.add(own_keys.PREFIX + "1" * 32, b"x").key
-    await probes.remove_stale(store, objects_too=False)
+    await clean_up.remove_stale(store, objects_too=False)
     assert old in store.keys
-    await probes.remove_stale(store, objects_too=True)
+    await clean_up.remove_stale(store, objects_too=True)
     assert {*store.keys} == {under_way, f"{own_keys.PREFIX}notes.txt", "somebody-elses"}
 
 
@@ -427,9 +542,9 @@ async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() ->
     store = MemoryStore(now=lambda: moment)
     for key in (f"{own_keys.PREFIX}old", "somebody-elses"):
         await store.create_upload(key, ObjectHeaders())
-    moment += timedelta(seconds=probes.STALE_SECONDS + 1)
+    moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     await store.create_upload(f"{own_keys.PREFIX}under-way", ObjectHeaders())
-    await probes.remove_stale(store, objects_too=False)
+    await clean_up.remove_stale(store, objects_too=False)
     assert sorted(store.open_uploads) == [f"{own_keys.PREFIX}under-way", "somebody-elses"]
 
 
@@ -450,25 +565,30 @@ class Silence(Faults):
         return lost
 
 
-async def _generic_target() -> precheck.Checked:
+async def _generic_target(*, asks_what_is_kept: bool = False) -> precheck.Checked:
     check = Precheck(Settings())
-    return await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    return await check.target(S3, address, asks_what_is_kept=asks_what_is_kept)
 
 
 @pytest.mark.parametrize(
-    ("operation", "nth"),
+    ("operation", "nth", "put"),
     [
-        ("keeps_versions", 1),
-        ("delete", 1),
-        ("put", 1),
-        ("put", 2),
-        ("create_upload", 2),
-        ("put_part", 4),
-        ("complete_upload", 1),
+        ("keeps_versions", 1, None),
+        ("delete", 1, None),
+        ("put", 1, None),
+        ("put", 2, None),
+        ("create_upload", 2, True),
+        ("put_part", 4, True),
+        ("complete_upload", 1, True),
     ],
 )
 async def test_without_time_for_the_question_of_conditions_a_target_is_not_refused(
-    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, operation: str, nth: int
+    bucket: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    nth: int,
+    put: bool | None,
 ) -> None:
     bucket.faults = Silence(operation, nth)
     with monkeypatch.context() as patch:
@@ -479,7 +599,8 @@ async def test_without_time_for_the_question_of_conditions_a_target_is_not_refus
     assert "could not be found out" in note.message
     assert "no answer in time" in note.message
     found = answer.capabilities
-    assert (found.conditional_put, found.verifies_checksum) == (None, True)
+    assert (found.conditional_put, found.conditional_completion) == (put, None)
+    assert found.verifies_checksum
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
@@ -513,7 +634,7 @@ async def test_an_upload_of_the_question_that_stays_is_named_and_refuses_nothing
 ) -> None:
     if is_silent:
         bucket.faults = Silence("abort_upload", 2)
-        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+        monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     else:
         bucket.faults.fail(FAILS, operation="abort_upload", nth=2)
     answer = await _generic_target()
@@ -532,7 +653,8 @@ async def test_an_upload_of_the_question_whose_beginning_got_no_answer_is_droppe
     bucket.faults.fail(FAILS, operation="create_upload", nth=2, takes_effect=True)
     answer = await _generic_target()
     assert [note.blocks for note in answer.problems] == [False]
-    assert answer.capabilities.conditional_put is None
+    found = answer.capabilities
+    assert (found.conditional_put, found.conditional_completion) == (True, None)
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
@@ -540,7 +662,7 @@ async def test_an_upload_that_nobody_drops_in_time_is_named(
     bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the job needs: a target that keeps it is refused, and the text says why."""
-    monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+    monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     bucket.faults = Silence("abort_upload", 1)
     (problem,) = await _target()
     assert problem.blocks
@@ -560,7 +682,7 @@ async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_fir
     if is_silent:
         program.faults = Silence(operation, nth)
         monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.5)
-        monkeypatch.setattr(probes, "CLEAN_UP_SECONDS", 0.2)
+        monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     else:
         program.faults.fail(FAILS, operation=operation, nth=nth)
     monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.objectstore import dialects, limits
+from slurper.objectstore import dialects, key_shapes, limits
 from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.key_shapes import KeyShape
 
 
 def _metadata(size: int) -> ObjectHeaders:
@@ -55,27 +56,17 @@ def test_a_key_counts_in_the_form_in_which_it_is_kept() -> None:
         limits.check(key, ObjectHeaders(), dialects.AWS)
 
 
-IN_FOLDERS = replace(dialects.GENERIC, keeps_folders=True)
+IN_FOLDERS = replace(dialects.GENERIC, unkept_keys=key_shapes.KEPT_IN_FOLDERS)
 paths = st.text(st.sampled_from("a.\\/"), min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize(
-    ("key", "kept"),
-    [
-        ("a//b", "a/b"),
-        ("/lead", "lead"),
-        ("x\\y", "x/y"),
-        ("a\\", "a/"),
-        ("a///", "a/"),
-        ("/", ""),
-    ],
-)
-def test_a_key_that_folders_would_rewrite_is_told(key: str, kept: str) -> None:
+@pytest.mark.parametrize("key", ["a//b", "/lead", "x\\y", "a\\", "a///", "/"])
+def test_a_key_that_folders_would_rewrite_is_told(key: str) -> None:
     limits.check_key(key, dialects.GENERIC, size=1)
-    with pytest.raises(errors.NotStorableInFolders) as told:
+    with pytest.raises(errors.KeyNotKept) as told:
         limits.check_key(key, IN_FOLDERS, size=0)
-    assert f"would keep {key!a} as {kept!a}" in str(told.value)
-    with pytest.raises(errors.NotStorableInFolders):
+    assert f"it would make something else of {key!a}" in str(told.value)
+    with pytest.raises(errors.KeyNotKept):
         limits.check(key, ObjectHeaders(), IN_FOLDERS)
 
 
@@ -83,7 +74,7 @@ def test_a_key_that_folders_would_rewrite_is_told(key: str, kept: str) -> None:
 def test_a_folder_has_no_bytes(size: int | None) -> None:
     limits.check_key("a/", IN_FOLDERS, size=0)
     limits.check_key("a/", dialects.GENERIC, size=size)
-    with pytest.raises(errors.NotStorableInFolders, match="without its bytes"):
+    with pytest.raises(errors.KeyNotKept, match="of objects with bytes"):
         limits.check_key("a/", IN_FOLDERS, size=size)
 
 
@@ -92,7 +83,7 @@ def test_a_folder_has_a_type_and_no_other_header() -> None:
     limits.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
     for headers in (ObjectHeaders(typed, {"m": "1"}), ObjectHeaders({"cache-control": "no"})):
         limits.check("a", headers, IN_FOLDERS, size=0)
-        with pytest.raises(errors.NotStorableInFolders, match=r"without its (m|cache-control)$"):
+        with pytest.raises(errors.KeyNotKept, match="with metadata or headers but their type"):
             limits.check("a/", headers, IN_FOLDERS, size=0)
 
 
@@ -104,7 +95,82 @@ def test_keys_that_pass_are_different_paths(one: str, other: str) -> None:
     for key in (one, other):
         try:
             limits.check_key(key, IN_FOLDERS, size=1)
-        except errors.NotStorableInFolders:
+        except errors.KeyNotKept:
             assert "/".join(path(key)) != key
             return
     assert (path(one) == path(other)) == (one == other)
+
+
+OF_SHAPE = [
+    (KeyShape.LEADING_SLASH, "/a", "a/"),
+    (KeyShape.EMPTY_SEGMENT, "a//b", "a/b/"),
+    (KeyShape.DOT_SEGMENT, "a/./b", "a/.b/b."),
+    (KeyShape.DOT_SEGMENT, "./b", ".b"),
+    (KeyShape.DOT_SEGMENT, "b/.", "b/.."),
+    (KeyShape.DOUBLE_DOT_SEGMENT, "a/../b", "a/..b/b../..."),
+    (KeyShape.DOUBLE_DOT_SEGMENT, "..", "."),
+    (KeyShape.LONG_SEGMENT, "a/" + "b" * 256, "a/" + "b" * 255 + "/" + "c" * 255),
+    (KeyShape.LONG_SEGMENT, "ü" * 128, "ü" * 127),
+    (KeyShape.EDGE_SPACE, "a /b", "a b"),
+    (KeyShape.EDGE_SPACE, "a/ b", "a/b b/c"),
+    (KeyShape.EDGE_SPACE, " a", "a"),
+    (KeyShape.EDGE_SPACE, "a ", "a"),
+    (KeyShape.TRAILING_DOT, "a./b", ".a/../."),
+    (KeyShape.TRAILING_DOT, "a..", "a..b"),
+    (KeyShape.BACKSLASH, "a\\b", "a/b"),
+    (KeyShape.CONTROL_CHARACTER, "a\x01", "a\n"),
+    (KeyShape.CONTROL_CHARACTER, "a\tb", "a b"),
+    (KeyShape.CONTROL_CHARACTER, "\x7f", "\x80"),
+    (KeyShape.LINE_BREAK, "a\nb", "a\tb"),
+    (KeyShape.LINE_BREAK, "a\r", "a"),
+    (KeyShape.PERCENT, "a%41", "aA"),
+    (KeyShape.PLUS, "a+b", "a b"),
+    (KeyShape.COMPOSED, "\u00fc", "u\u0308"),
+    (KeyShape.DECOMPOSED, "u\u0308", "\u00fc"),
+    (KeyShape.BEYOND_BMP, "a\U0001f600", "a\uffff"),
+    (KeyShape.FOLDER, "a/", "a/b"),
+]
+
+
+@pytest.mark.parametrize(("shape", "key", "other"), OF_SHAPE)
+def test_a_key_of_a_shape_that_is_not_kept_is_told_and_no_other(
+    shape: KeyShape, key: str, other: str
+) -> None:
+    dialect = replace(dialects.GENERIC, unkept_keys=(shape,))
+    limits.check_key(other, dialect, size=0)
+    limits.check_key(key, dialects.GENERIC, size=0)
+    with pytest.raises(errors.KeyNotKept, match=r"the target does not keep keys") as told:
+        limits.check_key(key, dialect, size=0)
+    assert key_shapes.text_of(shape) in str(told.value)
+
+
+def test_every_shape_that_a_key_shows_by_itself_is_in_the_table() -> None:
+    by_more = {KeyShape.FOLDER_WITH_BYTES, KeyShape.FOLDER_WITH_HEADERS}
+    assert {shape for shape, _, _ in OF_SHAPE} == set(KeyShape) - by_more
+
+
+LOSES = [
+    ("content-encoding", ObjectHeaders({"content-encoding": "gzip"})),
+    ("expires", ObjectHeaders({"expires": "0"})),
+    ("metadata", ObjectHeaders({}, {"m": "1"})),
+    ("metadata-beyond-ascii", ObjectHeaders({}, {"m": "\xfc"})),
+    ("long-metadata", ObjectHeaders({}, {"m": "m" * 256})),
+]
+
+
+@pytest.mark.parametrize(("name", "headers"), LOSES)
+def test_an_object_with_a_required_header_that_the_target_loses_is_refused(
+    name: str, headers: ObjectHeaders
+) -> None:
+    dialect = replace(dialects.GENERIC, refused_headers=frozenset({name}))
+    limits.check("k", headers, dialects.GENERIC)
+    limits.check("k", ObjectHeaders({"content-type": "a/b"}), dialect)
+    with pytest.raises(errors.HeadersNotKept, match=f"without its {name}, which options.require"):
+        limits.check("k", headers, dialect)
+
+
+def test_what_may_be_required_names_all_that_can_be_lost() -> None:
+    assert limits.required(["headers"]) == set(limits.HEADERS)
+    assert limits.required(["metadata"]) == {"metadata", "metadata-beyond-ascii", "long-metadata"}
+    assert limits.required(["expires"]) == {"expires"}
+    assert limits.required([]) == frozenset()

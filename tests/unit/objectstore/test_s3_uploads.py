@@ -220,6 +220,59 @@ async def test_without_a_lost_answer_only_proof_counts(open_s3: Open) -> None:
     assert await store.complete_upload("k", "u", PARTS) == MADE_OF_PARTS
 
 
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        completed(etag=""),
+        completed(etag="&quot;&quot;"),
+        answer(b"<CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"),
+        answer(b"<CompleteMultipartUploadResult></CompleteMultipartUploadResult>"),
+        answer(b""),
+        answer(b"<html>Welcome</html>"),
+    ],
+)
+async def test_a_completion_that_names_no_etag_is_confirmed_by_head(
+    open_s3: Open, said: bytes
+) -> None:
+    etag = f'"{JOINED.hexdigest()}-2"'
+    store, server = await open_s3(said, described(etag))
+    assert await store.complete_upload("k", "u", PARTS) == etag
+    assert line_of(server) == "HEAD /bkt/k HTTP/1.1"
+
+
+async def test_where_etags_tell_nothing_the_result_of_the_completion_must_be_one(
+    open_s3: Open,
+) -> None:
+    store, _ = await open_s3(completed(etag=""), described('"other"'))
+    assert await store.complete_upload("k", "u", PARTS) == '"other"'
+    store, _ = await open_s3(answer(b"<html>Welcome</html>"), described('"other"'))
+    with pytest.raises(errors.TransportError, match="names no ETag: 'Welcome'"):
+        await store.complete_upload("k", "u", PARTS)
+
+
+@pytest.mark.parametrize("shown", [listed(), None])
+async def test_a_completion_that_made_no_such_object_has_not_succeeded(
+    open_s3: Open, shown: bytes | None
+) -> None:
+    seen = [ABSENT, shown] if shown is not None else [described('"other"', size=4)]
+    store, _ = await open_s3(completed(etag=""), *seen)
+    with pytest.raises(errors.TransportError, match="names no ETag"):
+        await store.complete_upload("k", "u", PARTS)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_condition_on_the_completion_only_where_it_is_known(
+    open_s3: Open, *, known: bool
+) -> None:
+    dialect = replace(PLAIN, conditional_put=not known, conditional_completion=known)
+    store, server = await open_s3(completed(), dialect=dialect)
+    await store.complete_upload("k", "u", PARTS, if_absent=True)
+    assert ("if-none-match" in headers_of(server)) is known
+
+
 async def test_aborting_what_is_gone_is_no_error(open_s3: Open) -> None:
     store, server = await open_s3(GONE)
     await store.abort_upload("k", "u")

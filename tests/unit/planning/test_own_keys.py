@@ -21,7 +21,8 @@ def test_what_is_made_is_known_and_never_made_again() -> None:
         own_keys.PREFIX,
         f"{own_keys.PREFIX}notes.txt",
         f"{own_keys.PREFIX}{'0' * 31}",
-        f"{own_keys.PREFIX}{'0' * 32}/",
+        f"{own_keys.PREFIX}{'0' * 33}",
+        f"//{own_keys.PREFIX}{'0' * 32}",
         f"{own_keys.PREFIX}{'0' * 32}\n",
         f"{own_keys.PREFIX}{'A' * 32}",
         f"a/{own_keys.PREFIX}{'0' * 32}",
@@ -31,10 +32,19 @@ def test_what_only_looks_like_one_is_somebodys(key: str) -> None:
     assert not own_keys.is_own(key)
 
 
+@pytest.mark.parametrize("beginning", ["", "/"])
+@pytest.mark.parametrize("rest", ["/", "//x", "/\n", "-b", "\\x", "/../x"])
+def test_so_is_what_goes_on_behind_one(beginning: str, rest: str) -> None:
+    assert own_keys.is_own(f"{beginning}{own_keys.new_key()}{rest}")
+
+
 @given(st.text())
 def test_nothing_else_is(key: str) -> None:
+    name = key.removeprefix("/")
+    digits, rest = name[len(own_keys.PREFIX) :][:32], name[len(own_keys.PREFIX) + 32 :]
     assert own_keys.is_own(key) is (
-        key.startswith(own_keys.PREFIX)
-        and len(key) == len(own_keys.PREFIX) + 32
-        and set(key[-32:]) <= set("0123456789abcdef")
+        name.startswith(own_keys.PREFIX)
+        and len(digits) == 32
+        and set(digits) <= set("0123456789abcdef")
+        and rest[:1] in ("", "-", "/", "\\")
     )

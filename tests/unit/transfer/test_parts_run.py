@@ -378,11 +378,13 @@ async def test_what_somebody_else_wrote_before_the_task_is_kept(
     assert "create_upload" not in target.faults.requests
 
 
-@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("put", [True, False])
+@pytest.mark.parametrize("completion", [True, False])
 async def test_what_somebody_else_wrote_during_the_task_is_kept(
-    task: PartsTask, source: Source, *, conditional: bool
+    task: PartsTask, source: Source, *, put: bool, completion: bool
 ) -> None:
-    target = MemoryStore(dialect=replace(GENERIC, conditional_put=conditional))
+    dialect = replace(GENERIC, conditional_put=put, conditional_completion=completion)
+    target = MemoryStore(dialect=dialect)
     begun = await run(replace(task, numbers=(), overwrite=False), source, target)
     target.add("film", b"theirs")
     report = await run(replace(next_task(task, begun), overwrite=False), source, target)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
-from slurper.objectstore import dialects
+from slurper.objectstore import dialects, key_shapes
 from slurper.objectstore.base import Body, Download, ListingPage, ObjectHeaders, StoreAddress
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
@@ -499,7 +499,7 @@ async def test_a_key_that_the_target_does_not_even_look_for_fails_alone(
 async def test_what_a_target_of_folders_would_change_fails_whatever_it_finds_there(
     source: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    target = MemoryStore(dialect=replace(dialects.GENERIC, unkept_keys=key_shapes.KEPT_IN_FOLDERS))
     for key in ("a//b", "a/b", "bytes/", "folder/"):
         source.add(key, b"" if key == "folder/" else key.encode())
     target.add("a/b", b"there")
@@ -510,7 +510,8 @@ async def test_what_a_target_of_folders_would_change_fails_whatever_it_finds_the
     counts = report.counts
     assert (counts.transferred, counts.skipped, counts.failed) == (1, 1, 2)
     assert [key for key, _ in logged(report)] == ["a//b", "bytes/"]
-    assert "would keep 'a//b' as 'a/b'; give the object another key" in report.events[0].message
+    assert "does not keep keys that hold '//'" in report.events[0].message
+    assert "give the object another key" in report.events[0].message
     assert (target.keys, target.read("a/b")[0]) == (("a/b", "folder/"), b"there")
 
 
@@ -518,7 +519,7 @@ async def test_what_a_target_of_folders_would_change_fails_whatever_it_finds_the
 async def test_of_a_folder_and_a_file_of_one_name_the_file_is_copied(
     source: MemoryStore, prefix: str
 ) -> None:
-    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    target = MemoryStore(dialect=replace(dialects.GENERIC, unkept_keys=key_shapes.KEPT_IN_FOLDERS))
     for key in ("d", "d/", "d/x", "d/y/"):
         source.add(key, b"" if key.endswith("/") else b"1")
     report = await run(source, target, replace(TASK, prefix=prefix))
@@ -532,7 +533,7 @@ async def test_of_a_folder_and_a_file_of_one_name_the_file_is_copied(
 
 
 async def test_an_option_leaves_out_what_the_target_cannot_keep(source: MemoryStore) -> None:
-    target = MemoryStore(dialect=replace(dialects.GENERIC, keeps_folders=True))
+    target = MemoryStore(dialect=replace(dialects.GENERIC, unkept_keys=key_shapes.KEPT_IN_FOLDERS))
     source.add("a//", b"")
     report = await run(source, target, replace(TASK, options=JobOptions(skip_empty=True)))
     assert logged(report) == [("a//", LogType.IMPORT_SKIPPED_EMPTY_OBJECT)]

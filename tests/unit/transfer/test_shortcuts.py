@@ -108,6 +108,19 @@ async def test_no_byte_passes_through_the_worker() -> None:
     server.assert_same()
 
 
+async def test_what_the_target_would_lose_fails_and_the_others_are_copied_inside() -> None:
+    server = Server(replace(DIALECT, refused_headers=frozenset({"expires"})))
+    server.fill(*KEYS)
+    server.source.add("b", b"1", ObjectHeaders({"expires": "0"}))
+    report = await server.run()
+    assert (report.counts.transferred, report.counts.failed) == (len(KEYS), 1)
+    (event,) = report.events
+    assert event.key == "b"
+    assert "without its expires, which options.require asks for" in event.message
+    assert (server.read, server.copied) == (0, len(KEYS) + 1)
+    assert "b" not in server.target.keys
+
+
 @pytest.mark.parametrize(
     "task",
     [

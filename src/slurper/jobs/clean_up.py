@@ -1,0 +1,135 @@
+"""Removes from a target what a check has written there, whatever becomes of the check."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Collection, Iterable
+from datetime import UTC, datetime
+
+from slurper import errors
+from slurper.objectstore.base import ObjectStore
+from slurper.planning import own_keys
+
+SECONDS = 2.0
+"""Whatever a check has under way when its time is up is removed within this time."""
+
+STALE_SECONDS = 60.0
+"""What a check has left is older only if nobody is left to remove it."""
+
+
+async def see_through(clean_up: Awaitable[None]) -> None:
+    """Clean up to the end, although the check may run out of time just now."""
+    task = asyncio.ensure_future(clean_up)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(errors.SlurperError, TimeoutError):
+            await task
+        raise
+
+
+async def abort(store: ObjectStore, key: str, upload_id: str) -> None:
+    """Drop an upload. Raises TimeoutError."""
+    async with asyncio.timeout(SECONDS):
+        await store.abort_upload(key, upload_id)
+
+
+async def abort_all(store: ObjectStore, key: str) -> None:
+    """Drop every upload of a key that nobody else can have thought of. Raises TimeoutError."""
+    async with asyncio.timeout(SECONDS):
+        for upload in await store.list_uploads(prefix=key):
+            await store.abort_upload(upload.key, upload.upload_id)
+
+
+async def delete(store: ObjectStore, key: str) -> None:
+    """Delete an object. Raises TimeoutError."""
+    async with asyncio.timeout(SECONDS):
+        await store.delete(key)
+
+
+async def delete_below(
+    store: ObjectStore, name: str, written: Iterable[str], *, folders_too: bool
+) -> None:
+    """Delete everything whose key begins with a name of ours, or with a slash and that name.
+
+    `written` are the keys that may be there although no listing shows them. `folders_too`: the
+    store may have made folders for them, which go last, the deepest first. Raises TimeoutError.
+    """
+    async with asyncio.timeout(SECONDS):
+        keys = set(written)
+        answers = await _delete_all(store, keys)
+        # Only now: a key that breaks a listing would hide the others.
+        pages = await asyncio.gather(_keys(store, name), _keys(store, f"/{name}"))
+        others = {*pages[0], *pages[1]} - keys
+        answers += await _delete_all(store, others)
+        if folders_too:
+            await _delete_folders(store, keys | others)
+        _raise_first(answers)
+
+
+async def _delete_all(store: ObjectStore, keys: Collection[str]) -> list[BaseException | None]:
+    """Delete objects side by side, and return what went wrong with each."""
+    return await asyncio.gather(*map(store.delete, keys), return_exceptions=True)
+
+
+def _raise_first(answers: Iterable[object]) -> None:
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+async def _delete_folders(store: ObjectStore, keys: Collection[str]) -> None:
+    for folders in _folders(keys):
+        await _delete_all(store, folders)  # there need not be any
+
+
+async def _keys(store: ObjectStore, prefix: str) -> list[str]:
+    try:
+        page = await store.list_page(prefix=prefix)
+    except (errors.ListingError, errors.StoreError) as error:
+        if error.retryable:
+            raise
+        return []  # a store that refuses the prefix, or makes another of it
+    return [meta.key for meta in page.objects]
+
+
+def _folders(keys: Collection[str]) -> list[set[str]]:
+    """What a store that keeps objects as files may have made folders for, the deepest first."""
+    found: dict[int, set[str]] = {}
+    for key in keys:
+        names = [name for name in key.replace("\\", "/").split("/")[:-1] if name.strip(".")]
+        for depth in range(1, len(names) + 1):
+            found.setdefault(depth, set()).add("/".join(names[:depth]) + "/")
+    return [found[depth] for depth in sorted(found, reverse=True)]
+
+
+async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
+    """Drop what checks have left whose process was killed in the middle of them.
+
+    `objects_too`: such a check may have written objects, and deleting is allowed.
+    """
+    async with asyncio.timeout(SECONDS):
+        for upload in await store.list_uploads(prefix=own_keys.PREFIX):
+            if upload.age_seconds > STALE_SECONDS:
+                await store.abort_upload(upload.key, upload.upload_id)
+        if objects_too:
+            for prefix in own_keys.PREFIXES:
+                await _delete_stale(store, prefix)
+
+
+async def _delete_stale(store: ObjectStore, prefix: str) -> None:
+    try:
+        page = await store.list_page(prefix=prefix)
+    except (errors.ListingError, errors.StoreError):  # as above
+        return
+    now = page.served_at or datetime.now(UTC)
+    stale = [
+        meta.key
+        for meta in page.objects
+        if meta.last_modified is not None
+        and own_keys.is_own(meta.key)
+        and (now - meta.last_modified).total_seconds() > STALE_SECONDS
+    ]
+    _raise_first(await _delete_all(store, stale))
+    await _delete_folders(store, stale)
