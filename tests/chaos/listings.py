@@ -179,11 +179,12 @@ class OwnOrder:
         goes_on: str = "own",
         rank: Callable[[str], object] = lambda key: hashlib.sha256(key.encode()).digest(),
     ) -> None:
-        """Pages are of `most` keys; `rank` is what keys are ordered by."""
+        """Pages are of `most` keys, ordered by `rank`. The bucket never changes."""
         self._bucket = bucket
         self._most = most
         self._goes_on = goes_on
         self._rank = rank
+        self._known: dict[str, dict[str, str]] = {}
 
     def in_order(self, keys: Iterable[str]) -> list[str]:
         """The keys as they are listed."""
@@ -193,14 +194,17 @@ class OwnOrder:
         """Answer a listing in the store's place."""
         target = exchange.request.first_line.split(" ")[1]
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
-        rows = await asyncio.to_thread(self._rows, query.get("prefix", ""))
+        prefix = query.get("prefix", "")
+        if prefix not in self._known:
+            self._known[prefix] = await asyncio.to_thread(self._rows, prefix)
+        rows = self._known[prefix]
         after = query.get("start-after", "")
         keys = [key for key in self.in_order(rows) if not after or self._follows(key, after, rows)]
         most = min(int(query.get("max-keys", "1000")), self._most)
         shown = keys[:most]
         summary = {
             "Name": self._bucket.name,
-            "Prefix": quote(query.get("prefix", "")),
+            "Prefix": quote(prefix),
             "StartAfter": quote(after),
             "KeyCount": str(len(shown)),
             "EncodingType": "url",
