@@ -43,8 +43,20 @@ def md5_of(stored: StoredObject) -> str:
     """
     if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
         return stored.told.value
+    if len(stored.meta.etag) not in (32, 34):  # with and without quotes, as most others are told
+        return ""
     found = _MD5_ETAG.fullmatch(stored.meta.etag) if stored.etag_may_be_md5 else None
     return "" if found is None else _base64_of(found[1])
+
+
+def may_tell_more(stored: StoredObject, body: Body) -> bool:
+    """Whether there may be something to compare but the body's `source_md5`.
+
+    Asked of every object: most tell nothing, or nothing else.
+    """
+    if stored.told is not None:
+        return True
+    return not body.source_md5 and (stored.told_of_parts is not None or len(stored.meta.etag) >= 34)
 
 
 def etag_of_parts(stored: StoredObject) -> Told | None:
