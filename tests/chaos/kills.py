@@ -21,6 +21,7 @@ from tests.chaos.proxy import FaultProxy
 from tests.chaos.schedules import Act, Ending, Program, Schedule, Step
 from tests.chaos.stage import PART, assert_equal
 from tests.e2e.program import wait_until
+from tests.pairs.differences import FOLDERS, kept_by
 from tests.pairs.pairs import Pair
 from tests.pairs.referee import Bucket, Stored
 from tests.pairs.stores import Kind, Store
@@ -83,24 +84,29 @@ class World:
         self._filling = threading.Lock()
 
     def source(self, pair: Pair) -> Filled:
-        """What a pair copies: SeaweedFS does not keep every key."""
+        """What a pair copies, as the target keeps it: some do not keep every key."""
         with self._filling:
             if pair.source not in self._filled:
-                self._filled[pair.source] = _fill(self.store_of(pair.source).new_bucket())
+                self._filled[pair.source] = _fill(pair.source, self.store_of(pair.source))
         filled, prefix = self._filled[pair.source], prefix_of(pair)
-        chosen = {key: kept for key, kept in filled.everything.items() if key.startswith(prefix)}
+        chosen = {
+            key: kept_by(pair.target, kept)
+            for key, kept in filled.everything.items()
+            if key.startswith(prefix)
+        }
         return Filled(filled.bucket, chosen)
 
 
 def prefix_of(pair: Pair) -> str:
     """What is copied to a store."""
-    return PLAIN if pair.target is Kind.SEAWEEDFS else ""
+    return PLAIN if pair.target in FOLDERS else ""
 
 
-def _fill(source: Bucket) -> Filled:
-    chance = random.Random(1)  # noqa: S311 - repeatable bytes
+def _fill(kind: Kind, store: Store) -> Filled:
+    source, chance = store.new_bucket(), random.Random(1)  # noqa: S311 - repeatable bytes
     sizes = {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
-    sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
+    if kind not in FOLDERS:
+        sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
     sizes |= {key: PART + 1 + 1000 * place for place, key in enumerate(BIG)}
     for place, (key, size) in enumerate(sizes.items()):
         source.put(

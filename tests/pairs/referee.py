@@ -108,7 +108,10 @@ class S3Bucket:
         return read_all(self)
 
     def uploads(self) -> list[str]:
-        answer = self.client.list_multipart_uploads(Bucket=self.name)
+        try:
+            answer = self.client.list_multipart_uploads(Bucket=self.name)
+        except self.client.exceptions.NoSuchUpload:
+            return []  # so rclone says that there are none
         return [upload["Key"] for upload in answer.get("Uploads", ())]
 
 
