@@ -95,7 +95,9 @@ class S3Bucket:
         answer = self.client.get_object(Bucket=self.name, Key=key)
         sent = answer["ResponseMetadata"]["HTTPHeaders"]
         headers = {name: sent[name] for name in HEADERS if name in sent}
-        return Stored(answer["Body"].read(), headers, answer["Metadata"])
+        # They are headers, whose case does not count: rclone writes it as it likes.
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        return Stored(answer["Body"].read(), headers, metadata)
 
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.name, Key=key)
