@@ -28,6 +28,7 @@
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     └── ListingError            a listing that cannot be trusted or cannot go on
+        └── NotAListing         what came in its place: a web page, another interface's answer
 
 Two questions are answered by the error itself, so that no caller has to know status codes:
 
@@ -290,3 +291,12 @@ class ListingError(SlurperError):
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
+
+
+class NotAListing(ListingError):
+    """What came in place of a listing: a web page, the answer of another interface, noise."""
+
+    advice = (
+        "check the endpoint and its port: a console, a login page or a proxy may answer there "
+        "instead of the store"
+    )

@@ -23,13 +23,16 @@ from slurper.objectstore import checksums
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
 
+UNKNOWN_SIZE = -1
+"""Of an object whose row in a listing tells no size; HEAD does."""
+
 
 class ObjectMeta(NamedTuple):
     """One line of a listing. A tuple, because listings build one per object."""
 
     key: str
     size: int
-    """Bytes."""
+    """Bytes; `UNKNOWN_SIZE` in a listing that does not tell."""
     etag: str
     """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
     last_modified: datetime | None
@@ -131,6 +134,14 @@ class ListingPage:
     """
     list_version: int | None = None
     """Of S3: which version of ListObjects this is, 1 or 2."""
+    is_placed: bool = False
+    """The page shows that it begins where it was asked to; another may as well."""
+    token: str = ""
+    """Of S3: goes on after a page without keys."""
+    lacks_sizes: bool = False
+    """Some of its objects are of `UNKNOWN_SIZE`."""
+    written: dict[str, str] = field(default_factory=dict)
+    """Keys that were decoded, and how the page spells them."""
 
 
 class UploadMeta(NamedTuple):

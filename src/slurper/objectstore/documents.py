@@ -16,8 +16,14 @@ from slurper.http.messages import Response
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300
+_MAX_TITLE_CHARACTERS = 80
 
-_ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
+_ERROR_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
+_WEB_PAGE = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
 _MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -50,6 +56,16 @@ def member(text: str, name: str) -> str:
 def words(text: str) -> str:
     """The beginning of what a page says that is no S3 document."""
     return _tidy(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]))[:_MAX_WORDS_CHARACTERS]
+
+
+def web_page(body: bytes) -> str | None:
+    """The title of a web page, or how it begins; None when a document is none."""
+    if _WEB_PAGE.match(body[:_MAX_PLAIN_CHARACTERS]) is None:
+        return None
+    text = body[:_MAX_TEXT_BYTES].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    shown = html.unescape(title[1]) if title else words(text)
+    return _tidy(shown)[:_MAX_TITLE_CHARACTERS]
 
 
 def holds_error(response: Response) -> bool:

@@ -104,6 +104,9 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
+        return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+
+    async def _page(self, prefix: str, start_after: str | None, max_keys: int) -> ListingPage:
         # startOffset is inclusive, so the key itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)
         parameters = {"maxResults": str(asked)}
@@ -112,11 +115,12 @@ class GcsObjectStore(GcsClient):
             parameters["prefix"] = prefix
         if start_after:
             parameters["startOffset"] = start_after
-        token, objects = "", list[ObjectMeta]()
+        token, objects, is_placed = "", list[ObjectMeta](), False
         while True:
             response = await self._listed(parameters, token)
             items, following = gcs_resources.read_page(b"".join(response.body))
             if items and items[0].get("name") == start_after:
+                is_placed = True
                 del items[0]
             objects = self._remember(items)
             if objects or not following:
@@ -129,6 +133,7 @@ class GcsObjectStore(GcsClient):
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
             served_at=object_headers.http_date(response.headers.get("date", "")),
+            is_placed=is_placed,
         )
 
     async def _listed(self, parameters: dict[str, str], token: str) -> Response:

@@ -201,6 +201,7 @@ class MemoryStore:
             objects=[self._entries[key].stored.meta for key in found[:max_keys]],
             finished=len(found) <= max_keys,
             served_at=self._now().replace(microsecond=0),
+            is_placed=True,
         )
 
     async def head(self, key: str) -> StoredObject:
@@ -497,7 +498,7 @@ class SyntheticStore(MemoryStore):
         found = list(takewhile(lambda key: key.startswith(prefix), keys))
         _raise_if(lost)
         objects = [self._meta(key) for key in found[:max_keys]]
-        return ListingPage(objects=objects, finished=len(found) <= max_keys)
+        return ListingPage(objects=objects, finished=len(found) <= max_keys, is_placed=True)
 
     def _find(self, operation: str, key: str) -> _Entry:
         digits = key.removeprefix(self._prefix)

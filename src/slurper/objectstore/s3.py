@@ -11,8 +11,8 @@ import contextlib
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from slurper import errors
 from slurper.http.client import TransportOptions
@@ -41,6 +41,7 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.echoes import Asked, OtherBucketError
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
@@ -52,12 +53,11 @@ _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 _NOT_KNOWN = frozenset({405, 501})
 
 
-class _Wanted(NamedTuple):
-    """What a page of a listing is to show."""
+_MOST_EMPTY_PAGES = 1000
+"""In a row; a store that shows no key on so many will not show one."""
 
-    prefix: str
-    start_after: str | None
-    max_keys: int
+_AGAIN = {"cache-control": "no-cache"}
+"""Goes with the second question for a page: a cache may have mixed up the first answer."""
 
 
 class S3ObjectStore(BucketClient):
@@ -74,6 +74,11 @@ class S3ObjectStore(BucketClient):
         super().__init__(address, options, clock=clock)
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
+        self._listed_as = self._bucket
+        self._is_named = False
+        """Whether a listing has been read."""
+        self._tells_place = False
+        """Whether one has repeated after which key it begins."""
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
 
@@ -85,45 +90,78 @@ class S3ObjectStore(BucketClient):
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
         if self._dialect.normalises_keys:
             prefix = unicodedata.normalize("NFC", prefix)
-        wanted = _Wanted(prefix, start_after, max_keys)
+        asked = Asked(prefix, start_after, max_keys)
+        page = await self._page(asked)
+        tokens = {""}
+        while not (page.objects or page.finished):
+            if page.token in tokens or len(tokens) > _MOST_EMPTY_PAGES:
+                raise errors.ListingError(
+                    f"the listing after {start_after!r} says that there is more, but shows no key"
+                )
+            tokens.add(page.token)
+            page = await self._page(replace(asked, token=page.token))
+        return page
+
+    async def _page(self, asked: Asked) -> ListingPage:
+        """Ask for one page, and once more for one that cannot be it."""
+        others: list[str] = []
+
+        async def ask(again: bool) -> ListingPage:
+            named = replace(asked, bucket=self._listed_as)
+            try:
+                return await self._list(named, _AGAIN if again else {})
+            except OtherBucketError as error:
+                # Said of every page it is a name of the bucket's own, as behind a proxy.
+                if not self._is_named and error.name in others:
+                    self._listed_as = error.name
+                others.append(error.name)
+                raise
+
+        page = await listing.asked_again(ask)
+        self._is_named = True
+        if asked.start_after is not None:
+            self._tells_place |= page.is_placed
+        else:  # where nothing is to be repeated, a store that does so at other times shows it
+            page.is_placed |= self._tells_place
+        return page
+
+    async def _list(self, asked: Asked, headers: dict[str, str]) -> ListingPage:
         try:
-            response = await self._ask_for_page(wanted)
+            response = await self._ask_for_page(asked, headers)
         except errors.StoreError as error:
             if self._list_version == 1 or error.code not in failures.NOT_UNDERSTOOD:
                 raise
-            return await self._list_by_first_version(wanted, error)
+            return await self._list_by_first_version(asked, error)
+        first_version = "it answers ListObjectsV2 as ListObjects, and would begin anew each time"
         try:
-            return self._read_page(response, wanted)
+            page = self._read_page(response, asked)
+            if page.is_placed or asked.start_after is None or not self._is_old(response):
+                return page
+            raise errors.ListingError(first_version)
         except errors.ListingError as error:
-            if self._list_version == 1 or not listing.is_of_first_version(b"".join(response.body)):
+            if not self._is_old(response):
                 raise
-            return await self._list_by_first_version(wanted, error)
+            return await self._list_by_first_version(asked, error)
 
-    async def _list_by_first_version(
-        self, wanted: _Wanted, cause: errors.SlurperError
-    ) -> ListingPage:
+    def _is_old(self, response: Response) -> bool:
+        is_second = self._list_version == 2
+        return is_second and listing.is_of_first_version(b"".join(response.body))
+
+    async def _list_by_first_version(self, asked: Asked, cause: errors.SlurperError) -> ListingPage:
         """Try ListObjects, and stay with it when it works; else the error that led here counts."""
         self._list_version = 1
         try:
-            return self._read_page(await self._ask_for_page(wanted), wanted)
+            return self._read_page(await self._ask_for_page(asked, {}), asked)
         except (errors.StoreError, errors.ListingError):
             self._list_version = 2
             raise cause from None
 
-    async def _ask_for_page(self, wanted: _Wanted) -> Response:
-        parameters = [("max-keys", str(wanted.max_keys))]
+    async def _ask_for_page(self, asked: Asked, headers: dict[str, str]) -> Response:
         first = self._list_version == 1
-        if not first:
-            parameters.append(("list-type", "2"))
-        if self._dialect.encoding_type_url:
-            parameters.append(("encoding-type", "url"))
-        if wanted.prefix:
-            parameters.append(("prefix", wanted.prefix))
-        if wanted.start_after:
-            parameters.append(("marker" if first else "start-after", wanted.start_after))
-        operation = "ListObjects" if first else "ListObjectsV2"
         wishes = _RESTORES if self._dialect.lists_restores else {}
-        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", wishes)
+        query = canonical_query(self._listing_parameters(asked, first=first))
+        request = Request("GET", f"{self._bucket_path}?{query}", wishes | headers)
+        operation = "ListObjects" if first else "ListObjectsV2"
         try:
             response = await self._send(
                 operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
@@ -134,11 +172,26 @@ class S3ObjectStore(BucketClient):
             raise self._error(response, operation, None)
         return response
 
-    def _read_page(self, response: Response, wanted: _Wanted) -> ListingPage:
+    def _listing_parameters(self, asked: Asked, *, first: bool) -> list[tuple[str, str]]:
+        parameters = [("max-keys", str(asked.max_keys))]
+        if not first:
+            parameters.append(("list-type", "2"))
+        if self._dialect.encoding_type_url:
+            parameters.append(("encoding-type", "url"))
+        if asked.prefix:
+            parameters.append(("prefix", asked.prefix))
+        if asked.token and first:
+            parameters.append(("marker", asked.token))
+        elif asked.start_after:
+            parameters.append(("marker" if first else "start-after", asked.start_after))
+        if asked.token and not first:
+            parameters.append(("continuation-token", asked.token))
+        return parameters
+
+    def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         return listing.parse_page(
             b"".join(response.body),
-            prefix=wanted.prefix,
-            start_after=wanted.start_after,
+            asked,
             order=dialects.key_order(response.headers.get("server", "")),
             served_at=object_headers.http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,

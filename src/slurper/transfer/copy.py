@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import datetime
 
 from slurper import errors
@@ -61,7 +62,9 @@ class Copier:
         budget: ByteBudget,
         pacer: Pacer | None = None,
         shortcut: Shortcut | None = None,
+        other_spelling: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
@@ -74,6 +77,7 @@ class Copier:
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._shortcut = None if rules.looks_at_content else shortcut
+        self._other_spelling = other_spelling
         self.begun = 0
         """Objects, each counted once."""
         self.attempts = 0
@@ -141,6 +145,24 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
+        except errors.NotFound as gone:
+            return await self._attempt_otherwise(meta, gone)
+
+    async def _attempt_otherwise(self, meta: ObjectMeta, gone: errors.NotFound) -> Outcome | Large:
+        """Look for an object under the other spelling of its key, before it counts as removed."""
+        other = self._other_spelling(meta.key)
+        if other is None:
+            raise gone
+        if self._if_absent and await self._target_holds(other):
+            return Skipped()
+        return await self._attempt(meta._replace(key=other))
+
+    async def _target_holds(self, key: str) -> bool:
+        try:
+            await self._target.head(self.target_key(key))
+        except errors.NotFound:
+            return False
+        return True
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
 from slurper import errors
-from slurper.objectstore.base import ObjectMeta, ObjectStore
+from slurper.objectstore.base import UNKNOWN_SIZE, ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys, spellings
 from slurper.planning.keyspace import KeyRange
-
-PAGE_KEYS = 1000
-"""The longest page: no store lists more keys at once."""
+from slurper.transfer.walk import PAGE_KEYS, Walk
 
 LEAST_PAGE_KEYS = 100
 SPARE = 1.25
@@ -46,6 +44,10 @@ class Page:
 
     rows: Sequence[tuple[str, Found]]
     order: KeyOrder = KeyOrder.BYTES
+    requests: int = 1
+    """How many it took."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Keys that were decoded, and how the store spells them."""
 
 
 Pages = AsyncGenerator[Page, None]
@@ -65,17 +67,47 @@ async def listed_pages(
 
     A page may be empty and not the last.
     """
-    cursor = part.start_after
+    walk = Walk(store, part, prefix=prefix, max_keys=max_keys)
     while True:
-        page = await store.list_page(prefix=prefix, start_after=cursor, max_keys=max_keys)
+        before = walk.requests
+        page = await walk.next_page()
         objects = page.objects
         beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
             objects = [meta for meta in objects if not part.ends_before(meta.key)]
-        yield Page([(meta.key, meta) for meta in own_keys.without_own(objects)], page.order)
+        rows: list[tuple[str, Found]] = [(meta.key, meta) for meta in own_keys.without_own(objects)]
+        if page.lacks_sizes:
+            rows = await _with_sizes(store, rows)
+        yield Page(rows, page.order, walk.requests - before, page.written)
         if page.finished or beyond:
             return
-        cursor = page.objects[-1].key
+
+
+async def _with_sizes(
+    store: ObjectStore, rows: Sequence[tuple[str, Found]]
+) -> list[tuple[str, Found]]:
+    """The same rows; HEAD tells of an object what its row does not."""
+    told = dict(rows)
+    unknown = [
+        key for key, found in rows if isinstance(found, ObjectMeta) and found.size == UNKNOWN_SIZE
+    ]
+    for start in range(0, len(unknown), HEADS_AT_ONCE):
+        group = unknown[start : start + HEADS_AT_ONCE]
+        found = await asyncio.gather(*(_measure(store, key) for key in group))
+        told.update(zip(group, found, strict=True))
+    return list(told.items())
+
+
+async def _measure(store: ObjectStore, key: str) -> Found:
+    """Describe an object; while the store lists, what keeps it from that is the object's affair."""
+    try:
+        return (await store.head(key)).meta
+    except errors.SlurperError as error:
+        if error.blocks_job:
+            raise
+        if error.retryable:
+            await store.list_page(max_keys=1)
+        return error
 
 
 async def named_pages(
@@ -96,6 +128,15 @@ async def _describe(store: ObjectStore, key: str) -> Found:
         if error.blocks_job or error.retryable:
             raise
         return error
+
+
+async def spelled(store: ObjectStore, key: str, other: str) -> str:
+    """Return under which of two spellings an object is there; the first where nobody knows."""
+    for spelling in (key, other):
+        found = await _describe(store, spelling)
+        if not isinstance(found, errors.NotFound):
+            return spelling
+    return key
 
 
 async def read_ahead(pages: Pages, expected: int | None) -> Pages:
@@ -138,7 +179,7 @@ class ListedTarget:
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
         self._store = store
-        self._prefix = prefix
+        self._walk = Walk(store, KeyRange(start_after), prefix=prefix)
         self._cursor = start_after
         self._passed = start_after or ""
         """Keys up to this are not known any more. No key is empty."""
@@ -182,7 +223,7 @@ class ListedTarget:
         return (self._order or KeyOrder.BYTES).rank(key)
 
     async def _read_page(self) -> None:
-        page = await self._store.list_page(prefix=self._prefix, start_after=self._cursor)
+        page = await self._walk.next_page()
         self._order = page.order
         self._known.update((meta.key, meta) for meta in page.objects)
         self._finished = page.finished

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from slurper import errors
@@ -34,6 +34,9 @@ MAX_LARGE = 1000
 
 SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
+
+_PAGES_COPIED = 3
+"""Objects of so many pages may be under way at once, those of pages without objects left aside."""
 
 _EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -68,6 +71,8 @@ class RangeRun:
             replayed_since=task.replayed_since,
         )
         self._pacer = None if task.share is None else Pacer(task.share)
+        self._written: deque[Mapping[str, str]] = deque(maxlen=_PAGES_COPIED)
+        """How the store spells the keys of the last pages that were decoded."""
         self._copier = Copier(
             source,
             target,
@@ -77,6 +82,7 @@ class RangeRun:
             budget=budget,
             pacer=self._pacer,
             shortcut=shortcut,
+            other_spelling=self._other_spelling,
         )
         self._permission = Permission(
             source,
@@ -248,10 +254,16 @@ class RangeRun:
         self._order = page.order
         if self._pacer is not None:
             self._pacer.spend(requests=self._asked_for(page))
+        if page.written:
+            self._written.append(page.written)
+        await self._plan_rows(page)
+
+    async def _plan_rows(self, page: listing.Page) -> None:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
             displaced = await self._displaced([key for key, _ in page.rows])
+            rows = await self._as_they_are_spelled(page)
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
@@ -259,7 +271,7 @@ class RangeRun:
             self._last_listed = page.rows[-1][0]
             if self._deadline == math.inf:
                 self._set_deadline(page)
-        for (key, found), target_key in zip(page.rows, target_keys, strict=True):
+        for (key, found), target_key in zip(rows, target_keys, strict=True):
             entry = self._ledger.open(key)
             if isinstance(found, errors.AccessDenied):
                 await self._settle_denied(entry, found)
@@ -267,6 +279,37 @@ class RangeRun:
                 self._ledger.settle(entry, Failed(displaced[key]))
             else:
                 self._select(entry, found, target_key, existing.get(target_key))
+
+    def _other_spelling(self, key: str) -> str | None:
+        """How else a key may be meant; not by one that was listed as it is."""
+        others = [written[key] for written in self._written if key in written]
+        return next((one for one in others if not any(one in w for w in self._written)), None)
+
+    async def _as_they_are_spelled(self, page: listing.Page) -> Sequence[tuple[str, listing.Found]]:
+        """The rows of a page; of large objects, which other tasks copy, by the keys they have."""
+        if not page.written:
+            return page.rows
+        doubtful = {
+            key
+            for key, found in page.rows
+            if key in page.written
+            and isinstance(found, ObjectMeta)
+            and self._copier.is_large(found.size)
+        }
+        asked = [(key, page.written[key]) for key in sorted(doubtful)]
+        right: dict[str, str] = {}
+        for start in range(0, len(asked), listing.HEADS_AT_ONCE):
+            group = asked[start : start + listing.HEADS_AT_ONCE]
+            told = await asyncio.gather(
+                *(listing.spelled(self._source, key, other) for key, other in group)
+            )
+            right |= {key: text for (key, _), text in zip(group, told, strict=True)}
+        return [
+            (key, found._replace(key=right[key]))
+            if key in right and isinstance(found, ObjectMeta)
+            else (key, found)
+            for key, found in page.rows
+        ]
 
     async def _displaced(self, keys: Sequence[str]) -> dict[str, str]:
         """Of these keys, those in whose stead the target gets another, with what is said of it."""
@@ -290,7 +333,7 @@ class RangeRun:
     def _asked_for(self, page: listing.Page) -> int:
         """How many requests a page takes: one, or one for each explicit key; twice if compared."""
         sides = 1 if self._task.overwrite else 2
-        return sides * (1 if self._task.keys is None else len(page.rows))
+        return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     def _select(
         self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
