@@ -69,7 +69,9 @@ SETTINGS = {
 """Many commits in a short life; attempts enough to outlast every fault of a schedule."""
 
 GET_OBJECT = r"^GET /(?!storage/[^ ]*/o\?)[^/?]*/[^?]"
-GET_SMALL = rf"^GET /[^/?]*/(?!{PLAIN}\d+-big)[^?]"
+GET_SMALL = rf"{GET_OBJECT}(?![^ ]*big)"
+"""Of those that were written in one request and are copied in parts, a source may tell only an MD5
+of the whole, which their parts do not show."""
 PUT_OBJECT = "^(PUT /[^/?]*/[^?]* |POST /upload/)"
 PUT_PART = r"^PUT /[^?]*\?([^ ]*&)?partNumber"
 WRITE_BYTES = r"^PUT /(?!upload/)[^/?]*/[^?]*(\?([^ ]*&)?partNumber[^ ]*)? "

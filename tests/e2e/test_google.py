@@ -99,7 +99,8 @@ def test_what_cannot_work_is_pointed_at(
         answer = precheck.with_raw_response.source(account_id=account, **source)
         document = answer.json()
         assert isinstance(document, dict)
-        assert document["result"] == {"connectivityStatus": "error"}
+        assert isinstance(document["result"], dict)
+        assert document["result"]["connectivityStatus"] == "error"
         assert [message.startswith(reason) for message in document["messages"]] == [True]
     assert gcs.buckets[filled].objects.keys() == OBJECTS.keys()
 

@@ -62,10 +62,10 @@ def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
 
 
 def new_credentials(
-    body: schemas.NewSecrets | None,
+    body: schemas.NewSecrets,
 ) -> tuple[secrets.Credentials | None, secrets.Credentials | None]:
     """Return the new credentials of source and target, None for a side that keeps what it has."""
-    sides = (None, None) if body is None else (body.source, body.target)
+    sides = (body.source, body.target)
     source, target = (None if side is None else credentials(side) for side in sides)
     return source, target
 

@@ -18,7 +18,7 @@ from typing import Any, Concatenate
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import clock, leases, locked, piecemeal, rows, unsettled
+from slurper.database import answers, clock, leases, locked, piecemeal, rows, unsettled
 from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
@@ -284,6 +284,15 @@ class WorkStore(Store):
         due = (jobs.c.finished_at < finished_before, *unneeded)
         erased = connection.execute(update(jobs).where(*due).values(sealed=None))
         return erased.rowcount
+
+    @_writes
+    def forget_answers(self, connection: Connection) -> int:
+        """Delete the answers that no request is known by any more; return how many.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        return answers.forget(connection)
 
     async def tidy(self) -> bool:
         """Do one piece of what commands have left to be done; False when nothing is left.

@@ -16,10 +16,9 @@ Which outcomes are retried (request *retry*, design rule 8):
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from pathlib import Path
 from slurper import errors
 from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES, StaleConnection
+from slurper.http.dates import http_date
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
@@ -117,22 +117,14 @@ def retry_after_seconds(headers: dict[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
-        seconds = float(value[:9])
+        seconds = float(value)  # of too many digits it is infinite
     else:
-        until = _http_date(value)
+        until = http_date(value)
         if until is None:
             return None
-        now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+        now = http_date(headers.get("date", "")) or datetime.now(UTC)
         seconds = (until - now).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_SECONDS)
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class HttpClient:
@@ -142,6 +134,7 @@ class HttpClient:
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
     usual statuses. `trusted` lifts the endpoint policy for an origin that the operator has chosen.
+    `headers` go with every request; they are not signed.
     """
 
     def __init__(
@@ -152,6 +145,7 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
         dialer = Dialer(
@@ -168,7 +162,7 @@ class HttpClient:
         )
         self._outbox = Outbox()
         self._origin = parsed
-        self._host_line = f"host: {parsed.authority}\r\n"
+        self._fixed_lines = f"host: {parsed.authority}\r\n" + messages.header_lines(headers or {})
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
@@ -231,7 +225,7 @@ class HttpClient:
         try:
             body = request.body
             body_bytes = sum(map(len, body)) if body else 0
-            added = self._host_line + self._sign(request)
+            added = self._fixed_lines + self._sign(request)
             head = messages.encode_head(
                 request.method, request.target, request.headers, body_bytes, added=added
             )
@@ -318,4 +312,6 @@ def _final(outcome: Response | errors.TransportError, *, retries: int) -> Respon
     if not retries or not outcome.retryable:
         raise outcome
     tried = "1 retry" if retries == 1 else f"{retries} retries"
-    raise errors.TransportError(f"{outcome}; gave up after {tried}") from outcome
+    is_malformed = isinstance(outcome, errors.MalformedAnswer)
+    kind = errors.MalformedAnswer if is_malformed else errors.TransportError
+    raise kind(f"{outcome}; gave up after {tried}") from outcome

@@ -508,6 +508,7 @@ class Driver:
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 await self._erase_secrets()
+                await self._store.forget_answers()
         except errors.LeaseLost as error:
             self._yield(error)
         except Exception as error:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors
+from slurper.database.answers import Asked
 from slurper.database.store import JobStore
 from slurper.errors import PrecheckProblem
 from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
+    Delivery,
     Job,
     JobCapabilities,
     JobSpec,
@@ -54,27 +57,43 @@ class JobService:
         self._wake = wake
         self._precheck = Precheck(settings)
 
-    async def create(self, account_id: str, spec: JobSpec, secrets: JobSecrets) -> str:
+    async def create(
+        self,
+        account_id: str,
+        spec: JobSpec,
+        secrets: JobSecrets,
+        *,
+        delivery: Delivery | None = None,
+    ) -> str:
         """Check both sides, store the job as running, and return its id.
 
+        When the same request has made a job already, as `delivery` tells, return that one's; none
+        is made then. None stands for a request that nobody sends again.
+
         Raises:
+            KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used; nothing was asked of any store.
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
+        asked = await self._asked(account_id, delivery, "create", asdict(spec), asdict(secrets))
+        made = await self._answered(asked)
+        if made is not None:
+            return made
         found = await self._check(
             account_id, spec, source=secrets.source, target=secrets.target, is_new=True
         )
         job = _new_job(account_id, spec, at=await self._store.now(), capabilities=found)
-        await self._store.create_job(
+        job_id = await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             entry=LogEntry(log_type=LogType.MIGRATION_START, created_at=job.created_at),
+            asked=asked,
         )
         self._wake()
-        return job.id
+        return job_id
 
     async def retry_failed(
         self,
@@ -83,12 +102,15 @@ class JobService:
         *,
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
+        delivery: Delivery | None = None,
     ) -> str:
         """Begin a job of exactly the objects that failed in an ended one; return its id.
 
-        It has the same settings, and the same credentials for each side none are given for.
+        It has the same settings, and the same credentials for each side none are given for. A
+        request that is sent again makes no second job, as with `create`.
 
         Raises:
+            KeyReused: the delivery's key came with another request.
             JobNotFound: no such job in this account.
             JobConflict: the job is active, nothing in it failed, or its settings are not allowed
                 any more.
@@ -97,6 +119,11 @@ class JobService:
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
+        given = [one and asdict(one) for one in (source_credentials, target_credentials)]
+        asked = await self._asked(account_id, delivery, "retryFailed", job_id, given)
+        made = await self._answered(asked)
+        if made is not None:
+            return made
         failures = await self._store.failures(account_id, job_id)
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
         spec = replace(failures.job.spec, keys=(failures.sample,))
@@ -108,16 +135,34 @@ class JobService:
         spec = replace(spec, keys=())
         job = _new_job(account_id, spec, at=at, capabilities=found, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
-        await self._store.create_retry(
+        made = await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             entry=LogEntry(
                 log_type=LogType.MIGRATION_START, created_at=job.created_at, message=text
             ),
+            asked=asked,
         )
         self._wake()
-        return job.id
+        return made
+
+    async def _asked(
+        self, account_id: str, delivery: Delivery | None, *request: object
+    ) -> Asked | None:
+        """What a request is known by when it comes again; None when that is of no interest."""
+        if delivery is None:
+            return None
+        return Asked(
+            account_id=account_id,
+            digests=self._sealer.digests(json.dumps(request, sort_keys=True).encode()),
+            key=delivery.key,
+            retries=delivery.retries,
+            at=await self._store.now(),
+        )
+
+    async def _answered(self, asked: Asked | None) -> str | None:
+        return None if asked is None else await self._store.answered(asked)
 
     async def get(self, account_id: str, job_id: str) -> Job:
         """Return a job. Raises JobNotFound."""

@@ -41,7 +41,8 @@ class Dialect:
     name: str
     assumed: bool = False
     """Spoken to whatever program is there, so that some of this is found out before a job begins,
-    and kept with the job: `list_version`, `checksum`, `conditional_put`, `keeps_folders`."""
+    and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
+    `keeps_folders`."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -75,6 +76,9 @@ class Dialect:
     """Address as `bucket.host` where the bucket name allows it, else `host/bucket`."""
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
+    accept_encoding: str = "identity"
+    """What requests accept, so that the bytes of objects come as they are stored. Some stores and
+    proxies compress for whoever does not say so."""
     list_version: int = 2
     """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
     requester_pays: bool = False
@@ -82,6 +86,9 @@ class Dialect:
     checksum: Algorithm | None = Algorithm.CRC32C
     """What goes with every PUT and part, for the store to verify. The CRCs only where the store is
     known to know them."""
+    verifies_md5: bool | None = None
+    """Content-MD5 is known to be verified: where a source tells an object's MD5, that goes with the
+    PUT, and nothing else. False: it is known not to be. None: it goes beside the checksum."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False
@@ -120,6 +127,7 @@ AWS = Dialect(
     decodes_metadata=True,
     requester_pays=True,
     checksum=Algorithm.CRC64NVME,
+    verifies_md5=True,
     full_object_checksum=True,
     verifies_upload_size=True,
     conditional_copy=True,
@@ -148,6 +156,7 @@ R2 = Dialect(
     normalises_keys=True,
     upload_days=7,
     checksum=Algorithm.CRC64NVME,
+    verifies_md5=True,
     full_object_checksum=True,
     # https://developers.cloudflare.com/r2/api/s3/api/ lists the conditions as not implemented.
     part_copy=PartCopy.UNCONDITIONAL,
@@ -167,7 +176,9 @@ GENERIC = Dialect(
 
 # Stores that are known to refuse, or not known to take, the newer checksum and condition headers
 # get the oldest form that all of them verify.
-_CAUTIOUS = Dialect(name="cautious", checksum=Algorithm.MD5, conditional_put=False)
+_CAUTIOUS = Dialect(
+    name="cautious", checksum=Algorithm.MD5, verifies_md5=True, conditional_put=False
+)
 
 ALIBABA = replace(
     _CAUTIOUS,
@@ -193,6 +204,9 @@ GOOGLE = replace(
     hosts=("storage.googleapis.com",),
     default_region="auto",
     max_metadata_bytes=8 * KIB,
+    # It unpacks what is stored with gzip for whoever does not accept that, `identity` included.
+    # https://cloud.google.com/storage/docs/transcoding
+    accept_encoding="gzip",
 )
 SCALEWAY = replace(
     _CAUTIOUS,

@@ -77,6 +77,7 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
     given = {
         "list_version": found.list_version,
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
+        "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
         "keeps_folders": None if order is None else KeyOrder(order) is KeyOrder.FOLDERS,
     }

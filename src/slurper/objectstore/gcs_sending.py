@@ -48,6 +48,7 @@ class GcsClient:
         if not isinstance(address.credentials, GcsCredentials):
             raise errors.ConfigurationError("Google Cloud Storage needs a service account")
         self._bucket = address.bucket
+        self._origin = address.origin
         self._dialect = address.dialect
         self._clock = clock
         self._presence = BucketPresence(self._list_one)
@@ -117,7 +118,10 @@ class GcsClient:
     ) -> Response:
         await self._tokens.ready()
         token = self._tokens.current
-        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        try:
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        except errors.MalformedAnswer as malformed:
+            raise failures.of_object(malformed, operation, key) from malformed
         if response.status == 401:
             # Revoked or expired before its time; a token that is new is believed to be refused.
             self._tokens.forget(token)
@@ -141,10 +145,15 @@ class GcsClient:
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         error = failures.to_error(
-            response, operation, bucket=self._bucket, key=key, hidden=[self._tokens.current]
+            response,
+            operation,
+            bucket=self._bucket,
+            key=key,
+            origin=self._origin,
+            hidden=[self._tokens.current],
         )
         if response.status == 400 and _DAMAGED in str(error):
-            return errors.IntegrityError(f"{operation}: the store refused the bytes: {error}")
+            return errors.BytesRefused(f"{operation}: the store refused the bytes: {error}")
         return error
 
     def _unusable(self, response: Response, operation: str, key: str, what: str) -> Exception:

@@ -19,11 +19,12 @@ import unicodedata
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import compress, pairwise
 from xml.etree import ElementTree as ET
 
 from slurper import errors
+from slurper.http.dates import iso_date
 from slurper.objectstore import documents, echoes
 from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
@@ -239,7 +240,7 @@ def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
 
 def _age_seconds(row: Summary, now: datetime) -> float:
     """An upload whose beginning is not told counts as infinitely old: nobody's to abort."""
-    begun_at = _moment(row.get("Initiated", ""))
+    begun_at = iso_date(row.get("Initiated", ""))
     return math.inf if begun_at is None else (now - begun_at).total_seconds()
 
 
@@ -448,7 +449,7 @@ def _objects(keys: Sequence[str], sizes: Sequence[int], columns: Columns) -> lis
         keys,
         sizes,
         columns["ETag"],
-        map(_moment, columns["LastModified"]),
+        map(iso_date, columns["LastModified"]),
         columns["StorageClass"],
         strict=True,
     )
@@ -472,11 +473,3 @@ def _size(text: str) -> int:
     except ValueError:
         return UNKNOWN_SIZE
     return size if 0 <= size <= _MOST_BYTES else UNKNOWN_SIZE
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -85,6 +85,7 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            headers={"accept-encoding": self._dialect.accept_encoding},
         )
 
     @property
@@ -119,7 +120,10 @@ class BucketClient:
         max_body_bytes: int | None = MAX_ANSWER_BYTES,
     ) -> Response:
         region = self._signer.region
-        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        try:
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        except errors.MalformedAnswer as error:
+            raise failures.of_object(error, operation, key) from error
         if 200 <= response.status < 300:
             return response
         if self._follow_region(response, region):
@@ -135,6 +139,7 @@ class BucketClient:
             operation,
             bucket=self._bucket,
             key=key,
+            origin=self._origin,
             hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
         )
 
@@ -158,12 +163,6 @@ class BucketClient:
         text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
         return errors.TransportError(text)
 
-    def _etag_of(self, response: Response, operation: str, key: str) -> str:
-        etag = response.headers.get("etag")
-        if etag:
-            return etag
-        raise self._unanswered(response, operation, key, "no ETag")
-
     def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
         """Where the store repeats the checksum of what it stored, it must be ours."""
         algorithm = self._dialect.checksum
@@ -171,7 +170,7 @@ class BucketClient:
             return
         name = checksums.header_of(algorithm)
         stored = response.headers.get(name)
-        if stored is not None and stored != sent[name]:
+        if stored is not None and stored != sent.get(name, stored):
             raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
 
     # Second chances

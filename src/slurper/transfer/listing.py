@@ -125,6 +125,8 @@ async def _describe(store: ObjectStore, key: str) -> Found:
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
+        if isinstance(error, errors.Refused):  # of one key, or of all: who copies finds out
+            return error
         if error.blocks_job or error.retryable:
             raise
         return error
@@ -248,9 +250,6 @@ class NamedTarget:
             group = keys[start : start + HEADS_AT_ONCE]
             looked = await asyncio.gather(*(_describe(self._store, key) for key in group))
             found.update(zip(group, looked, strict=True))
-        for error in found.values():
-            if isinstance(error, errors.AccessDenied):
-                raise error
         return {key: seen for key, seen in found.items() if not isinstance(seen, errors.NotFound)}
 
 

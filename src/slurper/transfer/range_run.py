@@ -19,12 +19,13 @@ from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
-from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text, halt_text
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission
+from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from slurper.transfer.twins import Twins
@@ -58,6 +59,7 @@ class RangeRun:
         budget: ByteBudget,
         *,
         shortcut: Shortcut | None = None,
+        etags: SourceEtags | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -83,6 +85,7 @@ class RangeRun:
             pacer=self._pacer,
             shortcut=shortcut,
             other_spelling=self._other_spelling,
+            etags=etags,
         )
         self._permission = Permission(
             source,
@@ -98,7 +101,6 @@ class RangeRun:
             active=target.dialect.normalises_keys,
         )
         self._folders = Folders(source, prefix=task.prefix, active=target.dialect.keeps_folders)
-        self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
         self._existing = self._open_target()
@@ -193,12 +195,18 @@ class RangeRun:
             is_over = self._halt is not None if is_first else self._over
             return bool(self._planned) and not is_over
 
-    async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
+    async def _copy(self, entry: Entry, meta: ObjectMeta, *, once_more: bool = True) -> None:
         try:
-            outcome = await self._copier.copy(meta)
-        except errors.AccessDenied as error:
-            await self._settle_denied(entry, error)
-            return
+            outcome = await self._copier.copy(meta, in_doubt=entry.in_doubt)
+        except errors.Refused as error:
+            if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
+                return
+            if once_more and isinstance(error, errors.CredentialsRejected):
+                # The machines of a store come to know credentials one after the other.
+                self._copier.attempts += 1
+                await self._copy(entry, meta, once_more=False)
+                return
+            outcome = Failed(alone_text(error))
         except errors.SlurperError as error:
             cause = error if error.blocks_job else await find_outage(self._source, self._target)
             if cause is not None:
@@ -209,21 +217,40 @@ class RangeRun:
             self._permission.used(meta.key, self._copier.target_key(meta.key))
         self._ledger.settle(entry, outcome)
 
-    async def _settle_denied(self, entry: Entry, denial: errors.AccessDenied) -> None:
-        """Fail an object that is denied to us, unless everything is; then it stays unsettled."""
-        async with self._asking:  # who waits here learns from what the first has found
-            if self._halt is not None:
-                return
-            try:
-                await self._permission.check(entry.key, denial)
-            except errors.SlurperError as cause:
-                self._stop(LogType.MIGRATION_ERROR, cause)
-                return
-        self._ledger.settle(entry, Failed(failure_text(denial, 1)))
+    async def _settle_refused(
+        self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
+    ) -> None:
+        """Fail an object that is refused to us, unless everything is; then it stays unsettled."""
+        if await self._is_refused_alone(entry, refusal, came_at=came_at, looked=looked):
+            self._ledger.settle(entry, Failed(alone_text(refusal)))
 
-    def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
+    async def _settle_absent(self, entry: Entry, absence: errors.NotFound) -> None:
+        """Settle a key that was asked for by name and under which the source has no object."""
+        try:
+            is_folder = await self._copier.is_bare_folder(entry.key)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause)
+            return
+        self._ledger.settle(entry, BARE_FOLDER if is_folder else _failed(absence))
+
+    async def _is_refused_alone(
+        self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
+    ) -> bool:
+        """Whether only this object is refused; otherwise the task halts."""
+        if self._halt is not None:
+            return False
+        try:
+            await self._permission.check(entry.key, refusal, came_at=came_at, looked=looked)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause, key=entry.key)
+            return False
+        return True
+
+    def _stop(
+        self, log_type: LogType, error: errors.SlurperError, *, key: str | None = None
+    ) -> None:
         if self._halt is None:
-            self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
+            self._halt = Halt(log_type=log_type, message=halt_text(error, key))
 
     async def _prepare_replay(self, since: datetime) -> None:
         """Learn to recognise what lost work has done."""
@@ -271,14 +298,18 @@ class RangeRun:
             self._last_listed = page.rows[-1][0]
             if self._deadline == math.inf:
                 self._set_deadline(page)
+        came_at = time.monotonic()
         for (key, found), target_key in zip(rows, target_keys, strict=True):
             entry = self._ledger.open(key)
-            if isinstance(found, errors.AccessDenied):
-                await self._settle_denied(entry, found)
-            elif key in displaced:
-                self._ledger.settle(entry, Failed(displaced[key]))
+            there = existing.get(target_key)
+            if isinstance(found, errors.Refused):
+                await self._settle_refused(entry, found, came_at=came_at)
+            elif isinstance(there, errors.Refused):  # it may be there: nothing is written
+                await self._settle_refused(entry, there, came_at=came_at, looked=True)
+            elif isinstance(found, errors.NotFound):
+                await self._settle_absent(entry, found)
             else:
-                self._select(entry, found, target_key, existing.get(target_key))
+                self._select(entry, found, target_key, there, displaced.get(key))
 
     def _other_spelling(self, key: str) -> str | None:
         """How else a key may be meant; not by one that was listed as it is."""
@@ -336,13 +367,21 @@ class RangeRun:
         return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     def _select(
-        self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
+        self,
+        entry: Entry,
+        found: listing.Found,
+        target_key: str,
+        existing: listing.Found | None,
+        displaced: str | None,
     ) -> None:
+        if displaced is not None:
+            self._ledger.settle(entry, Failed(displaced))
+            return
         if not isinstance(found, ObjectMeta):
-            self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            self._ledger.settle(entry, _failed(found))
             return
         if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
-            self._ledger.settle(entry, Failed(failure_text(existing, 1)))
+            self._ledger.settle(entry, _failed(existing))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
@@ -351,17 +390,21 @@ class RangeRun:
         if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
             self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
         elif (refusal := self._refusal(target_key, found.size)) is not None:
-            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+            self._ledger.settle(entry, _failed(refusal))
         elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
-        elif isinstance(decision, selection.Transfer):
-            if self._copier.is_large(found.size):
-                self._large += 1
-                self._ledger.settle(entry, Large(found))
-            else:
-                self._planned.append((entry, found))
-        else:
+        elif decision is selection.DONE:
             self._ledger.settle(entry, Transferred(found.size))
+        else:
+            entry.in_doubt = decision is selection.COMPARE
+            self._plan_object(entry, found)
+
+    def _plan_object(self, entry: Entry, found: ObjectMeta) -> None:
+        if self._copier.is_large(found.size) and not entry.in_doubt:  # then nothing is written
+            self._large += 1
+            self._ledger.settle(entry, Large(found))
+        else:
+            self._planned.append((entry, found))
 
     def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
         """Why the target cannot keep an object under this key.
@@ -402,6 +445,10 @@ class RangeRun:
         if self._target.dialect.normalises_keys:
             return listing.NormalisedTarget(self._target, listed)
         return listed
+
+
+def _failed(error: errors.SlurperError) -> Failed:
+    return Failed(failure_text(error, 1))
 
 
 def _folder_text(key: str, file: str) -> str:

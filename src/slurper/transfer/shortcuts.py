@@ -24,11 +24,13 @@ from slurper.objectstore.dialects import PartCopy
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
+MOST_UNFOUNDED = 3
+"""So many refusals in a row for a condition that holds, and the store is not asked any more."""
+
 Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
-    errors.CredentialsRejected,
     errors.RequiresRetrieval,
     errors.Throttled,
 )
@@ -45,6 +47,7 @@ class Shortcut:
         self._max_bytes = max_bytes
         self._is_narrowed = False
         self._works = False
+        self._unfounded = 0
         self.is_closed = False
 
     def takes(self, size: int) -> bool:
@@ -58,7 +61,7 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            CredentialsRejected, RequiresRetrieval, Throttled: what no other way would escape.
+            RequiresRetrieval, Throttled: what no other way would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)
@@ -92,15 +95,33 @@ class Shortcut:
             self._note(error)
             return None
         self._works = True
+        self._unfounded = 0
         return found
 
+    def doubt(self, refusal: errors.PreconditionFailed) -> None:
+        """Take note that a copy was refused for another ETag than the source has.
+
+        So answer stores that compare ETags of one spelling with those of another, or those of the
+        bytes with those of a list of parts. After a few in a row they are not asked any more.
+        """
+        self._unfounded += 1
+        if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:
+            self._close(refusal)
+
     def _note(self, error: errors.SlurperError) -> None:
-        """Close, if it is neither the object's fault nor chance."""
+        """Close, if it is neither the object's fault nor chance.
+
+        An object that is refused while others are copied goes the ordinary way, which also finds
+        out whether everything is refused.
+        """
         its_own_fault = isinstance(error, errors.NotFound)
-        by_chance = self._works and error.retryable
+        by_chance = self._works and (error.retryable or isinstance(error, errors.Refused))
         if not (its_own_fault or by_chance or self.is_closed):
-            self.is_closed = True
-            _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
+            self._close(error)
+
+    def _close(self, error: errors.SlurperError) -> None:
+        self.is_closed = True
+        _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
 
     def _narrow(self, size: int, error: errors.CopyUnfinished) -> None:
         """Take no more objects of so many bytes: one has held up its lane in vain.

@@ -53,7 +53,7 @@ class Twins:
         try:
             spelled = await self._walk(key)
             exist = await asyncio.gather(*map(self._is_listed, spelled))
-        except errors.AccessDenied:
+        except errors.Refused:
             # Who may read named keys only asks for the forms that programs write.
             spelled = [self._in_form(form, key) for form in ("NFC", "NFD")]
             exist = await asyncio.gather(*map(self._is_described, spelled))
@@ -98,6 +98,6 @@ class Twins:
     async def _is_described(self, key: str) -> bool:
         try:
             await self._source.head(key)
-        except (errors.NotFound, errors.AccessDenied):
+        except (errors.NotFound, errors.Refused):
             return False
         return True

@@ -13,6 +13,7 @@ from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
@@ -56,7 +57,7 @@ class Worker:
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         try:
-            report = await self._report(task, source.store, target.store)
+            report = await self._report(task, source, target.store)
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -71,14 +72,15 @@ class Worker:
                 opened.users -= 1
                 opened.last_used = time.monotonic()
 
-    async def _report(self, task: Task, source: ObjectStore, target: ObjectStore) -> Report:
+    async def _report(self, task: Task, opened: _OpenedStore, target: ObjectStore) -> Report:
         settings, budget, shortcut = self._settings, self._budget, self._shortcuts.of(task)
+        source, etags = opened.store, opened.etags
         if isinstance(task, PartsTask):
-            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut)
+            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
             return await (parts.report() if task.swept_until is None else parts.sweep())
         if task.only_counts:
             return await counting.count(task, source)
-        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut)
+        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
         return await run.report()
 
     async def close(self) -> None:
@@ -105,10 +107,11 @@ class Worker:
 class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
-    __slots__ = ("_sent", "_throttled", "last_used", "retries", "store", "users")
+    __slots__ = ("_sent", "_throttled", "etags", "last_used", "retries", "store", "users")
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self.etags = SourceEtags()
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)
