@@ -25,7 +25,7 @@ from tests.chaos.stage import PART, assert_equal
 from tests.e2e.program import wait_until
 from tests.pairs.differences import FOLDERS, kept_by
 from tests.pairs.pairs import Pair
-from tests.pairs.referee import Bucket, Stored
+from tests.pairs.referee import Bucket, Stored, read_all
 from tests.pairs.stores import Kind, Store
 
 PLAIN, ODD = "plain/", "odd/"
@@ -431,13 +431,13 @@ class Play:
 
     def _check(self, played: Played) -> None:
         # What a precheck that was killed has left goes with the next one, a minute later.
-        left = [key for key in self.target.uploads() if not key.startswith(own_keys.PREFIX)]
+        left = [key for key in self.target.uploads() if not own_keys.is_own(key)]
         assert left == [], f"uploads are left behind: {left}"
         counts = played.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
         assert counts.failed == 0, counts
-        at_target = self.target.read_all()
-        at_target = {k: at_target[k] for k in at_target if not k.startswith(own_keys.PREFIX)}
+        keys = [key for key in self.target.read_keys() if not own_keys.is_own(key)]
+        at_target = read_all(self.target, keys)
         for key, stored in self.found.items():
             assert at_target[key] == stored, f"{key} was not to be touched"
         for key, stored in at_target.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,9 +74,9 @@ class Bucket(Protocol):
         """Keys of uploads in parts that are neither completed nor aborted."""
 
 
-def read_all(bucket: Bucket) -> dict[str, Stored]:
-    """Read every object of a bucket."""
-    keys = bucket.read_keys()
+def read_all(bucket: Bucket, keys: Sequence[str] | None = None) -> dict[str, Stored]:
+    """Read every object of a bucket, or only some."""
+    keys = bucket.read_keys() if keys is None else keys
     with ThreadPoolExecutor(4) as pool:
         return dict(zip(keys, pool.map(bucket.get, keys), strict=True))
 
