@@ -34,6 +34,7 @@ from slurper.objectstore import failures
 from slurper.objectstore.base import Body, ByteRange, ListingPage, ObjectHeaders, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
+from slurper.transfer.walk import lists_in_own_order
 
 CLEAN_UP_SECONDS = 2.0
 """Whatever a check has under way when its time is up is removed within this time."""
@@ -159,7 +160,9 @@ async def _order_of(
     try:
         async with asyncio.timeout(left / 2):
             return (await store.list_page(prefix=prefix)).order
-    except errors.OutOfOrder:
+    except errors.OutOfOrder as error:
+        if not await lists_in_own_order(store, prefix, error):
+            return first.order
         course.notes.append(_OWN_ORDER_NOTED)
         return KeyOrder.OWN
     except (errors.SlurperError, TimeoutError):
