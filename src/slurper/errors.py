@@ -353,8 +353,13 @@ class ListingError(SlurperError):
 class OutOfOrder(ListingError):
     """Keys come in another order than the store was taken to list in.
 
-    It may list in an order of its own, and then be listed in that.
+    It may list in an order of its own, and then be listed in that. `after` is the key that another
+    followed which ought to come before it.
     """
+
+    def __init__(self, message: str, after: str = "") -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class NotAListing(ListingError):

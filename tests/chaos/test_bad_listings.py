@@ -63,8 +63,12 @@ HALTING: list[tuple[str, Fault, str]] = [
     # name, fault, what the log says
     ("start-after ignored", repeating(5, 0), "order of its own, and does not go on|again"),
     ("page repeats its last key for ever", repeating(5, 4), "shows no key"),
-    ("out of order", reordered(lambda r: [*r[:3], *r[4:5], *r[3:4], *r[5:]]), "order of its own"),
-    ("descending", reordered(lambda r: r[::-1]), "order of its own"),
+    (
+        "out of order",
+        reordered(lambda r: [*r[:3], *r[4:5], *r[3:4], *r[5:]]),
+        "'k-03' after 'k-04'",
+    ),
+    ("descending", reordered(lambda r: r[::-1]), "'k-11' after 'large'"),
     (
         "truncated without keys",
         faults.answer(

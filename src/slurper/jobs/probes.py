@@ -48,6 +48,7 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
+from slurper.transfer.walk import lists_in_own_order
 
 _CONTENT = b"precheck"
 
@@ -259,7 +260,9 @@ async def _order_of(
     try:
         async with asyncio.timeout(left / 2):
             return (await store.list_page(prefix=prefix)).order
-    except errors.OutOfOrder:
+    except errors.OutOfOrder as error:
+        if not await lists_in_own_order(store, prefix, error):
+            return first.order
         course.notes.append(_OWN_ORDER_NOTED)
         return KeyOrder.OWN
     except (errors.SlurperError, TimeoutError):

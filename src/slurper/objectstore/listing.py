@@ -453,10 +453,12 @@ def check_keys(
         return
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if start_after is not None and ranks[0] <= order.rank(start_after):
-        raise errors.OutOfOrder(f"the listing after {start_after!r} begins with {keys[0]!r}")
+        text = f"the listing after {start_after!r} begins with {keys[0]!r}"
+        raise errors.OutOfOrder(text, start_after)
     if not all(map(operator.lt, ranks, ranks[1:])):
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
-        raise errors.OutOfOrder(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
+        text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
+        raise errors.OutOfOrder(text, keys[at])
     # In sorted keys, what begins both the first and the last begins all of them.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(

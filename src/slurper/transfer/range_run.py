@@ -30,6 +30,7 @@ from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from slurper.transfer.twins import Twins
+from slurper.transfer.walk import lists_in_own_order
 
 MAX_LARGE = 1000
 """After so many large objects a task takes no other page: each of them becomes a row."""
@@ -255,6 +256,11 @@ class RangeRun:
         if self._halt is None:
             self._halt = Halt(log_type=log_type, message=halt_text(error, key))
 
+    async def _is_its_order(self, error: errors.OutOfOrder) -> bool:
+        if self._source.dialect.own_order:  # that is known, and yet
+            return False
+        return await lists_in_own_order(self._source, self._task.prefix, error)
+
     def _stop_for_its_order(self, error: errors.OutOfOrder) -> None:
         """Report what is settled: what follows is listed in the store's own order.
 
@@ -286,7 +292,7 @@ class RangeRun:
         try:
             page = await anext(self._pages, None)
         except errors.SlurperError as error:
-            if isinstance(error, errors.OutOfOrder) and not self._source.dialect.own_order:
+            if isinstance(error, errors.OutOfOrder) and await self._is_its_order(error):
                 self._stop_for_its_order(error)
                 return
             self._stop(LogType.MIGRATION_ERROR_FAILED_CONTINUATION, error)

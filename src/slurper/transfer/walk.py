@@ -62,6 +62,20 @@ def walk(
     return kind(store, part, prefix=prefix, max_keys=max_keys)
 
 
+async def lists_in_own_order(store: ObjectStore, prefix: str, seen: errors.OutOfOrder) -> bool:
+    """Whether a store also goes on out of order when it is asked for few keys.
+
+    Otherwise it was the page that was wrong.
+    """
+    try:
+        await store.list_page(prefix=prefix, start_after=seen.after, max_keys=_FEW)
+    except errors.OutOfOrder:
+        return True
+    except errors.SlurperError:
+        return False
+    return False
+
+
 class _OrderedWalk:
     """Goes through the keys of `prefix` in a slice, in the order of the store."""
 
