@@ -35,7 +35,11 @@ def next_task(task: PartsTask, report: PartsReport) -> PartsTask:
     """The task that goes on where a report ends."""
     if report.restarted is not None:
         again = replace(
-            task.upload, meta=report.restarted, attempt=task.upload.attempt + 1, begun=None
+            task.upload,
+            meta=report.restarted,
+            attempt=task.upload.attempt + 1,
+            begun=None,
+            seen=report.seen,
         )
         return replace(task, upload=again, numbers=None, done=())
     upload = replace(task.upload, begun=report.begun or task.upload.begun)

@@ -15,7 +15,13 @@ from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
-from tests.gcs.fake import Guard, binary, fake_gcs_server
+from tests.gcs.fake import (
+    Guard,
+    binary,
+    fake_gcs_server,
+    gcp_storage_emulator,
+    has_emulator,
+)
 from tests.gcs.server import Front, GcsServer, gcs_server
 from tests.pairs.stores import Kind, Store, google_store, s3_store
 from tests.r2 import server as r2
@@ -122,6 +128,15 @@ def fakegcs() -> Iterator[Guard]:
     if binary() is None:
         pytest.skip("fake-gcs-server is not installed: there is none for this platform")
     with fake_gcs_server() as guard:
+        yield guard
+
+
+@pytest.fixture(scope="session")
+def gcsemulator() -> Iterator[Guard]:
+    """Somebody else's, in Python."""
+    if not has_emulator():
+        pytest.skip("gcp-storage-emulator is not installed")
+    with gcp_storage_emulator() as guard:
         yield guard
 
 

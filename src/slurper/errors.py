@@ -3,6 +3,7 @@
     SlurperError
     ├── ConfigurationError      a setting or argument that cannot work
     ├── InvalidField            a field of a request is wrong; `pointer` names it
+    ├── KeyReused               an idempotency key came with two requests that differ
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
     │   └── JobLimitReached     one active job too many for the account
@@ -14,21 +15,27 @@
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
-    │   ├── AccessDenied        signed correctly, not allowed
-    │   ├── CredentialsRejected wrong, expired or skewed credentials: every request would fail
+    │   ├── Refused             the store will not do it for these credentials
+    │   │   ├── AccessDenied    signed correctly, not allowed
+    │   │   └── CredentialsRejected  wrong, expired or skewed credentials, or another signature
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
     │   └── UnavailableStore    5xx and time-outs the provider reports itself
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
-    │   └── TlsRefused          the server's certificate or TLS cannot be accepted
+    │   ├── TlsRefused          the server's certificate or TLS cannot be accepted
+    │   └── MalformedAnswer     what came breaks the rules of HTTP
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
     │   ├── KeyNotKept          it would keep it under another key, or without its bytes
     │   └── HeadersNotKept      it would lose a header that the job requires
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
+    │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
+    │   └── BytesRefused        the target says that it got others than their checksum is of
     └── ListingError            a listing that cannot be trusted or cannot go on
+        ├── OutOfOrder          keys come in another order than the store is known to list in
+        └── NotAListing         what came in its place: a web page, another interface's answer
 
 Two questions are answered by the error itself, so that no caller has to know status codes:
 
@@ -67,6 +74,10 @@ class InvalidField(SlurperError):
         super().__init__(message)
         self.pointer = pointer
         self.message = message
+
+
+class KeyReused(SlurperError):
+    """A request carries the idempotency key of another one; nothing was done."""
 
 
 class JobNotFound(SlurperError):
@@ -130,7 +141,8 @@ class StoreError(SlurperError):
 
     `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
     message. `retry_after_seconds` repeats a Retry-After header. `retries` counts how often the
-    request had been sent before this answer.
+    request had been sent before this answer. `page` is the title of the web page that came in a
+    store's stead, None when none did, and `leads_to` the address to which a redirect leads.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -147,6 +159,8 @@ class StoreError(SlurperError):
         request_id: str = "",
         retry_after_seconds: float | None = None,
         retries: int = 0,
+        page: str | None = None,
+        leads_to: str = "",
     ) -> None:
         self.operation = operation
         self.status = status
@@ -157,6 +171,8 @@ class StoreError(SlurperError):
         self.request_id = request_id
         self.retry_after_seconds = retry_after_seconds
         self.retries = retries
+        self.page = page
+        self.leads_to = leads_to
         super().__init__(operation, status, code, detail)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -198,14 +214,22 @@ class NoSuchBucket(StoreError):
     blocks_job = True
 
 
-class AccessDenied(StoreError):
+class Refused(StoreError):
+    """The store will not do this for these credentials.
+
+    When it was asked for an object, the same answer may mean that object alone or everything. Who
+    copies objects finds out by asking for something else (`transfer.permission`).
+    """
+
+
+class AccessDenied(Refused):
     """The credentials are genuine but may not do this."""
 
     advice = "grant these credentials the permission, or restore access to the object"
 
 
-class CredentialsRejected(StoreError):
-    """The credentials are wrong, expired, or the clocks are too far apart."""
+class CredentialsRejected(Refused):
+    """The credentials are wrong or expired, the clocks too far apart, or the signatures differ."""
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
@@ -257,6 +281,10 @@ class TlsRefused(TransportError):
     blocks_job = True
 
 
+class MalformedAnswer(TransportError):
+    """What came breaks the rules of HTTP, such as a header with a control character."""
+
+
 class NotStorable(SlurperError):
     """The target cannot hold the object as it is: its key or metadata breaks a limit.
 
@@ -292,8 +320,47 @@ class IntegrityError(SlurperError):
     retryable = True
 
 
+class ChecksumDisagrees(IntegrityError):
+    """The checksum that a source tells is not that of the bytes it has sent.
+
+    `seen` is that of the bytes, to be compared with what comes when they are read again, and
+    `algorithm` its kind.
+    """
+
+    advice = (
+        "the object is damaged at its source or on the way, or the source keeps a wrong checksum, "
+        "as some stores do after copies of their own; if the bytes are right, copy the object onto "
+        "itself at the source, and then try it again by key"
+    )
+
+    def __init__(self, message: str, seen: str = "", algorithm: str = "") -> None:
+        super().__init__(message)
+        self.seen = seen
+        self.algorithm = algorithm
+
+
+class BytesRefused(IntegrityError):
+    """The bytes that reached the target are not those of the checksum that went with them."""
+
+
 class ListingError(SlurperError):
     """The listing broke its own rules (order, paging, XML) and cannot be continued safely."""
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
+
+
+class OutOfOrder(ListingError):
+    """Keys come in another order than the store was taken to list in.
+
+    It may list in an order of its own, and then be listed in that.
+    """
+
+
+class NotAListing(ListingError):
+    """What came in place of a listing: a web page, the answer of another interface, noise."""
+
+    advice = (
+        "check the endpoint and its port: a console, a login page or a proxy may answer there "
+        "instead of the store"
+    )

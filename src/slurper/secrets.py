@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import os
 import re
@@ -87,6 +88,7 @@ class Sealer:
         """
         if not keys:
             raise errors.ConfigurationError("SLURPER_SECRET_KEY holds no key")
+        self._keys = keys
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError as error:
@@ -123,6 +125,15 @@ class Sealer:
         """Return the sealed form of both sides' credentials."""
         plain = {"source": _to_json(secrets.source), "target": _to_json(secrets.target)}
         return self._fernet.encrypt(json.dumps(plain).encode())
+
+    def digests(self, plain: bytes) -> tuple[bytes, ...]:
+        """Return a digest of `plain` by each key, that in use first.
+
+        Without the key nobody can try out what `plain` may have been, and so learn its secrets.
+        """
+        return tuple(
+            hmac.digest(key.encode(), b"slurper digest\0" + plain, "sha256") for key in self._keys
+        )
 
     def open(self, sealed: bytes) -> JobSecrets:
         """Return what was sealed.

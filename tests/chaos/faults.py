@@ -207,12 +207,13 @@ async def _begin_answer(exchange: Exchange, after: int) -> None:
 # Changed bytes
 
 
-def corrupted(at: int) -> Fault:
-    """One byte of the answer's body is flipped."""
+def corrupted(at: int, *lines: str) -> Fault:
+    """One byte of the answer's body is flipped; `lines` are more headers, of the right body."""
 
     async def fault(exchange: Exchange) -> bool:
         reply = await exchange.forward()
-        exchange.client_out.write(reply.head.raw)
+        head = reply.head.with_header(*lines) if lines else reply.head
+        exchange.client_out.write(head.raw)
         position, flip = 0, _flipped(at)
         async for piece in reply.body(framed=True):
             await exchange.write(flip(position, piece))
@@ -300,6 +301,115 @@ def with_headers(*lines: str, without: tuple[str, ...] = ()) -> Fault:
         return True
 
     return fault
+
+
+def with_status(line: str) -> Fault:
+    """The answer says another status."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        _, rest = reply.head.raw.split(b"\r\n", 1)
+        await exchange.pass_back(reply, head=Head(f"HTTP/1.1 {line}\r\n".encode() + rest))
+        return True
+
+    return fault
+
+
+def with_etag(pattern: str) -> Fault:
+    """The answer's ETag is written otherwise; `{}` is its opaque part."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        etag = reply.head.header("etag")
+        head = reply.head.without("etag")
+        if etag is not None and pattern:
+            written = pattern.format(etag.strip('"'))
+            head = head.with_header(f"ETag: {written}")
+        await exchange.pass_back(reply, head=head)
+        return True
+
+    return fault
+
+
+def with_header(name: str, fault: Fault) -> Fault:
+    """Only requests that have this header meet the fault."""
+
+    async def chosen(exchange: Exchange) -> bool:
+        has_it = exchange.request.header(name) is not None
+        return await (fault if has_it else passed_on)(exchange)
+
+    return chosen
+
+
+def unless(name: str, value: str | None, fault: Fault) -> Fault:
+    """Requests whose header has this value (None: any) are spared."""
+
+    async def chosen(exchange: Exchange) -> bool:
+        found = exchange.request.header(name)
+        is_spared = found is not None and value in (None, found)
+        return await (passed_on if is_spared else fault)(exchange)
+
+    return chosen
+
+
+def compressed(*, weak: bool = True) -> Fault:
+    """The answer's body is compressed on the way, as web servers do it."""
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward()
+        if exchange.is_head or reply.head.status != 200:
+            await exchange.pass_back(reply)
+            return True
+        etag = reply.head.header("etag") or ""
+        body = gzip.compress(await reply.whole_body())
+        head = reply.head.without("content-length", "transfer-encoding", "etag")
+        lines = [f"ETag: {'W/' if weak else ''}{etag}", "Content-Encoding: gzip"]
+        recoded = head.with_header(*lines, "Transfer-Encoding: chunked")
+        exchange.client_out.write(recoded.raw)
+        await exchange.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        return True
+
+    return fault
+
+
+def other_etags(*lines: str) -> Fault:
+    """A store whose ETags look like MD5s and are none: here they are those of S3, read backwards.
+
+    Only for stores that check no signature, for the conditions on them do not reach it. `lines` are
+    more headers.
+    """
+
+    async def fault(exchange: Exchange) -> bool:
+        reply = await exchange.forward(request=exchange.request.without("if-match"))
+        etag = reply.head.header("etag")
+        if etag is not None:
+            other = _read_backwards(etag.encode()).decode()
+            head = reply.head.without("etag").with_header(f"ETag: {other}", *lines)
+            await exchange.pass_back(reply, head=head)
+            return True
+        await exchange.write(reply.head.raw + _read_backwards(await reply.whole_body()))
+        return not reply.is_endless
+
+    return fault
+
+
+async def other_etags_of_parts(exchange: Exchange) -> bool:
+    """A store that gives parts such ETags, and knows them again when it joins the parts."""
+    reply = await exchange.forward(alter=lambda _, piece: _read_backwards(piece, exchange))
+    etag = reply.head.header("etag")
+    head = reply.head
+    if etag is not None:
+        other = _read_backwards(etag.encode()).decode()
+        head = head.without("etag").with_header(f"ETag: {other}")
+    await exchange.pass_back(reply, head=head)
+    return True
+
+
+def _read_backwards(text: bytes, exchange: Exchange | None = None) -> bytes:
+    """With every MD5 read backwards; of a request, only if it names the parts to be joined."""
+    if exchange is not None and exchange.request.method != "POST":
+        return text
+    return re.sub(rb"[0-9a-f]{32}", lambda found: found[0][::-1], text)
 
 
 def without_request_headers(*names: str) -> Fault:

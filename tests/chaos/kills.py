@@ -62,6 +62,9 @@ SETTINGS = {
 """Many commits in a short life; attempts enough to outlast every fault of a schedule."""
 
 GET_OBJECT = r"^GET /(?!storage/[^ ]*/o\?)[^/?]*/[^?]"
+GET_SMALL = rf"{GET_OBJECT}(?![^ ]*big)"
+"""Of those that were written in one request and are copied in parts a source tells only an MD5 of
+the whole, which their parts do not show."""
 PUT_OBJECT = "^(PUT /[^/?]*/[^?]* |POST /upload/)"
 PUT_PART = r"^PUT /[^?]*\?([^ ]*&)?partNumber"
 
@@ -339,6 +342,11 @@ class Play:
             Act.LOSE_ANSWER: (faults.lost_answer, ""),
             Act.TRUNCATE: (faults.truncated(500), GET_OBJECT),
             Act.DELAY: (faults.delayed(0.2), ""),
+            Act.FLIP: (
+                (faults.corrupted(100), GET_SMALL)
+                if step.at_source
+                else (faults.corrupted_request(100), "^PUT /")
+            ),
         }[step.act]
         proxy.add(fault, match, times=step.times, first=True)
 

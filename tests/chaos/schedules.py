@@ -50,6 +50,7 @@ class Act(StrEnum):
     LOSE_ANSWER = "lose answer"
     TRUNCATE = "truncate"
     DELAY = "delay"
+    FLIP = "flip a byte"
 
 
 class Ending(StrEnum):
@@ -64,7 +65,7 @@ class Ending(StrEnum):
 KILLS = (Act.KILL_WORKER, Act.KILL_SERVER, Act.KILL_ALL)
 ENDS = (*KILLS, Act.STOP)
 LOSSES = (Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE)
-FAULTS = (Act.SLOW_DOWN, *LOSSES, Act.DELAY)
+FAULTS = (Act.SLOW_DOWN, *LOSSES, Act.DELAY, Act.FLIP)
 
 MOST_LOSSES = 5
 """All may meet the same request, which is sent again so often and then given up."""

@@ -131,6 +131,21 @@ LASTING = [
         says="PutObject answered HTTP 403 AccessDenied: injected; grant",
     ),
     Case(
+        name="the signature for one object is refused",
+        fault=faults.status(403, "SignatureDoesNotMatch"),
+        match=PUT,
+        ends="failed",
+        says="PutObject answered HTTP 403 SignatureDoesNotMatch: injected; other requests with",
+    ),
+    Case(
+        name="the signature of a completion is refused",
+        fault=faults.status(403, "SignatureDoesNotMatch"),
+        match=COMPLETE,
+        ends="failed",
+        key=LARGE,
+        says="CompleteMultipartUpload answered HTTP 403 SignatureDoesNotMatch: injected; other",
+    ),
+    Case(
         name="refused before the body is read",
         fault=faults.refused_early(403, "AccessDenied"),
         match=PUT_PART,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -199,6 +200,20 @@ async def test_somebody_elses_large_object_is_kept(
     run = await staged.run(overwrite=False)
     staged.check(run, found={LARGE: theirs})
     assert (run.counts.transferred, run.counts.skipped) == (EVERYTHING - 1, 1)
+
+
+async def test_somebody_elses_object_of_our_size_is_no_copy_of_ours_in_a_replay(
+    staged: Stage,
+) -> None:
+    """All of a first run is lost; meanwhile somebody has stored two objects of the same sizes."""
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    await staged.run(overwrite=False)
+    theirs = {key: _bytes(len(staged.source.get(key).body)) for key in ("k-05", LARGE)}
+    for key, body in theirs.items():
+        staged.target.put(key, body)
+    run = await staged.run(overwrite=False, replayed_since=since)
+    staged.check(run, found=theirs)
+    assert (run.counts.transferred, run.counts.skipped) == (EVERYTHING - 2, 2)
 
 
 async def test_a_refused_object_that_is_gone_again_is_written(staged: Stage) -> None:

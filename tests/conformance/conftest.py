@@ -39,8 +39,9 @@ DIALECTS: dict[str, Dialect] = {
     "gcs": dialects.GCS,
     "gcs_tls": dialects.GCS,
     "fakegcs": dialects.GCS,
+    "gcsemulator": dialects.GCS,
 }
-PLAIN = ("memory", "moto", "ministack", "seaweedfs", "r2_server", "gcs", "fakegcs")
+PLAIN = ("memory", "moto", "ministack", "seaweedfs", "r2_server", "gcs", "fakegcs", "gcsemulator")
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,20 @@ DIFFERENCES: dict[str, str] = {
     "test_a_part_is_copied_of_one_version_only[moto]": _NO_CONDITION,
     **{
         f"{test}[{google}-{name}]": "Google refuses to name an object so"
-        for google in ("gcs", "fakegcs")
+        for google in ("gcs", "fakegcs", "gcsemulator")
         for name in ("newline", "parent", "own")
         for test in ("test_a_key_is_kept", "test_any_key_is_copied_from_and_to")
     },
     "test_a_key_too_long_is_refused[gcs]": "Google refuses it as `invalid`",
     "test_a_key_too_long_is_refused[fakegcs]": "Google refuses it as `invalid`",
+    "test_a_key_too_long_is_refused[gcsemulator]": "Google refuses it as `invalid`",
+    **{
+        f"{test}[gcsemulator-parent-segment]": "gcp-storage-emulator fails over a segment `..`"
+        for test in ("test_a_key_is_kept", "test_any_key_is_copied_from_and_to")
+    },
+    "test_a_marker_stands_beside_an_object[gcsemulator]": (
+        "gcp-storage-emulator keeps the bytes of `dir/` and `dir` in one place; the checksum tells"
+    ),
     "test_damaged_bytes_are_refused[fakegcs]": (
         "fake-gcs-server compares no checksum, only tells its own: the damage is seen, and kept"
     ),

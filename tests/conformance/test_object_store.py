@@ -15,7 +15,8 @@ import pytest
 
 from slurper import errors
 from slurper.demo.servers import S3Server
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
+from slurper.objectstore import checksums
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore, SourceMd5
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
 from slurper.objectstore.gcs import GcsObjectStore
@@ -596,6 +597,33 @@ async def test_damaged_bytes_are_refused(store: ObjectStore, prefix: str) -> Non
         await store.put(key, damaged(b"12345", store.dialect.checksum), NO_HEADERS)
     with pytest.raises(errors.NotFound):
         await store.head(key)
+
+
+@over_tls_too
+@pytest.mark.parametrize("if_absent", [True, False])
+async def test_bytes_without_the_md5_that_their_source_tells_are_refused(
+    store: ObjectStore, prefix: str, *, if_absent: bool
+) -> None:
+    right, wrong = Body([b"12345"]), Body.with_wrong_md5([b"12345"])
+    right.source_md5 = checksums.encode(Algorithm.MD5, [b"12345"])
+    with pytest.raises(errors.BytesRefused):
+        await store.put(f"{prefix}wrong", wrong, NO_HEADERS, if_absent=if_absent)
+    await store.put(f"{prefix}right", right, NO_HEADERS, if_absent=if_absent)
+    assert bytes((await store.get(f"{prefix}right")).body) == b"12345"
+
+
+@over_tls_too
+async def test_what_is_told_of_an_object_is_right(store: ObjectStore, prefix: str) -> None:
+    body = bytes(range(256)) * 2_000
+    await store.put(f"{prefix}k", Body([body]), NO_HEADERS)
+    download = await store.get(f"{prefix}k", md5=SourceMd5.BESIDE, compares=False)
+    for described in (await store.head(f"{prefix}k", with_checksums=True), download.stored):
+        if described.told is not None:
+            algorithm, value = described.told
+            assert value == checksums.encode(algorithm, [body])
+    md5 = checksums.encode(Algorithm.MD5, [body])
+    # At Google the CRC32C is enough; every other store makes the ETag from the MD5.
+    assert download.body.source_md5 == md5 or isinstance(store, GcsObjectStore)
 
 
 async def test_damaged_parts_are_refused(store: ObjectStore, prefix: str) -> None:

@@ -102,6 +102,51 @@ def test_copies_between_two_stores(
     assert _equal(filled, target)
 
 
+def test_a_tab_in_metadata_arrives_as_it_is(
+    seaweedfs: S3Server, boto: Boto, make_bucket: MakeBucket, tmp_path: Path
+) -> None:
+    """SeaweedFS compares signatures, and folds the white space of what is signed."""
+    source = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    target = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    values = {"tab": "a\tb", "run": "a \t  b", "spaces": "a   b", "percent": "100%20 %"}
+    for name, value in values.items():
+        source.client.put_object(
+            Bucket=source.name, Key=f"k-{name}", Body=b"x", Metadata={name: value}
+        )
+    env = program.both_sides(seaweedfs, seaweedfs, tmp_path / "data")
+    for options in (["--no-server-side-copy"], []):
+        ended = program.run("copy", f"s3://{source.name}", f"s3://{target.name}", *options, env=env)
+        assert ended.code == 0, ended.err
+        for name, value in values.items():
+            found = target.client.head_object(Bucket=target.name, Key=f"k-{name}")
+            assert found["Metadata"] == {name: value}
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_key_that_a_store_signs_otherwise_fails_alone(
+    seaweedfs: S3Server, boto: Boto, make_bucket: MakeBucket, tmp_path: Path, overwrite: bool
+) -> None:
+    """Before the target stands a proxy that decodes what is encoded in a path, as some do."""
+    source = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    target = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
+    for key in ("a", "b 100%", "c", "d"):
+        source.client.put_object(Bucket=source.name, Key=key, Body=b"x")
+    refused = faults.status(403, "SignatureDoesNotMatch")
+    with proxy.FaultProxy(seaweedfs.endpoint).running() as before:
+        before.add(refused, "^PUT [^?]*%25")
+        behind = replace(seaweedfs, endpoint=before.endpoint)
+        env = program.both_sides(seaweedfs, behind, tmp_path / "data")
+        options = ["--json", *([] if overwrite else ["--no-overwrite"])]
+        ended = program.run("copy", f"s3://{source.name}", f"s3://{target.name}", *options, env=env)
+    told = ended.json
+    assert (ended.code, told["status"], told["halt"]) == (1, "completed", None)
+    assert (told["transferred"], told["failed"]) == (3, 1)
+    (failure,) = told["failures"]
+    assert failure["key"] == "b 100%"
+    assert "PutObject answered HTTP 403 SignatureDoesNotMatch" in failure["message"]
+    assert "other requests with the same credentials succeed" in failure["message"]
+
+
 def test_json_tells_everything_and_nothing_else(
     filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -202,6 +203,27 @@ def test_a_failed_object_shows_in_log_and_exit_code(
     log = _jobs(service, "logs", job_id).out
     assert "importErrorRetryExhaustion  item-007  " in log
     assert "AccessDenied" in log
+
+
+def test_what_a_job_waits_for_is_said(
+    service: Service, ministack: S3Server, buckets: tuple[str, str]
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(proxy.status(503, "SlowDown"), "^GET /[^?]*item-00[1-3]")
+        job_id = service.create_job(replace(ministack, endpoint=front.endpoint), *buckets)
+        shown = ""
+
+        def is_said() -> bool:
+            nonlocal shown
+            shown = " ".join(_jobs(service, "show", job_id).out.split())
+            return "waiting for" in shown
+
+        program.wait_until(is_said, "what the job waits for")
+        text = r"waiting for [1-3] requests? that the source answers with HTTP 503 SlowDown"
+        assert re.search(text, shown), shown
+        front.clear()
+        assert _jobs(service, "watch", job_id).code == 0
+        assert "waiting for" not in _jobs(service, "show", job_id).out
 
 
 def test_what_failed_is_retried(

@@ -16,6 +16,7 @@ from tests.e2e import program, sdk_requests
 from tests.e2e.sdk_requests import gcs_source, r2_target, wait_for_end
 from tests.gcs.server import GcsServer
 from tests.gcs.tokens import ACCOUNT
+from tests.pairs.stores import google_store, s3_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -99,7 +100,8 @@ def test_what_cannot_work_is_pointed_at(
         answer = precheck.with_raw_response.source(account_id=account, **source)
         document = answer.json()
         assert isinstance(document, dict)
-        assert document["result"] == {"connectivityStatus": "error"}
+        assert isinstance(document["result"], dict)
+        assert document["result"]["connectivityStatus"] == "error"
         assert [message.startswith(reason) for message in document["messages"]] == [True]
     assert gcs.buckets[filled].objects.keys() == OBJECTS.keys()
 
@@ -141,3 +143,41 @@ def test_the_command_line_says_what_is_wrong(
     broken = program.run("precheck", f"gs://{filled}", f"gs://{filled}", env=env)
     assert broken.code == 2
     assert "RSA private key" in broken.err
+
+
+@pytest.mark.parametrize("name", ["gcs", "fakegcs", "gcsemulator"])
+def test_a_bucket_comes_back_from_every_stand_in_of_google(
+    request: pytest.FixtureRequest,
+    name: str,
+    ministack: S3Server,
+    boto: Callable[[S3Server], S3Client],
+    make_bucket: Callable[[S3Server], str],
+    tmp_path: Path,
+) -> None:
+    client, begin, end = boto(ministack), make_bucket(ministack), make_bucket(ministack)
+    bodies = {"a//b": b"1", "empty": b"", "ü %2F+?#": b"2", "large": b"x" * (12 << 20)}
+    for key, body in bodies.items():
+        client.put_object(
+            Bucket=begin, Key=key, Body=body, ContentType="text/x-own", Metadata={"owner": "ana"}
+        )
+    with google_store(request.getfixturevalue(name), tmp_path) as google:
+        between = google.new_bucket()
+        sizes = {"MULTIPART_THRESHOLD_BYTES": f"{6 << 20}", "PART_BYTES": f"{5 << 20}"}
+        env = {f"SLURPER_{setting}": value for setting, value in sizes.items()} | google.settings
+        env["SLURPER_DATA_DIR"] = str(tmp_path)
+        s3 = s3_store(ministack)
+        with s3 as store:
+            there = env | store.variables("source") | google.variables("target")
+            back = env | google.variables("source") | store.variables("target")
+        sides = f"s3://{begin}", google.url(between)
+        for again in ((), ("--no-overwrite",)):
+            done = program.run("copy", *sides, *again, "--json", env=there)
+            assert done.code == 0, done.err
+            moved = "skipped" if again else "transferred"
+            assert done.json[moved] == len(bodies)
+        done = program.run("copy", google.url(between), f"s3://{end}", env=back)
+        assert done.code == 0, done.err
+    for key, body in bodies.items():
+        found = client.get_object(Bucket=end, Key=key)
+        kept = found["Body"].read(), found["ContentType"], found["Metadata"]
+        assert kept == (body, "text/x-own", {"owner": "ana"})

@@ -232,7 +232,7 @@ CASES = {
     ),
     LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL: Case(
         arrange=archived_out_of_sight,
-        says="GetObject answered HTTP 403 InvalidObjectState: .*; restore the object at .*",
+        says="GetObject answered HTTP 403 InvalidObjectState: .*; it is archived: restore the .*",
         counts=SKIPPED,
     ),
     LogType.IMPORT_SKIPPED_OVERSIZED: Case(

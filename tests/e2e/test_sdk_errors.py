@@ -180,8 +180,10 @@ def test_prechecks_answer_with_a_status_and_reasons(
     parsed = wrong.parse()
     assert parsed is not None
     assert parsed.connectivity_status == "error"
-    (reason,) = wrong.http_response.json()["messages"]
-    assert reason.startswith("bucket: ")
+    (reason,) = (parsed.model_extra or {})["reasons"]
+    assert (reason["pointer"], reason["blocks"]) == ("/bucket", True)
+    assert "no-such-bucket-anywhere" in reason["message"]
+    assert wrong.http_response.json()["messages"] == [f"bucket: {reason['message']}"]
 
     stranger = replace(ministack, access_key_id="AKIAWRONG", secret_access_key="wrong")
     refused = precheck.with_raw_response.target(
@@ -190,8 +192,8 @@ def test_prechecks_answer_with_a_status_and_reasons(
     parsed_target = refused.parse()
     assert parsed_target is not None
     assert parsed_target.connectivity_status == "error"
-    (reason,) = refused.http_response.json()["messages"]
-    assert reason.startswith("secret: ")
+    (reason,) = (parsed_target.model_extra or {})["reasons"]
+    assert (reason["pointer"], reason["blocks"]) == ("/secret", True)
 
     with pytest.raises(cloudflare.BadRequestError) as caught:
         precheck.target(account_id=account, **r2_target(ministack, "NOT A NAME"))

@@ -371,3 +371,33 @@ def test_options_are_taken_from_an_extra_body(
         "in/empty": "importSkippedEmptyObject",
         "in/long": "importSkippedOversized",
     }
+
+
+def test_a_prefix_in_snake_case_as_older_sdks_send_it_selects(
+    sdk: Cloudflare, account: str, ministack: S3Server, buckets: tuple[str, str]
+) -> None:
+    """Up to 4.3.1 the SDK has no alias for `pathPrefix`; the whole bucket was copied."""
+    secret = {
+        "accessKeyId": ministack.access_key_id,
+        "secretAccessKey": ministack.secret_access_key,
+    }
+    source = {
+        "vendor": "s3",
+        "bucket": buckets[0],
+        "endpoint": ministack.endpoint,
+        "region": ministack.region,
+        "path_prefix": "item-00",
+        "secret": secret,
+    }
+    target = {"vendor": "r2", "bucket": buckets[1], "secret": secret}
+    made = sdk.post(
+        f"/accounts/{account}/slurper/jobs",
+        body={"source": source, "target": target},
+        cast_to=httpx.Response,
+    )
+    progress = wait_for_end(sdk, account, made.json()["result"]["id"])
+    assert (progress.status, progress.objects, progress.transferred_objects) == (
+        "completed",
+        10,
+        10,
+    )

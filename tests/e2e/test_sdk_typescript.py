@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slurper.demo.servers import S3Server
+from tests.chaos import faults
+from tests.chaos.proxy import FaultProxy
 from tests.e2e.conftest import Service
 
 if TYPE_CHECKING:
@@ -65,8 +67,17 @@ def run(script: Path, given: Mapping[str, object]) -> Any:  # noqa: ANN401 - as 
     return json.loads(done.stdout)
 
 
+@pytest.fixture(params=[0, 1], ids=["no answer lost", "the answer to create lost"])
+def base_url(service: Service, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the SDK finds the service; a lost answer makes it send the request again."""
+    with FaultProxy(service.origin).running() as front:
+        front.add(faults.lost_answer, "^POST", times=request.param)
+        yield f"{front.endpoint}/client/v4"
+
+
 def test_a_job_from_its_creation_to_its_end(
     script: Path,
+    base_url: str,
     service: Service,
     account: str,
     ministack: S3Server,
@@ -81,7 +92,7 @@ def test_a_job_from_its_creation_to_its_end(
     told = run(
         script,
         {
-            "baseURL": service.base_url,
+            "baseURL": base_url,
             "token": service.token,
             "account": account,
             "source": {
@@ -94,7 +105,7 @@ def test_a_job_from_its_creation_to_its_end(
             "target": {"vendor": "r2", "bucket": target, "secret": secret},
         },
     )
-    assert told["precheck"] == {"connectivityStatus": "success"}
+    assert told["precheck"] == {"connectivityStatus": "success", "reasons": []}
     progress = told["progress"]
     assert progress["status"] == "completed"
     wanted = boto(ministack).list_objects_v2(Bucket=source)["Contents"]

@@ -1,20 +1,26 @@
-"""fake-gcs-server, which somebody else wrote, behind a guard that checks what it does not.
+"""Two stand-ins for Google that somebody else wrote, behind a guard that checks what they do not.
 
-It takes any token and any name, ignores preconditions and knows no uploads in parts; so the guard
-asks for the tokens of our endpoint, refuses names and compares generations before it passes a
-request on, byte for byte, and gathers parts until it can hand over a whole object.
+fake-gcs-server takes any token and any name, ignores preconditions and knows no uploads in parts;
+so the guard asks for the tokens of our endpoint, refuses names and compares generations before it
+passes a request on, byte for byte, and gathers parts until it can hand over a whole object.
+
+gcp-storage-emulator lists everything at once, whatever page it is asked for, tells no generation of
+a download, and says nothing with its 404s: its guard cuts the pages and adds what is missing.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import secrets
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -150,6 +156,54 @@ class Guard:
         return Answer(response.status_code, raw, kept)
 
 
+class EmulatorGuard(Guard):
+    """The application in front of gcp-storage-emulator."""
+
+    def _pass(self, method: str, scope: Scope, body: bytes) -> Answer:
+        asked = server.read_asked(scope, body)
+        answer = super()._pass(method, scope, body)
+        if answer.status == 404 and not answer.body:
+            raise self._absent(asked.path)
+        if method == "GET" and asked.path.endswith("/o") and answer.status == 200:
+            return _cut_page(json.loads(answer.body), asked.query)
+        if asked.query.get("alt") == "media" and answer.status in (200, 206):
+            about = self._client.get(self._upstream.copy_with(raw_path=asked.path.encode())).json()
+            for name in ("generation", "metageneration"):
+                answer.headers[f"x-goog-{name}"] = about[name]
+        return answer
+
+    def _absent(self, path: str) -> server.Refused:
+        bucket, _, key = path.removeprefix("/storage/v1/b/").partition("/o/")
+        found = self._client.get(self._upstream.join(f"/storage/v1/b/{bucket}"))
+        if found.status_code == 404 or not key:
+            return server.Refused(404, "notFound", "The specified bucket does not exist.")
+        return server.Refused(404, "notFound", f"No such object: {bucket}/{unquote(key)}")
+
+
+def _cut_page(whole: dict[str, Any], query: dict[str, str]) -> Answer:
+    begin = query.get("pageToken") or query.get("startOffset", "")
+    rest = sorted((i for i in whole["items"] if i["name"] >= begin), key=lambda i: str(i["name"]))
+    most = min(int(query.get("maxResults", server.MAX_RESULTS)), server.MAX_RESULTS)
+    page: dict[str, Any] = {"items": rest[:most]}
+    if len(rest) > most:
+        page["nextPageToken"] = rest[most]["name"]
+    return server.json_answer(page)
+
+
+def has_emulator() -> bool:
+    """Whether gcp-storage-emulator is installed."""
+    return importlib.util.find_spec("gcp_storage_emulator") is not None
+
+
+@contextmanager
+def gcp_storage_emulator() -> Iterator[Guard]:
+    """Run gcp-storage-emulator, in memory, and its guard."""
+    port = _free_port()
+    program = [sys.executable, "-m", "gcp_storage_emulator", "start", "--quiet", "--in-memory"]
+    with _running([*program, "--host", HOST, "--port", str(port)], port, EmulatorGuard) as guard:
+        yield guard
+
+
 @contextmanager
 def fake_gcs_server() -> Iterator[Guard]:
     """Run fake-gcs-server, in memory, and its guard."""
@@ -157,14 +211,17 @@ def fake_gcs_server() -> Iterator[Guard]:
     assert program is not None
     port = _free_port()
     options = ["-scheme", "http", "-host", HOST, "-port", str(port), "-backend", "memory"]
-    with subprocess.Popen(
-        [program, *options, "-log-level", "error"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    options += ["-public-host", f"{HOST}:{port}"]  # where objects are read by their path
+    with _running([str(program), *options, "-log-level", "error"], port, Guard) as guard:
+        yield guard
+
+
+@contextmanager
+def _running(command: list[str], port: int, kind: type[Guard]) -> Iterator[Guard]:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port)
-            guard = Guard(f"http://{HOST}:{port}")
+            guard = kind(f"http://{HOST}:{port}")
             with serving(guard) as guard.origin:
                 yield guard
             guard.close()

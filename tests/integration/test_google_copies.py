@@ -124,6 +124,24 @@ async def test_metadata_that_no_header_can_hold_stays_within_google(
     assert target.bucket.get("k").metadata == metadata
 
 
+@pytest.mark.parametrize("to", ["s3", "r2", "gcs"])
+async def test_listed_objects_without_a_size_are_copied_and_one_without_any_fails_alone(
+    gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    pair = source, target = place("gcs"), place(to)
+    bodies = {"a": b"1", "large": b"x" * 6 * MIB, "none": b"", "z": b"2"}
+    for key, body in bodies.items():
+        source.bucket.put(key, body)
+    gcs.add(source.bucket.name, "never-told", b"3", size=None)
+    monkeypatch.setattr(gcs, "unlisted", {"large": ("size",), "none": ("size", "generation")})
+    report = await run(pair)
+    assert (report.finished, report.halt) == (True, None)
+    assert (report.counts.transferred, report.counts.failed) == (4, 1)
+    (event,) = report.events
+    assert (event.key, "does not tell the size" in event.message) == ("never-told", True)
+    assert {key: target.bucket.get(key).body for key in bodies} == bodies
+
+
 @pytest.mark.parametrize("size", [1, 6 * MIB])
 async def test_what_only_one_side_knows_comes_back(
     gcs: GcsServer, place: Callable[[str], Place], size: int

@@ -17,10 +17,11 @@ from slurper.objectstore.factory import open_store
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
+from slurper.transfer.shortcuts import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
-from tests.chaos.faults import Fault, status
+from tests.chaos.faults import Fault, status, with_header
 from tests.chaos.proxy import FaultProxy
 from tests.conformance.test_object_store import KEYS
 from tests.r2.server import R2Stub
@@ -128,6 +129,65 @@ async def test_refused_copies_go_the_ordinary_way(stage: Stage, refusal: Fault) 
     report = await stage.run(stage.task)
     assert (report.counts.transferred, report.counts.failed) == (len(stage.bodies), 0)
     await stage.assert_same()
+
+
+UNFOUNDED = with_header("x-amz-copy-source", status(412, "PreconditionFailed"))
+"""As Swift answers for objects of parts, whose HEAD shows the very ETag that was asked for."""
+
+
+async def test_copies_refused_for_an_etag_that_head_shows_go_the_ordinary_way(
+    stage: Stage,
+) -> None:
+    stage.proxy.add(UNFOUNDED, r"^PUT ")
+    report = await stage.run(stage.task)
+    assert (report.counts.transferred, report.events) == (len(stage.bodies), ())
+    assert (report.attempts, report.retries) == (0, 0)
+    assert stage.proxy.count(BODIES) == len(stage.bodies)
+    lanes = Settings().in_flight_requests
+    assert stage.proxy.count(r"^PUT ") <= len(stage.bodies) + MOST_UNFOUNDED + lanes
+    await stage.assert_same()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        UNFOUNDED,
+        with_header("x-amz-copy-source", status(400, "InvalidRequest")),
+        with_header("x-amz-copy-source", status(501, "NotImplemented")),
+    ],
+    ids=["412", "400", "501"],
+)
+async def test_copies_of_parts_refused_though_nothing_is_wrong_are_read(
+    server: S3Server, make_bucket: MakeBucket, refusal: Fault
+) -> None:
+    with FaultProxy(server.endpoint).running() as proxy:
+        stage = Stage(server, proxy, (make_bucket(server), make_bucket(server)))
+        proxy.add(refusal, r"^PUT .*partNumber=")
+        small = replace(dialects.GENERIC, max_copy_bytes=MIB)
+        task = replace(
+            stage.task,
+            source=replace(stage.source, dialect=small),
+            target=replace(stage.target, dialect=small),
+        )
+        body = bytes(range(256)) * (4 * 1024 * 11)
+        source, target = (
+            open_store(each, TransportOptions()) for each in (task.source, task.target)
+        )
+        await source.put("large", Body([body]), HEADERS)
+        worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+
+        async def run(parts: PartsTask) -> PartsReport:
+            return await worker.run(parts)
+
+        found = await worker.run(task)
+        large, _ = await settle([first_task(task, meta) for meta in found.large], run)
+        await worker.close()
+        report = folded(found, large)
+        assert (report.counts.transferred, report.attempts, report.events) == (1, 0, ())
+        assert bytes((await target.get("large")).body) == body
+        assert proxy.count(r"^GET /[^/ ]+/large") == 3 + 1  # each part, and here
+        for store in (source, target):
+            await store.close()
 
 
 async def test_the_option_turns_it_off(stage: Stage) -> None:

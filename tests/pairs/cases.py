@@ -68,6 +68,7 @@ _METADATA = {
     "names-that-differ-in-case": {"N": "1", "n": "2"},
     "line-break": {"n": "a\nb"},
     "name-with-a-space": {"a b": "1"},
+    "blanks": {"around": " value  ", "only": "  ", "tab": "\tvalue"},
     "as-much-as-r2-holds": {"m": "x" * 8191},
     "more-than-r2-holds": {"m": "x" * 8192},
 }
@@ -93,6 +94,9 @@ CASES: dict[str, Thing] = {
     "metadata-letters-in-parts": Thing(
         "m/letters-in-parts", _bytes(THRESHOLD + 3), metadata=_METADATA["letters"]
     ),
+    "metadata-blanks-in-parts": Thing(
+        "m/blanks-in-parts", _bytes(THRESHOLD + 5), metadata=_METADATA["blanks"]
+    ),
     "metadata-more-than-r2-holds-in-parts": Thing(
         "m/more-than-r2-holds-in-parts",
         _bytes(THRESHOLD + 4),
@@ -100,6 +104,11 @@ CASES: dict[str, Thing] = {
     ),
     "gzip-small": Thing("z/small", _zipped(100), GZIP),
     "gzip-in-parts": Thing("z/in-parts", _zipped(THRESHOLD), GZIP),
+    "gzip-x": Thing("z/x", _zipped(101), {**GZIP, "ContentEncoding": "x-gzip"}),
+    "gzip-twice": Thing("z/twice", _zipped(102), {**GZIP, "ContentEncoding": "gzip,gzip"}),
+    "gzip-upper-case-in-parts": Thing(
+        "z/upper-case-in-parts", _zipped(THRESHOLD), {**GZIP, "ContentEncoding": "GZIP"}
+    ),
     "gzip-not-at-all": Thing("z/not-at-all", b"plain text", GZIP),
     **{f"size-{name}": Thing(f"s/{name}", _bytes(size)) for name, size in _SIZES.items()},
     "found-in-parts": Thing("found/in-parts", _bytes(THRESHOLD + 1)),

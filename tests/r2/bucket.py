@@ -352,7 +352,7 @@ def _decoded(value: str) -> str:
 
 def shown_metadata(value: str) -> str:
     """A value of metadata as a response header."""
-    if value.isascii():
+    if value.isascii() and value.isprintable() and value == value.strip():
         return value
     words = base64.b64encode(value.encode()).decode()
     return f"=?UTF-8?B?{words}?="

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.secrets import tidy_pem
+from slurper.secrets import Sealer, tidy_pem
 from tests.gcs.tokens import pem, private_key
 
 BREAKS = ("\n", "\r\n", "\r", " ", "\n\n", " \n\t", "\\n", "\\r\\n", "\\\\n", "\\\\\\r\\\\\\n")
@@ -57,3 +60,13 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
 )
 def test_what_is_no_key_alone_is_none(text: str) -> None:
     assert tidy_pem(text) is None
+
+
+def test_a_digest_tells_nothing_to_whoever_has_no_key() -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    (digest,) = Sealer((old,)).digests(b"a request")
+    assert Sealer((new, old)).digests(b"a request")[1:] == (digest,)
+    assert Sealer((new,)).digests(b"a request") != (digest,)
+    assert Sealer((old,)).digests(b"another request") != (digest,)
+    assert digest != hashlib.sha256(b"a request").digest()
+    assert len(digest) == 32

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from slurper import errors, telemetry
-from slurper.api import problems, routes
+from slurper.api import delivery, problems, routes
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
 from slurper.database.tokens import TokenStore
@@ -117,12 +117,13 @@ def _answer_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handle)
 
     answer(Refusal, _refusal)
-    answer(RequestValidationError, _validation)
     answer(errors.InvalidField, _invalid_field)
+    answer(errors.KeyReused, _key_reused)
     answer(errors.JobNotFound, _job_not_found)
     answer(errors.JobConflict, _job_conflict)
     answer(errors.PrecheckFailed, _precheck_failed)
     answer(errors.DatabaseUnavailable, _database_unavailable)
+    app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -131,12 +132,13 @@ def _refusal(error: Refusal) -> Response:
     return failure(error.status, [error.problem], error.headers)
 
 
-def _validation(error: RequestValidationError) -> Response:
-    return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(error.errors()))
-
-
 def _invalid_field(error: errors.InvalidField) -> Response:
     return failure(HTTPStatus.BAD_REQUEST, [problems.from_invalid_field(error)])
+
+
+def _key_reused(error: errors.KeyReused) -> Response:
+    problem = problems.named(Code.KEY_REUSED, f"/header/{delivery.KEY_HEADER}", str(error))
+    return failure(HTTPStatus.UNPROCESSABLE_ENTITY, [problem])
 
 
 def _job_not_found(error: errors.JobNotFound) -> Response:
@@ -166,6 +168,13 @@ def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
         "which the service's log tells; nothing was changed, try again later"
     )
     return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    """What the fields of a request break; which request it is tells what else was meant."""
+    found = cast("RequestValidationError", error).errors()
+    kind = routes.body_type(request.scope["route"])
+    return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(found, kind))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -54,6 +54,8 @@ class Code(IntEnum):
     """409: as many active jobs as the account may have."""
     PRECHECK_FAILED = 14011
     """403: a side of a new job cannot be used; one item in all, then one per problem."""
+    KEY_REUSED = 14012
+    """422: the `Idempotency-Key` came before, with another request."""
     ENTITY_TOO_LARGE = 100100
     """413: the body is longer than any valid request."""
 
@@ -65,7 +67,7 @@ class Problem:
     code: Code
     message: str
     pointer: str | None = None
-    """JSON pointer into the body, or `/query/<name>` or `/path/<name>`."""
+    """JSON pointer into the body, or `/query/<name>`, `/path/<name>` or `/header/<name>`."""
 
 
 class Refusal(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurper.api import fields
+from slurper.api import fields, members
 from slurper.api.envelope import Code, Problem
 from slurper.errors import InvalidField
 
@@ -32,10 +32,6 @@ _TEXTS = {
     "dict_type": "must be an object",
     "enum": "must be one of {expected}",
     "literal_error": "must be one of {expected}",
-    "extra_forbidden": (
-        "is not known here; of a job that exists only options.bandwidthLimit and "
-        ".requestRateLimit can be changed"
-    ),
     "too_long": "has more than {max_length} entries",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
@@ -45,13 +41,18 @@ _TEXTS = {
 _EXPECTED_VENDORS = {"expected_tags": "'s3', 'gcs', 'r2'"}
 
 
-def from_validation(found: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """Return at most `MAX_PROBLEMS` problems for the errors of a FastAPI validation."""
-    return [_problem(error) for error in found[:MAX_PROBLEMS]]
+def from_validation(found: Sequence[Mapping[str, Any]], request: object) -> list[Problem]:
+    """Return at most `MAX_PROBLEMS` problems for the errors of a FastAPI validation.
+
+    `request` is the type of the body.
+    """
+    return [_problem(error, request) for error in found[:MAX_PROBLEMS]]
 
 
-def _problem(error: Mapping[str, Any]) -> Problem:
+def _problem(error: Mapping[str, Any], request: object) -> Problem:
     kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_member(error["loc"], request)
     place = _place(error["loc"])
     context = {**_EXPECTED_VENDORS, **error.get("ctx", {})}
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -59,6 +60,14 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     template = _TEXTS.get(kind)
     text = error["msg"] if template is None else template.format_map(context)
     return named(_CODES.get(kind, Code.INVALID_FIELD), _pointer(place), text)
+
+
+def _unknown_member(location: Sequence[str | int], request: object) -> Problem:
+    *where, last = location
+    name, place = str(last), _place(where)
+    shown = name if len(name) <= members.MOST_CHARACTERS else name[: members.MOST_CHARACTERS] + "…"
+    text = members.advice(request, place, name)
+    return named(Code.INVALID_FIELD, _pointer((*place, shown)), text)
 
 
 def _place(location: Sequence[str | int]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Reading a request's body: bounded before it is read, and strict JSON before it is believed.
 
 Python's parser lets things through that mean trouble later: a member given twice (the last one
-wins in silence), NaN, and numbers of unlimited length. All are refused here.
+wins in silence), NaN, numbers of unlimited length, and objects of any number of members. All are
+refused here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from slurper.api.envelope import Code, Problem, Refusal, malformed
 MAX_BODY_BYTES = fields.MAX_KEYS * fields.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
 
+MAX_MEMBERS = 100
+"""Of one object: far more than any has. Each that is not known becomes an error of its own."""
+
 
 class JsonRequest(Request):
     """A request whose body has been read and parsed."""
@@ -33,7 +37,9 @@ class JsonRequest(Request):
 
 
 async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
-    """Return the request with its body parsed; an `optional` one may be empty, whatever its type.
+    """Return the request with its body parsed.
+
+    An `optional` one may be empty, whatever its type, or `null`, as generated clients send it.
 
     Raises:
         Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.
@@ -46,6 +52,8 @@ async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
         return JsonRequest(request.scope, _replay(b""))
     if optional:
         _require_json(request)
+        if body.strip() == b"null":
+            return JsonRequest(request.scope, _replay(b""))
     complete.parsed = parse(body)
     return complete
 
@@ -133,6 +141,8 @@ def _loads(text: str) -> object:
 
 
 def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MAX_MEMBERS:
+        raise malformed(f"an object in the body has more than {MAX_MEMBERS} members")
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]

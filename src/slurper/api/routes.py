@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from slurper import errors
 from slurper.api import auth, request_body, schemas, translate
 from slurper.api.backend import Backend
+from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
 from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
 
@@ -52,6 +53,11 @@ class SlurperRoute(APIRoute):
             return await handle(request)
 
         return handle_in_order
+
+
+def body_type(route: APIRoute) -> object:
+    """Return the type of the body that a route takes; None for a route that takes none."""
+    return None if route.body_field is None else route.body_field.field_info.annotation
 
 
 def backend_of(request: Request) -> Backend:
@@ -95,6 +101,8 @@ Limit = Annotated[
 Offset = Annotated[
     int, Query(ge=0, description="Entries before the page"), BeforeValidator(_decimal)
 ]
+# Not "or None": generated clients cannot build a body that is one of two things.
+NewSecrets = Annotated[schemas.NewSecrets, Body(default_factory=schemas.NewSecrets)]
 
 router = APIRouter(
     prefix="/accounts/{account_id}/slurper",
@@ -125,13 +133,15 @@ async def list_jobs(
     status_code=HTTPStatus.CREATED,
     response_description="Job created",
     responses=CONFLICT,
+    openapi_extra={"parameters": OPENAPI_PARAMETERS},
 )
 async def create_job(
-    backend: OpenBackend, account_id: str, body: schemas.CreateJob
+    backend: OpenBackend, account_id: str, body: schemas.CreateJob, delivery: Delivery
 ) -> Success[schemas.JobIdView]:
     """Both sides are checked first; when one cannot be used, no job is made (403)."""
     spec = translate.job_spec(body, allow_http=backend.settings.allow_http)
-    job_id = await backend.service.create(account_id, spec, translate.job_secrets(body))
+    secrets = translate.job_secrets(body)
+    job_id = await backend.service.create(account_id, spec, secrets, delivery=delivery)
     return Success(result=schemas.JobIdView(id=job_id))
 
 
@@ -195,9 +205,11 @@ async def change_job(
     response_description="Job aborted",
     responses=CONFLICT,
 )
-async def abort_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+async def abort_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
+) -> Success[str]:
     """Transfers under way finish; no new ones start. An aborted job cannot be resumed."""
-    await backend.service.abort(account_id, job_id)
+    await backend.service.abort(account_id, job_id, delivery=delivery)
     return Success(result="Job aborted")
 
 
@@ -208,9 +220,11 @@ async def abort_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Suc
     response_description="Job paused",
     responses=CONFLICT,
 )
-async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
+async def pause_job(
+    backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
+) -> Success[str]:
     """Transfers under way finish; no new ones start."""
-    await backend.service.pause(account_id, job_id)
+    await backend.service.pause(account_id, job_id, delivery=delivery)
     return Success(result="Job paused")
 
 
@@ -220,15 +234,19 @@ async def pause_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Suc
     summary="Resume a paused job",
     response_description="Job resumed",
     responses=CONFLICT,
-    openapi_extra={"requestBody": {"x-extension": True}},
+    openapi_extra={"requestBody": {"required": False, "x-extension": True}},
 )
 async def resume_job(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.NewSecrets | None = None
+    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
 ) -> Success[str]:
     """The job continues where it stopped. With new secrets, those sides are checked first (403)."""
     source, target = translate.new_credentials(body)
     await backend.service.resume(
-        account_id, job_id, source_credentials=source, target_credentials=target
+        account_id,
+        job_id,
+        source_credentials=source,
+        target_credentials=target,
+        delivery=delivery,
     )
     return Success(result="Job resumed")
 
@@ -240,15 +258,23 @@ async def resume_job(
     status_code=HTTPStatus.CREATED,
     response_description="Job created",
     responses=CONFLICT,
-    openapi_extra={"x-extension": True},
+    openapi_extra={
+        "parameters": OPENAPI_PARAMETERS,
+        "requestBody": {"required": False},
+        "x-extension": True,
+    },
 )
 async def retry_failed(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.NewSecrets | None = None
+    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
 ) -> Success[schemas.JobIdView]:
     """Same settings, same secrets. Secrets must be given when those of the job are erased."""
     source, target = translate.new_credentials(body)
     new_id = await backend.service.retry_failed(
-        account_id, job_id, source_credentials=source, target_credentials=target
+        account_id,
+        job_id,
+        source_credentials=source,
+        target_credentials=target,
+        delivery=delivery,
     )
     return Success(result=schemas.JobIdView(id=new_id))
 
@@ -294,7 +320,7 @@ async def list_job_logs(
 async def check_source(
     backend: OpenBackend, account_id: str, body: schemas.Source
 ) -> Success[ConnectivityView]:
-    """List the source with what is given. The reasons of an error are in `messages`."""
+    """List the source with what is given. What is wrong is in `reasons`, and in `messages`."""
     location = translate.location(body, "", allow_http=backend.settings.allow_http)
     keys = translate.selected_keys(body, "")
     with _relative_to("/source"):
@@ -317,7 +343,7 @@ async def check_source(
 async def check_target(
     backend: OpenBackend, account_id: str, body: schemas.Target
 ) -> Success[ConnectivityView]:
-    """List the target and begin an upload. The reasons of an error are in `messages`."""
+    """List the target and begin an upload. What is wrong is in `reasons`, and in `messages`."""
     location = translate.location(body, "", allow_http=backend.settings.allow_http)
     with _relative_to("/target"):
         problems = await backend.service.precheck_target(
@@ -340,9 +366,17 @@ def _connectivity(
     problems: Sequence[errors.PrecheckProblem], side: str
 ) -> Success[ConnectivityView]:
     fails = any(problem.blocks for problem in problems)
-    status = ConnectivityStatus.ERROR if fails else ConnectivityStatus.SUCCESS
     reasons = [
-        encodable(f"{problem.pointer.removeprefix(side).lstrip('/')}: {problem.message}")
+        schemas.ReasonView(
+            pointer=problem.pointer.removeprefix(side),
+            message=encodable(problem.message),
+            blocks=problem.blocks,
+        )
         for problem in problems
     ]
-    return Success(result=ConnectivityView(connectivity_status=status), messages=reasons)
+    view = ConnectivityView(
+        connectivity_status=ConnectivityStatus.ERROR if fails else ConnectivityStatus.SUCCESS,
+        reasons=reasons,
+    )
+    messages = [f"{one.pointer.lstrip('/')}: {one.message}" for one in reasons]
+    return Success(result=view, messages=messages)

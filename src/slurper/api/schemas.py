@@ -1,14 +1,13 @@
 """The wire models: camelCase names live here and nowhere else.
 
-Requests are strict (no `"true"` for true, no 1 for "1"), ignore members they do not know, except in
-`options`, which is ours alone, and carry the rules of `fields`. Views have no member for a secret
-or a region, so none can be echoed.
+Requests are strict (no `"true"` for true, no 1 for "1"), refuse members they do not know, and carry
+the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NotRequired, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +19,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
@@ -28,6 +28,9 @@ from slurper.api import fields
 from slurper.jobs import models
 
 Payload = TypeVar("Payload")
+
+OTHER_PATH_PREFIX = "path_prefix"
+"""How Cloudflare's SDK for Python spells `pathPrefix` up to 4.3.1, which has no alias for it."""
 
 # Strict mode would ask for an instance of the enum, which JSON cannot hold; only the exact strings
 # pass either way.
@@ -55,10 +58,35 @@ def _nothing_required(schema: dict[str, Any]) -> None:
 class Request(BaseModel):
     """Base of everything a client sends."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
 
 
-class S3Secret(Request):
+class OneOfSeveral(Request):
+    """One form of something that has several, of which clients may send one model's members all."""
+
+    of_any_form: ClassVar[frozenset[str]]
+    """The members of all forms. One that only others have may be null, which says nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_says_nothing(cls, given: object) -> object:
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        others = cls.of_any_form - {field.alias for field in cls.model_fields.values()}
+        return {
+            name: value for name, value in given.items() if value is not None or name not in others
+        }
+
+
+class Secret(OneOfSeveral):
+    """What one side signs with."""
+
+    of_any_form = frozenset(
+        {"accessKeyId", "secretAccessKey", "sessionToken", "clientEmail", "privateKey"}
+    )
+
+
+class S3Secret(Secret):
     """Key pair of an S3-compatible store."""
 
     access_key_id: Annotated[str, AfterValidator(fields.access_key_id)]
@@ -81,7 +109,7 @@ class S3Secret(Request):
         return value
 
 
-class GcsSecret(Request):
+class GcsSecret(Secret):
     """Service account of Google Cloud Storage, from its JSON key file."""
 
     client_email: Annotated[str, AfterValidator(fields.client_email)]
@@ -93,7 +121,16 @@ class GcsSecret(Request):
         return SecretStr(fields.private_key(value.get_secret_value()))
 
 
-class S3Side(Request):
+class Side(OneOfSeveral):
+    """One side of a job."""
+
+    of_any_form = frozenset({
+        "vendor", "bucket", "secret", "endpoint", "region", "jurisdiction", "keys", "pathPrefix",
+        OTHER_PATH_PREFIX,
+    })  # fmt: skip
+
+
+class S3Side(Side):
     """A bucket of Amazon S3 (without `endpoint`) or of a compatible store."""
 
     vendor: Literal["s3"]
@@ -114,7 +151,7 @@ class S3Side(Request):
         return None if value is None else fields.endpoint(value, info.data.get("bucket"))
 
 
-class GcsSide(Request):
+class GcsSide(Side):
     """A bucket of Google Cloud Storage."""
 
     vendor: Literal["gcs"]
@@ -122,7 +159,7 @@ class GcsSide(Request):
     secret: GcsSecret
 
 
-class R2Side(Request):
+class R2Side(Side):
     """A bucket of the Cloudflare account that the path names."""
 
     vendor: Literal["r2"]
@@ -131,7 +168,7 @@ class R2Side(Request):
     jurisdiction: Jurisdiction = models.Jurisdiction.DEFAULT
 
 
-class Selected(Request):
+class Selected(Side):
     """Which of the source's objects are meant; with both members, both apply."""
 
     path_prefix: Annotated[
@@ -141,6 +178,18 @@ class Selected(Request):
         Keys | None,
         Field(description="Exactly these keys, each 1 to 1,024 bytes long and within pathPrefix"),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_other_spelling(cls, given: object) -> object:
+        """Take it for `pathPrefix`; one that contradicts `pathPrefix` is left, and refused."""
+        if not isinstance(given, dict) or OTHER_PATH_PREFIX not in given:
+            return given
+        other, own = given[OTHER_PATH_PREFIX], given.get("pathPrefix")
+        rest = {name: value for name, value in given.items() if name != OTHER_PATH_PREFIX}
+        if own is None:
+            return rest | {"pathPrefix": other}
+        return rest if other is None or other == own else given
 
 
 class S3Source(Selected, S3Side):
@@ -174,8 +223,6 @@ Target = Annotated[S3Target | GcsTarget | R2Target, Field(discriminator="vendor"
 class ContentTypes(Request):
     """Filters by content type: `type/subtype` or `type/*`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     include: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
     exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
 
@@ -198,8 +245,6 @@ class Limits(Request):
 
 class Options(Limits):
     """What upstream cannot do: an extension, and without effect when left out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
     content_types: ContentTypes | None = None
@@ -243,24 +288,20 @@ class CreateJob(Request):
 class NewLimits(Limits):
     """The options that can be changed while a job lasts; one that is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
-
 
 class ChangeJob(Request):
     """What a job is to be like from now on: an extension."""
-
-    model_config = ConfigDict(extra="forbid")
 
     options: NewLimits
 
 
 def _kind_of_secret(secret: object) -> str:
     """A stored job knows its vendors, so a request that changes secrets does not name them."""
-    is_gcs = isinstance(secret, dict) and not secret.keys().isdisjoint(_GCS_MEMBERS)
+    is_gcs = isinstance(secret, dict) and any(
+        secret.get(field.alias) is not None for field in GcsSecret.model_fields.values()
+    )
     return "gcs" if is_gcs else "s3"
 
-
-_GCS_MEMBERS = frozenset({"clientEmail", "privateKey"})
 
 AnySecret = Annotated[
     Annotated[S3Secret, Tag("s3")] | Annotated[GcsSecret, Tag("gcs")],
@@ -377,7 +418,7 @@ class CapabilitiesView(View):
     """What a store was found to do when the job was made; null: not known."""
 
     list_version: Annotated[int | None, Field(description="Of ListObjects")]
-    key_order: Annotated[str | None, Field(description="In which it lists: bytes or folders")]
+    key_order: Annotated[str | None, Field(description="In which it lists: bytes, folders or own")]
     clock_ahead_seconds: Annotated[
         int | None, Field(description="Of the server's clock; a second tells nothing")
     ]
@@ -469,6 +510,10 @@ class JobProgressView(View):
     active_workers: Annotated[
         int | None, Field(description="Processes that work on the job; null: not known")
     ]
+    waiting_for: Annotated[
+        list[str],
+        Field(description="What holds requests up now, where the server that is asked knows it"),
+    ]
 
 
 class JobLogView(View):
@@ -488,10 +533,23 @@ class ConnectivityStatus(StrEnum):
     ERROR = "error"
 
 
+class ReasonView(View):
+    """One thing found out about a side."""
+
+    pointer: Annotated[str, Field(description="JSON pointer into the body: which member to change")]
+    message: str
+    blocks: Annotated[
+        bool, Field(description="The side cannot be used; false: it can, and this is worth knowing")
+    ]
+
+
 class ConnectivityView(View):
-    """The outcome of a precheck; the reasons of an error are in the envelope's `messages`."""
+    """The outcome of a precheck. `reasons` is an extension, which `messages` says once more."""
 
     connectivity_status: ConnectivityStatus
+    reasons: Annotated[
+        list[ReasonView], Field(description="Why the status is error, or what is worth knowing")
+    ]
 
 
 class ErrorSource(TypedDict):

@@ -62,10 +62,10 @@ def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
 
 
 def new_credentials(
-    body: schemas.NewSecrets | None,
+    body: schemas.NewSecrets,
 ) -> tuple[secrets.Credentials | None, secrets.Credentials | None]:
     """Return the new credentials of source and target, None for a side that keeps what it has."""
-    sides = (None, None) if body is None else (body.source, body.target)
+    sides = (body.source, body.target)
     source, target = (None if side is None else credentials(side) for side in sides)
     return source, target
 
@@ -259,6 +259,7 @@ def progress_view(progress: models.Progress) -> schemas.JobProgressView:
             source=round(pace.source_throttled, 4), target=round(pace.target_throttled, 4)
         ),
         active_workers=pace.active_workers,
+        waiting_for=list(progress.waiting_for),
     )
 
 

@@ -13,6 +13,7 @@ from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.engine.local import LocalEngine
 from slurper.engine.template import Template
+from slurper.engine.waits import Waits
 from slurper.jobs.driver import Driver
 from slurper.jobs.leadership import Leadership, Tenure
 from slurper.jobs.service import JobService
@@ -36,6 +37,8 @@ class Node:
     """Set by the service when the driver, if it is in this process, should look at the jobs."""
     moved: asyncio.Event
     """Set by the driver, if it is in this process, when progress was committed."""
+    waits: Waits
+    """What tasks wait for, if the driver is in this process."""
 
 
 @asynccontextmanager
@@ -51,17 +54,18 @@ async def assembled(
     """
     sealer = data_folder.prepare(settings)
     store = await JobStore.open(settings.resolved_database_url)
-    woken = asyncio.Event()
+    woken, waits = asyncio.Event(), Waits()
     try:
         yield Node(
             settings=settings,
             store=store,
-            service=JobService(store, sealer, settings, wake=woken.set),
+            service=JobService(store, sealer, settings, wake=woken.set, waits=waits),
             leadership=Leadership(LeaseStore(store.database), settings.lease_seconds),
             sealer=sealer,
             metrics=metrics or telemetry.Metrics(),
             woken=woken,
             moved=asyncio.Event(),
+            waits=waits,
         )
     finally:
         await store.close()
@@ -105,7 +109,7 @@ async def _drive(node: Node, tenure: Tenure, template: Template | None = None) -
     Raises:
         LeaseLost: another process drives now.
     """
-    engine = LocalEngine(node.settings, template=template, metrics=node.metrics)
+    engine = LocalEngine(node.settings, template=template, metrics=node.metrics, waits=node.waits)
     driver = Driver(
         WorkStore(node.store.database, tenure.lease),
         engine,

@@ -15,6 +15,8 @@ from slurper.jobs.models import JobSpec
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.factory import open_store
 from slurper.planning import own_keys
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer.walk import walk
 
 
 @dataclass(slots=True)
@@ -34,12 +36,11 @@ class Census:
         store = open_store(address, options)
         try:
             with suppress(errors.SlurperError):
-                start_after: str | None = None
+                steps = walk(store, KeyRange(), prefix=prefix)
                 finished = False
                 while not finished:
-                    page = await store.list_page(prefix=prefix, start_after=start_after)
+                    page = await steps.next_page()
                     self.total = (self.total or 0) + len(own_keys.without_own(page.objects))
-                    start_after = page.objects[-1].key if page.objects else start_after
                     finished = page.finished
                     await asyncio.sleep(0)
                 self.final = True

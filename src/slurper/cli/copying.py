@@ -257,6 +257,7 @@ class _Copy:
                 total_is_final=census.final,
                 throttled_by_source=progress.pace.source_throttled,
                 throttled_by_target=progress.pace.target_throttled,
+                waiting_for=progress.waiting_for,
             )
         )
 

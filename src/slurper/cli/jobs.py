@@ -277,6 +277,7 @@ def _follow(client: Client, job_id: str) -> JsonValue:
                     total_is_final=progress.get("totalObjects") is not None,
                     throttled_by_source=shares.get("source", 0.0),
                     throttled_by_target=shares.get("target", 0.0),
+                    waiting_for=progress.get("waitingFor") or (),
                 )
             )
             if progress["status"] in TERMINAL:
@@ -390,6 +391,8 @@ def _pace(progress: JsonValue) -> Iterator[tuple[str, str]]:
     slowed = [text for side, share in shares if (text := throttled(side, share))]
     if slowed:
         yield "throttled", ", ".join(slowed)
+    if progress.get("waitingFor"):
+        yield "waiting for", ", ".join(progress["waitingFor"])
 
 
 def _counters(progress: JsonValue) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -34,6 +34,8 @@ class Snapshot:
     throttled_by_source: float = 0.0
     """Which share of its recent answers asked to slow down, 0 to 1."""
     throttled_by_target: float = 0.0
+    waiting_for: Sequence[str] = ()
+    """What holds requests up now."""
 
 
 class Meter:
@@ -78,6 +80,7 @@ class Meter:
             f"{now.failed:,} failed" if now.failed else "",
             throttled("source", now.throttled_by_source),
             throttled("target", now.throttled_by_target),
+            waiting(now.waiting_for),
         )
 
     def _left(self, now: Snapshot, objects_rate: float) -> str:
@@ -149,6 +152,11 @@ def _bar(terminal: TextIO) -> Progress:
 def throttled(side: str, share: float) -> str:
     """Say that a side slows the copy down; empty when it does not."""
     return f"throttled by {side}: {share:.0%}" if share >= 0.005 else ""
+
+
+def waiting(what: Sequence[str]) -> str:
+    """Say what holds requests up; empty when nothing does."""
+    return f"waiting for {', '.join(what)}" if what else ""
 
 
 def duration(seconds: float) -> str:

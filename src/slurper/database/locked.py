@@ -9,7 +9,7 @@ bulk INSERT of log entries.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -45,7 +45,7 @@ class LockedJob:
         self.failed: int = row.failed
         self._connection = connection
         self.options = rows.to_options(row.options)
-        self._created_at: datetime = row.created_at
+        self.created_at: datetime = row.created_at
         self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
         self._changes: dict[str, object] = {}
@@ -64,14 +64,27 @@ class LockedJob:
             "throttled": report.throttled,
         }
         self._changes |= {name: jobs.c[name] + more for name, more in added.items() if more}
-        began = self._created_at.timestamp()
+        began = self.created_at.timestamp()
         recent = Recent(**self._recent) if self._recent else Recent(since=began, at=began)
         self._changes["recent"] = asdict(recent.after(report, at))
+
+    def count_anew(self) -> None:
+        """Count from nothing again."""
+        nothing = ("objects", "transferred", "skipped", "failed", "transferred_bytes")
+        self._changes |= dict.fromkeys(nothing, 0)
 
     def change_options(self, options: JobOptions) -> None:
         """Replace the job's options."""
         self.options = options
         self._changes["options"] = asdict(options)
+
+    def find_of_source(self, **found: object) -> None:
+        """Add to what the source's store was found to do."""
+        row = jobs.c.number == self.number
+        known = self._connection.scalar(select(jobs.c.capabilities).where(row))
+        capabilities = rows.to_capabilities(known)
+        source = replace(capabilities.source, **found)  # type: ignore[arg-type]
+        self._changes["capabilities"] = asdict(replace(capabilities, source=source))
 
     def log(self, *entries: LogEntry) -> None:
         """Append to the job's log."""

@@ -103,7 +103,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         created_at=row.created_at,
         finished_at=row.finished_at,
         retry_of=row.retry_of,
-        capabilities=_to_capabilities(row.capabilities),
+        capabilities=to_capabilities(row.capabilities),
     )
 
 
@@ -196,7 +196,7 @@ def _to_location(plain: Mapping[str, Any]) -> Location:
     )
 
 
-def _to_capabilities(plain: Mapping[str, Any] | None) -> JobCapabilities:
+def to_capabilities(plain: Mapping[str, Any] | None) -> JobCapabilities:
     """Of a job that an earlier version has made, nothing is known."""
     if plain is None:
         return JobCapabilities()

@@ -252,6 +252,10 @@ uploads = Table(
     Column("part_size", BigInteger),
     Column("whole_checked", Boolean, nullable=False, server_default=false()),
     Column("begun_at", UtcDateTime),
+    Column("source_algorithm", Text),
+    Column("source_sum", Text),
+    Column("source_piece_bytes", BigInteger),
+    Column("source_seen", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("job_number", "key"),
     CheckConstraint("size >= 0 AND attempt >= 1 AND part_size > 0", "counts_positive"),
     CheckConstraint(
@@ -270,6 +274,7 @@ upload_parts = Table(
     Column("size", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
     Column("checksum", Text, nullable=False),
+    Column("source_sums", Text, nullable=False, server_default=text("''")),
     CheckConstraint("number >= 1 AND size >= 0", "counts_positive"),
     sqlite_with_rowid=False,
 )
@@ -296,6 +301,21 @@ tokens = Table(
     Column("sha256", LargeBinary(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("sha256"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("account_id", String(255), primary_key=True),
+    Column("name", LargeBinary(32), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("answered_at", UtcDateTime, nullable=False),
+    Column("kept_until", UtcDateTime, nullable=False),
+    CheckConstraint("retries >= 0", "counts_not_negative"),
+    Index("ix_answers_kept_until", "kept_until"),
+    sqlite_with_rowid=False,
 )
 
 leases = Table(

@@ -15,7 +15,8 @@ from typing import Self
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import clock, locked, piecemeal, rows
+from slurper.database import answers, clock, locked, piecemeal, rows
+from slurper.database.answers import Asked
 from slurper.database.connection import Database, Store, reads, serialise, writes
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.jobs import lifecycle
@@ -64,6 +65,15 @@ class JobStore(Store):
         """Return the time by the clock that all processes on this database share."""
         return clock.now(connection)
 
+    @reads
+    def answered(self, connection: Connection, asked: Asked) -> str | None:
+        """Return the job that this request has made already, or None.
+
+        Raises:
+            KeyReused: its key came with another request.
+        """
+        return answers.find(connection, asked)
+
     @writes
     def create_job(
         self,
@@ -73,18 +83,27 @@ class JobStore(Store):
         *,
         max_active: int,
         entry: LogEntry,
-    ) -> None:
+        asked: Asked | None = None,
+    ) -> str:
         """Store a new job with one range over all its keys and the first entry of its log.
 
+        Returns its id, or that of the job which the same request has made meanwhile.
+
         Raises:
+            KeyReused: the request's key came with another one.
             JobLimitReached: the account has `max_active` active jobs already.
         """
+
+        def make() -> str:
+            _check_limit(connection, job.account_id, max_active)
+            number = _insert(connection, rows.job_values(job, sealed), entry)
+            if job.spec.keys:
+                keys = [{"job_number": number, "key": key} for key in job.spec.keys]
+                connection.execute(insert(job_keys), keys)
+            return job.id
+
         serialise(connection, f"account:{job.account_id}")
-        _check_limit(connection, job.account_id, max_active)
-        number = _insert(connection, rows.job_values(job, sealed), entry)
-        if job.spec.keys:
-            keys = [{"job_number": number, "key": key} for key in job.spec.keys]
-            connection.execute(insert(job_keys), keys)
+        return answers.once(connection, asked, make)
 
     @reads
     def failures(self, connection: Connection, account_id: str, job_id: str) -> Failures:
@@ -117,26 +136,36 @@ class JobStore(Store):
         *,
         max_active: int,
         entry: LogEntry,
-    ) -> None:
+        asked: Asked | None = None,
+    ) -> str:
         """Store a new job whose keys are those that failed in the job `retry_of`, however many.
 
         The keys are taken over inside the database. When they are many, the driver goes on with
         that (`WorkStore.tidy`), and the job waits until it has them all.
 
+        Returns its id, or that of the job which the same request has made meanwhile.
+
         Raises:
+            KeyReused: the request's key came with another one.
             JobNotFound: no job `retry_of` in this account.
             JobConflict: that job is active, or none of its objects failed.
             JobLimitReached: the account has `max_active` active jobs already.
         """
-        if job.retry_of is None or job.spec.keys != ():
+        retry_of = job.retry_of
+        if retry_of is None or job.spec.keys != ():
             raise ValueError("a retry names another job instead of keys")
+
+        def make() -> str:
+            retried = locked.lock(connection, *_is(job.account_id, retry_of))
+            lifecycle.check_retry(retried.status, retried.failed)
+            _check_limit(connection, job.account_id, max_active)
+            totals = {"retry_position": 0, "total_objects": retried.failed}
+            values = rows.job_values(job, sealed) | totals
+            piecemeal.take_keys(connection, _insert(connection, values, entry))
+            return job.id
+
         serialise(connection, f"account:{job.account_id}")
-        retried = locked.lock(connection, *_is(job.account_id, job.retry_of))
-        lifecycle.check_retry(retried.status, retried.failed)
-        _check_limit(connection, job.account_id, max_active)
-        totals = {"retry_position": 0, "total_objects": retried.failed}
-        values = rows.job_values(job, sealed) | totals
-        piecemeal.take_keys(connection, _insert(connection, values, entry))
+        return answers.once(connection, asked, make)
 
     @reads
     def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:

@@ -16,6 +16,8 @@ from sqlalchemy import insert as plain_insert
 from slurper.database.connection import insert_missing
 from slurper.database.schema import upload_parts, uploads
 from slurper.objectstore.base import ObjectMeta, Part
+from slurper.objectstore.checksums import Algorithm
+from slurper.planning.parts import SourceSum
 from slurper.transfer.task import BegunUpload, PartsReport, Upload
 
 
@@ -59,7 +61,10 @@ def read_parts(connection: Connection, upload: Upload) -> tuple[Part, ...]:
     """The finished parts of an object, in order."""
     query = select(upload_parts).where(upload_parts.c.upload == upload.id)
     found = connection.execute(query.order_by(upload_parts.c.number))
-    return tuple(Part(row.number, row.size, row.etag, row.checksum) for row in found)
+    return tuple(
+        Part(row.number, row.size, row.etag, row.checksum, tuple(row.source_sums.split()))
+        for row in found
+    )
 
 
 def find(connection: Connection, number: int, upload: int) -> Upload | None:
@@ -83,7 +88,12 @@ def take_in(connection: Connection, number: int, report: PartsReport) -> bool:
     if report.settled:
         connection.execute(delete(uploads).where(row))
     elif report.restarted is not None:
-        again = {"attempt": current.attempt + 1, **_begun(None), **_version(report.restarted)}
+        again = {
+            "attempt": current.attempt + 1,
+            "source_seen": report.seen,
+            **_begun(None),
+            **_version(report.restarted),
+        }
         connection.execute(update(uploads).where(row).values(again))
         connection.execute(delete(upload_parts).where(upload_parts.c.upload == current.id))
     else:
@@ -117,13 +127,28 @@ def _version(meta: ObjectMeta) -> dict[str, object]:
 
 def _begun(begun: BegunUpload | None) -> dict[str, object]:
     if begun is None:
-        return {"upload_id": None, "part_size": None, "whole_checked": False, "begun_at": None}
+        return {
+            "upload_id": None,
+            "part_size": None,
+            "whole_checked": False,
+            "begun_at": None,
+            **_source_sum(None),
+        }
     return {
         "upload_id": begun.upload_id,
         "part_size": begun.part_size,
         "whole_checked": begun.whole_checked,
         "begun_at": begun.begun_at,
         "last_modified": begun.last_modified,
+        **_source_sum(begun.source_sum),
+    }
+
+
+def _source_sum(told: SourceSum | None) -> dict[str, object]:
+    return {
+        "source_algorithm": told and told.algorithm.value,
+        "source_sum": told and told.value,
+        "source_piece_bytes": told and told.piece_bytes,
     }
 
 
@@ -134,6 +159,7 @@ def _part(upload: int, part: Part) -> dict[str, object]:
         "size": part.size,
         "etag": part.etag,
         "checksum": part.checksum,
+        "source_sums": " ".join(part.source_sums),
     }
 
 
@@ -146,6 +172,7 @@ def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
             whole_checked=row.whole_checked,
             begun_at=row.begun_at,
             last_modified=row.last_modified,
+            source_sum=_to_source_sum(row),
         )
     return Upload(
         id=row.id,
@@ -153,4 +180,11 @@ def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
         found_at=row.found_at,
         attempt=row.attempt,
         begun=begun,
+        seen=row.source_seen,
     )
+
+
+def _to_source_sum(row: Row[*tuple[Any, ...]]) -> SourceSum | None:
+    if row.source_algorithm is None:
+        return None
+    return SourceSum(Algorithm(row.source_algorithm), row.source_sum, row.source_piece_bytes)

@@ -15,18 +15,25 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Concatenate
 
-from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 
 from slurper import errors
-from slurper.database import clock, leases, locked, piecemeal, rows, unsettled
+from slurper.database import answers, clock, leases, locked, piecemeal, rows, unsettled
 from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
-from slurper.database.schema import jobs, ranges
+from slurper.database.schema import jobs, ranges, uploads
 from slurper.jobs import lifecycle
-from slurper.jobs.models import Job, JobStatus, LogEntry, Whole
+from slurper.jobs.models import Job, JobStatus, LogEntry, LogType, Whole
 from slurper.objectstore.base import Part
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange, encode_key
-from slurper.transfer.task import PartsReport, RangeReport, Report, Upload
+from slurper.transfer.task import Halt, PartsReport, RangeReport, Report, Upload
+
+_ANEW = (
+    "the source lists in an order of its own, which was found out when the job was in pieces "
+    "already, each for a part of the keys; resume it, and it begins anew in that order, in one "
+    "piece: what it has copied is copied again, and counted from nothing"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +220,11 @@ class WorkStore(Store):
         still_open, end_at = taken_in
         job.count(report, at)
         job.log(*_entries(report, at))
-        if report.halt is not None and job.status is JobStatus.RUNNING:
-            job.move(lifecycle.Command.HALT, at, halt=report.halt)
+        halt = report.halt
+        if isinstance(report, RangeReport) and report.disorder:
+            halt = halt or _turn_to_own_order(connection, job, report)
+        if halt is not None and job.status is JobStatus.RUNNING:
+            job.move(lifecycle.Command.HALT, at, halt=halt)
         cut_off: tuple[RangeWork, ...] = ()
         if isinstance(report, RangeReport) and still_open and job.status is JobStatus.RUNNING:
             left = KeyRange(report.cursor, end_at)
@@ -284,6 +294,15 @@ class WorkStore(Store):
         due = (jobs.c.finished_at < finished_before, *unneeded)
         erased = connection.execute(update(jobs).where(*due).values(sealed=None))
         return erased.rowcount
+
+    @_writes
+    def forget_answers(self, connection: Connection) -> int:
+        """Delete the answers that no request is known by any more; return how many.
+
+        Raises:
+            LeaseLost: another process drives the jobs now.
+        """
+        return answers.forget(connection)
 
     async def tidy(self) -> bool:
         """Do one piece of what commands have left to be done; False when nothing is left.
@@ -367,11 +386,15 @@ def _read_open_ranges(connection: Connection, numbers: Sequence[int]) -> dict[in
 
 
 def _check_report(report: RangeReport) -> None:
+    """Refuse a report that contradicts itself. Raises ValueError.
+
+    In a store's own order nobody can say whether a cursor moved on, only whether it moved.
+    """
     began, cursor = (
         b"" if key is None else encode_key(report.order.rank(key))
         for key in (report.started_after, report.cursor)
     )
-    if cursor < began:
+    if cursor < began and report.order is not KeyOrder.OWN:
         raise ValueError("a report moved its cursor back")
     if cursor == began and (report.counts.objects or report.large):
         raise ValueError("a report settled objects without moving its cursor")
@@ -413,6 +436,29 @@ def _advance(
     query = update(ranges).where(*expected).values(values).returning(ranges.c.end_at)
     changed = connection.execute(query).one_or_none()
     return (None, False) if changed is None else (changed.end_at, True)
+
+
+def _turn_to_own_order(
+    connection: Connection, job: locked.LockedJob, report: RangeReport
+) -> Halt | None:
+    """From now on the job's source is listed in the order of its own that it was found to have.
+
+    What was listed before came in that order too, and so the cursor stands, as long as the job has
+    one range. In a piece of another, the keys beyond its end were left to others, which list from
+    somewhere else in that order: then the job pauses, and begins anew when it is resumed.
+    """
+    job.find_of_source(key_order=report.order.value)
+    pieces = select(func.count()).select_from(ranges).where(ranges.c.job_number == job.number)
+    if connection.scalar(pieces) == 1:
+        return None
+    for table in (ranges, uploads):
+        connection.execute(delete(table).where(table.c.job_number == job.number))
+    connection.execute(insert(ranges).values(job_number=job.number, committed_at=job.created_at))
+    job.count_anew()
+    return Halt(
+        log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION,
+        message=f"{report.disorder}; {_ANEW}",
+    )
 
 
 def _cut(

@@ -26,6 +26,7 @@ import uvloop
 
 from slurper import errors
 from slurper.engine import pipe
+from slurper.engine.waits import Told
 from slurper.settings import MIB, Settings
 from slurper.transfer.task import Report, Task
 
@@ -36,11 +37,19 @@ CLOSE_SECONDS = 1.0
 """How long a stopping process closes connections before it just ends."""
 
 
+WAITS_SECONDS = 0.5
+"""How often it is looked at what tasks wait for. What has not changed is not told again."""
+
+
 class Runner(Protocol):
     """What a worker process runs: `slurper.transfer.worker.Worker`, or a stand-in of a test."""
 
     def run(self, task: Task) -> Coroutine[Any, Any, Report]:
         """Run one task; several may be under way."""
+        ...
+
+    def waits(self) -> Told:
+        """What requests of each job under way wait for, and how many."""
         ...
 
     async def close(self) -> None:
@@ -108,6 +117,7 @@ class _Child:
         self._stop = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[Report]] = {}
         self._worker: Runner | None = None
+        self._told: Told = {}
 
     async def refuse(self, text: str) -> int:
         self._exit_status = EXIT_BROKEN
@@ -120,6 +130,7 @@ class _Child:
         self._worker = worker
         self.pipe.send(pipe.Ready())
         self._beat()
+        self._tell_waits(worker)
         await self._stop.wait()
         for task in self._tasks.values():
             task.cancel()
@@ -156,6 +167,13 @@ class _Child:
     def _beat(self) -> None:
         self.pipe.send(pipe.Beat())
         asyncio.get_running_loop().call_later(self._beat_seconds, self._beat)
+
+    def _tell_waits(self, worker: Runner) -> None:
+        told = worker.waits()
+        if told != self._told:
+            self._told = told
+            self.pipe.send(pipe.Waiting(told))
+        asyncio.get_running_loop().call_later(WAITS_SECONDS, self._tell_waits, worker)
 
     def _lost(self) -> None:
         os._exit(self._exit_status)

@@ -18,6 +18,7 @@ from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
+from slurper.engine.waits import Waits
 from slurper.settings import Settings
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
 
@@ -50,15 +51,19 @@ class LocalEngine:
         *,
         template: Template | None = None,
         metrics: telemetry.Metrics | None = None,
+        waits: Waits | None = None,
         worker_factory: str = WORKER_FACTORY,
         silence_limit_seconds: float = SILENCE_LIMIT_SECONDS,
     ) -> None:
         """Prepare. A `template` that is given ends with the engine; else one is started with it.
 
+        `waits` is told what the tasks wait for.
+
         Only tests give another `worker_factory`: a `module:callable`.
         """
         self._count = settings.workers
         self._metrics = metrics
+        self._waits = waits or Waits()
         self._silence_limit_seconds = silence_limit_seconds
         self._setup = pipe.Setup(
             _without_secrets(settings), worker_factory, beat_seconds=silence_limit_seconds / 12
@@ -212,6 +217,7 @@ class LocalEngine:
             fork=self._fork,
             silence_limit_seconds=self._silence_limit_seconds,
             changed=self._changed_somewhere,
+            waits=self._waits,
         )
         self._processes.append(process)
         return process

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from slurper.engine.waits import Told
 from slurper.settings import Settings
 from slurper.transfer.task import Report, Task
 
@@ -65,6 +66,13 @@ class Broken:
 @dataclass(frozen=True, slots=True)
 class Beat:
     """The worker's event loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the tasks under way wait for, in place of what they did before."""
+
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import ClassVar
 from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.template import Child
+from slurper.engine.waits import Waits
 from slurper.transfer.task import Report, Task
 
 _log = telemetry.get_logger(__name__)
@@ -75,16 +76,18 @@ class WorkerProcess:
         fork: Callable[[socket.socket], Child],
         silence_limit_seconds: float,
         changed: Callable[[], None],
+        waits: Waits,
     ) -> None:
         """Prepare.
 
         `fork` makes a process that serves the other end of a pipe; `changed` is called when the
-        process gets ready and when a call of it ends.
+        process gets ready and when a call of it ends. `waits` is told what its tasks wait for.
         """
         self._setup = setup
         self._fork = fork
         self._silence_limit_seconds = silence_limit_seconds
         self._changed = changed
+        self._waits = waits
         self._pipe = pipe.Pipe(self._received, self._lost)
         self._child: Child | None = None
         self._calls: dict[int, Call] = {}
@@ -179,6 +182,9 @@ class WorkerProcess:
                 self.ready = self._was_ready = True
             case pipe.Broken(text):
                 self._broken_text = text
+            case pipe.Waiting(told):
+                self._waits.tell(self.pid, told)
+                return
             case pipe.Reported(number, report):
                 self._calls.pop(number).succeed(report)
             case pipe.Raised(number, error):
@@ -193,6 +199,7 @@ class WorkerProcess:
 
     def _fail_calls(self, child: Child) -> None:
         text = f"worker process {child.pid} {_how_it_ended(child)} while it ran the task"
+        self._waits.forget(child.pid)
         for call in self._calls.values():
             call.fail(errors.WorkerLost(text))
         self._calls.clear()

@@ -11,22 +11,28 @@ Which outcomes are retried (request *retry*, design rule 8):
                                                 only go over new connections
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
+
+When the same server error comes again and again while nothing else is asked of this server, then
+somebody waits for this one request. If the server serves others, as `serves_others` finds out, the
+request is given up after fewer retries.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from slurper import errors
 from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES, StaleConnection
+from slurper.http.dates import http_date
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
@@ -39,6 +45,7 @@ __all__ = [
     "Request",
     "Response",
     "TransportOptions",
+    "Waiting",
     "backoff_seconds",
     "retry_after_seconds",
 ]
@@ -46,6 +53,11 @@ __all__ = [
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
+
+LASTING_RETRIES = 2
+"""After so many retries with the same answer, a server error is taken for a lasting one."""
+QUIET_SECONDS = 0.2
+"""When nothing else was asked of a server for so long, its answer is all that is waited for."""
 
 _THROTTLED = frozenset({429, 503})
 _NOT_DONE = frozenset({408, 429, 503})
@@ -87,6 +99,15 @@ class TransportOptions:
         )
 
 
+class Waiting(NamedTuple):
+    """A request that waits for its next retry."""
+
+    since: float
+    """When it began, in monotonic seconds."""
+    outcome: Response | errors.TransportError
+    """What it came to last."""
+
+
 @dataclass(slots=True)
 class ClientStatistics:
     """What a client has done so far."""
@@ -97,6 +118,8 @@ class ClientStatistics:
     """Requests sent again; a dead kept connection that was replaced does not count."""
     throttled: int = 0
     """Answers 429 and 503."""
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    """Requests that wait for their next retry now."""
 
 
 def backoff_seconds(retry: int, fraction: float) -> float:
@@ -117,22 +140,14 @@ def retry_after_seconds(headers: dict[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
-        seconds = float(value[:9])
+        seconds = float(value)  # of too many digits it is infinite
     else:
-        until = _http_date(value)
+        until = http_date(value)
         if until is None:
             return None
-        now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+        now = http_date(headers.get("date", "")) or datetime.now(UTC)
         seconds = (until - now).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_SECONDS)
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class HttpClient:
@@ -141,7 +156,9 @@ class HttpClient:
     `sign(request)` returns what one send needs beside the request's own headers, as lines of
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
-    usual statuses. `trusted` lifts the endpoint policy for an origin that the operator has chosen.
+    usual statuses. `serves_others(request, since)` asks, after `since` (monotonic seconds), whether
+    the server serves others than this request. `trusted` lifts the endpoint policy for an origin
+    that the operator has chosen. `headers` go with every request; they are not signed.
     """
 
     def __init__(
@@ -152,6 +169,8 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
+        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
         dialer = Dialer(
@@ -168,10 +187,13 @@ class HttpClient:
         )
         self._outbox = Outbox()
         self._origin = parsed
-        self._host_line = f"host: {parsed.authority}\r\n"
+        self._fixed_lines = f"host: {parsed.authority}\r\n" + messages.header_lines(headers or {})
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
+        self._serves_others = serves_others
+        self._served_at = -math.inf
+        """When the last request began that got an answer worth returning."""
         self.statistics = ClientStatistics()
 
     async def send(
@@ -197,10 +219,19 @@ class HttpClient:
         try:
             outcome = await self._exchange(request, max_body_bytes)
             if not self._passing_answer(outcome, request):
+                self._served_at = began
                 return outcome
         except errors.TransportError as error:
             outcome = error
         return await self._send_again(request, max_body_bytes, outcome, began)
+
+    async def send_once(self, request: Request, *, max_body_bytes: int | None = None) -> Response:
+        """Send a request and return its answer, whatever it is; nothing is repeated.
+
+        Raises:
+            TransportError: as `send`.
+        """
+        return await self._exchange(request, max_body_bytes)
 
     async def close(self) -> None:
         """Close every connection. Requests under way fail."""
@@ -231,7 +262,7 @@ class HttpClient:
         try:
             body = request.body
             body_bytes = sum(map(len, body)) if body else 0
-            added = self._host_line + self._sign(request)
+            added = self._fixed_lines + self._sign(request)
             head = messages.encode_head(
                 request.method, request.target, request.headers, body_bytes, added=added
             )
@@ -275,7 +306,7 @@ class HttpClient:
     ) -> Response:
         if isinstance(outcome, StaleConnection) and request.idempotent:
             outcome = await self._attempt(request, limit, fresh=True)
-        retries = failures = 0
+        retries = failures = alike = 0
         while self._passing(outcome, request):
             # "Slow down" is no failure: it is repeated until the deadline, in a narrower window.
             failures += not _is_throttled(outcome)
@@ -284,11 +315,33 @@ class HttpClient:
             pause = _pause_seconds(retries + 1, outcome)
             if time.monotonic() + pause > began + self._options.retry_deadline_seconds:
                 break
-            await asyncio.sleep(pause)
+            self.statistics.waiting[id(request)] = Waiting(began, outcome)
+            try:
+                if not await self._pause(pause, request if alike >= LASTING_RETRIES else None):
+                    break
+            finally:
+                del self.statistics.waiting[id(request)]
             retries += 1
             self.statistics.retries += 1
-            outcome = await self._attempt(request, limit)
+            before, outcome = outcome, await self._attempt(request, limit)
+            alike = alike + 1 if _is_alike(before, outcome) else 0
+        if isinstance(outcome, Response) and not self._passing_answer(outcome, request):
+            self._served_at = time.monotonic()
         return _final(outcome, retries=retries)
+
+    async def _pause(self, seconds: float, failing: Request | None) -> bool:
+        """Wait before a retry; False: there is no sense in it. `failing` seems to fail for ever."""
+        if failing is None or self._serves_others is None:
+            await asyncio.sleep(seconds)
+            return True
+        now = since = time.monotonic()
+        while (left := since + seconds - now) > 0:
+            is_quiet = now - self._served_at >= QUIET_SECONDS
+            if is_quiet and await self._serves_others(failing, since):
+                return False
+            await asyncio.sleep(min(left, QUIET_SECONDS))
+            now = time.monotonic()
+        return True
 
     async def _attempt(
         self, request: Request, limit: int | None, *, fresh: bool = False
@@ -301,6 +354,15 @@ class HttpClient:
 
 def _is_throttled(outcome: Response | errors.TransportError) -> bool:
     return isinstance(outcome, Response) and outcome.status in _THROTTLED
+
+
+def _is_alike(
+    before: Response | errors.TransportError, now: Response | errors.TransportError
+) -> bool:
+    """Whether a server error came again. To be asked to slow down is none."""
+    if not (isinstance(before, Response) and isinstance(now, Response)):
+        return False
+    return now.status == before.status >= 500 and now.status not in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:
@@ -318,4 +380,6 @@ def _final(outcome: Response | errors.TransportError, *, retries: int) -> Respon
     if not retries or not outcome.retryable:
         raise outcome
     tried = "1 retry" if retries == 1 else f"{retries} retries"
-    raise errors.TransportError(f"{outcome}; gave up after {tried}") from outcome
+    is_malformed = isinstance(outcome, errors.MalformedAnswer)
+    kind = errors.MalformedAnswer if is_malformed else errors.TransportError
+    raise kind(f"{outcome}; gave up after {tried}") from outcome

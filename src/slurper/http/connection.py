@@ -17,13 +17,13 @@ import fcntl
 import struct
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import httptools
 
 from slurper import errors
-from slurper.http import bodies
+from slurper.http import bodies, messages
 from slurper.http.messages import Digest, Response
 
 MAX_HEAD_BYTES = 64 << 10
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._moved: int | None = None
         self._phase: tuple[bool, bool, bool] | None = None
         self._stood_in = False
-        self._make_digest: Callable[[], Digest] | None = None
+        self._make_digest: Callable[[Mapping[str, str]], Digest | None] | None = None
         self._digest: Digest | None = None
         self._window_began = 0
         self.quiet_sweeps = 0
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         method: str,
         limit: int | None,
         awaited_bytes: int = 0,
-        digest: Callable[[], Digest] | None = None,
+        digest: Callable[[Mapping[str, str]], Digest | None] | None = None,
     ) -> asyncio.Future[Response]:
         """Start an exchange; the request must follow by `write` or `upload`.
 
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._feed_large(data)
         except httptools.HttpParserError as error:
-            self._malformed(str(error))
+            self._malformed(f"{error}{messages.fault_in(bytes(data))}")
         except httptools.HttpParserUpgrade:
             self._malformed("an upgrade nobody asked for")
         if self._answer is not None:
@@ -322,7 +322,8 @@ class Connection(asyncio.Protocol):
 
     def _read_in_place(self, missing: int) -> None:
         if self._make_digest is not None:
-            self._digest = self._make_digest()
+            self._digest = self._make_digest(self._headers)
+        if self._digest is not None:
             for piece in self._body:
                 self._digest.update(piece)
         self._stand_in(bodies.BodyReader(self, missing, self._digest))
@@ -463,7 +464,8 @@ class Connection(asyncio.Protocol):
         if self._answer is None or not self._written:
             self._unsolicited()
         else:
-            self._fail(f"not HTTP/1.1: {what}, while {self.phase}")
+            text = f"{self.peer}: not HTTP/1.1: {what}, while {self.phase}"
+            self.fail(errors.MalformedAnswer(text))
 
     def _too_large(self) -> None:
         self.fail(

@@ -52,8 +52,9 @@ class Request:
     """Sending it twice does no harm, so it may be sent again when its fate is unknown."""
     awaited_bytes: int = 0
     """How long the answer's body is expected to be; a long one is then read to where it stays."""
-    digest: Callable[[], Digest] | None = None
-    """Makes what takes in a long body while it comes, when the processor still has it at hand."""
+    digest: Callable[[Mapping[str, str]], Digest | None] | None = None
+    """Makes, by the answer's headers, what takes in a long body while it comes, when the processor
+    still has it at hand."""
 
 
 @dataclass(slots=True)
@@ -125,6 +126,23 @@ def encode_head(
         return f"{layout % values}{added}{end}".encode("latin-1")
     except UnicodeEncodeError:
         raise errors.ConfigurationError(_first_wide(headers)) from None
+
+
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""How an alert begins, and a handshake."""
+
+
+def fault_in(data: bytes) -> str:
+    """What can be told of a part of an answer that no parser takes; empty: nothing."""
+    if data.startswith(_TLS_RECORDS):
+        return " (it answers in TLS)"
+    for line in data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
+        raw, colon, value = line.partition(b":")
+        name = raw.decode("latin-1")
+        if not colon or _TOKEN.fullmatch(name) is None or _FORBIDDEN.search(value):
+            return f" (header {name[:80]!a})"
+    return ""
 
 
 def _first_broken(target: str, headers: Mapping[str, str]) -> str:

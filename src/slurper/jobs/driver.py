@@ -373,6 +373,10 @@ class Driver:
             else:
                 self._board.close(open_work)
             self.wake()
+        elif isinstance(open_work, OpenRange) and outcome.still_open and _disorder_of(report):
+            # The job is read anew. One that is in pieces begins again, and may find its own work.
+            self._board.lose_sight(open_work, uncounted=outcome.status is not JobStatus.RUNNING)
+            self.wake()
         elif outcome.still_open:
             self._take_in(open_work, report, outcome)
         else:
@@ -445,9 +449,9 @@ class Driver:
         if status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
             _log.info("job completed", job_id=report.job_id)
-        elif report.halt is not None:
+        elif cause := report.halt.message if report.halt is not None else _disorder_of(report):
             self._metrics.jobs_ended.labels("paused").inc()
-            _log.error("job paused", job_id=report.job_id, cause=report.halt.message)
+            _log.error("job paused", job_id=report.job_id, cause=cause)
 
     def _count(self, report: Report) -> None:
         metrics, counts = self._metrics, report.counts
@@ -508,6 +512,7 @@ class Driver:
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 await self._erase_secrets()
+                await self._store.forget_answers()
         except errors.LeaseLost as error:
             self._yield(error)
         except Exception as error:
@@ -519,6 +524,11 @@ class Driver:
         erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
         if erased:
             _log.info("secrets of ended jobs erased", jobs=erased)
+
+
+def _disorder_of(report: Report) -> str:
+    """How a source was found to list in an order of its own."""
+    return report.disorder if isinstance(report, RangeReport) else ""
 
 
 def _delay_seconds(failures: int) -> float:

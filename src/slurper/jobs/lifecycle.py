@@ -56,6 +56,15 @@ _TRANSITIONS = {
 }
 
 
+def has_done(command: Command, status: JobStatus) -> bool:
+    """Whether a job in `status` is where `command` leads."""
+    return any(
+        transition.status is status
+        for (_, given), transition in _TRANSITIONS.items()
+        if given is command
+    )
+
+
 def decide(status: JobStatus, command: Command) -> Transition:
     """Return what `command` does to a job in `status`.
 

@@ -105,6 +105,16 @@ class JobOptions:
         return self.bandwidth_limit is not None or self.request_rate_limit is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a client says of a request that it may send again, as when the answer is lost."""
+
+    key: str | None = None
+    """The same for each time the same request is sent; None: the client gives none."""
+    retries: int = 0
+    """How often the request had been sent before."""
+
+
 class LimitChanges(TypedDict, total=False):
     """New limits of a job, by the names they have in `JobOptions`; those left out stay."""
 
@@ -140,6 +150,8 @@ class Capabilities:
     """Of a target: what goes with every write, a value of `objectstore.checksums.Algorithm`."""
     verifies_checksum: bool | None = None
     """Of a target: it refuses bytes that are not those of their checksum."""
+    verifies_md5: bool | None = None
+    """Of a target: it refuses bytes that are not those of their Content-MD5."""
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
     conditional_completion: bool | None = None
@@ -231,6 +243,8 @@ class Progress:
     counts: Counts
     whole: Whole = Whole()
     pace: Pace = Pace()
+    waiting_for: tuple[str, ...] = ()
+    """What requests under way wait for, as far as this process knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from slurper.http.client import TransportOptions
 from slurper.jobs import probes
 from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
 from slurper.jobs.probes import Course
-from slurper.objectstore import factory
+from slurper.objectstore import answers, factory
+from slurper.objectstore.answers import Field
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
@@ -35,18 +36,6 @@ _ANSWERS = (
     errors.IntegrityError,
     errors.ListingError,
 )
-_REGION_CODES = frozenset(
-    {
-        "IllegalLocationConstraintException",
-        "InvalidRegionName",
-        "PermanentRedirect",
-        "TemporaryRedirect",
-    }
-)
-_BUCKET_CODES = frozenset({"InvalidBucketName", "AllAccessDisabled"})
-
-
-_SKEW_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
 
 class Side(StrEnum):
@@ -192,48 +181,44 @@ def _spoken_at(address: StoreAddress) -> list[StoreAddress]:
 def explain(
     side: Side, location: Location, error: errors.SlurperError, step: str = ""
 ) -> PrecheckProblem:
-    """Say which field of the request an error points at, what was seen and what to do."""
-    field, fix = _diagnose(side, location, error)
+    """Say which field of the request an error points at, what was seen, why, and what to do.
+
+    What answers mean stands in one table, `objectstore.answers`.
+    """
+    found = answers.find(error)
+    cause = f"{found.cause}: " if found.cause else ""
+    fix = found.advice or _usual_fix(found.field, side, location, error)
     when = f" ({step})" if step else ""
-    sentence = f"The {side} bucket {location.bucket} cannot be used{when}: {error}; {fix}"
-    return PrecheckProblem(f"/{side}/{field}", sentence)
+    sentence = f"The {side} bucket {location.bucket} cannot be used{when}: {error}; {cause}{fix}"
+    return PrecheckProblem(f"/{side}/{_pointer(found.field, location)}", sentence)
 
 
-def _diagnose(side: Side, location: Location, error: errors.SlurperError) -> tuple[str, str]:
-    """Return the field to change, and how."""
-    match error:
-        case errors.StoreError() if _is_region_hint(error):
+def _pointer(field: Field, location: Location) -> str:
+    """The member of the request that is meant."""
+    match field:
+        case Field.SECRET | Field.PERMISSION:
+            return "secret"
+        case Field.BUCKET:
+            return "bucket"
+        case Field.REGION:
+            return "jurisdiction" if location.vendor is Vendor.R2 else "region"
+        case Field.ADDRESS:
+            return _address_field(location)
+
+
+def _usual_fix(field: Field, side: Side, location: Location, error: errors.SlurperError) -> str:
+    """What to do where the table knows no more than the field."""
+    match field:
+        case Field.SECRET:
+            return _secret_fix(location)
+        case Field.PERMISSION:
+            return f"give these credentials permission to {_NEEDS[side]}"
+        case Field.BUCKET:
+            return _bucket_fix(location)
+        case Field.REGION:
             return _region_fix(location)
-        case errors.StoreError() if error.code in _SKEW_CODES:
-            return _address_field(location), _CLOCK_FIX
-        case errors.CredentialsRejected():
-            return "secret", _secret_fix(location)
-        case errors.AccessDenied():
-            return "secret", f"give these credentials permission to {_NEEDS[side]}{_of_keys(error)}"
-        case errors.NoSuchBucket() | errors.NotFound():
-            return "bucket", _bucket_fix(location)
-        case errors.StoreError() if error.code in _BUCKET_CODES:
-            return "bucket", _bucket_fix(location)
-        case errors.Throttled() | errors.UnavailableStore():
-            return _address_field(location), "try again in a moment"
-        case errors.StoreError() | errors.ListingError() | errors.IntegrityError():
-            return _address_field(location), _answer_fix(location)
-        case _:
-            return _address_field(location), _network_fix(error)
-
-
-def _network_fix(error: errors.SlurperError) -> str:
-    if isinstance(error, errors.TlsRefused):
-        return "correct the host name, or name the certificate's authority in SLURPER_CA_FILE"
-    if isinstance(error, errors.TransportError) and "host name not found" in str(error):
-        return "check how it is spelt, and the name server"
-    return error.advice or "check the address and the network"
-
-
-def _is_region_hint(error: errors.StoreError) -> bool:
-    if error.code == "AuthorizationHeaderMalformed":  # also the answer to a mangled access key id
-        return "region" in error.detail.casefold()
-    return error.code in _REGION_CODES or 300 <= error.status < 400
+        case Field.ADDRESS:
+            return _answer_fix(location, error)
 
 
 def _secret_fix(location: Location) -> str:
@@ -242,7 +227,9 @@ def _secret_fix(location: Location) -> str:
     return "check the access key id and secret, and that they have not expired"
 
 
-def _answer_fix(location: Location) -> str:
+def _answer_fix(location: Location, error: errors.SlurperError) -> str:
+    if isinstance(error, errors.TransportError):
+        return error.advice or "check the address and the network"
     if location.vendor is Vendor.GCS:
         return "see what Google says of this, and try again"
     return "check that this is an S3-compatible endpoint"
@@ -252,17 +239,6 @@ _NEEDS = {
     Side.SOURCE: "list the bucket and read its objects",
     Side.TARGET: "list the bucket and write objects, multipart uploads included",
 }
-
-
-_CLOCK_FIX = (
-    "the clock of this machine and that of the store differ; set this one's (NTP), or see what "
-    "changes the Date header on the way"
-)
-
-
-def _of_keys(error: errors.StoreError) -> str:
-    """An object that is encrypted with a key of its own needs that key's permission as well."""
-    return ", and kms:Decrypt with their key" if "kms" in error.detail.casefold() else ""
 
 
 def _address_field(location: Location) -> str:
@@ -276,11 +252,11 @@ def _address_field(location: Location) -> str:
     return "endpoint" if location.region is None else "region"
 
 
-def _region_fix(location: Location) -> tuple[str, str]:
+def _region_fix(location: Location) -> str:
     if location.vendor is Vendor.R2:
-        return "jurisdiction", "give the jurisdiction the bucket was made in"
+        return "give the jurisdiction the bucket was made in"
     given = f"it is not in {location.region}" if location.region else "none was given"
-    return "region", f"give the region the bucket is in ({given})"
+    return f"give the region the bucket is in ({given})"
 
 
 def _bucket_fix(location: Location) -> str:

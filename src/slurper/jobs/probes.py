@@ -30,7 +30,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from slurper import errors
 from slurper.jobs import clean_up
@@ -45,6 +45,7 @@ from slurper.objectstore.base import (
     ObjectMeta,
     ObjectStore,
 )
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys
 
@@ -63,6 +64,12 @@ _SKEW_NOTED_SECONDS = 60.0
 _FOLDERS_NOTED = (
     "the target keeps objects as files in folders: keys that begin with '/' or hold '//' or a "
     "backslash fail, and so do objects with bytes whose key ends with '/'"
+)
+
+
+_OWN_ORDER_NOTED = (
+    "it lists its keys in an order of its own: a source is copied by one worker then, and what a "
+    "target holds is asked for key by key"
 )
 
 
@@ -231,12 +238,32 @@ async def _read(store: ObjectStore, key: str, size: int) -> bool:
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
     course.step = "listing it"
     page = await store.list_page(prefix=prefix, max_keys=1)
-    version = page.list_version
-    if store.dialect.assumed and version == 2:
+    order, version = await _order_of(store, prefix, page, course), page.list_version
+    if store.dialect.assumed and version == 2 and order is not KeyOrder.OWN:
         version = await _version_that_goes_on(store, prefix, page)
-    course.found = replace(course.found, list_version=version, key_order=page.order.value)
+    course.found = replace(course.found, list_version=version, key_order=order.value)
     _note_clock(page, course)
     return page
+
+
+async def _order_of(
+    store: ObjectStore, prefix: str, first: ListingPage, course: Course
+) -> KeyOrder:
+    """List a long page: a store that lists in an order of its own shows that by it, most likely.
+
+    A store that is too slow for that, or fails, is not refused: the copy sees it, too.
+    """
+    if first.finished or not (store.dialect.assumed or store.dialect.may_encrypt_keys):
+        return first.order
+    left = course.deadline - asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(left / 2):
+            return (await store.list_page(prefix=prefix)).order
+    except errors.OutOfOrder:
+        course.notes.append(_OWN_ORDER_NOTED)
+        return KeyOrder.OWN
+    except (errors.SlurperError, TimeoutError):
+        return first.order
 
 
 async def _version_that_goes_on(store: ObjectStore, prefix: str, first: ListingPage) -> int | None:
@@ -321,7 +348,7 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
             async with course.limit():
                 verifies = await _check_upload(store, course)
         except (errors.SlurperError, LeftError, TimeoutError) as error:
-            if isinstance(error, errors.StoreError) and error.code in failures.NOT_UNDERSTOOD:
+            if _is_not_understood(error):
                 refusal = refusal or error
             elif unverified:  # one that can be used is known, and that is enough
                 course.notes.append(_untried(store, error, course.step))
@@ -331,6 +358,10 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
         if verifies:
             return _with_checksum(store, course, verifies=True)
         unverified.append(store)
+    if not unverified and refusal is not None and failures.lacks_uploads(refusal):
+        course.notes.append(_without_uploads(refusal))
+        # The oldest checksum is the one that such a store is likeliest to know.
+        return _with_checksum(stores[-1], course, verifies=None)
     if not unverified:
         assert refusal is not None  # noqa: S101 - there is at least one store
         raise refusal
@@ -340,6 +371,20 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
         "change on the way to it go unnoticed"
     )
     return _with_checksum(unverified[0], course, verifies=False)
+
+
+def _is_not_understood(error: BaseException) -> TypeGuard[errors.StoreError]:
+    return isinstance(error, errors.StoreError) and (
+        error.code in failures.NOT_UNDERSTOOD or failures.lacks_uploads(error)
+    )
+
+
+def _without_uploads(refusal: errors.StoreError) -> str:
+    return (
+        f"the target knows no uploads in parts ({refusal}): objects over "
+        "SLURPER_MULTIPART_THRESHOLD_BYTES are written in one request, and fail if they do not fit "
+        "into SLURPER_IN_FLIGHT_BYTES; whether it verifies checksums could not be found out"
+    )
 
 
 def _untried(store: ObjectStore, error: Exception, step: str) -> str:
@@ -357,7 +402,7 @@ def _reason(error: Exception) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error)
 
 
-def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool) -> ObjectStore:
+def _with_checksum(store: ObjectStore, course: Course, *, verifies: bool | None) -> ObjectStore:
     checksum = store.dialect.checksum
     course.found = replace(
         course.found,
@@ -376,6 +421,7 @@ async def _check_upload(store: ObjectStore, course: Course) -> bool:
     try:
         await store.put_part(key, upload_id, 1, Body([_CONTENT]))
         verifies = await _verifies_checksum(store, key, upload_id, course)
+        await _ask_md5(store, key, upload_id, course, verifies=verifies)
     except errors.SlurperError as error:
         await _clean_up(store, key, upload_id, error)
         raise
@@ -415,6 +461,31 @@ async def _verifies_checksum(store: ObjectStore, key: str, upload_id: str, cours
             raise
         return True
     return False
+
+
+async def _ask_md5(
+    store: ObjectStore, key: str, upload_id: str, course: Course, *, verifies: bool
+) -> None:
+    """Find out whether the store refuses a part with a right checksum and a wrong Content-MD5.
+
+    The job can do without: what gives no answer is left open, and half of the time is kept.
+    """
+    dialect = store.dialect
+    if not (dialect.assumed and verifies):
+        return
+    is_so: bool | None = dialect.checksum is Algorithm.MD5
+    if not is_so:
+        course.step = "writing a part whose Content-MD5 is wrong"
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at((now + course.deadline) / 2):
+                await store.put_part(key, upload_id, 1, Body.with_wrong_md5([_CONTENT]))
+        except errors.BytesRefused:
+            is_so = True
+        except (errors.SlurperError, TimeoutError) as error:
+            refused = isinstance(error, errors.StoreError) and error.status == 400
+            is_so = False if refused else None
+    course.found = replace(course.found, verifies_md5=is_so)
 
 
 # What takes an object
@@ -566,6 +637,8 @@ async def _find_condition(store: ObjectStore, trial: _Trial, course: Course) -> 
         trial.upload_id = upload_id = await store.create_upload(key, ObjectHeaders())
     except errors.StoreError as error:
         trial.has_upload = error.retryable
+        if failures.lacks_uploads(error):
+            return
         raise
     part = await store.put_part(key, upload_id, 1, other)
     obeys = await _is_refused(store.complete_upload(key, upload_id, [part], if_absent=True))

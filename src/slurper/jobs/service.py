@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors
+from slurper.database.answers import Asked
 from slurper.database.store import JobStore
+from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
 from slurper.jobs import lifecycle
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import (
+    Delivery,
     Job,
     JobCapabilities,
     JobSpec,
@@ -37,7 +41,8 @@ _SECRETS = frozenset(f"/{side}/secret" for side in Side)
 class JobService:
     """Checks, stores and commands jobs; moving them forward is the driver's part.
 
-    `wake` is called after every change the driver should notice soon.
+    `wake` is called after every change the driver should notice soon. `waits` knows what tasks wait
+    for, if the driver is in this process.
     """
 
     def __init__(
@@ -47,11 +52,13 @@ class JobService:
         settings: Settings,
         *,
         wake: Callable[[], None],
+        waits: Waits | None = None,
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._settings = settings
         self._wake = wake
+        self._waits = waits or Waits()
         self._precheck = Precheck(settings)
 
     async def create(
@@ -60,33 +67,43 @@ class JobService:
         spec: JobSpec,
         secrets: JobSecrets,
         *,
+        delivery: Delivery | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> str:
         """Check both sides, store the job as running, and return its id.
+
+        When the same request has made a job already, as `delivery` tells, return that one's; none
+        is made then. None stands for a request that nobody sends again.
 
         What is worth knowing of the sides is told before, and is the message of the job's first
         log entry.
 
         Raises:
+            KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used; nothing was asked of any store.
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = _in_order(spec)
+        asked = await self._asked(account_id, delivery, "create", asdict(spec), asdict(secrets))
+        made = await self._answered(asked)
+        if made is not None:
+            return made
         checked = await self._check(
             account_id, spec, source=secrets.source, target=secrets.target, is_new=True
         )
         for note in checked.notes:
             tell(note)
         job = _new_job(account_id, spec, at=await self._store.now(), capabilities=checked.found)
-        await self._store.create_job(
+        job_id = await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             entry=_started(job, checked.notes),
+            asked=asked,
         )
         self._wake()
-        return job.id
+        return job_id
 
     async def retry_failed(
         self,
@@ -95,12 +112,15 @@ class JobService:
         *,
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
+        delivery: Delivery | None = None,
     ) -> str:
         """Begin a job of exactly the objects that failed in an ended one; return its id.
 
-        It has the same settings, and the same credentials for each side none are given for.
+        It has the same settings, and the same credentials for each side none are given for. A
+        request that is sent again makes no second job, as with `create`.
 
         Raises:
+            KeyReused: the delivery's key came with another request.
             JobNotFound: no such job in this account.
             JobConflict: the job is active, nothing in it failed, or its settings are not allowed
                 any more.
@@ -109,6 +129,11 @@ class JobService:
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
+        given = [one and asdict(one) for one in (source_credentials, target_credentials)]
+        asked = await self._asked(account_id, delivery, "retryFailed", job_id, given)
+        made = await self._answered(asked)
+        if made is not None:
+            return made
         failures = await self._store.failures(account_id, job_id)
         secrets = self._merge(failures.sealed, source_credentials, target_credentials)
         spec = replace(failures.job.spec, keys=failures.sample)
@@ -120,14 +145,32 @@ class JobService:
         spec = replace(spec, keys=())
         job = _new_job(account_id, spec, at=at, capabilities=checked.found, retry_of=job_id)
         text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
-        await self._store.create_retry(
+        made = await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             entry=_started(job, (text, *checked.notes)),
+            asked=asked,
         )
         self._wake()
-        return job.id
+        return made
+
+    async def _asked(
+        self, account_id: str, delivery: Delivery | None, *request: object
+    ) -> Asked | None:
+        """What a request is known by when it comes again; None when that is of no interest."""
+        if delivery is None:
+            return None
+        return Asked(
+            account_id=account_id,
+            digests=self._sealer.digests(json.dumps(request, sort_keys=True).encode()),
+            key=delivery.key,
+            retries=delivery.retries,
+            at=await self._store.now(),
+        )
+
+    async def _answered(self, asked: Asked | None) -> str | None:
+        return None if asked is None else await self._store.answered(asked)
 
     async def get(self, account_id: str, job_id: str) -> Job:
         """Return a job. Raises JobNotFound."""
@@ -139,7 +182,9 @@ class JobService:
 
     async def progress(self, account_id: str, job_id: str) -> Progress:
         """Return a job's counters. Raises JobNotFound."""
-        return await self._store.progress(account_id, job_id)
+        progress = await self._store.progress(account_id, job_id)
+        waiting_for = self._waits.of(job_id)
+        return replace(progress, waiting_for=waiting_for) if waiting_for else progress
 
     async def logs(
         self, account_id: str, job_id: str, *, limit: int, offset: int
@@ -147,9 +192,14 @@ class JobService:
         """Return a job's log entries, oldest first. Raises JobNotFound."""
         return await self._store.logs(account_id, job_id, limit=limit, offset=offset)
 
-    async def pause(self, account_id: str, job_id: str) -> Job:
-        """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict."""
-        return await self._command(account_id, job_id, Command.PAUSE)
+    async def pause(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
+        """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict.
+
+        This command, resume and abort change nothing, and raise nothing, when they are sent again
+        (`delivery`) and the job is where they lead.
+        """
+        done = await self._done(account_id, job_id, Command.PAUSE, delivery)
+        return done or await self._command(account_id, job_id, Command.PAUSE)
 
     async def resume(
         self,
@@ -158,6 +208,7 @@ class JobService:
         *,
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
+        delivery: Delivery | None = None,
     ) -> Job:
         """Go on where the job stopped, with new credentials for the sides they are given for.
 
@@ -167,6 +218,9 @@ class JobService:
             PrecheckFailed: with the problems of the sides that credentials are given for; the job
                 stays paused and keeps what it had.
         """
+        done = await self._done(account_id, job_id, Command.RESUME, delivery)
+        if done is not None:
+            return done
         if source_credentials is None and target_credentials is None:
             return await self._command(account_id, job_id, Command.RESUME)
         job = await self._store.get_job(account_id, job_id)
@@ -207,9 +261,10 @@ class JobService:
         self._wake()
         return job
 
-    async def abort(self, account_id: str, job_id: str) -> Job:
+    async def abort(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
         """End the job for good; what is under way ends. Raises JobNotFound, JobConflict."""
-        return await self._command(account_id, job_id, Command.ABORT)
+        done = await self._done(account_id, job_id, Command.ABORT, delivery)
+        return done or await self._command(account_id, job_id, Command.ABORT)
 
     async def abort_all(self, account_id: str) -> int:
         """Abort every active job of the account, paused ones included; return how many."""
@@ -321,6 +376,15 @@ class JobService:
         except errors.ConfigurationError as error:
             raise errors.InvalidField(f"/{missing}/secret", f"is required: {error}") from error
         return JobSecrets(source=source or stored.source, target=target or stored.target)
+
+    async def _done(
+        self, account_id: str, job_id: str, command: Command, delivery: Delivery | None
+    ) -> Job | None:
+        """Return the job if the command is sent again and has been carried out; else None."""
+        if delivery is None or not delivery.retries:
+            return None
+        job = await self._store.get_job(account_id, job_id)
+        return job if lifecycle.has_done(command, job.status) else None
 
     async def _command(
         self,

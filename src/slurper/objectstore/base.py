@@ -12,9 +12,11 @@ An implementation guarantees, for every method:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from slurper.http.client import ClientStatistics
@@ -23,15 +25,19 @@ from slurper.objectstore import checksums
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
 
+UNKNOWN_SIZE = -1
+"""Of an object whose row in a listing tells no size; HEAD does."""
+
 
 class ObjectMeta(NamedTuple):
     """One line of a listing. A tuple, because listings build one per object."""
 
     key: str
     size: int
-    """Bytes."""
+    """Bytes; `UNKNOWN_SIZE` in a listing that does not tell."""
     etag: str
-    """As sent by the store, quotes included: an identity token, never a checksum (rule 3)."""
+    """As sent by the store: an identity token, never a checksum (rule 3). Stores write one and the
+    same in several ways; `entity_tags` compares them."""
     last_modified: datetime | None
     storage_class: str
     """Empty when the store names none, and for an archived object that is shown as restored. HEAD
@@ -61,14 +67,32 @@ CONTENT_HEADERS = frozenset(
 """The headers that travel with an object (design rule 2)."""
 
 
+class SourceMd5(Enum):
+    """What becomes of an MD5 that a source tells of an object, most often as its ETag."""
+
+    UNUSED = "unused"
+    """The source's ETags are no MD5s."""
+    BESIDE = "beside"
+    """Whoever writes the bytes has it compared, beside the checksum that goes with every write."""
+    INSTEAD = "instead"
+    """The same, and nothing else goes with the write."""
+
+
+_INLINE_BYTES = 256 << 10
+"""Of a longer body, what takes long is computed in a thread."""
+
+
 class Body:
     """Bytes in memory, as the chunks they arrived in, with each checksum computed at most once."""
 
-    __slots__ = ("_checksums", "chunks", "length")
+    __slots__ = ("_checksums", "chunks", "length", "source_md5")
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
         self.chunks = chunks
         self.length = sum(map(len, chunks))
+        self.source_md5 = ""
+        """Base64 of the MD5 that the source tells of these bytes. It has not been compared yet:
+        `put` sees to that. Empty: there is none, or it is not needed."""
         self._checksums: dict[checksums.Algorithm, str] = {}
 
     @classmethod
@@ -76,8 +100,8 @@ class Body:
         """The body of a response, with the checksum that was computed as it came, if any was."""
         body = cls(response.body)
         digest = response.digest
-        if digest is not None and isinstance(digest, checksums.RunningCrc):
-            body._checksums[digest.algorithm] = digest.encoded()
+        if digest is not None and isinstance(digest, checksums.Running):
+            body._checksums = digest.encoded()
         return body
 
     @classmethod
@@ -87,12 +111,39 @@ class Body:
         body._checksums[algorithm] = checksums.encode(algorithm, [*chunks, b"!"])
         return body
 
+    @classmethod
+    def with_wrong_md5(cls, chunks: Sequence[bytes]) -> Body:
+        """Bytes with the MD5 of others beside their own checksums."""
+        body = cls(chunks)
+        body.source_md5 = checksums.encode(checksums.Algorithm.MD5, [*chunks, b"!"])
+        return body
+
     def checksum(self, algorithm: checksums.Algorithm) -> str:
         """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers."""
         value = self._checksums.get(algorithm)
         if value is None:
             value = self._checksums[algorithm] = checksums.encode(algorithm, self.chunks)
         return value
+
+    async def computed(self, algorithm: checksums.Algorithm) -> str:
+        """The same as `checksum`, in a thread where it would hold up everything else."""
+        if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
+            return self.checksum(algorithm)
+        return await asyncio.to_thread(self.checksum, algorithm)
+
+    def sums(self, algorithm: checksums.Algorithm, sizes: Sequence[int]) -> tuple[str, ...]:
+        """The checksum of each piece, for pieces of so many bytes that make up the body."""
+        if len(sizes) == 1:
+            return (self.checksum(algorithm),)
+        return tuple(checksums.encode(algorithm, piece) for piece in _cut(self.chunks, sizes))
+
+    async def computed_sums(
+        self, algorithm: checksums.Algorithm, sizes: Sequence[int]
+    ) -> tuple[str, ...]:
+        """The same as `sums`, in a thread where it would hold up everything else."""
+        if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
+            return self.sums(algorithm, sizes)
+        return await asyncio.to_thread(self.sums, algorithm, sizes)
 
     def beginning(self, size: int) -> bytes:
         """The first bytes, at most `size` of them; a chunk may hold fewer, even a single one."""
@@ -105,6 +156,19 @@ class Body:
 
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks)
+
+
+def _cut(chunks: Sequence[bytes], sizes: Sequence[int]) -> Iterator[list[memoryview]]:
+    """The bytes of each piece, without copying them."""
+    rest = (memoryview(chunk) for chunk in chunks if chunk)
+    view = memoryview(b"")
+    for size in sizes:
+        piece, missing = list[memoryview](), size
+        while missing:
+            view = view or next(rest)
+            piece.append(view[:missing])
+            view, missing = view[missing:], missing - len(piece[-1])
+        yield piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +195,14 @@ class ListingPage:
     """
     list_version: int | None = None
     """Of S3: which version of ListObjects this is, 1 or 2."""
+    is_placed: bool = False
+    """The page shows that it begins where it was asked to; another may as well."""
+    token: str = ""
+    """Of S3: goes on after a page without keys."""
+    lacks_sizes: bool = False
+    """Some of its objects are of `UNKNOWN_SIZE`."""
+    written: dict[str, str] = field(default_factory=dict)
+    """Keys that were decoded, and how the page spells them."""
 
 
 class UploadMeta(NamedTuple):
@@ -150,6 +222,13 @@ class StoredObject:
     headers: ObjectHeaders
     crc32c: str = ""
     """Base64, of the whole, where the description holds it: at Google."""
+    told: checksums.Told | None = None
+    """The checksum of all its bytes that is the cheapest to compare, where the store tells one."""
+    told_of_parts: checksums.Told | None = None
+    """One that the store has made of those of the parts."""
+    etag_may_be_md5: bool = True
+    """The answer says nothing by which it cannot be: encryption with a key of KMS or the customer's
+    own, or that the object is appended to."""
     served_at: datetime | None = None
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
@@ -173,6 +252,10 @@ class Part:
     etag: str
     checksum: str = ""
     """Base64, of the dialect's algorithm; empty when the dialect has none for parts."""
+    source_sums: tuple[str, ...] = ()
+    """Base64, of the algorithm in which the source tells a checksum of the object, of each piece of
+    this part (`planning.parts.SourceSum`). Empty when nothing is told, or nobody has seen the
+    bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +299,18 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def head(self, key: str) -> StoredObject:
-        """Describe an object. Raises NotFound."""
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
+        """Describe an object, and its checksums too if asked. Raises NotFound.
+
+        Checksums may need another permission: of an encrypted object, that of its key.
+        """
+        ...
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
+        """Of an object that was uploaded in parts: how long the first is, and how many there are.
+
+        None: the store does not tell.
+        """
         ...
 
     async def get(
@@ -228,16 +321,22 @@ class ObjectStore(Protocol):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: checksums.Algorithm | None = None,
+        also: checksums.Algorithm | None = None,
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,
+        compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it, into memory.
 
         `max_bytes` bounds what is read of a whole object: a store that does not know `if_match`
-        may have a much larger one by now. `checksum` is what the body will be asked for, so that
-        it can be computed while the bytes come.
+        may have a much larger one by now. `checksum` is what the body will be asked for, and so is
+        `also`: they can be computed while the bytes come. `md5` says what becomes of an MD5
+        that the store tells of a whole object; what else it tells is compared, unless `compares`
+        is false, and with `etag_of_parts` an ETag that is made of the MD5s of its parts.
 
         Raises:
             NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,
-            IntegrityError (also for a body that goes far beyond `max_bytes`).
+            IntegrityError (also for a body that goes far beyond `max_bytes`), ChecksumDisagrees.
         """
         ...
 
@@ -246,9 +345,12 @@ class ObjectStore(Protocol):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag.
 
+        What the body's `source_md5` says is compared: by the store, with its answer, or here.
+
         Raises:
             PreconditionFailed: `if_absent`, and the key exists. `retries` above 0 says that an
                 earlier send of this very request may be what created it.
+            BytesRefused: these are not the bytes of their checksum.
         """
         ...
 

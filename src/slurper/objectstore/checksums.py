@@ -1,25 +1,77 @@
-"""Checksums that stores verify on arrival, computed by the AWS common runtime (SIMD)."""
+"""Checksums that stores tell or verify, computed by the AWS common runtime (SIMD) and OpenSSL."""
 
 from __future__ import annotations
 
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import cast
+from typing import NamedTuple, Protocol, cast
 
 from awscrt import checksums as crt
 
 
 class Algorithm(StrEnum):
-    """Checksum algorithms; the value is the name in `x-amz-checksum-<name>`."""
+    """Checksum algorithms; the value is the name in `x-amz-checksum-<name>`.
+
+    They stand in the order of what they cost, the cheapest first: CRC64NVME about as much as to
+    fetch the bytes from memory, MD5 seventeen times that (decision 0020).
+    """
 
     CRC64NVME = "crc64nvme"
     CRC32C = "crc32c"
+    XXHASH3 = "xxhash3"
+    XXHASH128 = "xxhash128"
+    XXHASH64 = "xxhash64"
     CRC32 = "crc32"
+    SHA256 = "sha256"
+    SHA1 = "sha1"
+    SHA512 = "sha512"
     MD5 = "md5"
-    """Sent as Content-MD5 (RFC 1864): 40 times the cost, for stores that know nothing else."""
+    """Sent as Content-MD5 (RFC 1864), which every store knows."""
+
+
+class Told(NamedTuple):
+    """A checksum of an object's bytes, as a store tells it."""
+
+    algorithm: Algorithm
+    value: str
+    """Base64. Of a checksum made of those of the parts, with "-" and their number behind."""
+
+
+class _Sum(Protocol):
+    """What takes in bytes piece by piece."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+class _Crc:
+    __slots__ = ("_update", "_value", "_width")
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._update, self._width = _CRC[algorithm]
+        self._value = 0
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        self._value = self._update(cast("bytes", data), self._value)  # whatever shows its bytes
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._width, "big")
+
+
+class _XxHash:
+    __slots__ = ("_hash",)
+
+    def __init__(self, new: Callable[[], crt.XXHash]) -> None:
+        self._hash = new()
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        self._hash.update(bytes(data))  # it takes nothing that could change
+
+    def digest(self) -> bytes:
+        return self._hash.finalize()
 
 
 _CRC: dict[Algorithm, tuple[Callable[[bytes, int], int], int]] = {
@@ -28,53 +80,71 @@ _CRC: dict[Algorithm, tuple[Callable[[bytes, int], int], int]] = {
     Algorithm.CRC32: (crt.crc32, 4),
 }
 
+_COMBINE: dict[Algorithm, Callable[[int, int, int], int]] = {
+    Algorithm.CRC64NVME: crt.combine_crc64nvme,
+    Algorithm.CRC32C: crt.combine_crc32c,
+    Algorithm.CRC32: crt.combine_crc32,
+}
 
-class RunningCrc:
-    """A CRC of bytes that come piece by piece."""
+_NEW: dict[Algorithm, Callable[[], _Sum]] = {
+    **{algorithm: functools.partial(_Crc, algorithm) for algorithm in _CRC},
+    Algorithm.XXHASH3: functools.partial(_XxHash, crt.XXHash.new_xxhash3_64),
+    Algorithm.XXHASH128: functools.partial(_XxHash, crt.XXHash.new_xxhash3_128),
+    Algorithm.XXHASH64: functools.partial(_XxHash, crt.XXHash.new_xxhash64),
+    Algorithm.SHA256: hashlib.sha256,
+    Algorithm.SHA1: functools.partial(hashlib.sha1, usedforsecurity=False),
+    Algorithm.SHA512: hashlib.sha512,
+    Algorithm.MD5: functools.partial(hashlib.md5, usedforsecurity=False),
+}
 
-    __slots__ = ("_update", "_value", "_width", "algorithm")
+COMBINABLE = frozenset(_CRC)
+"""Those of an object follow from those of its parts."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        self.algorithm = algorithm
-        self._update, self._width = _CRC[algorithm]
-        self._value = 0
+QUICK = frozenset(tuple(Algorithm)[: tuple(Algorithm).index(Algorithm.SHA256)])
+"""Those that are computed at once, and while a body comes in; the others in a thread."""
+
+
+class Running:
+    """Checksums of bytes that come piece by piece."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self, algorithms: Iterable[Algorithm]) -> None:
+        self._sums = [(algorithm, _NEW[algorithm]()) for algorithm in algorithms]
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take in the next bytes."""
-        self._value = self._update(cast("bytes", data), self._value)  # whatever shows its bytes
+        for _, one in self._sums:
+            one.update(data)
 
-    def encoded(self) -> str:
-        """What `encode` makes of all bytes so far."""
-        return _encoded(self._value, self._width)
+    def encoded(self) -> dict[Algorithm, str]:
+        """What `encode` makes of all bytes so far, once."""
+        return {algorithm: _base64(one.digest()) for algorithm, one in self._sums}
 
 
-def running(algorithm: Algorithm | None) -> Callable[[], RunningCrc] | None:
-    """Make what follows an algorithm piece by piece; None where that saves nothing.
+def running(algorithms: Iterable[Algorithm | None]) -> Running | None:
+    """Make what follows the quick ones of these piece by piece; None where there is none.
 
-    A CRC takes about as long as to fetch its bytes from memory, MD5 twenty times as long.
+    The others take so much longer than to fetch the bytes that following them saves nothing.
     """
-    return _RUNNING.get(algorithm)
+    quick = QUICK.intersection(algorithms)
+    return Running(quick) if quick else None
 
 
-_RUNNING: dict[Algorithm | None, Callable[[], RunningCrc]] = {
-    algorithm: functools.partial(RunningCrc, algorithm) for algorithm in _CRC
-}
-
-
-def encode(algorithm: Algorithm, chunks: Sequence[bytes]) -> str:
+def encode(algorithm: Algorithm, chunks: Iterable[bytes | memoryview]) -> str:
     """Base64 of the checksum of the joined chunks, CRCs as big-endian integers."""
-    if algorithm is Algorithm.MD5:
-        digest = hashlib.md5(usedforsecurity=False)
-        for chunk in chunks:
-            digest.update(chunk)
-        return base64.b64encode(digest.digest()).decode()
-    update, width = _CRC[algorithm]
-    value = functools.reduce(lambda crc, chunk: update(chunk, crc), chunks, 0)
-    return _encoded(value, width)
+    if algorithm in _CRC:  # of small objects: without the objects that would follow it
+        update, width = _CRC[algorithm]
+        value = functools.reduce(lambda crc, chunk: update(cast("bytes", chunk), crc), chunks, 0)
+        return _base64(value.to_bytes(width, "big"))
+    one = _NEW[algorithm]()
+    for chunk in chunks:
+        one.update(chunk)
+    return _base64(one.digest())
 
 
-def _encoded(value: int, width: int) -> str:
-    return base64.b64encode(value.to_bytes(width, "big")).decode()
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 _HEADERS = {
@@ -82,27 +152,28 @@ _HEADERS = {
     for algorithm in Algorithm
 }
 
+TOLD_IN: Mapping[str, Algorithm] = {
+    f"x-amz-checksum-{algorithm}": algorithm for algorithm in Algorithm
+}
+"""Names of the headers in which a store tells what it has of an object, the cheapest first."""
+
 
 def header_of(algorithm: Algorithm) -> str:
     """Name of the header that makes a store verify the checksum, and in which it repeats it."""
     return _HEADERS[algorithm]
 
 
-def combine_crc64nvme(parts: Iterable[tuple[str, int]]) -> str:
-    """CRC64NVME of an object from those of its parts, in order: base64 value and size in bytes."""
-    return _combine(crt.combine_crc64nvme, 8, parts)
-
-
-def combine_crc32c(parts: Iterable[tuple[str, int]]) -> str:
-    """CRC32C of an object from those of its parts, as above."""
-    return _combine(crt.combine_crc32c, 4, parts)
-
-
-def _combine(
-    join: Callable[[int, int, int], int], width: int, parts: Iterable[tuple[str, int]]
-) -> str:
+def combine(algorithm: Algorithm, parts: Iterable[tuple[str, int]]) -> str:
+    """A CRC of an object from those of its parts, in order: base64 value and size in bytes."""
+    join, width = _COMBINE[algorithm], _CRC[algorithm][1]
     whole = 0
     for value, size in parts:
         part = int.from_bytes(base64.b64decode(value), "big")
         whole = join(whole, part, size)
-    return _encoded(whole, width)
+    return _base64(whole.to_bytes(width, "big"))
+
+
+def composite(algorithm: Algorithm, parts: Sequence[str]) -> str:
+    """What S3 makes of the checksums of an object's parts: that of theirs one after another."""
+    joined = b"".join(base64.b64decode(value) for value in parts)
+    return f"{encode(algorithm, [joined])}-{len(parts)}"

@@ -19,10 +19,16 @@ class KeyOrder(Enum):
     FOLDERS = "folders"
     """Folder by folder, as if `/` came before every other character: stores that keep objects in
     a tree of directories, such as SeaweedFS."""
+    OWN = "own"
+    """In an order that nobody else knows, such as that of encrypted keys: two keys cannot be
+    compared, but listing after a key goes on after it (decision 0022)."""
 
     def rank(self, key: str) -> str:
-        """A string that compares, code point by code point, as this order compares keys."""
-        return key if self is KeyOrder.BYTES else key.replace("/", "\0")
+        """A string that compares, code point by code point, as this order compares keys.
+
+        In a store's own order it only tells whether two are the same.
+        """
+        return key.replace("/", "\0") if self is KeyOrder.FOLDERS else key
 
 
 class PartCopy(Enum):
@@ -42,8 +48,13 @@ class Dialect:
     name: str
     assumed: bool = False
     """Spoken to whatever program is there, so that some of this is found out before a job begins,
-    and kept with the job: `list_version`, `checksum`, `conditional_put`, `conditional_completion`,
-    `unkept_keys`."""
+    and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
+    `conditional_completion`, `unkept_keys`."""
+    may_encrypt_keys: bool = False
+    """Some of its buckets keep encrypted keys, and are listed in the order of those."""
+    own_order: bool = False
+    """Lists its keys in an order of its own. Whatever the dialect, that is found out when it
+    happens, and kept with the job."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -78,6 +89,9 @@ class Dialect:
     """Address as `bucket.host` where the bucket name allows it, else `host/bucket`."""
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
+    accept_encoding: str = "identity"
+    """What requests accept, so that the bytes of objects come as they are stored. Some stores and
+    proxies compress for whoever does not say so."""
     list_version: int = 2
     """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
     requester_pays: bool = False
@@ -85,6 +99,9 @@ class Dialect:
     checksum: Algorithm | None = Algorithm.CRC32C
     """What goes with every PUT and part, for the store to verify. The CRCs only where the store is
     known to know them."""
+    verifies_md5: bool | None = None
+    """Content-MD5 is known to be verified: where a source tells an object's MD5, that goes with the
+    PUT, and nothing else. False: it is known not to be. None: it goes beside the checksum."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False
@@ -125,6 +142,7 @@ AWS = Dialect(
     decodes_metadata=True,
     requester_pays=True,
     checksum=Algorithm.CRC64NVME,
+    verifies_md5=True,
     full_object_checksum=True,
     verifies_upload_size=True,
     conditional_copy=True,
@@ -153,6 +171,7 @@ R2 = Dialect(
     normalises_keys=True,
     upload_days=7,
     checksum=Algorithm.CRC64NVME,
+    verifies_md5=True,
     full_object_checksum=True,
     # https://developers.cloudflare.com/r2/api/s3/api/ lists the conditions as not implemented.
     part_copy=PartCopy.UNCONDITIONAL,
@@ -175,6 +194,7 @@ GENERIC = Dialect(
 _CAUTIOUS = Dialect(
     name="cautious",
     checksum=Algorithm.MD5,
+    verifies_md5=True,
     conditional_put=False,
     conditional_completion=False,
 )
@@ -203,6 +223,9 @@ GOOGLE = replace(
     hosts=("storage.googleapis.com",),
     default_region="auto",
     max_metadata_bytes=8 * KIB,
+    # It unpacks what is stored with gzip for whoever does not accept that, `identity` included.
+    # https://cloud.google.com/storage/docs/transcoding
+    accept_encoding="gzip",
 )
 SCALEWAY = replace(
     _CAUTIOUS,
@@ -214,7 +237,11 @@ SCALEWAY = replace(
     unreadable_storage_classes=frozenset({"GLACIER"}),
 )
 STORJ = replace(
-    _CAUTIOUS, name="storj", hosts=("storjshare.io", "storj.io"), min_part_bytes=64 * MIB
+    _CAUTIOUS,
+    name="storj",
+    hosts=("storjshare.io", "storj.io"),
+    min_part_bytes=64 * MIB,
+    may_encrypt_keys=True,
 )
 TENCENT = replace(
     _CAUTIOUS,

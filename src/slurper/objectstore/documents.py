@@ -16,26 +16,53 @@ from slurper.http.messages import Response
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300
+_MAX_TITLE_CHARACTERS = 80
 
-_ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
+_PART = re.compile(r"<(?:\w+:)?Part>(.*?)</(?:\w+:)?Part>", re.DOTALL)
+_ERROR_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
+_WEB_PAGE = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
 _MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def text_of(response: Response) -> str:
     """The first 64 KiB of a document as text, unzipped if need be. Never raises."""
-    body = b"".join(response.body)[:_MAX_TEXT_BYTES]
-    if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-        try:
-            body = zlib.decompressobj(wbits=31).decompress(body, _MAX_TEXT_BYTES)
-        except zlib.error:
-            return ""
-    return body.decode("utf-8", "replace")
+    return unpacked(response, most=_MAX_TEXT_BYTES).decode("utf-8", "replace")
+
+
+def unpacked(response: Response, *, most: int) -> bytes:
+    """The first bytes of a document, unzipped if need be; nothing if that fails. Never raises."""
+    body = b"".join(response.body)
+    if response.headers.get("content-encoding", "").lower() not in ("gzip", "x-gzip"):
+        return body[:most]
+    try:
+        return zlib.decompressobj(wbits=31).decompress(body, most)
+    except zlib.error:
+        return b""
 
 
 def element(text: str, name: str) -> str:
     """Text of the first element of this name, on one line; empty when there is none."""
     found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
     return _tidy(html.unescape(found[1])) if found else ""
+
+
+def has_root(text: str, name: str) -> bool:
+    """Whether a document is of this kind."""
+    return re.match(rf"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?{name}[\s/>]", text) is not None
+
+
+def parts(document: bytes) -> dict[int, tuple[str, int]]:
+    """ETag and size of each part of a ListPartsResult, by number."""
+    found: dict[int, tuple[str, int]] = {}
+    for row in _PART.findall(document.decode("utf-8", "replace")):
+        number, size = element(row, "PartNumber"), element(row, "Size")
+        if number.isdecimal() and size.isdecimal():
+            found[int(number)] = (element(row, "ETag"), int(size))
+    return found
 
 
 def member(text: str, name: str) -> str:
@@ -52,9 +79,19 @@ def words(text: str) -> str:
     return _tidy(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]))[:_MAX_WORDS_CHARACTERS]
 
 
+def web_page(body: bytes) -> str | None:
+    """The title of a web page, or how it begins; None when a document is none."""
+    if _WEB_PAGE.match(body[:_MAX_PLAIN_CHARACTERS]) is None:
+        return None
+    text = body[:_MAX_TEXT_BYTES].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    shown = html.unescape(title[1]) if title else words(text)
+    return _tidy(shown)[:_MAX_TITLE_CHARACTERS]
+
+
 def holds_error(response: Response) -> bool:
     """Whether the document is an error. In a 200: the store failed after it began to answer."""
-    return _ERROR_ROOT.match(b"".join(response.body)[:_MAX_TEXT_BYTES]) is not None
+    return _ERROR_ROOT.match(unpacked(response, most=_MAX_TEXT_BYTES)) is not None
 
 
 def _tidy(text: str) -> str:

@@ -72,11 +72,15 @@ def resolve(
 
 
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
+    order = found.key_order
+    if order is not None and KeyOrder(order) is KeyOrder.OWN:
+        dialect = replace(dialect, own_order=True)
     if not dialect.assumed:
         return dialect
     given = {
         "list_version": found.list_version,
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
+        "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
         # Jobs of earlier versions have one answer for both.
         "conditional_completion": found.conditional_put

@@ -5,18 +5,21 @@ Error documents come gzipped, cut off, as HTML or not at all, so they are search
 
 from __future__ import annotations
 
-import email.utils
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
+from slurper.http.dates import http_date
 from slurper.http.messages import Response
 from slurper.objectstore import documents
 
 MAX_DETAIL_CHARACTERS = 300
 """A store's message is cut to this length."""
+
+_MAX_ADDRESS_CHARACTERS = 200
+_USER = re.compile("//[^/]*@")
 
 _BY_CODE: dict[str, type[errors.StoreError]] = {
     code: kind
@@ -76,6 +79,7 @@ _BY_STATUS: dict[int, type[errors.StoreError]] = {
     307: errors.NoSuchBucket,
     308: errors.NoSuchBucket,
     401: errors.CredentialsRejected,
+    402: errors.AccessDenied,  # to one object or to everything: that is found out
     403: errors.AccessDenied,
     404: errors.NotFound,
     408: errors.UnavailableStore,
@@ -114,6 +118,10 @@ class Failure:
     request_id: str = ""
     archive: str = ""
     """The tier or class in which an object is that must be restored first."""
+    page: str | None = None
+    """Title of the web page that answers in a store's stead; None: none does."""
+    leads_to: str = ""
+    """Address to which it redirects, without its query; empty for what a region explains."""
 
 
 def read_failure(response: Response) -> Failure:
@@ -125,17 +133,35 @@ def read_failure(response: Response) -> Failure:
             message=documents.member(text, "message") or documents.words(text),
             request_id=headers.get("x-guploader-uploadid", ""),
         )
+    code = documents.element(text, "Code")
+    region = headers.get("x-amz-bucket-region") or documents.element(text, "Region")
+    is_strange = not (code or region) and response.status < 500
     return Failure(
-        code=documents.element(text, "Code"),
+        code=code,
         message=documents.element(text, "Message") or documents.words(text),
-        region=headers.get("x-amz-bucket-region") or documents.element(text, "Region"),
+        region=region,
+        page=documents.web_page(text.encode()) if is_strange else None,
+        leads_to=_leads_to(headers) if is_strange and 300 <= response.status < 400 else "",
         request_id=headers.get("x-amz-request-id") or documents.element(text, "RequestId"),
         archive=documents.element(text, "AccessTier") or documents.element(text, "StorageClass"),
     )
 
 
+def _leads_to(headers: Mapping[str, str]) -> str:
+    """Where a redirect leads. Its query and its user may hold anything, a secret too."""
+    address = headers.get("location", "").partition("?")[0].partition("#")[0]
+    address = _USER.sub("//", address)
+    return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
+
+
 def to_error(
-    response: Response, operation: str, *, bucket: str, key: str | None, hidden: Sequence[str] = ()
+    response: Response,
+    operation: str,
+    *,
+    bucket: str,
+    key: str | None,
+    origin: str = "",
+    hidden: Sequence[str] = (),
 ) -> errors.SlurperError:
     """Turn an error answer into the exception to raise.
 
@@ -144,15 +170,16 @@ def to_error(
         operation: Name of the S3 operation, for the text.
         bucket: The bucket asked.
         key: The key asked; None for operations on the bucket.
+        origin: Where it was asked, for the text of what no store answers.
         hidden: Secrets that must not show, should the store repeat them.
     """
     failure = read_failure(response)
-    detail = failure.message
+    detail = _stranger(failure, origin) or failure.message
     for secret in hidden:
         detail = detail.replace(secret, "***")
     detail = detail[:MAX_DETAIL_CHARACTERS]
     if failure.code in _DAMAGED:
-        return errors.IntegrityError(f"{operation}: the store refused the bytes: {detail}")
+        return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
     kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
     if failure.archive and kind is errors.RequiresRetrieval:
         detail = f"{detail} It is in {failure.archive}.".strip()
@@ -168,7 +195,54 @@ def to_error(
         request_id=failure.request_id,
         retry_after_seconds=retry_after_seconds(response.headers),
         retries=response.retries,
+        page=failure.page,
+        leads_to=failure.leads_to,
     )
+
+
+_UNKNOWN_OPERATION = frozenset(
+    {"MethodNotAllowed", "NotImplemented", "NotSupported", "UnsupportedOperation"}
+)
+
+
+def lacks_uploads(error: errors.SlurperError) -> bool:
+    """Whether a store refused to begin a multipart upload because it knows none."""
+    return (
+        isinstance(error, errors.StoreError)
+        and error.operation == "CreateMultipartUpload"
+        and (error.status in (405, 501) or error.code in _UNKNOWN_OPERATION)
+    )
+
+
+def wants_md5(error: errors.StoreError) -> bool:
+    """Whether a write was refused because it came without Content-MD5.
+
+    So answer buckets whose rule of retention wants it, in stores that know no other checksum.
+    """
+    said = f"{error.code} {error.detail}".casefold()
+    return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
+
+
+def _stranger(failure: Failure, origin: str) -> str:
+    """What is to be said of an answer that no store gives."""
+    scheme, _, place = origin.partition("://")
+    if failure.leads_to:
+        is_upgrade = scheme == "http" and failure.leads_to.lower().startswith("https:")
+        upgrade = " from http to https" if is_upgrade else ""
+        return f"it redirects{upgrade}, to {failure.leads_to}"
+    if failure.page is None:
+        return ""
+    at = f" at {place}" if place else ""
+    says = failure.message if failure.page in failure.message else failure.page
+    return f"a web page answers{at}: {says}"
+
+
+def of_object(
+    error: errors.MalformedAnswer, operation: str, key: str | None
+) -> errors.MalformedAnswer:
+    """The same error, which names what was asked for: often one object's metadata are at fault."""
+    subject = "" if key is None else f" of {key!a}"
+    return errors.MalformedAnswer(f"{operation}{subject}: {error}")
 
 
 def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
@@ -182,8 +256,5 @@ def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
 
 def skew_seconds(response: Response, now: float) -> float | None:
     """By how much the store's clock is ahead of `now` (Unix time), when it says so at all."""
-    try:
-        moment = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+    moment = http_date(response.headers.get("date", ""))
+    return None if moment is None else moment.timestamp() - now

@@ -6,7 +6,10 @@ One store is one bucket. What Google documents, and what follows from it here:
   set. What is kept beside the bytes is told by the object's resource, which the listing (and HEAD)
   brings along: it is remembered for a while, and used if the download's generation and
   metageneration are still those. So an object costs one request, and else one more.
-- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way.
+- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way. One whose type
+  is itself compressed (an image, a zip file) is unzipped all the same, unless its Cache-Control
+  says `no-transform` (https://cloud.google.com/storage/docs/transcoding): that object cannot be
+  read as it is stored, fails alone, and says what helps.
 - A generation names one version of the bytes: it is the identity token (`ObjectMeta.etag`).
 - Copies within Google are made by Google: `rewrite` takes a condition on either side, tells the
   CRC32C of what it has made, and gives the copy what the request says and nothing else.
@@ -29,16 +32,17 @@ from datetime import UTC, datetime
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
     documents,
     gcs_resources,
     listing,
-    object_headers,
     verification,
 )
 from slurper.objectstore.base import (
+    UNKNOWN_SIZE,
     Body,
     ByteRange,
     Download,
@@ -46,6 +50,7 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoreAddress,
     StoredObject,
     UploadMeta,
@@ -67,7 +72,17 @@ _TYPE_OF_NONE = "application/octet-stream"
 """What Google says itself of an object that was written without a type."""
 
 _MAX_KEYS = 1000
-_UNZIPPED = "asked for the stored bytes, got them with another coding"
+
+
+class TranscodedError(errors.IntegrityError):
+    """Google hands out an object with another coding than it is stored with."""
+
+    retryable = False
+    advice = (
+        "Google unzips an object with Content-Encoding gzip whose content type is itself "
+        "compressed; add no-transform to its Cache-Control at Google, or correct its "
+        "Content-Encoding, then copy it by key"
+    )
 
 
 class GcsObjectStore(GcsClient):
@@ -104,6 +119,9 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
+        return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+
+    async def _page(self, prefix: str, start_after: str | None, max_keys: int) -> ListingPage:
         # startOffset is inclusive, so the key itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)
         parameters = {"maxResults": str(asked)}
@@ -112,11 +130,12 @@ class GcsObjectStore(GcsClient):
             parameters["prefix"] = prefix
         if start_after:
             parameters["startOffset"] = start_after
-        token, objects = "", list[ObjectMeta]()
+        token, objects, is_placed = "", list[ObjectMeta](), False
         while True:
             response = await self._listed(parameters, token)
             items, following = gcs_resources.read_page(b"".join(response.body))
-            if items and items[0].get("name") == start_after:
+            if start_after and items and items[0].get("name") == start_after:
+                is_placed = True
                 del items[0]
             objects = self._remember(items)
             if objects or not following:
@@ -128,7 +147,9 @@ class GcsObjectStore(GcsClient):
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
-            served_at=object_headers.http_date(response.headers.get("date", "")),
+            served_at=http_date(response.headers.get("date", "")),
+            is_placed=is_placed,
+            lacks_sizes=any(meta.size == UNKNOWN_SIZE for meta in objects),
         )
 
     async def _listed(self, parameters: dict[str, str], token: str) -> Response:
@@ -162,15 +183,19 @@ class GcsObjectStore(GcsClient):
         response = await self._send(
             "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
         )
-        served_at = object_headers.http_date(response.headers.get("date", ""))
+        served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
         return listing.parse_uploads(b"".join(response.body), now=now)
 
     # Reading
 
-    async def head(self, key: str) -> StoredObject:
-        """Describe an object. Raises NotFound."""
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:  # noqa: ARG002
+        """Describe an object, and always its checksum. Raises NotFound."""
         return gcs_resources.to_stored(await self._resource(key))
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:  # noqa: ARG002 - protocol
+        """Nobody needs to know: of everything Google tells a checksum of the whole."""
+        return None
 
     async def _resource(self, key: str, if_match: str | None = None) -> Resource:
         parameters = {"fields": gcs_resources.FIELDS}
@@ -190,34 +215,50 @@ class GcsObjectStore(GcsClient):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: Algorithm | None = None,
+        also: Algorithm | None = None,
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,  # noqa: ARG002 - it tells better
+        compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others.
 
         The headers of a range are those that are remembered of this version, if any.
         """
         if byte_range is not None:
-            return await self._get_range(key, if_match, byte_range, checksum)
+            return await self._get_range(key, if_match, byte_range, (checksum, also))
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        generation = gcs_resources.etag_of(resource["generation"])
+        generation = gcs_resources.etag_of(resource.get("generation"))
         request = self._media_request(key, generation, {})
-        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
+        request.awaited_bytes = max_bytes or 0
+        request.digest = lambda _: checksums.running((Algorithm.CRC32C, checksum))
         response = await self._media(key, request, limit)
         if response.status != 200:
             raise self._unusable(response, "objects.get", key, "it answers with a part")
         body = Body.received(response)
-        verification.compare_with_google(response.headers, body)
-        if response.headers.get("x-goog-metageneration", "") != resource.get("metageneration"):
+        if compares:
+            verification.compare_with_google(response.headers, body)
+        if not compares or (checksum is Algorithm.MD5 and md5 is not SourceMd5.UNUSED):
+            told = verification.told_by_google(response.headers)
+            body.source_md5 = told.get(Algorithm.MD5, "")
+        told_generation = response.headers.get("x-goog-metageneration")
+        if told_generation is None or told_generation != str(resource.get("metageneration")):
             resource = await self._resource(key, generation)
         stored = gcs_resources.to_stored(resource)
-        return Download(StoredObject(stored.meta._replace(size=body.length), stored.headers), body)
+        stored.meta = stored.meta._replace(size=body.length)
+        return Download(stored, body)
 
     async def _get_range(
-        self, key: str, if_match: str | None, wanted: ByteRange, checksum: Algorithm | None
+        self,
+        key: str,
+        if_match: str | None,
+        wanted: ByteRange,
+        algorithms: Sequence[Algorithm | None],
     ) -> Download:
         asked = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
         request = self._media_request(key, if_match, asked)
-        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
+        request.awaited_bytes = len(wanted)
+        request.digest = lambda _: checksums.running(algorithms)
         response = await self._media(key, request, max(len(wanted), MAX_ANSWER_BYTES))
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
@@ -238,25 +279,35 @@ class GcsObjectStore(GcsClient):
 
     async def _media(self, key: str, request: Request, limit: int | None) -> Response:
         response = await self._send("objects.get", request, key, max_body_bytes=limit)
-        stored = response.headers.get("x-goog-stored-content-encoding", "").lower()
-        if stored and (stored == "gzip") != _is_zipped(response):
-            raise errors.IntegrityError(f"objects.get: {_UNZIPPED}")
+        self._witness.read_last = request.target
+        stored = response.headers.get("x-goog-stored-content-encoding")
+        if stored is not None and _is_transcoded(response, stored):
+            sent = response.headers.get("content-encoding", "none")
+            raise TranscodedError(
+                f"objects.get: the object is stored with the coding {stored} and was sent with "
+                f"{sent}: these are not its bytes"
+            )
         return response
 
     def _recall(self, key: str, etag: str | None) -> Resource | None:
         resource = self._remembered.get(key)
         if resource is None or not etag:
             return None  # without a version to insist on, what is there now counts
-        return resource if gcs_resources.etag_of(resource["generation"]) == etag else None
+        return resource if gcs_resources.etag_of(resource.get("generation")) == etag else None
 
     # Writing
 
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
-        """Write an object in one request, with its CRC32C; return its identity token."""
+        """Write an object in one request, with its CRC32C; return its identity token.
+
+        Google compares the MD5 that the source tells as well, and tells its own.
+        """
         crc32c = body.checksum(Algorithm.CRC32C)
         described = {**gcs_resources.from_headers(headers), "name": key, "crc32c": crc32c}
+        if body.source_md5:
+            described["md5Hash"] = body.source_md5
         parameters = {"uploadType": "multipart", "fields": gcs_resources.FIELDS}
         if if_absent:
             parameters["ifGenerationMatch"] = "0"
@@ -272,7 +323,9 @@ class GcsObjectStore(GcsClient):
         if made.get("crc32c") != crc32c:
             stored = made.get("crc32c")
             raise errors.IntegrityError(f"the store holds CRC32C {stored}, sent was {crc32c}")
-        return gcs_resources.etag_of(made["generation"])
+        if body.source_md5 and made.get("md5Hash") != body.source_md5:
+            await verification.compare_with_source_md5(body)
+        return gcs_resources.etag_of(made.get("generation"))
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
@@ -321,7 +374,9 @@ class GcsObjectStore(GcsClient):
             (documents.complete_upload((part.number, part.etag, "", "") for part in ordered),),
         )
         size = sum(part.size for part in ordered)
-        crc32c = checksums.combine_crc32c((part.checksum, part.size) for part in ordered)
+        crc32c = checksums.combine(
+            Algorithm.CRC32C, ((part.checksum, part.size) for part in ordered)
+        )
         try:
             response = await self._send("CompleteMultipartUpload", request, key)
             if documents.holds_error(response):
@@ -338,16 +393,16 @@ class GcsObjectStore(GcsClient):
                 f"{made.get('crc32c')}"
             )
         await self._unpack_metadata(key, made)
-        return gcs_resources.etag_of(made["generation"])
+        return gcs_resources.etag_of(made.get("generation"))
 
     async def _unpack_metadata(self, key: str, made: Resource) -> None:
         """Give an object that was made of parts the metadata that came along packed, if it has."""
         packed = gcs_resources.unpacked(made)
         if packed is None:
             return
-        target = self._resource_target(
-            key, ifGenerationMatch=made["generation"], fields=gcs_resources.FIELDS
-        )
+        version = made.get("generation")
+        condition = {"ifGenerationMatch": str(version)} if version else {}
+        target = self._resource_target(key, **condition, fields=gcs_resources.FIELDS)
         body = json.dumps({"metadata": {**packed, gcs_resources.PACKED: None}}).encode()
         request = Request("PATCH", target, {"content-type": "application/json"}, (body,))
         response = await self._send("objects.patch", request, key)
@@ -426,8 +481,18 @@ class GcsObjectStore(GcsClient):
             return
 
 
-def _is_zipped(response: Response) -> bool:
-    return "gzip" in response.headers.get("content-encoding", "").lower()
+def _is_transcoded(response: Response, stored: str) -> bool:
+    """Whether Google has unzipped or zipped the object on its way.
+
+    `stored` is the coding that is kept with it, in whatever words somebody has written it: `gzip`,
+    `x-gzip`, `gzip,gzip`, `GZIP`. So it is counted how often each answer speaks of gzip.
+    """
+    sent = response.headers.get("content-encoding", "")
+    if stored.lower().count("gzip") == sent.lower().count("gzip"):
+        return False
+    # The same bytes under another name are no harm, and ranges exist of stored bytes only.
+    length = response.headers.get("x-goog-stored-content-length")
+    return response.status != 206 and length != str(response.length)
 
 
 def _related(boundary: str, described: Resource, chunks: Sequence[bytes]) -> Iterator[bytes]:

@@ -16,7 +16,10 @@ from datetime import datetime
 from typing import Any
 
 from slurper import errors
-from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
+from slurper.http.dates import iso_date
+from slurper.objectstore import object_headers
+from slurper.objectstore.base import UNKNOWN_SIZE, ObjectHeaders, ObjectMeta, StoredObject
+from slurper.objectstore.checksums import Algorithm, Told
 
 Resource = dict[str, Any]
 """An object's description, as Google sends it."""
@@ -38,7 +41,7 @@ _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 FIELDS = ",".join(
     (
-        "name,size,generation,metageneration,timeCreated,storageClass,crc32c,metadata,customTime",
+        "name,size,generation,metageneration,timeCreated,storageClass,crc32c,md5Hash,metadata,customTime",
         *_CONTENT_MEMBERS,
     )
 )
@@ -46,13 +49,21 @@ FIELDS = ",".join(
 
 
 def read_object(text: bytes) -> Resource:
-    """Read one resource. Raises UnavailableStore: it is none."""
+    """Read one resource.
+
+    Raises:
+        UnavailableStore: it is none.
+        StoreError: it is one whose size is not told, so it cannot be copied.
+    """
     try:
         resource = json.loads(text)
-        to_meta(resource)
+        meta = to_meta(resource)
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no object"
         raise errors.UnavailableStore("objects.get", status=200, detail=detail) from error
+    if meta.size == UNKNOWN_SIZE:
+        detail = f"the answer does not tell the size of {meta.key!a}"
+        raise errors.StoreError("objects.get", status=200, detail=detail, key=meta.key)
     return dict(resource)
 
 
@@ -66,7 +77,8 @@ def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
         answer = json.loads(text)
         if not answer["done"] and isinstance(token := answer["rewriteToken"], str):
             return None, token
-        to_meta(answer["resource"])
+        if to_meta(answer["resource"]).size == UNKNOWN_SIZE:
+            raise LookupError("size or generation")
     except (ValueError, TypeError, LookupError) as error:
         detail = "the answer describes no copy"
         raise errors.UnavailableStore("objects.rewrite", status=200, detail=detail) from error
@@ -94,32 +106,51 @@ def _are_resources(items: list[object]) -> bool:
 
 
 def to_meta(resource: Resource) -> ObjectMeta:
-    """One line of a listing. Raises ValueError, TypeError or LookupError: not with this one."""
-    created = resource.get("timeCreated")
+    """One line of a listing. Raises TypeError or LookupError: it has no name.
+
+    Nothing else has to be there. A line without a size or a version, by which nothing can be
+    copied, is of `UNKNOWN_SIZE`: whoever lists asks for its object by name.
+    """
+    name = resource["name"]
+    if not isinstance(name, str):
+        raise TypeError("the name is no text")
+    etag = etag_of(resource.get("generation"))
     return ObjectMeta(
-        resource["name"],
-        int(resource["size"]),
-        etag_of(resource["generation"]),
-        datetime.fromisoformat(created) if created else None,
-        resource.get("storageClass", ""),
+        name,
+        _size(resource.get("size")) if etag else UNKNOWN_SIZE,
+        etag,
+        iso_date(resource.get("timeCreated")),
+        str(resource.get("storageClass") or ""),
     )
+
+
+def _size(told: object) -> int:
+    try:
+        size = int(str(told))
+    except ValueError:
+        return UNKNOWN_SIZE
+    return size if size >= 0 else UNKNOWN_SIZE
 
 
 def to_stored(resource: Resource) -> StoredObject:
     """Everything that is kept beside the bytes."""
     content = {
-        header: _header_text(resource[member])
+        header: _header_text(str(resource[member]))
         for member, header in _CONTENT_MEMBERS.items()
         if resource.get(member)
     }
     kept = unpacked(resource) or resource.get("metadata") or {}
-    metadata = {name: _header_text(value) for name, value in kept.items()}
+    metadata = {name: _header_text(str(value)) for name, value in kept.items()}
+    if "content-encoding" in content:
+        object_headers.strip_transfer_coding(content)
     if EXPIRES in metadata:
         content["expires"] = metadata.pop(EXPIRES)
     if resource.get("customTime"):
         metadata[CUSTOM_TIME] = resource["customTime"]
     headers = ObjectHeaders(content, metadata)
-    return StoredObject(to_meta(resource), headers, resource.get("crc32c", ""))
+    crc32c = resource.get("crc32c", "")
+    told = Told(Algorithm.CRC32C, crc32c) if crc32c else None
+    return StoredObject(to_meta(resource), headers, crc32c, told)
 
 
 def from_headers(headers: ObjectHeaders) -> Resource:
@@ -186,9 +217,9 @@ def _metadata(headers: ObjectHeaders) -> dict[str, str]:
     return metadata
 
 
-def etag_of(generation: str) -> str:
-    """The identity token of a generation, which names one version of the bytes."""
-    return f'"{generation}"'
+def etag_of(generation: object) -> str:
+    """The identity token of a generation, which names one version; empty: it is not told."""
+    return f'"{generation}"' if generation else ""
 
 
 def generation_of(etag: str) -> str:

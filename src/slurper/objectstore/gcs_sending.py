@@ -19,6 +19,7 @@ from slurper.objectstore.google_tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES
 from slurper.objectstore.signing import canonical_query
+from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import GcsCredentials
 
 _SEGMENT_SAFE = "-_.~"
@@ -48,6 +49,7 @@ class GcsClient:
         if not isinstance(address.credentials, GcsCredentials):
             raise errors.ConfigurationError("Google Cloud Storage needs a service account")
         self._bucket = address.bucket
+        self._origin = address.origin
         self._dialect = address.dialect
         self._clock = clock
         self._presence = BucketPresence(self._list_one)
@@ -61,7 +63,9 @@ class GcsClient:
             sign=self._authorized,
             trusted=address.trusted,
             should_retry=_should_retry,
+            serves_others=self._serves_others,
         )
+        self._witness = Witness(self._serves_read, None)  # an upload to ask with is a bill to pay
         bucket = _segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
@@ -117,7 +121,10 @@ class GcsClient:
     ) -> Response:
         await self._tokens.ready()
         token = self._tokens.current
-        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        try:
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        except errors.MalformedAnswer as malformed:
+            raise failures.of_object(malformed, operation, key) from malformed
         if response.status == 401:
             # Revoked or expired before its time; a token that is new is believed to be refused.
             self._tokens.forget(token)
@@ -133,6 +140,20 @@ class GcsClient:
                 await self._presence.confirm()
         raise error
 
+    async def _serves_others(self, request: Request, since: float) -> bool:
+        if request.target.partition("?")[0] == self._listing_path:
+            return False  # the listing is not one of many
+        return await self._witness.serves_others(request, since)
+
+    async def _serves_read(self, target: str) -> bool:
+        try:
+            response = await self._client.send_once(
+                Request("GET", target, {"range": "bytes=0-0"}), max_body_bytes=MAX_ANSWER_BYTES
+            )
+        except (errors.TransportError, errors.IntegrityError):
+            return False
+        return response.status in SERVED
+
     async def _list_one(self) -> None:
         question = canonical_query([("maxResults", "1"), ("fields", "nextPageToken")])
         await self._send(
@@ -141,10 +162,15 @@ class GcsClient:
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         error = failures.to_error(
-            response, operation, bucket=self._bucket, key=key, hidden=[self._tokens.current]
+            response,
+            operation,
+            bucket=self._bucket,
+            key=key,
+            origin=self._origin,
+            hidden=[self._tokens.current],
         )
         if response.status == 400 and _DAMAGED in str(error):
-            return errors.IntegrityError(f"{operation}: the store refused the bytes: {error}")
+            return errors.BytesRefused(f"{operation}: the store refused the bytes: {error}")
         return error
 
     def _unusable(self, response: Response, operation: str, key: str, what: str) -> Exception:

@@ -22,6 +22,9 @@ from slurper.secrets import GcsCredentials
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 """Google's token endpoint, and what every claim names as its audience, wherever it is sent."""
 
+OPERATION = "GetAccessToken"
+"""How errors of that endpoint name what was asked for: no object, but the account itself."""
+
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CLAIM_SECONDS = 3600
@@ -166,7 +169,7 @@ class AccessTokens:
         if response.status in (408, 429) or not 400 <= response.status < 500:
             kind = errors.UnavailableStore
         return kind(
-            "GetAccessToken",
+            OPERATION,
             status=response.status,
             code=documents.member(text, "error"),
             detail=documents.member(text, "error_description") or documents.words(text),
@@ -206,4 +209,4 @@ def _read_token(response: Response) -> tuple[str, float]:
 
 def _no_token(response: Response, what: str) -> errors.StoreError:
     detail = f"the token endpoint answers with {what}"
-    return errors.UnavailableStore("GetAccessToken", status=response.status, detail=detail)
+    return errors.UnavailableStore(OPERATION, status=response.status, detail=detail)

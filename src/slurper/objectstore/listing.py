@@ -10,24 +10,37 @@ Listings of multipart uploads are short and rare, and are left to the parser.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 import operator
 import re
 import unicodedata
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
-from urllib.parse import unquote_to_bytes
+from datetime import datetime
+from itertools import compress, pairwise
 from xml.etree import ElementTree as ET
 
 from slurper import errors
-from slurper.objectstore.base import ListingPage, ObjectMeta, UploadMeta
+from slurper.http.dates import iso_date
+from slurper.objectstore import documents, echoes
+from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.echoes import Asked
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
+
+ASKS = 3
+"""So often a page is asked for that cannot be one, before its listing is given up."""
+
+AGAIN_PAUSE_SECONDS = 0.2
+"""Before the last time, so that what is in the way may pass."""
+
+_MOST_BYTES = (1 << 63) - 1
+"""No object is larger than what a database can count."""
 
 _RESTORE = "RestoreStatus"
 
@@ -40,49 +53,128 @@ Summary = dict[str, str]
 """Text of the elements beside the rows."""
 
 
+async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
+    """Return the first page that can be one; `ask` is told whether it has asked before.
+
+    Raises:
+        ListingError: there was none in `ASKS` answers.
+    """
+    for asked in range(ASKS - 1):
+        try:
+            return await ask(asked > 0)
+        except errors.ListingError:
+            await asyncio.sleep(AGAIN_PAUSE_SECONDS * asked)
+    return await ask(True)
+
+
 def parse_page(
     document: bytes,
+    asked: Asked = Asked(),  # noqa: B008 - a frozen value
     *,
-    prefix: str,
-    start_after: str | None,
     order: KeyOrder = KeyOrder.BYTES,
     served_at: datetime | None = None,
     normalised: bool = False,
     list_version: int | None = None,
 ) -> ListingPage:
-    """Read one page of a listing of `prefix` that was asked to begin after `start_after`.
+    """Read one page of a listing.
 
     `normalised`: the store knows keys by their NFC, and shows how they were last written. They are
     given in NFC, the form in which they are unique and in order. `list_version` is that of the
     request.
 
     Raises:
-        ListingError: not a complete ListBucketResult; keys not strictly increasing in `order`, not
-            after `start_after` or not under `prefix`; more is promised, but no key to continue
-            from.
+        ListingError: not a complete ListBucketResult, or not the one that was asked for; keys not
+            increasing in `order`, not after the key asked for or not under the prefix.
     """
     text = _as_text(document)
     plain = len(document.translate(None, _CONTROLS)) == len(document)
     columns, summary = (_read_fast(text) if plain else None) or _read_with_parser(text)
     keys = columns["Key"]
-    if summary.get("EncodingType", "").lower() == "url":
-        keys = _url_decoded(keys)
+    is_placed = echoes.begins_as_asked(summary, len(keys), asked)
+    is_encoded = summary.get("EncodingType", "").lower() == "url"
+    written: dict[str, str] = {}
+    if is_encoded:
+        keys, written = _decoded(keys, order)
     if normalised and not all(map(str.isascii, keys)):
         keys = [unicodedata.normalize("NFC", key) for key in keys]
-    check_keys(keys, prefix, start_after, order)
-    finished = _is_finished(summary)
-    if not keys and not finished:
-        raise errors.ListingError(
-            f"the listing after {start_after!r} says that there is more, but shows no key"
-        )
-    objects = _objects(keys, columns)
+    sizes = _sizes(columns["Size"])
+    objects = _objects(keys, sizes, columns)
+    if _has_repeats(keys, asked.start_after):
+        objects = _without_repeats(objects, asked.start_after)
+        keys = [meta.key for meta in objects]
+    check_keys(keys, asked.prefix, asked.start_after, order)
     return ListingPage(
         objects=objects,
-        finished=finished,
+        finished=_is_finished(summary),
         order=order,
         served_at=served_at,
         list_version=list_version,
+        is_placed=is_placed,
+        token=_token(summary, is_encoded=is_encoded),
+        lacks_sizes=UNKNOWN_SIZE in sizes,
+        written=written,
     )
+
+
+def _token(summary: Summary, *, is_encoded: bool) -> str:
+    """What goes on after this page: an opaque token, or a marker as keys are written."""
+    marker = summary.get("NextMarker", "")
+    return summary.get("NextContinuationToken") or (
+        echoes.unquoted(marker) if is_encoded else marker
+    )
+
+
+def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[str, str]]:
+    """Decode keys; return how else the store may mean them, too."""
+    keys = _url_decoded(raw)
+    if keys is raw:
+        return raw, {}
+    if order is not KeyOrder.OWN and not _ascend(keys, raw, order):
+        keys = _as_they_ascend(keys, raw, order)
+    return keys, _other_spellings(keys, raw)
+
+
+def _ascend(keys: Sequence[str], raw: Sequence[str], order: KeyOrder) -> bool:
+    """Whether decoded keys are in order, and different where the document shows different ones."""
+    ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
+    if all(map(operator.lt, ranks, ranks[1:])):
+        return True
+    pairs = zip(pairwise(ranks), pairwise(raw), strict=True)
+    return all(one < other or one_text == text for (one, other), (one_text, text) in pairs)
+
+
+def _as_they_ascend(decoded: Sequence[str], raw: Sequence[str], order: KeyOrder) -> Sequence[str]:
+    """Decode only keys that are in their place then: some stores encode not all of them."""
+    keys: list[str] = []
+    for key, text in zip(decoded, raw, strict=True):
+        at = len(keys)
+        keys.append(text if at and order.rank(keys[-1]) >= order.rank(key) else key)
+        while at and order.rank(keys[at - 1]) >= order.rank(keys[at]):
+            at -= 1
+            if keys[at] == raw[at]:
+                break
+            keys[at] = raw[at]
+    return next((found for found in (keys, raw) if _ascend(found, raw, order)), decoded)
+
+
+def _other_spellings(keys: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
+    return {
+        key: text if key != text else echoes.unquoted(text)
+        for key, text in zip(keys, raw, strict=True)
+        if key != text or "%" in text or "+" in text
+    }
+
+
+def _has_repeats(keys: Sequence[str], start_after: str | None) -> bool:
+    if not keys:
+        return False
+    return keys[0] == start_after or any(map(operator.eq, keys, keys[1:]))
+
+
+def _without_repeats(objects: Sequence[ObjectMeta], start_after: str | None) -> list[ObjectMeta]:
+    """Each object once: stores show some twice in a row, or once more on the next page."""
+    before = [start_after, *(meta.key for meta in objects)]
+    return list(compress(objects, map(operator.ne, before, [meta.key for meta in objects])))
 
 
 def is_of_first_version(document: bytes) -> bool:
@@ -133,7 +225,7 @@ def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
         else:
             summary[_local(child.tag)] = child.text or ""
     encoded = summary.get("EncodingType", "").lower() == "url"
-    read_key = _unquoted if encoded else str
+    read_key = echoes.unquoted if encoded else str
     uploads = [
         UploadMeta(read_key(row.get("Key", "")), upload_id, _age_seconds(row, now))
         for row in rows
@@ -148,17 +240,49 @@ def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
 
 def _age_seconds(row: Summary, now: datetime) -> float:
     """An upload whose beginning is not told counts as infinitely old: nobody's to abort."""
-    begun_at = _moment(row.get("Initiated", ""))
+    begun_at = iso_date(row.get("Initiated", ""))
     return math.inf if begun_at is None else (now - begun_at).total_seconds()
 
 
 def _as_text(document: bytes) -> str:
+    document = _unzipped(document).lstrip(_BEFORE_XML)
+    if (page := documents.web_page(document)) is not None:
+        raise errors.NotAListing(f"what answers is no store but a web page: {page!r}")
+    if document.startswith((b"{", b"[")):
+        seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
+        raise errors.NotAListing(f"what answers speaks JSON, not S3: {seen!r}")
     if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
         raise errors.ListingError("the listing holds a document type declaration")
     try:
         return document.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise errors.ListingError(f"the listing is not UTF-8: {error}") from error
+        seen = ascii(document[:_SHOWN_BYTES])[1:]
+        raise errors.NotAListing(f"the listing is not UTF-8: {error}; it begins {seen}") from error
+
+
+_BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
+"""A byte order mark, and the blanks of programs that print a line too many."""
+
+_SHOWN_BYTES = 40
+_GZIP = b"\x1f\x8b"
+
+
+def _unzipped(document: bytes) -> bytes:
+    """Undo gzip, which nobody asked for but no document could be taken for."""
+    if not document.startswith(_GZIP):
+        return document
+    try:
+        unzip = zlib.decompressobj(wbits=31)
+        text = unzip.decompress(document, MAX_DOCUMENT_BYTES)
+    except zlib.error as error:
+        raise errors.NotAListing(
+            f"the listing is compressed, though that was not asked for, and damaged: {error}"
+        ) from error
+    if not unzip.eof:
+        raise errors.NotAListing(
+            "the listing is compressed, though that was not asked for, and cut off or too large"
+        )
+    return text
 
 
 # The general reader
@@ -172,7 +296,7 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
         if name == "Contents":
             rows.append(_row(child))
         else:
-            summary[name] = child.text or ""
+            summary[name] = "".join(child.itertext())
     return {name: [row.get(name, "") for row in rows] for name in _FIELDS}, summary
 
 
@@ -195,7 +319,7 @@ def _parse(text: str, expected: str) -> ET.Element:
     except ET.ParseError as error:
         raise errors.ListingError(f"the listing is not complete XML: {error}") from error
     if _local(root.tag) != expected:
-        raise errors.ListingError(f"expected a {expected}, got {_local(root.tag)[:80]!r}")
+        raise errors.NotAListing(f"expected a {expected}, got {_local(root.tag)[:80]!r}")
     return root
 
 
@@ -283,12 +407,8 @@ def _url_decoded(keys: Sequence[str]) -> Sequence[str]:
         return keys
     # All at once is twice as fast, as long as every line break is one between two keys.
     if "%0A" in joined or "%0a" in joined or joined.count("\n") != len(keys) - 1:
-        return [_unquoted(key) for key in keys]
-    return _unquoted(joined).split("\n")
-
-
-def _unquoted(text: str) -> str:
-    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
+        return [echoes.unquoted(key) for key in keys]
+    return echoes.unquoted(joined).split("\n")
 
 
 def check_keys(
@@ -297,24 +417,37 @@ def check_keys(
     """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
 
     Raises:
-        ListingError: they are not strictly increasing in `order`, not after `start_after` or not
-            under `prefix`.
+        ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
+            `order`, or not after `start_after`.
     """
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
+    if order is KeyOrder.OWN:
+        _check_own_order(keys, prefix, start_after)
+        return
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if start_after is not None and ranks[0] <= order.rank(start_after):
-        raise errors.ListingError(f"the listing after {start_after!r} begins with {keys[0]!r}")
+        raise errors.OutOfOrder(f"the listing after {start_after!r} begins with {keys[0]!r}")
     if not all(map(operator.lt, ranks, ranks[1:])):
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
-        raise errors.ListingError(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
+        raise errors.OutOfOrder(f"the listing shows {keys[at + 1]!r} after {keys[at]!r}")
     # In sorted keys, what begins both the first and the last begins all of them.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(
             f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
         )
+
+
+def _check_own_order(keys: Sequence[str], prefix: str, start_after: str | None) -> None:
+    """Refuse what no order explains."""
+    strange = next((key for key in keys if not key.startswith(prefix)), None)
+    if strange is not None:
+        raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
+    if start_after in keys or len(set(keys)) < len(keys):
+        twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
+        raise errors.ListingError(f"the listing after {start_after!r} shows {twice!r} again")
 
 
 def _is_finished(summary: Summary) -> bool:
@@ -324,12 +457,12 @@ def _is_finished(summary: Summary) -> bool:
     return truncated == "false"
 
 
-def _objects(keys: Sequence[str], columns: Columns) -> list[ObjectMeta]:
+def _objects(keys: Sequence[str], sizes: Sequence[int], columns: Columns) -> list[ObjectMeta]:
     rows = zip(
         keys,
-        _sizes(columns["Size"]),
+        sizes,
         columns["ETag"],
-        map(_moment, columns["LastModified"]),
+        map(iso_date, columns["LastModified"]),
         columns["StorageClass"],
         strict=True,
     )
@@ -339,16 +472,17 @@ def _objects(keys: Sequence[str], columns: Columns) -> list[ObjectMeta]:
 def _sizes(texts: Sequence[str]) -> list[int]:
     try:
         sizes = list(map(int, texts))
-    except ValueError as error:
-        raise errors.ListingError(f"the listing holds a size that is no number: {error}") from error
-    if sizes and min(sizes) < 0:
-        raise errors.ListingError("the listing holds a negative size")
+    except ValueError:
+        return [_size(text) for text in texts]
+    if sizes and not 0 <= min(sizes) <= max(sizes) <= _MOST_BYTES:
+        return [_size(text) for text in texts]
     return sizes
 
 
-def _moment(text: str) -> datetime | None:
+def _size(text: str) -> int:
+    """A size, or that none is told: then HEAD is asked for it."""
     try:
-        moment = datetime.fromisoformat(text)
+        size = int(text)
     except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return UNKNOWN_SIZE
+    return size if 0 <= size <= _MOST_BYTES else UNKNOWN_SIZE

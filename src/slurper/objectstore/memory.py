@@ -18,7 +18,7 @@ from itertools import islice, takewhile
 
 from slurper import errors
 from slurper.http.client import ClientStatistics
-from slurper.objectstore import checksums, limits
+from slurper.objectstore import checksums, limits, verification
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -27,6 +27,7 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoredObject,
     UploadMeta,
 )
@@ -201,9 +202,10 @@ class MemoryStore:
             objects=[self._entries[key].stored.meta for key in found[:max_keys]],
             finished=len(found) <= max_keys,
             served_at=self._now().replace(microsecond=0),
+            is_placed=True,
         )
 
-    async def head(self, key: str) -> StoredObject:
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:  # noqa: ARG002
         """Describe an object. Raises NotFound."""
         lost = await self.faults.begin("head")
         entry = self._find("HeadObject", key)
@@ -211,6 +213,10 @@ class MemoryStore:
         described = _copy(entry.stored)
         described.served_at = self._now().replace(microsecond=0)
         return described
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:  # noqa: ARG002
+        """It does not tell."""
+        return None
 
     async def get(
         self,
@@ -220,6 +226,10 @@ class MemoryStore:
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: checksums.Algorithm | None = None,  # noqa: ARG002 - nothing comes bit by bit here
+        also: checksums.Algorithm | None = None,  # noqa: ARG002
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,  # noqa: ARG002
+        compares: bool = True,  # noqa: ARG002 - it tells nothing else
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         lost = await self.faults.begin("get")
@@ -239,7 +249,10 @@ class MemoryStore:
         elif max_bytes is not None and len(body) > max_bytes:
             raise errors.IntegrityError(f"the object exceeds {max_bytes} bytes")
         _raise_if(lost)
-        return Download(_copy(entry.stored), Body([body] if body else []))
+        download = Download(_copy(entry.stored), Body([body] if body else []))
+        if byte_range is None and md5 is not SourceMd5.UNUSED:
+            download.body.source_md5 = verification.md5_of(download.stored)
+        return download
 
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
@@ -409,12 +422,15 @@ class MemoryStore:
         return meta
 
     def _verify(self, body: Body) -> None:
-        """Compare the checksum that comes with the bytes with the bytes."""
+        """Compare the checksums that come with the bytes with the bytes."""
+        md5 = checksums.Algorithm.MD5
+        if body.source_md5 and body.source_md5 != checksums.encode(md5, body.chunks):
+            raise errors.BytesRefused("the bytes do not have the MD5 that their source tells")
         algorithm = self._dialect.checksum
         if algorithm is None:
             return
         if body.checksum(algorithm) != checksums.encode(algorithm, body.chunks):
-            raise errors.IntegrityError(f"the bytes do not have the {algorithm} they came with")
+            raise errors.BytesRefused(f"the bytes do not have the {algorithm} they came with")
 
     def _find(self, operation: str, key: str) -> _Entry:
         entry = self._entries.get(self._name(key))
@@ -498,7 +514,7 @@ class SyntheticStore(MemoryStore):
         found = list(takewhile(lambda key: key.startswith(prefix), keys))
         _raise_if(lost)
         objects = [self._meta(key) for key in found[:max_keys]]
-        return ListingPage(objects=objects, finished=len(found) <= max_keys)
+        return ListingPage(objects=objects, finished=len(found) <= max_keys, is_placed=True)
 
     def _find(self, operation: str, key: str) -> _Entry:
         digits = key.removeprefix(self._prefix)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import email.utils
 import functools
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from slurper import errors
-from slurper.objectstore import encoded_words
+from slurper.http.dates import http_date
+from slurper.objectstore import checksums, encoded_words
 from slurper.objectstore.base import CONTENT_HEADERS, ObjectHeaders, ObjectMeta, StoredObject
 
 METADATA_PREFIX = "x-amz-meta-"
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObject:
     """Describe an object of `size` bytes by the headers of a GET or HEAD answer."""
-    kept, described = _kept(tuple(headers))
+    kept, described, telling = _kept(tuple(headers))
     content = {name: headers[name] for name in kept}
     metadata = {name: headers[METADATA_PREFIX + name] for name in described}
     if "content-encoding" in content:
-        _strip_transfer_coding(content)
+        strip_transfer_coding(content)
     meta = ObjectMeta(
         key,
         size,
@@ -34,17 +29,48 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
         http_date(headers.get("last-modified", "")),
         _storage_class(headers),
     )
-    return StoredObject(meta, ObjectHeaders(content, metadata))
+    stored = StoredObject(meta, ObjectHeaders(content, metadata))
+    if telling:
+        _note_checksums(stored, headers)
+    return stored
 
 
 @functools.lru_cache(maxsize=1024)  # the answers of a store mostly have the same headers
-def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Of a response's headers, those of the content, and the names of the user's metadata."""
+def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Of a response's headers, those of the content, and the names of the user's metadata.
+
+    And whether there are any that tell of checksums.
+    """
     metadata = (name for name in names if name.startswith(METADATA_PREFIX))
     return (
         tuple(name for name in names if name in CONTENT_HEADERS),
         tuple(name.removeprefix(METADATA_PREFIX) for name in metadata),
+        any(name in _TELLING for name in names),
     )
+
+
+_KMS = "x-amz-server-side-encryption"
+_OWN_KEY = "x-amz-server-side-encryption-customer-algorithm"
+_OBJECT_TYPE = "x-oss-object-type"
+_TELLING = frozenset({*checksums.TOLD_IN, _KMS, _OWN_KEY, _OBJECT_TYPE})
+
+
+def _note_checksums(stored: StoredObject, headers: Mapping[str, str]) -> None:
+    stored.etag_may_be_md5 = (
+        headers.get(_KMS, "AES256") == "AES256"
+        and _OWN_KEY not in headers
+        and headers.get(_OBJECT_TYPE) != "Appendable"
+    )
+    of_parts = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
+    for name, algorithm in checksums.TOLD_IN.items():
+        value = headers.get(name)
+        if value is None:
+            continue
+        told = checksums.Told(algorithm, value)
+        if of_parts or "-" in value:
+            stored.told_of_parts = stored.told_of_parts or told
+        else:
+            stored.told = stored.told or told
 
 
 def _storage_class(headers: Mapping[str, str]) -> str:
@@ -61,23 +87,36 @@ def _storage_class(headers: Mapping[str, str]) -> str:
 def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:
     """The request headers that give a new object these headers and metadata, and no others.
 
-    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them.
+    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them. What no
+    header can carry, such as blanks around a value, becomes words everywhere.
 
     Raises:
         ConfigurationError: names of metadata differ in case only, as at Google they may.
+        NotStorable: a name of metadata cannot be part of a header's name.
     """
     sent = dict(headers.content)
     if "content-encoding" in sent:
-        _strip_transfer_coding(sent)
+        strip_transfer_coding(sent)
     kept = len(sent)
+    if headers.metadata:
+        _check_names(tuple(headers.metadata))
     for name, value in headers.metadata.items():
-        sent[METADATA_PREFIX + name.lower()] = encoded_words.encoded(value) if as_words else value
+        sent[METADATA_PREFIX + name.lower()] = encoded_words.encoded(value, ascii_only=as_words)
     if len(sent) < len(headers.metadata) + kept:
         raise errors.ConfigurationError("names of its metadata differ in upper and lower case only")
     return sent
 
 
-def _strip_transfer_coding(content: dict[str, str]) -> None:
+@functools.lru_cache(maxsize=1024)  # the objects of a bucket mostly have the same names
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if _TOKEN.fullmatch(name) is None:
+            raise errors.NotStorable(
+                f"its metadata is named {name!a}, which cannot be part of an HTTP header's name"
+            )
+
+
+def strip_transfer_coding(content: dict[str, str]) -> None:
     """Drop the token `aws-chunked`, which tells how bytes once travelled and not what they are.
 
     Some stores keep it by mistake, and refuse it when it is sent to them.
@@ -91,21 +130,3 @@ def _strip_transfer_coding(content: dict[str, str]) -> None:
         content["content-encoding"] = ", ".join(kept)
     else:
         del content["content-encoding"]
-
-
-@functools.lru_cache(maxsize=1024)  # objects are written in bursts: neighbours share their second
-def http_date(text: str) -> datetime | None:
-    """Read an HTTP date (RFC 9110 section 5.6.7); None when it is none."""
-    # "Wed, 21 Oct 2015 07:28:00 GMT", read by position: the general parser takes 10 times as long.
-    if len(text) == 29 and text.endswith(" GMT"):
-        try:
-            day, month, year = int(text[5:7]), _MONTHS[text[8:11]], int(text[12:16])
-            hour, minute, second = int(text[17:19]), int(text[20:22]), int(text[23:25])
-            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-        except (KeyError, ValueError):
-            return None
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

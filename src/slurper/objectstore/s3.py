@@ -10,22 +10,25 @@ from __future__ import annotations
 import contextlib
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
 from slurper.objectstore import (
     checksums,
     dialects,
     documents,
+    entity_tags,
     failures,
     limits,
     listing,
     object_headers,
     verification,
+    written,
 )
 from slurper.objectstore.base import (
     Body,
@@ -35,29 +38,39 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoreAddress,
     StoredObject,
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.dialects import KeyOrder, PartCopy
+from slurper.objectstore.echoes import Asked, OtherBucketError
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
 from slurper.objectstore.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
 _NOT_KNOWN = frozenset({405, 501})
 
+_NO_SUCH_RANGE = 416
 
-class _Wanted(NamedTuple):
-    """What a page of a listing is to show."""
+_MD5_HEADER = checksums.header_of(Algorithm.MD5)
 
-    prefix: str
-    start_after: str | None
-    max_keys: int
+_NO_TAG = len('""')
+"""An ETag that is no longer says nothing."""
+
+
+_MOST_EMPTY_PAGES = 1000
+"""In a row; a store that shows no key on so many will not show one."""
+
+_AGAIN = {"cache-control": "no-cache"}
+"""Goes with the second question for a page: a cache may have mixed up the first answer."""
 
 
 class S3ObjectStore(BucketClient):
@@ -74,6 +87,15 @@ class S3ObjectStore(BucketClient):
         super().__init__(address, options, clock=clock)
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
+        self._obeys_if_match = True
+        """False once If-Match was refused although it held: then the answers' ETags tell."""
+        self._wants_md5 = False
+        """True once a write was refused for want of Content-MD5, as buckets with locks do."""
+        self._listed_as = self._bucket
+        self._is_named = False
+        """Whether a listing has been read."""
+        self._tells_place = False
+        """Whether one has repeated after which key it begins."""
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
 
@@ -85,45 +107,78 @@ class S3ObjectStore(BucketClient):
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
         if self._dialect.normalises_keys:
             prefix = unicodedata.normalize("NFC", prefix)
-        wanted = _Wanted(prefix, start_after, max_keys)
+        asked = Asked(prefix, start_after, max_keys)
+        page = await self._page(asked)
+        tokens = {""}
+        while not (page.objects or page.finished):
+            if page.token in tokens or len(tokens) > _MOST_EMPTY_PAGES:
+                raise errors.ListingError(
+                    f"the listing after {start_after!r} says that there is more, but shows no key"
+                )
+            tokens.add(page.token)
+            page = await self._page(replace(asked, token=page.token))
+        return page
+
+    async def _page(self, asked: Asked) -> ListingPage:
+        """Ask for one page, and once more for one that cannot be it."""
+        others: list[str] = []
+
+        async def ask(again: bool) -> ListingPage:
+            named = replace(asked, bucket=self._listed_as)
+            try:
+                return await self._list(named, _AGAIN if again else {})
+            except OtherBucketError as error:
+                # Said of every page it is a name of the bucket's own, as behind a proxy.
+                if not self._is_named and error.name in others:
+                    self._listed_as = error.name
+                others.append(error.name)
+                raise
+
+        page = await listing.asked_again(ask)
+        self._is_named = True
+        if asked.start_after is not None:
+            self._tells_place |= page.is_placed
+        else:  # where nothing is to be repeated, a store that does so at other times shows it
+            page.is_placed |= self._tells_place
+        return page
+
+    async def _list(self, asked: Asked, headers: dict[str, str]) -> ListingPage:
         try:
-            response = await self._ask_for_page(wanted)
+            response = await self._ask_for_page(asked, headers)
         except errors.StoreError as error:
             if self._list_version == 1 or error.code not in failures.NOT_UNDERSTOOD:
                 raise
-            return await self._list_by_first_version(wanted, error)
+            return await self._list_by_first_version(asked, error)
+        first_version = "it answers ListObjectsV2 as ListObjects, and would begin anew each time"
         try:
-            return self._read_page(response, wanted)
+            page = self._read_page(response, asked)
+            if page.is_placed or asked.start_after is None or not self._is_old(response):
+                return page
+            raise errors.ListingError(first_version)
         except errors.ListingError as error:
-            if self._list_version == 1 or not listing.is_of_first_version(b"".join(response.body)):
+            if not self._is_old(response):
                 raise
-            return await self._list_by_first_version(wanted, error)
+            return await self._list_by_first_version(asked, error)
 
-    async def _list_by_first_version(
-        self, wanted: _Wanted, cause: errors.SlurperError
-    ) -> ListingPage:
+    def _is_old(self, response: Response) -> bool:
+        is_second = self._list_version == 2
+        return is_second and listing.is_of_first_version(_document(response))
+
+    async def _list_by_first_version(self, asked: Asked, cause: errors.SlurperError) -> ListingPage:
         """Try ListObjects, and stay with it when it works; else the error that led here counts."""
         self._list_version = 1
         try:
-            return self._read_page(await self._ask_for_page(wanted), wanted)
+            return self._read_page(await self._ask_for_page(asked, {}), asked)
         except (errors.StoreError, errors.ListingError):
             self._list_version = 2
             raise cause from None
 
-    async def _ask_for_page(self, wanted: _Wanted) -> Response:
-        parameters = [("max-keys", str(wanted.max_keys))]
+    async def _ask_for_page(self, asked: Asked, headers: dict[str, str]) -> Response:
         first = self._list_version == 1
-        if not first:
-            parameters.append(("list-type", "2"))
-        if self._dialect.encoding_type_url:
-            parameters.append(("encoding-type", "url"))
-        if wanted.prefix:
-            parameters.append(("prefix", wanted.prefix))
-        if wanted.start_after:
-            parameters.append(("marker" if first else "start-after", wanted.start_after))
-        operation = "ListObjects" if first else "ListObjectsV2"
         wishes = _RESTORES if self._dialect.lists_restores else {}
-        request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", wishes)
+        query = canonical_query(self._listing_parameters(asked, first=first))
+        request = Request("GET", f"{self._bucket_path}?{query}", wishes | headers)
+        operation = "ListObjects" if first else "ListObjectsV2"
         try:
             response = await self._send(
                 operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
@@ -134,16 +189,36 @@ class S3ObjectStore(BucketClient):
             raise self._error(response, operation, None)
         return response
 
-    def _read_page(self, response: Response, wanted: _Wanted) -> ListingPage:
+    def _listing_parameters(self, asked: Asked, *, first: bool) -> list[tuple[str, str]]:
+        parameters = [("max-keys", str(asked.max_keys))]
+        if not first:
+            parameters.append(("list-type", "2"))
+        if self._dialect.encoding_type_url:
+            parameters.append(("encoding-type", "url"))
+        if asked.prefix:
+            parameters.append(("prefix", asked.prefix))
+        if asked.token and first:
+            parameters.append(("marker", asked.token))
+        elif asked.start_after:
+            parameters.append(("marker" if first else "start-after", asked.start_after))
+        if asked.token and not first:
+            parameters.append(("continuation-token", asked.token))
+        return parameters
+
+    def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         return listing.parse_page(
             b"".join(response.body),
-            prefix=wanted.prefix,
-            start_after=wanted.start_after,
-            order=dialects.key_order(response.headers.get("server", "")),
-            served_at=object_headers.http_date(response.headers.get("date", "")),
+            asked,
+            order=self._order_of(response),
+            served_at=http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
             list_version=self._list_version,
         )
+
+    def _order_of(self, response: Response) -> KeyOrder:
+        if self._dialect.own_order:
+            return KeyOrder.OWN
+        return dialects.key_order(response.headers.get("server", ""))
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
@@ -153,33 +228,77 @@ class S3ObjectStore(BucketClient):
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
         limit = listing.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
-        served_at = object_headers.http_date(response.headers.get("date", ""))
+        served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(b"".join(response.body), now=now)
+        return listing.parse_uploads(_document(response), now=now)
 
     # Reading
 
-    async def head(self, key: str) -> StoredObject:
-        """Describe an object. Raises NotFound."""
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
+        """Describe an object, and its checksums too if asked. Raises NotFound."""
+        asked = dict(_WITH_CHECKSUMS) if with_checksums else {}
+        request = Request("HEAD", self._target(key), asked)
         try:
-            response = await self._send("HeadObject", Request("HEAD", self._target(key), {}), key)
+            response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
+            if error.status in _NOT_KNOWN:
+                return await self._describe_by_reading(key)
             if error.status in (400, 403):
                 await self._raise_reason(key)
             elif error.status == 404:
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
+        self._witness.read_last = request.target
         length = response.headers.get("content-length", "")
-        if not length.isdigit():
-            raise self._unusable(response, "HeadObject", key, "it announces no size")
-        stored = self._described(response, "HeadObject", key, int(length))
-        stored.served_at = object_headers.http_date(response.headers.get("date", ""))
+        size = int(length) if length.isdigit() else await self._size_by_reading(key)
+        stored = self._described(response, "HeadObject", key, size)
+        stored.served_at = http_date(response.headers.get("date", ""))
         return stored
+
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
+        """How long the first part of an object is, and of how many it was made; None: not told."""
+        request = Request("HEAD", self._target(key, ("partNumber", "1")), {})
+        try:
+            response = await self._send("HeadObject", request, key)
+        except errors.StoreError:
+            return None
+        size = response.headers.get("content-length", "")
+        count = response.headers.get("x-amz-mp-parts-count", "")
+        return (int(size), int(count)) if size.isdigit() and count.isdigit() else None
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
+        await self._read_byte(key)
+
+    async def _read_byte(self, key: str) -> Response:
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})
-        await self._send("GetObject", request, key)
+        return await self._send("GetObject", request, key)
+
+    async def _describe_by_reading(self, key: str) -> StoredObject:
+        """What HEAD would say, where a store knows no HEAD."""
+        try:
+            response = await self._read_byte(key)
+        except errors.StoreError as error:
+            if error.status != _NO_SUCH_RANGE:
+                raise
+            response = await self._send("GetObject", Request("GET", self._target(key), {}), key)
+        size = verification.told_size(response)
+        if size is None:
+            raise self._unusable(response, "GetObject", key, "it announces no size")
+        return self._described(response, "GetObject", key, size)
+
+    async def _size_by_reading(self, key: str) -> int:
+        """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
+        try:
+            response = await self._read_byte(key)
+        except errors.StoreError as error:
+            if error.status == _NO_SUCH_RANGE:  # not even a first byte
+                return 0
+            raise
+        size = verification.told_size(response)
+        if size is None:
+            raise self._unusable(response, "HeadObject", key, "it announces no size")
+        return size
 
     async def get(
         self,
@@ -189,33 +308,106 @@ class S3ObjectStore(BucketClient):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         checksum: Algorithm | None = None,
+        also: Algorithm | None = None,
+        md5: SourceMd5 = SourceMd5.UNUSED,
+        etag_of_parts: bool = False,
+        compares: bool = True,
     ) -> Download:
         """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
-        headers = {"if-match": if_match} if if_match else {}
         if byte_range is not None:
-            return await self._get_range(key, headers, byte_range, checksum)
-        headers["x-amz-checksum-mode"] = "ENABLED"
-        request = Request("GET", self._target(key), headers)
-        request.awaited_bytes, request.digest = max_bytes or 0, checksums.running(checksum)
+            return await self._get_range(key, if_match, byte_range, (checksum, also))
+        request = Request("GET", self._target(key), dict(_WITH_CHECKSUMS))
+        request.awaited_bytes = max_bytes or 0
+        request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        if response.status != 200:
+        response = await self._read(request, key, if_match, limit)
+        if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
+        self._witness.read_last = request.target
         body = Body.received(response)
-        verification.compare_with_announced(response.headers, body)
-        return Download(self._described(response, "GetObject", key, body.length), body)
+        if max_bytes is not None and body.length != max_bytes:
+            verification.refuse_compressed(response.headers, body, max_bytes)
+        stored = self._described(response, "GetObject", key, body.length)
+        if md5 is not SourceMd5.UNUSED:
+            body.source_md5 = verification.md5_of(stored)
+        if compares and await verification.compare_with_told(stored, body):
+            # What was compared need not be again, unless the write wants an MD5 anyway.
+            body.source_md5 = body.source_md5 if checksum is Algorithm.MD5 else ""
+        elif compares and not body.source_md5:
+            await self._compare_with_parts(key, stored, body, etag_counts=etag_of_parts)
+        return Download(stored, body)
+
+    async def _compare_with_parts(
+        self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
+    ) -> None:
+        """Compare with what the store has made of the object's parts. Raises ChecksumDisagrees."""
+        told = stored.told_of_parts
+        if told is None and etag_counts:
+            told = verification.etag_of_parts(stored)
+        if told is None:
+            return
+        if told.value.endswith("-1"):
+            first: tuple[int, int] | None = (body.length, 1)
+        else:
+            first = await self.first_part_bytes(key)
+        if first is not None:
+            await verification.compare_with_parts(told, body, *first)
 
     async def _get_range(
-        self, key: str, headers: dict[str, str], wanted: ByteRange, checksum: Algorithm | None
+        self,
+        key: str,
+        if_match: str | None,
+        wanted: ByteRange,
+        algorithms: Sequence[Algorithm | None],
     ) -> Download:
-        headers["range"] = f"bytes={wanted.start}-{wanted.end - 1}"
+        headers = {"range": f"bytes={wanted.start}-{wanted.end - 1}"}
         request = Request("GET", self._target(key), headers)
-        request.awaited_bytes, request.digest = len(wanted), checksums.running(checksum)
+        request.awaited_bytes = len(wanted)
+        request.digest = lambda _: checksums.running(algorithms)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
-        response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
+
+    async def _read(
+        self, request: Request, key: str, if_match: str | None, limit: int | None
+    ) -> Response:
+        """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
+        condition = entity_tags.condition(if_match) if if_match else ""
+        if condition and self._obeys_if_match:
+            request.headers["if-match"] = condition
+            try:
+                return await self._send("GetObject", request, key, max_body_bytes=limit)
+            except errors.PreconditionFailed as refusal:
+                await self._confirm_refused(key, condition, refusal)
+            del request.headers["if-match"]
+        response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        got = response.headers.get("etag", "")
+        if condition and got and not entity_tags.same(got, condition):
+            raise errors.PreconditionFailed(
+                "GetObject",
+                status=response.status,
+                detail=f"the object has the ETag {got}",
+                bucket=self._bucket,
+                key=key,
+            )
+        return response
+
+    async def _confirm_refused(
+        self, key: str, condition: str, refusal: errors.PreconditionFailed
+    ) -> None:
+        """Return when If-Match was refused although it holds; it is not sent any more then.
+
+        So it is with stores that compare it with another spelling of the tag, or with a weak one.
+        """
+        try:
+            stored = await self.head(key)
+        except errors.SlurperError:
+            raise refusal from None
+        if not entity_tags.same(stored.meta.etag, condition):
+            raise refusal
+        self._obeys_if_match = False
 
     def _described(self, response: Response, operation: str, key: str, size: int) -> StoredObject:
         missing = response.headers.get("x-amz-missing-meta", "0")
@@ -232,16 +424,66 @@ class S3ObjectStore(BucketClient):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag."""
         sent = self._new_object_headers(key, headers, size=body.length)
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        is_compared_there = not body.source_md5 or self._dialect.verifies_md5
+        if if_absent and not is_compared_there:
+            # What is found to be wrong only when it is there could not be put right.
+            await verification.compare_with_source_md5(body)
+            is_compared_there = True
+        self._add_checksums(sent, body)
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
-        response = await self._send("PutObject", request, key)
-        etag = self._etag_of(response, "PutObject", key)
+        if self._wants_md5:
+            _add_md5(request, body)
+        try:
+            response = await self._send("PutObject", request, key)
+        except errors.StoreError as error:
+            response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
+        self._witness.written_last = request.target
+        etag = response.headers.get("etag", "")
+        if len(etag) <= _NO_TAG:
+            etag = await self._find_written(response, key, body)
+        if not is_compared_there:
+            await verification.compare_written(body, etag, response.headers)
         return etag
+
+    async def _write_with_md5(
+        self, refusal: errors.StoreError, request: Request, key: str, body: Body
+    ) -> Response:
+        """Send a body again, if it was refused for want of Content-MD5; else raise the refusal."""
+        if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
+            raise refusal
+        self._wants_md5 = True
+        _add_md5(request, body)
+        return await self._send(refusal.operation, request, key)
+
+    async def _find_written(self, response: Response, key: str, body: Body) -> str:
+        """The ETag of an object whose write was answered without one, if it is there.
+
+        Raises:
+            SlurperError: it is not, or has other bytes, or that cannot be found out.
+        """
+        lack = self._unanswered(response, "PutObject", key, "no ETag")
+        if documents.holds_error(response):
+            raise lack
+        try:
+            stored = await written.find(self, key, body)
+        except (errors.NotFound, errors.AccessDenied) as error:
+            raise lack from error
+        if stored is None:
+            raise lack
+        return stored.meta.etag
+
+    def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
+        """Send the MD5 that the source tells, and what else goes with every write if need be."""
+        algorithm, verifies_md5 = self._dialect.checksum, self._dialect.verifies_md5
+        if body.source_md5 and verifies_md5 is not False:
+            sent[checksums.header_of(Algorithm.MD5)] = body.source_md5
+            if verifies_md5 or algorithm is Algorithm.MD5:
+                return
+        if algorithm is not None:
+            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
@@ -263,16 +505,44 @@ class S3ObjectStore(BucketClient):
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
         sent: dict[str, str] = {}
-        algorithm = self._dialect.checksum
-        if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+        self._add_checksums(sent, body)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
-        response = await self._send("UploadPart", Request("PUT", target, sent, body.chunks), key)
-        etag = self._etag_of(response, "UploadPart", key)
+        request = Request("PUT", target, sent, body.chunks)
+        if self._wants_md5:
+            _add_md5(request, body)
+        try:
+            response = await self._send("UploadPart", request, key)
+        except errors.StoreError as error:
+            response = await self._write_with_md5(error, request, key, body)
         self._compare_with_sent(response, sent)
+        etag = response.headers.get("etag", "")
+        if len(etag) <= _NO_TAG:
+            lack = self._unanswered(response, "UploadPart", key, "no ETag")
+            etag = await self._listed_part(lack, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
         checksum = body.checksum(part_algorithm) if part_algorithm is not None else ""
         return Part(number, body.length, etag, checksum)
+
+    async def _listed_part(
+        self, lack: errors.SlurperError, key: str, upload_id: str, number: int, size: int
+    ) -> str:
+        """The ETag of a part whose write was answered without one; raise `lack` if there is none.
+
+        Parts that stores keep are of this upload and this object, so that the size is proof.
+        """
+        if not isinstance(lack, errors.TransportError):  # the answer is an error
+            raise lack
+        asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
+        request = Request("GET", self._target(key, *asked.items()), {})
+        limit = listing.MAX_DOCUMENT_BYTES  # some stores list all parts
+        try:
+            response = await self._send("ListParts", request, key, max_body_bytes=limit)
+        except errors.StoreError as error:
+            raise lack from error
+        listed = documents.parts(_document(response)).get(number)
+        if listed is None or listed[1] != size or not entity_tags.opaque(listed[0]):
+            raise lack
+        return listed[0]
 
     def checks_whole(self, upload_id: str) -> bool:
         """Whether the store promised so to this process, when it began the upload."""
@@ -330,18 +600,24 @@ class S3ObjectStore(BucketClient):
         # and a store that keeps `aws-chunked` by mistake would take that over as well.
         sent = self._new_object_headers(key, source.headers, size=meta.size)
         sent |= _copied_from(bucket, meta.key)
-        if meta.etag:
-            sent[_ONLY_VERSION] = meta.etag
+        if (condition := entity_tags.condition(meta.etag)) != "":
+            sent[_ONLY_VERSION] = condition
         sent["x-amz-metadata-directive"] = "REPLACE"
         if if_absent and self._dialect.conditional_copy:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent)
-        response, _, etag = await self._send_copy("CopyObject", request, key)
-        if not verification.proves_copy(meta.etag, etag, response.headers):
-            size = (await self.head(key)).meta.size
-            if size != meta.size:
-                raise errors.IntegrityError(f"the copy has {size} bytes, its source {meta.size}")
-        return etag
+        response = await self._send("CopyObject", request, key)
+        answer = documents.text_of(response)
+        etag = documents.element(answer, "ETag")
+        if not entity_tags.opaque(etag) and not documents.has_root(answer, "CopyObjectResult"):
+            raise self._unanswered(response, "CopyObject", key, "no ETag")
+        if verification.proves_copy(source, etag, response.headers):
+            return etag
+        copy = (await self.head(key)).meta
+        if copy.size != meta.size:
+            raise errors.IntegrityError(f"the copy has {copy.size} bytes, its source {meta.size}")
+        verification.proves_copy(source, copy.etag, response.headers)
+        return copy.etag
 
     async def copy_part(
         self,
@@ -354,26 +630,21 @@ class S3ObjectStore(BucketClient):
     ) -> Part:
         """Let the store itself copy a range of an object of `bucket` into a part."""
         sent = _copied_from(bucket, source.key)
-        if source.etag and self._dialect.part_copy is PartCopy.CONDITIONAL:
-            sent[_ONLY_VERSION] = source.etag
+        condition = entity_tags.condition(source.etag)
+        if condition and self._dialect.part_copy is PartCopy.CONDITIONAL:
+            sent[_ONLY_VERSION] = condition
         sent["x-amz-copy-source-range"] = f"bytes={byte_range.start}-{byte_range.end - 1}"
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent)
-        _, answer, etag = await self._send_copy("UploadPartCopy", request, key)
+        response = await self._send("UploadPartCopy", request, key)
+        answer = documents.text_of(response)
+        etag = documents.element(answer, "ETag")
+        if not entity_tags.opaque(etag):
+            lack = self._unanswered(response, "UploadPartCopy", key, "no ETag")
+            etag = await self._listed_part(lack, key, upload_id, number, len(byte_range))
         algorithm = self._part_algorithm
         checksum = documents.element(answer, f"Checksum{algorithm.upper()}") if algorithm else ""
         return Part(number, len(byte_range), etag, checksum)
-
-    async def _send_copy(
-        self, operation: str, request: Request, key: str
-    ) -> tuple[Response, str, str]:
-        """Return the response, its text and the ETag in that."""
-        response = await self._send(operation, request, key)
-        answer = documents.text_of(response)
-        etag = documents.element(answer, "ETag")
-        if not etag:
-            raise self._unanswered(response, operation, key, "no ETag")
-        return response, answer, etag
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
@@ -427,7 +698,12 @@ class S3ObjectStore(BucketClient):
         algorithm = self._part_algorithm
         name = f"Checksum{algorithm.upper()}" if algorithm is not None else ""
         for part in parts:
-            yield part.number, part.etag, name if part.checksum else "", part.checksum
+            yield (
+                part.number,
+                entity_tags.strong(part.etag),
+                name if part.checksum else "",
+                part.checksum,
+            )
 
     async def _completed_without_etag(
         self, response: Response, key: str, parts: Sequence[Part]
@@ -466,9 +742,22 @@ class S3ObjectStore(BucketClient):
             return None
         expected = verification.multipart_etag(parts)
         if expected is not None:
-            return meta.etag if meta.etag.strip('"') == expected else None
-        repeated = refusal.retries > 0 and meta.etag.strip('"').endswith(f"-{len(parts)}")
+            return meta.etag if entity_tags.same(meta.etag, expected) else None
+        repeated = refusal.retries > 0 and entity_tags.opaque(meta.etag).endswith(f"-{len(parts)}")
         return meta.etag if repeated else None
+
+
+def _document(response: Response) -> bytes:
+    """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
+    return documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
+
+
+def _add_md5(request: Request, body: Body) -> None:
+    request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
+
+
+def _described(headers: Mapping[str, str]) -> StoredObject:
+    return object_headers.from_response("", 0, headers)
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:

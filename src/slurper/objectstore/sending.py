@@ -19,6 +19,7 @@ from slurper.objectstore import checksums, documents, failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.signing import Signer, canonical_query
+from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import S3Credentials
 
 _KEY_SAFE = "-_.~/"
@@ -60,6 +61,7 @@ class BucketClient:
         self._origin = address.origin
         self._retired: list[HttpClient] = []
         self._taught_clock: Response | None = None
+        self._witness = Witness(self._serves_read, self._serves_write)
         self._connect(address.origin, address.region)
 
     def _connect(self, origin: str, region: str) -> None:
@@ -85,6 +87,8 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            serves_others=self._serves_others,
+            headers={"accept-encoding": self._dialect.accept_encoding},
         )
 
     @property
@@ -119,7 +123,10 @@ class BucketClient:
         max_body_bytes: int | None = MAX_ANSWER_BYTES,
     ) -> Response:
         region = self._signer.region
-        response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        try:
+            response = await self._client.send(request, max_body_bytes=max_body_bytes)
+        except errors.MalformedAnswer as error:
+            raise failures.of_object(error, operation, key) from error
         if 200 <= response.status < 300:
             return response
         if self._follow_region(response, region):
@@ -135,6 +142,7 @@ class BucketClient:
             operation,
             bucket=self._bucket,
             key=key,
+            origin=self._origin,
             hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
         )
 
@@ -158,12 +166,6 @@ class BucketClient:
         text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
         return errors.TransportError(text)
 
-    def _etag_of(self, response: Response, operation: str, key: str) -> str:
-        etag = response.headers.get("etag")
-        if etag:
-            return etag
-        raise self._unanswered(response, operation, key, "no ETag")
-
     def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
         """Where the store repeats the checksum of what it stored, it must be ours."""
         algorithm = self._dialect.checksum
@@ -171,8 +173,39 @@ class BucketClient:
             return
         name = checksums.header_of(algorithm)
         stored = response.headers.get(name)
-        if stored is not None and stored != sent[name]:
+        if stored is not None and stored != sent.get(name, stored):
             raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
+
+    # What is waited for
+
+    async def _serves_others(self, request: Request, since: float) -> bool:
+        if request.target.partition("?")[0] == self._bucket_path:
+            return False  # the listing is not one of many
+        return await self._witness.serves_others(request, since)
+
+    async def _serves_read(self, target: str) -> bool:
+        return await self._is_served(Request("GET", target, {"range": "bytes=0-0"})) is not None
+
+    async def _serves_write(self, target: str) -> bool:
+        """Begin an upload in place of an object, write a part of it, and abort it."""
+        path = target.partition("?")[0]
+        begin = Request("POST", f"{path}?{canonical_query([('uploads', '')])}", {})
+        begun = await self._is_served(begin)
+        upload_id = documents.element(documents.text_of(begun), "UploadId") if begun else ""
+        if not upload_id:
+            return False
+        one_part = canonical_query([("partNumber", "1"), ("uploadId", upload_id)])
+        written = await self._is_served(Request("PUT", f"{path}?{one_part}", {}, (b"?",)))
+        upload = canonical_query([("uploadId", upload_id)])
+        await self._is_served(Request("DELETE", f"{path}?{upload}", {}))
+        return written is not None
+
+    async def _is_served(self, request: Request) -> Response | None:
+        try:
+            response = await self._client.send_once(request, max_body_bytes=MAX_ANSWER_BYTES)
+        except (errors.TransportError, errors.IntegrityError):
+            return None
+        return response if response.status in SERVED else None
 
     # Second chances
 

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from slurper import errors
 from slurper.http.messages import Response
-from slurper.objectstore import checksums, documents
-from slurper.objectstore.base import Body, ByteRange, Part
-from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore import checksums, documents, entity_tags
+from slurper.objectstore.base import Body, ByteRange, Part, SourceMd5, StoredObject
+from slurper.objectstore.checksums import Algorithm, Running, Told
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
-
-_READABLE_CHECKSUMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
-"""Of a source's own checksums, those that are cheap to compare; the first one found is."""
+_CONTENT_RANGE = re.compile(r"bytes[ =](\d+)-(\d+)/(\d+)", re.IGNORECASE)
+_FRAMES = frozenset({"content-length", "transfer-encoding"})
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_MADE_OF_MD5 = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
+_MD5_OF_PARTS = re.compile(r"([0-9a-fA-F]{32})(-[1-9]\d*)")
 
 
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
-    """The size of the object of which this is the `wanted` range, after checking that it is."""
-    if response.status == 200 and wanted.start == 0 and body.length == len(wanted):
-        return body.length
+    """The size of the object of which this is the `wanted` range, after checking that it is.
+
+    The range that the answer names counts, and not its status: some proxies say 200 for 206.
+    """
     announced = response.headers.get("content-range", "")
+    if not announced and response.status == 200 and (0, body.length) == (wanted.start, wanted.end):
+        return body.length
     found = _CONTENT_RANGE.fullmatch(announced)
     got = (int(found[1]), int(found[2]) + 1) if found else None
-    if response.status != 206 or found is None or got != (wanted.start, wanted.end):
+    if response.status not in (200, 206) or found is None or got != (wanted.start, wanted.end):
         raise errors.IntegrityError(
             f"asked for bytes {wanted.start}-{wanted.end - 1}, got HTTP {response.status} "
             f"with {announced or 'no content-range'}"
@@ -36,41 +40,180 @@ def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
     return int(found[3])
 
 
-def compare_with_announced(headers: Mapping[str, str], body: Body) -> None:
-    """Compare with the source's own checksum, where it gives one of the whole object."""
-    if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
+def is_whole(response: Response) -> bool:
+    """Whether an answer to a request for no range is the object, although it may not say 200."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if response.status != 206 or found is None:
+        return response.status == 200
+    first, last, size = map(int, found.groups())
+    return (first, last + 1) == (0, size) and response.length == size
+
+
+def told_size(response: Response) -> int | None:
+    """The size of the object, by an answer to a request for its first byte."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if found is not None:
+        return int(found[3])
+    # A body that only the end of its connection ends may have been cut.
+    is_framed = not response.headers.keys().isdisjoint(_FRAMES)
+    return response.length if response.status == 200 and is_framed else None
+
+
+def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
+    """Say of a body of another length than `size` why that may be, before its checksum is compared.
+
+    Raises:
+        IntegrityError: it came in a coding, which may not be the object's own.
+    """
+    coding = headers.get("content-encoding")
+    if coding is not None:
+        raise errors.IntegrityError(
+            f"read {body.length} bytes of an object listed with {size}; they came with "
+            f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
+            "compresses, which must be switched off"
+        )
+
+
+def md5_of(stored: StoredObject) -> str:
+    """The MD5 that a store tells of an object, base64; empty where it tells none.
+
+    It is the ETag of what was written in one request, unless the answer says how else that came
+    about. Not every store makes its ETags so: see `slurper.transfer.copy`.
+    """
+    if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
+        return stored.told.value
+    return md5_of_etag(stored.meta.etag) if stored.etag_may_be_md5 else ""
+
+
+def etag_of_parts(stored: StoredObject) -> Told | None:
+    """The MD5 that S3 makes of those of an object's parts, with their number; None: none is told.
+
+    It is the ETag of what was uploaded in parts, with the same reservations.
+    """
+    if not stored.etag_may_be_md5:
+        return None
+    found = _MD5_OF_PARTS.fullmatch(entity_tags.opaque(stored.meta.etag))
+    return None if found is None else Told(Algorithm.MD5, _base64_of(found[1]) + found[2])
+
+
+async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int) -> None:
+    """Compare with what a source has made of the checksums of parts of so many bytes.
+
+    Nothing is compared where they cannot all have had that size. Raises ChecksumDisagrees.
+    """
+    value, size = numbered(told.value, count), body.length
+    if not value.endswith(f"-{count}") or part_bytes < 1 or -(-size // part_bytes) != count:
         return
-    for algorithm in _READABLE_CHECKSUMS:
-        name = checksums.header_of(algorithm)
-        announced = headers.get(name)
-        if announced is not None and "-" not in announced:
-            if announced != body.checksum(algorithm):
-                raise errors.IntegrityError(
-                    f"the bytes read have {name} {body.checksum(algorithm)}, the source announces "
-                    f"{announced}"
-                )
-            return
+    sizes = [min(part_bytes, size - start) for start in range(0, size, part_bytes)]
+    seen = checksums.composite(told.algorithm, await body.computed_sums(told.algorithm, sizes))
+    if seen != value:
+        raise disagreement(told, seen)
+
+
+def numbered(value: str, count: int) -> str:
+    """What was made of the checksums of parts, with their number, which some stores leave away."""
+    return value if "-" in value else f"{value}-{count}"
+
+
+def md5_of_etag(etag: str) -> str:
+    """The MD5 that a store's ETag is, base64; empty where it is none."""
+    found = _MD5.fullmatch(entity_tags.opaque(etag))
+    return "" if found is None else _base64_of(found[0])
+
+
+def _base64_of(digits: str) -> str:
+    return base64.b64encode(bytes.fromhex(digits)).decode()
+
+
+def follower(
+    described: Callable[[Mapping[str, str]], StoredObject],
+    checksum: Algorithm | None,
+    md5: SourceMd5,
+) -> Callable[[Mapping[str, str]], Running | None]:
+    """Make what computes, while a body comes in, the checksums that it will be asked for.
+
+    That is the one the source tells, and the one that goes with the write, if any will.
+    """
+
+    def follow(headers: Mapping[str, str]) -> Running | None:
+        stored = described(headers)
+        told = None if stored.told is None else stored.told.algorithm
+        is_spared = md5 is SourceMd5.INSTEAD and told not in checksums.QUICK and md5_of(stored)
+        return checksums.running((told, None if is_spared else checksum))
+
+    return follow
+
+
+async def compare_with_told(stored: StoredObject, body: Body) -> bool:
+    """Compare with what the source tells of the whole object, and return whether it was compared.
+
+    What takes long is not, if there is an MD5 that others will compare.
+
+    Raises:
+        ChecksumDisagrees: they are not the same.
+    """
+    told = stored.told
+    if told is None or (body.source_md5 and told.algorithm not in checksums.QUICK):
+        return False
+    seen = await body.computed(told.algorithm)
+    if seen != told.value:
+        raise disagreement(told, seen)
+    return True
+
+
+def disagreement(told: Told, seen: str) -> errors.ChecksumDisagrees:
+    """The error that says what was told of some bytes, and what is seen of them."""
+    name = f"x-amz-checksum-{told.algorithm}"
+    text = f"the bytes read have {name} {seen}, the source announces {told.value}"
+    return errors.ChecksumDisagrees(text, seen, told.algorithm)
+
+
+async def compare_with_source_md5(body: Body) -> None:
+    """Compare a body with the MD5 that its source tells. Raises BytesRefused."""
+    seen = await body.computed(Algorithm.MD5)
+    if seen != body.source_md5:
+        raise errors.BytesRefused(f"the bytes have MD5 {seen}, the source tells {body.source_md5}")
+
+
+async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> None:
+    """Compare what a store says of an object it has written with the MD5 the source tells.
+
+    Where its ETag is no MD5, the bytes are looked at themselves. Raises BytesRefused.
+    """
+    written = md5_of_etag(etag)
+    if not written or headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
+        await compare_with_source_md5(body)
+    elif written != body.source_md5:
+        raise errors.BytesRefused(
+            f"the store has written bytes with MD5 {written}, the source tells {body.source_md5}"
+        )
+
+
+def told_by_google(headers: Mapping[str, str]) -> dict[Algorithm, str]:
+    """What `x-goog-hash` tells of the whole object: CRC32C, which every one has, and MD5."""
+    pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
+    announced = {name: value for name, _, value in pairs}
+    kinds = (Algorithm.CRC32C, Algorithm.MD5)
+    return {algorithm: announced[algorithm] for algorithm in kinds if algorithm in announced}
 
 
 def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
-    """Compare with `x-goog-hash` of the whole object: CRC32C, which every one has, or MD5."""
-    pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
-    announced = {name: value for name, _, value in pairs}
-    for algorithm in (Algorithm.CRC32C, Algorithm.MD5):
-        if algorithm in announced:
-            if announced[algorithm] != body.checksum(algorithm):
-                raise errors.IntegrityError(
-                    f"the bytes have {algorithm} {body.checksum(algorithm)}, the store announces "
-                    f"{announced[algorithm]}"
-                )
-            return
+    """Compare with the first of what is told by Google."""
+    for algorithm, announced in told_by_google(headers).items():
+        if announced != body.checksum(algorithm):
+            seen = body.checksum(algorithm)
+            raise errors.ChecksumDisagrees(
+                f"the bytes have {algorithm} {seen}, the store announces {announced}", seen
+            )
+        return
 
 
 def whole_checksum(parts: Sequence[Part]) -> str | None:
     """CRC64NVME of the object these parts make; None unless every part brings its own."""
     if not all(part.checksum for part in parts):
         return None
-    return checksums.combine_crc64nvme((part.checksum, part.size) for part in parts)
+    rows = ((part.checksum, part.size) for part in parts)
+    return checksums.combine(Algorithm.CRC64NVME, rows)
 
 
 def compare_whole(answer: str, whole: str) -> None:
@@ -85,25 +228,38 @@ def compare_whole(answer: str, whole: str) -> None:
 
 def multipart_etag(parts: Sequence[Part]) -> str | None:
     """The ETag S3 gives an object of these parts, where their own ETags are MD5s."""
-    digests = [found[1] for part in parts if (found := _MD5_ETAG.fullmatch(part.etag))]
+    digests = [tag for part in parts if _MD5.fullmatch(tag := entity_tags.opaque(part.etag))]
     if len(digests) < len(parts):
         return None
     joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False)
     return f"{joined.hexdigest()}-{len(parts)}"
 
 
-def proves_copy(source: str, copy: str, headers: Mapping[str, str]) -> bool:
-    """Whether these two ETags tell that the one object is a copy of the other.
+def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> bool:
+    """Whether the ETag `copy` tells that its object is a copy of the other.
 
-    False: they tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
+    False: the two tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
 
     Raises:
         IntegrityError: they tell that it is not; a store that knows no condition on the source may
             have copied another version.
     """
-    of_source, of_copy = _MD5_ETAG.fullmatch(source), _MD5_ETAG.fullmatch(copy)
-    if source.strip('"') == copy.strip('"'):
-        return True
-    if of_source and of_copy and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
-        raise errors.IntegrityError(f"the copy has the ETag {copy}, its source had {source}")
+    of_source, of_copy = entity_tags.opaque(source.meta.etag), entity_tags.opaque(copy)
+    if of_source == of_copy:
+        return of_source != ""
+    are_md5 = source.etag_may_be_md5 and _MD5.fullmatch(of_source) and _MD5.fullmatch(of_copy)
+    if are_md5 and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
+        raise errors.IntegrityError(
+            f"the copy has the ETag {copy}, its source had {source.meta.etag}"
+        )
     return False
+
+
+def same_bytes(one: str, other: str) -> bool:
+    """Whether two ETags say that two objects of equal size, at whatever stores, have equal bytes.
+
+    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes, which
+    looks like an MD5 and is none.
+    """
+    mine, theirs = entity_tags.opaque(one).lower(), entity_tags.opaque(other).lower()
+    return mine == theirs and _MADE_OF_MD5.fullmatch(mine) is not None

@@ -6,11 +6,14 @@ size, before the first part (https://developers.cloudflare.com/r2/objects/multip
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from slurper import errors
-from slurper.objectstore.base import ByteRange
+from slurper.objectstore import checksums, verification
+from slurper.objectstore.base import ByteRange, Part, StoredObject
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 
 MIB = 1 << 20
@@ -53,3 +56,88 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
             f"{dialect.max_put_bytes} bytes, the limits of {dialect.name}"
         )
     return plan
+
+
+_MOST_PIECE_BYTES = 64 * MIB
+"""Parts that are to be as long as the source's are no longer than this, for they lie in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSum:
+    """A checksum that a source tells of an object, which is found again from parts of its copy.
+
+    Each part brings those of its pieces: it is cut where the source's own parts begin, if the
+    checksum was made of theirs. CRCs can be combined, so parts of any size will do. Of other
+    checksums the parts have to be as long as those of the source.
+    """
+
+    algorithm: Algorithm
+    value: str
+    """Base64, with "-" and the number of the source's parts behind if it is made of them."""
+    piece_bytes: int
+    """The size of the source's parts; of the object, if the checksum is of all its bytes."""
+
+    @property
+    def part_bytes(self) -> int | None:
+        """How long the parts of the copy have to be; None: any size will do."""
+        return None if self.algorithm in checksums.COMBINABLE else self.piece_bytes
+
+    def cut(self, byte_range: ByteRange) -> tuple[int, ...]:
+        """The sizes of the pieces of a part. An empty part is one piece."""
+        first = byte_range.start - byte_range.start % self.piece_bytes + self.piece_bytes
+        cuts = range(first, byte_range.end, self.piece_bytes)
+        edges = (byte_range.start, *cuts, byte_range.end)
+        return tuple(end - start for start, end in pairwise(edges))
+
+    def of(self, parts: Sequence[Part]) -> str | None:
+        """What all parts, in order, make of it; None when there are some that nobody has seen."""
+        pieces: dict[int, list[tuple[str, int]]] = {}
+        start = 0
+        for part in parts:
+            sizes = self.cut(ByteRange(start, start + part.size))
+            if len(part.source_sums) != len(sizes):
+                return None
+            for value, size in zip(part.source_sums, sizes, strict=True):
+                pieces.setdefault(start // self.piece_bytes, []).append((value, size))
+                start += size
+        whole = [self._joined(rows) for rows in pieces.values()]
+        return checksums.composite(self.algorithm, whole) if "-" in self.value else whole[0]
+
+    def _joined(self, rows: Sequence[tuple[str, int]]) -> str:
+        return rows[0][0] if len(rows) == 1 else checksums.combine(self.algorithm, rows)
+
+
+def sum_of_whole(stored: StoredObject) -> SourceSum | None:
+    """The CRC that a source tells of all bytes of an object; None: it tells none."""
+    told = stored.told
+    if told is None or told.algorithm not in checksums.COMBINABLE:
+        return None
+    return SourceSum(told.algorithm, told.value, max(stored.meta.size, 1))
+
+
+def sums_of_parts(
+    stored: StoredObject, dialect: Dialect, part_bytes: int, count: int
+) -> Iterator[SourceSum]:
+    """What a source has made of the checksums of its parts, as far as copies can show it again.
+
+    Its first part has `part_bytes`, and there are `count`; all must have had that size. The
+    cheapest comes first: a CRC, the ETag, whose MD5s a target computes anyway, and the others.
+    """
+    size, told = stored.meta.size, stored.told_of_parts
+    if part_bytes < 1 or -(-size // part_bytes) != count:
+        return
+    fits = (
+        dialect.min_part_bytes <= part_bytes <= min(dialect.max_put_bytes, _MOST_PIECE_BYTES)
+        and count <= dialect.max_parts
+    )
+    named = None
+    if told is not None:
+        value = verification.numbered(told.value, count)
+        named = SourceSum(told.algorithm, value, part_bytes)
+    if named is not None and named.part_bytes is None:
+        yield named
+    etag = verification.etag_of_parts(stored)
+    if fits and etag is not None and etag.value.endswith(f"-{count}"):
+        yield SourceSum(Algorithm.MD5, etag.value, part_bytes)
+    if fits and named is not None and named.part_bytes is not None:
+        yield named

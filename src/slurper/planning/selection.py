@@ -11,7 +11,8 @@ Two questions, because a listing does not tell everything:
     | larger than the target or the options allow      | Skip importSkippedOversized           |
     | zero bytes and `skip_empty`                      | Skip importSkippedEmptyObject         |
     | overwrite, or nothing at the target              | Transfer                              |
-    | at the target, put there by this job's lost work | Done                                  |
+    | at the target, perhaps put there by this job's   | Done if the ETags say that the bytes  |
+    | lost work                                        | are the same, otherwise Compare       |
     | at the target                                    | Skip without a log type               |
 
 `from_content`, with the headers and first bytes that GET brings:
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurper.jobs.models import JobOptions, LogType
+from slurper.objectstore import verification
 from slurper.objectstore.base import ByteRange, ObjectMeta
 from slurper.objectstore.dialects import ARCHIVE_TIERS, Dialect
 from slurper.planning import media
@@ -49,6 +51,11 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Compare:
+    """This job may have copied the object already, in work whose report was lost: bytes decide."""
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """Leave the object out. `log_type` None: it is at the target already."""
 
@@ -59,10 +66,11 @@ class Skip:
 FIRST_BYTES = ByteRange(0, 512)
 """What `from_content` wants to see of an object; the longest signature is far shorter."""
 
-Decision = Transfer | Done | Skip
+Decision = Transfer | Done | Compare | Skip
 
 TRANSFER = Transfer()
 DONE = Done()
+COMPARE = Compare()
 EXISTS = Skip()
 
 
@@ -109,7 +117,9 @@ def from_listing(meta: ObjectMeta, existing: ObjectMeta | None, rules: Rules) ->
         )
     if rules.overwrite or existing is None:
         return TRANSFER
-    return DONE if copied_by_lost_work(meta.size, existing, rules.replayed_since) else EXISTS
+    if not may_be_ours(meta.size, existing, rules.replayed_since):
+        return EXISTS
+    return DONE if verification.same_bytes(meta.etag, existing.etag) else COMPARE
 
 
 def in_archive(meta: ObjectMeta, source: Dialect) -> Skip | None:
@@ -124,12 +134,11 @@ def in_archive(meta: ObjectMeta, source: Dialect) -> Skip | None:
     return Skip(LogType.IMPORT_SKIPPED_STORAGE_CLASS, text)
 
 
-def copied_by_lost_work(size: int, existing: ObjectMeta, since: datetime | None) -> bool:
-    """Whether the target's object must be this job's own, from a task that never reported.
+def may_be_ours(size: int, existing: ObjectMeta, since: datetime | None) -> bool:
+    """Whether the target's object may be this job's own, from a task that never reported.
 
     True only in a replayed slice (`since` given), for an object of the right size that the target
-    stored after `since`. It is the last guard of design rule 4: the target's listing was empty at
-    this key when the slice was first planned, or the object would have been skipped then.
+    stored after `since`. Somebody else may have stored it all the same: its bytes tell.
     """
     return (
         since is not None

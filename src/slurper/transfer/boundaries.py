@@ -41,6 +41,10 @@ class Boundaries:
         )
         self._searching = asyncio.create_task(self._run(self._search, found))
 
+    def drop(self) -> None:
+        """Forget what was found: the keys do not come in byte order."""
+        self._search = None
+
     async def close(self) -> None:
         """End the search; what it has found stays."""
         if self._searching is not None:

@@ -11,26 +11,35 @@ its own retries (request level), so that whatever fails here has been tried for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.jobs.models import LogType
+from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
     StoredObject,
 )
+from slurper.objectstore.checksums import Algorithm
 from slurper.planning import selection
 from slurper.settings import MIB, Settings
+from slurper.transfer.etags import SourceEtags, some_are_md5s
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.shortcuts import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
+
+_log = telemetry.get_logger(__name__)
 
 COMPARED_BYTES = 4 * MIB
 """An object found at the target is compared with its source in pieces of this."""
@@ -47,6 +56,21 @@ class TargetChangedError(errors.SlurperError):
     retryable = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """The bytes that were read have another MD5 than the source tells."""
+
+    told: str
+    seen: str
+
+    def __str__(self) -> str:
+        return f"the bytes read have MD5 {self.seen}, the source tells {self.told}"
+
+
+class PartsDisagreeError(errors.ChecksumDisagrees):
+    """The parts that were read do not make the object whose checksum the source tells."""
+
+
 class Copier:
     """Copies objects of one task."""
 
@@ -61,10 +85,16 @@ class Copier:
         budget: ByteBudget,
         pacer: Pacer | None = None,
         shortcut: Shortcut | None = None,
+        other_spelling: Callable[[str], str | None] = lambda _: None,
+        etags: SourceEtags | None = None,
     ) -> None:
+        """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
+        self._verifies_md5 = target.dialect.verifies_md5
+        self._etags = etags or SourceEtags()
+        self._prefix = prefix
         self._rules = rules
         self._strip = len(prefix) if rules.options.strip_prefix else 0
         self.max_attempts = settings.object_attempts
@@ -74,6 +104,7 @@ class Copier:
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
         self._shortcut = None if rules.looks_at_content else shortcut
+        self._other_spelling = other_spelling
         self.begun = 0
         """Objects, each counted once."""
         self.attempts = 0
@@ -88,11 +119,18 @@ class Copier:
         is_taken = self._shortcut is not None and self._shortcut.takes(size)
         return size > self._multipart_threshold and not is_taken
 
-    async def copy(self, meta: ObjectMeta) -> Outcome | Large:
+    def take_whole(self, most: int) -> None:
+        """Copy objects of up to so many bytes in one request, whatever the settings say."""
+        self._multipart_threshold = most
+
+    async def copy(self, meta: ObjectMeta, *, in_doubt: bool = False) -> Outcome | Large:
         """Bring one object to its outcome, unless it has become large meanwhile.
 
+        `in_doubt` says that the target has an object under its key, which may be ours. Nothing is
+        written then, unless that object goes away.
+
         Raises:
-            SlurperError: with `blocks_job` set; AccessDenied, or a retryable one that outlasted
+            SlurperError: with `blocks_job` set; Refused, or a retryable one that outlasted
                 every attempt, of which the caller decides whether it is the object's fault.
         """
         self.begun += 1
@@ -105,26 +143,29 @@ class Copier:
                     if not isinstance(found, ObjectMeta):
                         return found
                     meta, has_changed = found, False
-                return await self._attempt(meta)
+                return await self._attempt(meta, in_doubt=in_doubt)
             except SourceChangedError as error:
                 if attempt >= self.max_attempts:
                     return Failed(changing_text(error, attempt))
                 has_changed = True
             except errors.SlurperError as error:
-                if error.blocks_job or isinstance(error, errors.AccessDenied):
+                if error.blocks_job or isinstance(error, errors.Refused):
                     raise
                 if not error.retryable:
                     return Failed(failure_text(error, attempt))
                 if attempt >= self.max_attempts:
                     raise
+                in_doubt = in_doubt and not isinstance(error, TargetChangedError)
                 # Stores that know no If-Match show a change by a length that is wrong.
                 has_changed = has_changed or isinstance(error, errors.IntegrityError)
                 await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1
             self.attempts += 1
 
-    async def _attempt(self, meta: ObjectMeta) -> Outcome | Large:
+    async def _attempt(self, meta: ObjectMeta, *, in_doubt: bool) -> Outcome | Large:
         try:
+            if in_doubt:
+                return await self.already_there(meta)
             if self._shortcut is not None and self._shortcut.takes(meta.size):
                 outcome = await self._copy_inside(self._shortcut, meta)
                 if outcome is not None:
@@ -141,6 +182,44 @@ class Copier:
             return outcome or await self.already_there(meta)
         except errors.RequiresRetrieval as error:
             return archived(error)
+        except errors.NotFound as gone:
+            if await self.is_bare_folder(meta.key):
+                return BARE_FOLDER
+            return await self._attempt_otherwise(meta, gone)
+
+    async def is_bare_folder(self, key: str) -> bool:
+        """Whether the source lists a folder under this key, and has no object of that name.
+
+        An object that was removed is not listed any more.
+        """
+        if not key.endswith("/"):
+            return False
+        try:
+            page = await self._source.list_page(prefix=key, max_keys=1)
+            if any(meta.key == key and meta.size == 0 for meta in page.objects):
+                await self._source.head(key)
+        except errors.NotFound:
+            return True
+        except errors.SlurperError as error:
+            if error.retryable or error.blocks_job:
+                raise
+        return False
+
+    async def _attempt_otherwise(self, meta: ObjectMeta, gone: errors.NotFound) -> Outcome | Large:
+        """Look for an object under the other spelling of its key, before it counts as removed."""
+        other = self._other_spelling(meta.key)
+        if other is None:
+            raise gone
+        if self._if_absent and await self._target_holds(other):
+            return Skipped()
+        return await self._attempt(meta._replace(key=other), in_doubt=False)
+
+    async def _target_holds(self, key: str) -> bool:
+        try:
+            await self._target.head(self.target_key(key))
+        except errors.NotFound:
+            return False
+        return True
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
         """The version that is there now, unless it must not be copied any more."""
@@ -153,15 +232,18 @@ class Copier:
             return Skipped(decision.log_type, decision.message)
         return stored.meta
 
-    async def describe(self, meta: ObjectMeta) -> StoredObject | Skipped:
+    async def describe(
+        self, meta: ObjectMeta, *, with_checksums: bool = False
+    ) -> StoredObject | Skipped:
         """The object with its headers, unless it is to be left out for them or its first bytes.
 
+        `with_checksums` asks for them too, which needs the permission to read the object.
         HEAD tells of an archive tier, and of a restore, what a listing does not.
 
         Raises:
             SourceChangedError: it is no longer this version.
         """
-        stored = await self._head_of_version(meta)
+        stored = await self._head_of_version(meta, with_checksums=with_checksums)
         archive = selection.in_archive(stored.meta, self._rules.source)
         if archive is not None:
             return Skipped(archive.log_type, archive.message)
@@ -174,9 +256,22 @@ class Copier:
                 return skip
         return stored
 
-    async def _head_of_version(self, meta: ObjectMeta) -> StoredObject:
-        stored = await self._source.head(meta.key)
-        if stored.meta.etag != meta.etag or stored.meta.size != meta.size:
+    async def confirm_unchanged(self, meta: ObjectMeta) -> None:
+        """Return when the source still has this version, whatever a condition on it came to.
+
+        Raises:
+            SourceChangedError: it has another, or none any more.
+        """
+        try:
+            await self._head_of_version(meta)
+        except errors.NotFound as error:
+            raise SourceChangedError(str(error)) from error
+
+    async def _head_of_version(
+        self, meta: ObjectMeta, *, with_checksums: bool = False
+    ) -> StoredObject:
+        stored = await self._source.head(meta.key, with_checksums=with_checksums)
+        if not entity_tags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
 
@@ -194,16 +289,25 @@ class Copier:
         return outcome
 
     async def _ask_for_copy(self, shortcut: Shortcut, meta: ObjectMeta) -> Outcome | Large | None:
-        stored = await self.describe(meta)
+        try:
+            stored = await self.describe(meta)
+        except errors.SlurperError as error:
+            if not _is_of_head_alone(error):
+                raise
+            shortcut.doubt(error)
+            return None
         if isinstance(stored, Skipped):
             return stored
         key = self.target_key(meta.key)
         try:
             etag = await shortcut.copy_object(self._target, key, stored, if_absent=self._if_absent)
         except errors.PreconditionFailed as error:
-            if not self._if_absent:
-                raise SourceChangedError(str(error)) from error
-            return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            if self._if_absent:
+                with contextlib.suppress(TargetChangedError):
+                    return await self._tell_copy(meta, stored.served_at if error.retries else None)
+            await self.confirm_unchanged(meta)
+            shortcut.doubt(error)
+            return None
         return Transferred(meta.size) if etag is not None else None
 
     async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
@@ -211,17 +315,50 @@ class Copier:
 
         `since` is when the first of several requests for the copy was sent, by the store's clock.
         """
+        theirs = await self._tell_by_descriptions(meta)
+        if not isinstance(theirs, ObjectMeta):
+            return theirs
         is_large = meta.size > self._multipart_threshold
-        found = await self._tell_by_descriptions(meta, since if is_large else None)
-        if found is None and is_large:
+        if is_large and not selection.may_be_ours(meta.size, theirs, since):
             return Large(meta)
-        return found or await self._tell_by_bytes(meta)
+        return await self._tell_by_bytes(meta)
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
+        download = await self._read(meta)
+        if self._looks_at_content:
+            first = download.body.beginning(selection.FIRST_BYTES.end)
+            skip = self._skip_by_content(download.stored.headers, first)
+            if skip is not None:
+                return skip
+        outcome = await self._write(meta, download)
+        if isinstance(outcome, _Doubt):
+            del download  # before it is read again, for which no memory is set aside
+            outcome = await self._write(meta, await self._read_doubted(meta, outcome))
+        if isinstance(outcome, _Doubt):
+            raise errors.IntegrityError(str(outcome))
+        return outcome
+
+    async def _read(self, meta: ObjectMeta) -> Download:
+        """Read an object whose bytes are those that its source tells, as far as it is quick."""
+        try:
+            return await self._get(meta)
+        except errors.ChecksumDisagrees as error:
+            seen = error.seen
+        if "-" in seen:
+            return await self._read_in_doubt_of_parts(meta, seen)
+        return await self._read_disputed(meta, seen)
+
+    async def _get(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
         try:
             download = await self._source.get(
-                meta.key, if_match=meta.etag, max_bytes=meta.size, checksum=self._checksum
+                meta.key,
+                if_match=meta.etag,
+                max_bytes=meta.size,
+                checksum=self._checksum,
+                md5=self._etags.use(verified=self._verifies_md5),
+                etag_of_parts=self._etags.of_parts_are_md5s is not False,
+                compares=compares,
             )
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
@@ -229,19 +366,112 @@ class Copier:
             raise errors.IntegrityError(
                 f"read {download.body.length} bytes of an object listed with {meta.size}"
             )
-        if self._looks_at_content:
-            first = download.body.beginning(selection.FIRST_BYTES.end)
-            skip = self._skip_by_content(download.stored.headers, first)
-            if skip is not None:
-                return skip
-        key = self.target_key(meta.key)
+        return download
+
+    async def _write(self, meta: ObjectMeta, download: Download) -> Transferred | _Doubt | None:
+        """Write what was read; None when there is an object that is not to be replaced."""
+        body = download.body
+        told = body.source_md5
         try:
             await self._target.put(
-                key, download.body, download.stored.headers, if_absent=self._if_absent
+                self.target_key(meta.key),
+                body,
+                download.stored.headers,
+                if_absent=self._if_absent,
             )
         except errors.PreconditionFailed:
             return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            if not (told and _may_mean_the_bytes(error)):
+                raise
+            seen = await body.computed(Algorithm.MD5)
+            if seen == told:
+                raise  # they were damaged after they had been read, or it means something else
+            return _Doubt(told, seen)
+        if told and meta.size:
+            self._etags.are_md5s = True
         return Transferred(meta.size)
+
+    # What was read is not what the source tells of it.
+
+    async def _read_disputed(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what has not the checksum that its source declares.
+
+        If the same bytes come again and they have the MD5 of the ETag, the declared checksum is
+        wrong: some stores keep a wrong one after copies of their own.
+
+        Raises:
+            ChecksumDisagrees: nothing vouches for the bytes.
+        """
+        self.attempts += 1
+        again = await self._get(meta, compares=False)
+        told = again.stored.told
+        if told is None:
+            return again
+        body = again.body
+        seen_again = await body.computed(told.algorithm)
+        if seen_again == told.value:
+            return again
+        is_vouched = seen_again == seen and body.source_md5 != ""
+        if is_vouched and await body.computed(Algorithm.MD5) == body.source_md5:
+            error = verification.disagreement(told, seen)
+            _log.warning("a source keeps a wrong checksum", key=meta.key, error=str(error))
+            return again
+        raise verification.disagreement(told, seen_again)
+
+    async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what does not agree with that which its source has made of its parts.
+
+        Raises:
+            ChecksumDisagrees: it does not again.
+        """
+        self.attempts += 1
+        try:
+            return await self._get(meta)
+        except errors.ChecksumDisagrees as error:
+            if error.seen != seen or error.algorithm != Algorithm.MD5:
+                raise
+            disagreement = error.with_traceback(None)  # which would keep the body in memory
+        if await self._etags.of_parts_must_be_md5s(self._source, self._prefix, meta.key):
+            raise disagreement
+        _log.info("an ETag is not made of the parts' MD5s", key=meta.key, error=str(disagreement))
+        return await self._get(meta)
+
+    async def _read_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Download:
+        """Read once more what has not the MD5 that its source tells.
+
+        If other bytes come, the first were damaged on their way. If the same come again, either
+        they are damaged at the source, or its ETags are no MD5s. That is found out once.
+
+        Raises:
+            IntegrityError: the bytes are damaged, as far as can be told.
+        """
+        self.attempts += 1
+        async with self._etags.asking:
+            again = await self._read(meta)
+            body = again.body
+            if not body.source_md5:
+                return again  # whoever asked before has found out
+            seen = await body.computed(Algorithm.MD5)
+            if seen == body.source_md5:
+                return again
+            if seen != doubt.seen:
+                raise errors.IntegrityError(str(doubt))
+            if not await self._is_not_told_by_etag(again):
+                raise errors.ChecksumDisagrees(f"{doubt}, and the same bytes came twice", seen)
+            body.source_md5 = ""
+            return again
+
+    async def _is_not_told_by_etag(self, download: Download) -> bool:
+        """Whether these bytes are right although they have not the MD5 that the source tells."""
+        told, meta, etags = download.stored.told, download.stored.meta, self._etags
+        if told is not None and await download.body.computed(told.algorithm) != told.value:
+            return False
+        if etags.are_md5s is None:
+            etags.are_md5s = await some_are_md5s(self._source, self._prefix, meta.key)
+            if not etags.are_md5s:
+                _log.info("the ETags of the source are no MD5s", key=meta.key, etag=meta.etag)
+        return told is not None or not etags.are_md5s
 
     def _skip_by_content(self, headers: ObjectHeaders, first: bytes) -> Skipped | None:
         kind = headers.content.get("content-type", "")
@@ -256,15 +486,11 @@ class Copier:
         The key was absent when its slice was planned. If it now holds what we would write, then
         we have written it: by a request whose answer was lost, or by work that was.
         """
-        return await self._tell_by_descriptions(meta) or await self._tell_by_bytes(meta)
+        found = await self._tell_by_descriptions(meta)
+        return await self._tell_by_bytes(meta) if isinstance(found, ObjectMeta) else found
 
-    async def _tell_by_descriptions(
-        self, meta: ObjectMeta, since: datetime | None = None
-    ) -> Outcome | None:
-        """Tell by what the stores say of both objects; None when only their bytes can.
-
-        With `since`, an object of the right size that is no older is taken for ours.
-        """
+    async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | ObjectMeta:
+        """Tell by what the stores say of both objects; the target's, when only their bytes can."""
         try:
             theirs = await self._target.head(self.target_key(meta.key))
         except errors.NotFound as error:
@@ -273,16 +499,19 @@ class Copier:
             return Skipped()  # who may not look leaves it at what the store said
         if theirs.meta.size != meta.size:
             return Skipped()
+        if verification.same_bytes(meta.etag, theirs.meta.etag):
+            return Transferred(meta.size)
         ours = await self._head_of_version(meta) if theirs.crc32c else None
         if ours is not None and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        is_ours = selection.copied_by_lost_work(meta.size, theirs.meta, since)
-        return Transferred(meta.size) if is_ours else None
+        return theirs.meta
 
     async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
         key = self.target_key(meta.key)
         for start in range(0, meta.size, COMPARED_BYTES):
             piece = ByteRange(start, min(start + COMPARED_BYTES, meta.size))
+            if self._pacer is not None:
+                self._pacer.spend(size=len(piece), requests=2)
             await self._budget.acquire(2 * len(piece))
             try:
                 if not await self._is_same(meta, key, piece):
@@ -303,9 +532,31 @@ class Copier:
         return bytes(ours.body) == bytes(theirs.body)
 
 
+def _is_of_head_alone(error: errors.SlurperError) -> bool:
+    """Whether a HEAD failed for what a GET may do without: 405, say, or no word of the size."""
+    return type(error) is errors.StoreError or isinstance(error, errors.IntegrityError)
+
+
+BARE_FOLDER = Skipped(
+    LogType.IMPORT_SKIPPED_EMPTY_OBJECT,
+    "the source lists this folder and has no object of this name: there is nothing to copy; if "
+    "there should be, write the object again",
+)
+
+
+def _may_mean_the_bytes(error: errors.SlurperError) -> bool:
+    """Whether a refusal may be for a Content-MD5 that is not that of the bytes.
+
+    Not every store has the usual code for it.
+    """
+    if isinstance(error, errors.StoreError):
+        return error.status == 400 and not error.blocks_job
+    return True
+
+
 def archived(error: errors.RequiresRetrieval) -> Skipped:
     """How an object ends that must be restored before it can be read."""
-    return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, f"{error}; {error.advice}")
+    return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, failure_text(error, 1))
 
 
 def pause_before(attempt: int) -> float:
@@ -325,5 +576,14 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
 def failure_text(error: errors.SlurperError, attempts: int) -> str:
     """What a log entry says of a failure: what was seen, how often it was tried, what to do."""
     tried = f" (after {attempts} attempts)" if attempts > 1 else ""
-    advice = f"; {error.advice}" if error.advice else ""
+    known = answers.advice_of(error)
+    advice = f"; {known}" if known else ""
     return f"{error}{tried}{advice}"
+
+
+def halt_text(error: errors.SlurperError, key: str | None = None) -> str:
+    """What is said of a job that cannot go on: what was seen, for which key, and what to do."""
+    text = failure_text(error, 1)
+    if "resume" not in text:
+        text += "; then resume the job"
+    return text if key is None else f"at {key!a}: {text}"

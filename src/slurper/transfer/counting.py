@@ -9,6 +9,7 @@ from slurper.objectstore.base import ObjectStore
 from slurper.planning import own_keys
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.walk import walk
 
 
 async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
@@ -21,11 +22,12 @@ async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
     deadline = time.monotonic() + task.budget_seconds
     objects = size = 0
     cursor = task.slice.start_after
+    steps = walk(source, task.slice, prefix=task.prefix)
     while True:
-        page = await source.list_page(prefix=task.prefix, start_after=cursor)
+        page = await steps.next_page()
         found = own_keys.without_own(page.objects)
         objects += len(found)
-        size += sum(meta.size for meta in found)
+        size += sum(max(meta.size, 0) for meta in found)
         cursor = page.objects[-1].key if page.objects else cursor
         if page.finished or time.monotonic() >= deadline:
             break

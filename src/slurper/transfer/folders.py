@@ -44,6 +44,6 @@ class Folders:
     async def _exists(self, key: str) -> bool:
         try:
             await self._source.head(key)
-        except (errors.NotFound, errors.AccessDenied):  # what may not be read is not copied either
+        except (errors.NotFound, errors.Refused):  # what may not be read is not copied either
             return False
         return True

@@ -53,6 +53,8 @@ class Entry:
 
     key: str
     outcome: Outcome | Large | None = None
+    in_doubt: bool = False
+    """The target has an object under its key, which lost work of the job may have put there."""
 
 
 class Ledger:

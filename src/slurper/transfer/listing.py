@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
 from slurper import errors
-from slurper.objectstore.base import ObjectMeta, ObjectStore
+from slurper.objectstore.base import UNKNOWN_SIZE, ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import own_keys, spellings
 from slurper.planning.keyspace import KeyRange
-
-PAGE_KEYS = 1000
-"""The longest page: no store lists more keys at once."""
+from slurper.transfer.walk import PAGE_KEYS, walk
 
 LEAST_PAGE_KEYS = 100
 SPARE = 1.25
@@ -46,6 +44,10 @@ class Page:
 
     rows: Sequence[tuple[str, Found]]
     order: KeyOrder = KeyOrder.BYTES
+    requests: int = 1
+    """How many it took."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Keys that were decoded, and how the store spells them."""
 
 
 Pages = AsyncGenerator[Page, None]
@@ -65,17 +67,47 @@ async def listed_pages(
 
     A page may be empty and not the last.
     """
-    cursor = part.start_after
+    steps = walk(store, part, prefix=prefix, max_keys=max_keys)
     while True:
-        page = await store.list_page(prefix=prefix, start_after=cursor, max_keys=max_keys)
+        before = steps.requests
+        page = await steps.next_page()
         objects = page.objects
         beyond = bool(objects) and part.ends_before(objects[-1].key)
         if beyond:
             objects = [meta for meta in objects if not part.ends_before(meta.key)]
-        yield Page([(meta.key, meta) for meta in own_keys.without_own(objects)], page.order)
+        rows: list[tuple[str, Found]] = [(meta.key, meta) for meta in own_keys.without_own(objects)]
+        if page.lacks_sizes:
+            rows = await _with_sizes(store, rows)
+        yield Page(rows, page.order, steps.requests - before, page.written)
         if page.finished or beyond:
             return
-        cursor = page.objects[-1].key
+
+
+async def _with_sizes(
+    store: ObjectStore, rows: Sequence[tuple[str, Found]]
+) -> list[tuple[str, Found]]:
+    """The same rows; HEAD tells of an object what its row does not."""
+    told = dict(rows)
+    unknown = [
+        key for key, found in rows if isinstance(found, ObjectMeta) and found.size == UNKNOWN_SIZE
+    ]
+    for start in range(0, len(unknown), HEADS_AT_ONCE):
+        group = unknown[start : start + HEADS_AT_ONCE]
+        found = await asyncio.gather(*(_measure(store, key) for key in group))
+        told.update(zip(group, found, strict=True))
+    return list(told.items())
+
+
+async def _measure(store: ObjectStore, key: str) -> Found:
+    """Describe an object; while the store lists, what keeps it from that is the object's affair."""
+    try:
+        return (await store.head(key)).meta
+    except errors.SlurperError as error:
+        if error.blocks_job:
+            raise
+        if error.retryable:
+            await store.list_page(max_keys=1)
+        return error
 
 
 async def named_pages(
@@ -93,9 +125,20 @@ async def _describe(store: ObjectStore, key: str) -> Found:
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
+        if isinstance(error, errors.Refused):  # of one key, or of all: who copies finds out
+            return error
         if error.blocks_job or error.retryable:
             raise
         return error
+
+
+async def spelled(store: ObjectStore, key: str, other: str) -> str:
+    """Return under which of two spellings an object is there; the first where nobody knows."""
+    for spelling in (key, other):
+        found = await _describe(store, spelling)
+        if not isinstance(found, errors.NotFound):
+            return spelling
+    return key
 
 
 async def read_ahead(pages: Pages, expected: int | None) -> Pages:
@@ -137,8 +180,9 @@ class ListedTarget:
     """
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
-        self._store = store
-        self._prefix = prefix
+        self._steps = walk(store, KeyRange(start_after), prefix=prefix)
+        self._named = NamedTarget(store)
+        self._is_ordered = True
         self._cursor = start_after
         self._passed = start_after or ""
         """Keys up to this are not known any more. No key is empty."""
@@ -148,10 +192,18 @@ class ListedTarget:
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        try:
+            if self._is_ordered:
+                return await self._among(keys, order)
+        except errors.OutOfOrder:
+            self._is_ordered = False
+        return await self._named.among(keys, order)
+
+    async def _among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
         if self._order is None:
             await self._read_page()
         if self._order is not order and not self._ascend(keys):
-            return await NamedTarget(self._store).among(keys, order)
+            return await self._named.among(keys, order)
         self._passed = keys[-1]
         wanted = set(keys)
         while self._behind():
@@ -182,7 +234,7 @@ class ListedTarget:
         return (self._order or KeyOrder.BYTES).rank(key)
 
     async def _read_page(self) -> None:
-        page = await self._store.list_page(prefix=self._prefix, start_after=self._cursor)
+        page = await self._steps.next_page()
         self._order = page.order
         self._known.update((meta.key, meta) for meta in page.objects)
         self._finished = page.finished
@@ -207,9 +259,6 @@ class NamedTarget:
             group = keys[start : start + HEADS_AT_ONCE]
             looked = await asyncio.gather(*(_describe(self._store, key) for key in group))
             found.update(zip(group, looked, strict=True))
-        for error in found.values():
-            if isinstance(error, errors.AccessDenied):
-                raise error
         return {key: seen for key, seen in found.items() if not isinstance(seen, errors.NotFound)}
 
 

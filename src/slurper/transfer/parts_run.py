@@ -8,7 +8,9 @@ What ends how:
     | every part is there                          | the upload is completed, the object counts |
     | the object must be left out, or is broken    | the upload is aborted, the object counts   |
     | the source has another version, or           | the upload is aborted, the object is begun |
-    | the upload is gone, damaged or too old       | again, `object_attempts` times at most     |
+    | the upload is gone, damaged or too old, or   | again, `object_attempts` times at most     |
+    | the parts have another checksum than the     |                                            |
+    | source tells of the object                   |                                            |
     | nothing can be copied at all                 | the job halts; upload and parts are kept   |
     | the task is cancelled                        | an upload that is not reported is aborted  |
 
@@ -22,42 +24,59 @@ import functools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.jobs.models import LogType
+from slurper.objectstore import entity_tags, failures, verification
 from slurper.objectstore.base import (
+    Body,
     ByteRange,
+    Download,
     ObjectHeaders,
     ObjectMeta,
     ObjectStore,
     Part,
     StoredObject,
 )
+from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.verification import etag_of_parts, md5_of_etag
 from slurper.planning import selection
-from slurper.planning.parts import PartPlan, plan_parts
+from slurper.planning.parts import (
+    PartPlan,
+    SourceSum,
+    plan_parts,
+    sum_of_whole,
+    sums_of_parts,
+)
 from slurper.settings import Settings
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.copy import (
     Copier,
+    PartsDisagreeError,
     SourceChangedError,
     TargetChangedError,
     archived,
     changing_text,
     failure_text,
+    halt_text,
     pause_before,
 )
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission
+from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
-_STATUS_OF_CHANGE = (412, 416)
-"""If-Match does not hold, or the object has become too short for the range."""
+_log = telemetry.get_logger(__name__)
+
+_TOO_SHORT = 416
+"""The object no longer reaches as far as the range."""
 
 _DAMAGED = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store does not have the parts that it has confirmed."""
@@ -66,7 +85,8 @@ _RESTED = timedelta(seconds=5)
 """A version this old has an earlier date than any that comes after it, at every machine of a store:
 dates are whole seconds, and the clocks of its machines nearly agree."""
 
-_Gone = SourceChangedError | TargetChangedError
+_Gone = SourceChangedError | TargetChangedError | PartsDisagreeError
+_GONE = (SourceChangedError, TargetChangedError, PartsDisagreeError)
 Result = TypeVar("Result")
 
 
@@ -82,6 +102,7 @@ class PartsRun:
         budget: ByteBudget,
         *,
         shortcut: Shortcut | None = None,
+        etags: SourceEtags | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -106,7 +127,9 @@ class PartsRun:
             settings=settings,
             budget=budget,
             pacer=self._pacer,
+            etags=etags,
         )
+        self._etags = etags or SourceEtags()
         self._key = self._copier.target_key(self._meta.key)
         self._begun_at = datetime.now(UTC)
         self._begun = task.upload.begun
@@ -117,6 +140,8 @@ class PartsRun:
         """Some of these the store has copied itself."""
         self._attempts = 0
         self._restarted: ObjectMeta | None = None
+        self._seen = ""
+        """What the parts have made, if that is not what the source tells."""
         self._halt: Halt | None = None
         self._deadline = math.inf
         """Monotonic seconds. It is set when the first part is begun, so that no store is too slow
@@ -169,6 +194,7 @@ class PartsRun:
             begun=None if self._begun is task.upload.begun else self._begun,
             parts=tuple(self._parts[number] for number in sorted(self._parts)),
             restarted=self._restarted,
+            seen="" if self._restarted is None else self._seen,
             counts=ledger.counts,
             events=tuple(ledger.events),
             halt=self._halt,
@@ -183,28 +209,33 @@ class PartsRun:
         try:
             try:
                 return await self._work()
-            except (SourceChangedError, TargetChangedError) as error:
+            except _GONE as error:
                 return await self._begin_again(error)
         except errors.RequiresRetrieval as error:
             return archived(error)
         except errors.SlurperError as error:
             cause = await self._cause_for_all(error)
             if cause is None:
-                tries = self._copier.max_attempts if error.retryable else 1
-                return Failed(failure_text(error, tries))
-            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=failure_text(cause, 1))
+                return Failed(self._text(error))
+            key = self._meta.key if isinstance(error, errors.Refused) else None
+            self._halt = Halt(log_type=LogType.MIGRATION_ERROR, message=halt_text(cause, key))
             return None
+
+    def _text(self, error: errors.SlurperError) -> str:
+        if isinstance(error, errors.Refused):
+            return alone_text(error)
+        return failure_text(error, self._copier.max_attempts if error.retryable else 1)
 
     async def _cause_for_all(self, error: errors.SlurperError) -> errors.SlurperError | None:
         """Why no object at all can be copied now; None when the error is this object's own."""
-        if error.blocks_job:
-            return error
-        if isinstance(error, errors.AccessDenied):
+        if isinstance(error, errors.Refused):
             try:
-                await self._permission().check(self._meta.key, error)
+                await self._permission().check(self._meta.key, error, came_at=time.monotonic())
             except errors.SlurperError as cause:
                 return cause
             return None
+        if error.blocks_job:
+            return error
         return await find_outage(self._source, self._target) if error.retryable else None
 
     def _permission(self) -> Permission:
@@ -220,7 +251,8 @@ class PartsRun:
     async def _begin_again(self, error: _Gone) -> Outcome | None:
         """Have the object begun again, with a new upload, in the version that is there now."""
         attempt = self._task.upload.attempt
-        if attempt >= self._copier.max_attempts:
+        came_twice = self._seen != "" and self._seen == self._task.upload.seen
+        if attempt >= self._copier.max_attempts or came_twice:
             if isinstance(error, SourceChangedError):
                 return Failed(changing_text(error, attempt))
             return Failed(failure_text(error, attempt))
@@ -274,11 +306,11 @@ class PartsRun:
             raise SourceChangedError("the object has become large again")
         return outcome
 
-    async def _find_existing(self) -> Outcome | None:
+    async def _find_existing(self, parts: Sequence[Part] = ()) -> Outcome | None:
         """How the object ends for what the target has under its key, with `overwrite=false`.
 
         The key was absent when its slice was planned. What is there now was written by this job,
-        in work of which nobody knows, or by somebody else.
+        in work of which nobody knows, or by somebody else; what is made of these `parts` is ours.
         """
         task = self._task
         if task.overwrite:
@@ -289,32 +321,76 @@ class PartsRun:
             return None  # who may not look learns it when the object is to be written
         if task.replayed_since is not None:
             since = task.replayed_since + await clocks.ahead_of_ours(self._target)
-            if selection.copied_by_lost_work(self._meta.size, existing, since):
-                return Transferred(self._meta.size)
+            if selection.may_be_ours(self._meta.size, existing, since):
+                return await self._compare(existing, parts)
         if task.upload.attempt > 1:
-            return await self._copier.already_there(self._meta)
+            return await self._compare(existing, parts)
         return Skipped()
+
+    async def _compare(self, existing: ObjectMeta, parts: Sequence[Part]) -> Outcome:
+        """Tell what this job has made from somebody else's object."""
+        made = verification.multipart_etag(parts) if parts else None
+        if made is not None and verification.same_bytes(made, existing.etag):
+            return Transferred(self._meta.size)
+        return await self._repeat(functools.partial(self._copier.already_there, self._meta))
 
     async def _begin(self) -> Outcome | None:
         """Begin the upload, unless the object has its outcome without one."""
         if (existing := await self._find_existing()) is not None:
             return existing
-        described = await self._repeat(self._describe)
+        described = await self._repeat(functools.partial(self._describe, with_checksums=True))
         if isinstance(described, Skipped):
             return described
-        plan = plan_parts(self._meta.size, self._target.dialect, part_bytes=self._part_bytes)
-        upload_id = await self._repeat(lambda: self._create(described.headers))
+        told = await self._repeat(functools.partial(self._sum_told, described))
+        part_size = None if told is None else told.part_bytes
+        if part_size is None:
+            dialect, part_bytes = self._target.dialect, self._part_bytes
+            part_size = plan_parts(self._meta.size, dialect, part_bytes=part_bytes).part_size
+        try:
+            upload_id = await self._repeat(lambda: self._create(described.headers))
+        except errors.StoreError as error:
+            if not failures.lacks_uploads(error):
+                raise
+            self._in_doubt = self._task.replayed_since is not None
+            return await self._copy_in_one(error)
         self._begun = BegunUpload(
             upload_id=upload_id,
-            part_size=plan.part_size,
+            part_size=part_size,
             whole_checked=self._target.checks_whole(upload_id),
             begun_at=datetime.now(UTC),
             last_modified=self._telling_date(described),
+            source_sum=told,
         )
         return None
 
-    async def _describe(self) -> StoredObject | Skipped:
-        return await self._copier.describe(self._meta)
+    async def _copy_in_one(self, refusal: errors.StoreError) -> Outcome:
+        """Write the object in one request, to a target that knows no other way."""
+        limit = min(self._target.dialect.max_put_bytes, self._budget.limit)
+        if self._meta.size > limit:
+            return Failed(
+                f"{refusal}; the target knows no uploads in parts, and {self._meta.size} bytes are "
+                f"too many for one request, which may have {limit}: raise SLURPER_IN_FLIGHT_BYTES, "
+                "which bounds it, or copy the object by hand"
+            )
+        self._copier.take_whole(limit)
+        return await self._copy_whole()
+
+    async def _describe(self, *, with_checksums: bool = False) -> StoredObject | Skipped:
+        return await self._copier.describe(self._meta, with_checksums=with_checksums)
+
+    async def _sum_told(self, described: StoredObject) -> SourceSum | None:
+        """What the source tells of the object that its parts will show again."""
+        whole = sum_of_whole(described)
+        of_parts = described.told_of_parts or etag_of_parts(described)
+        if whole is not None or not of_parts:
+            return whole
+        first = await self._source.first_part_bytes(self._meta.key)
+        if first is None:
+            return None
+        told = next(sums_of_parts(described, self._target.dialect, *first), None)
+        # Of parts that are copied inside nobody sees more than a CRC.
+        is_seen = told is None or told.part_bytes is None or not self._may_be_inside
+        return told if is_seen else None
 
     def _telling_date(self, described: StoredObject) -> datetime | None:
         """The date of the version, unless nothing else will tell its parts and it may come twice.
@@ -423,28 +499,40 @@ class PartsRun:
             return True
 
     async def _copy_part(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
-        meta = self._meta
         if (inside := await self._copy_part_inside(begun, number, byte_range)) is not None:
             return inside
+        download = await self._read_part(begun, byte_range)
+        return await self._write_part(begun, number, byte_range, download.body)
+
+    async def _read_part(self, begun: BegunUpload, byte_range: ByteRange) -> Download:
+        meta, told = self._meta, begun.source_sum
         try:
             download = await self._source.get(
                 meta.key,
                 if_match=meta.etag,
                 byte_range=byte_range,
                 checksum=self._target.dialect.checksum,
+                also=None if told is None else told.algorithm,
             )
         except errors.IntegrityError:
             await self._describe()  # stores that know no If-Match show a change by a wrong length
             raise
         except errors.StoreError as error:
-            if error.status in _STATUS_OF_CHANGE:
+            if isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT:
                 raise SourceChangedError(str(error)) from error
             raise
         _check_version(self._dated(begun), download.stored.meta)
+        return download
+
+    async def _write_part(
+        self, begun: BegunUpload, number: int, byte_range: ByteRange, body: Body
+    ) -> Part:
+        told = begun.source_sum
         try:
-            return await self._target.put_part(self._key, begun.upload_id, number, download.body)
+            part = await self._target.put_part(self._key, begun.upload_id, number, body)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
+        return part if told is None else await _with_sums(part, body, told, byte_range)
 
     async def _copy_part_inside(
         self, begun: BegunUpload, number: int, byte_range: ByteRange
@@ -460,9 +548,18 @@ class PartsRun:
                 self._target, self._key, begun.upload_id, number, self._meta, byte_range
             )
         except errors.PreconditionFailed as error:
-            raise SourceChangedError(str(error)) from error
+            await self._copier.confirm_unchanged(self._meta)
+            shortcut.doubt(error)
+            return None
         self._has_copied_inside = self._has_copied_inside or part is not None
-        return part
+        return part and self._with_own_sum(part, begun.source_sum, byte_range)
+
+    def _with_own_sum(self, part: Part, told: SourceSum | None, byte_range: ByteRange) -> Part:
+        """With the checksum that the store tells of a part it has copied, if it is of that kind."""
+        if told is None or not part.checksum or told.algorithm != self._target.dialect.checksum:
+            return part
+        is_one_piece = len(told.cut(byte_range)) == 1
+        return replace(part, source_sums=(part.checksum,)) if is_one_piece else part
 
     async def _complete(self) -> Outcome | None:
         """Complete the upload if this task may, and every part is there."""
@@ -471,11 +568,13 @@ class PartsRun:
         if done is None or len(done) + len(self._parts) < self._plan(begun).count:
             return None
         parts = sorted((*done, *self._parts.values()), key=_number)
+        if begun.source_sum is not None:
+            parts = await self._compare_with_told(begun, begun.source_sum, parts)
         if self._may_hold_other_version(begun):
             # Parts copied inside do not tell their version.
             await self._repeat(functools.partial(self._check_unchanged, begun))
         if not self._target.dialect.conditional_completion:
-            existing = await self._find_existing()
+            existing = await self._find_existing(parts)
             if existing is not None:
                 return existing
         try:
@@ -484,6 +583,67 @@ class PartsRun:
             return await self._copier.already_there(self._meta)
         self._begun = None
         return Transferred(self._meta.size)
+
+    async def _compare_with_told(
+        self, begun: BegunUpload, told: SourceSum, parts: list[Part]
+    ) -> list[Part]:
+        """Compare what the parts make with what the source tells, unless some went past us.
+
+        Returns the parts to complete the upload of.
+
+        Raises:
+            PartsDisagreeError: some part has other bytes.
+        """
+        seen = told.of(parts)
+        is_of_etags = told.algorithm is Algorithm.MD5
+        if is_of_etags and seen not in (None, told.value):
+            last = await self._written_again(begun, parts[-1])
+            if last is None:
+                return parts  # the target's ETags are no MD5s
+            parts = [*parts[:-1], last]
+            seen = told.of(parts)
+        if seen is None:
+            return parts
+        if seen == told.value:
+            if is_of_etags:
+                self._etags.of_parts_are_md5s = True
+            return parts
+        self._seen = seen
+        error = PartsDisagreeError(
+            f"the parts read make an object with x-amz-checksum-{told.algorithm} {seen}, the "
+            f"source announces {told.value}",
+            seen,
+        )
+        came_twice = seen == self._task.upload.seen
+        if not (came_twice and is_of_etags) or await self._etags_of_parts_are_md5s():
+            raise error
+        _log.warning("an ETag is not made of the parts' MD5s", key=self._key, error=str(error))
+        return parts
+
+    async def _etags_of_parts_are_md5s(self) -> bool:
+        return await self._etags.of_parts_must_be_md5s(
+            self._source, self._task.prefix, self._meta.key
+        )
+
+    async def _written_again(self, begun: BegunUpload, part: Part) -> Part | None:
+        """Copy a part once more, if its ETag is not the MD5 of its bytes.
+
+        None: nor is it then, so that ETags of the target tell nothing.
+        """
+        byte_range = self._plan(begun).byte_range(part.number)
+        size = len(byte_range)
+        await self._budget.acquire(size)
+        try:
+            download = await self._repeat(functools.partial(self._read_part, begun, byte_range))
+            md5 = (await download.body.computed(Algorithm.MD5),)
+            if part.source_sums != md5:
+                write = functools.partial(
+                    self._write_part, begun, part.number, byte_range, download.body
+                )
+                part = await self._repeat(write)
+        finally:
+            self._budget.release(size)
+        return part if part.source_sums == md5 else None
 
     async def _join(self, begun: BegunUpload, parts: Sequence[Part]) -> None:
         try:
@@ -511,11 +671,13 @@ class PartsRun:
         while True:
             try:
                 return await request()
-            except (SourceChangedError, TargetChangedError):
+            except _GONE:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
-                if not passing or attempt >= self._copier.max_attempts:
+                # The machines of a store come to know credentials one after the other.
+                doubtful = isinstance(error, errors.CredentialsRejected) and attempt == 1
+                if not (passing or doubtful) or attempt >= self._copier.max_attempts:
                     raise
             await asyncio.sleep(pause_before(attempt + 1))
             attempt += 1
@@ -526,13 +688,24 @@ def _number(part: Part) -> int:
     return part.number
 
 
+async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
+    """With what the part shows of that which the source tells. MD5s are those of the target."""
+    if told.algorithm is Algorithm.MD5:
+        md5 = md5_of_etag(part.etag)
+        return replace(part, source_sums=(md5,) if md5 else ())
+    if told.part_bytes is not None:
+        return replace(part, source_sums=(await body.computed(told.algorithm),))
+    return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
+
+
 def _check_version(wanted: ObjectMeta, got: ObjectMeta) -> None:
     """Refuse another version, of which a store that knows no If-Match may send or copy a part.
 
     Raises:
         SourceChangedError: it is another.
     """
-    of_both = ((wanted.etag, got.etag), (wanted.last_modified, got.last_modified))
-    differ = any(one and other and one != other for one, other in of_both)
-    if differ or wanted.size != got.size:
+    is_other = wanted.etag and got.etag and not entity_tags.same(wanted.etag, got.etag)
+    dates = (wanted.last_modified, got.last_modified)
+    is_dated_otherwise = None not in dates and dates[0] != dates[1]
+    if is_other or is_dated_otherwise or wanted.size != got.size:
         raise SourceChangedError("there is another version than HEAD showed at first")

@@ -1,36 +1,56 @@
-"""Is one object denied to us, or everything?
+"""Is one object refused to us, or everything?
 
 An object may be denied for a reason of its own: an access list, a policy for some folder, a lock.
-Credentials that lost their permission for the whole bucket get the very same answer, and then the
-job must pause (design rule 7). So when a store says AccessDenied, something else is asked of the
-same side, and one yes is enough:
+A store, or a proxy before it, may read one key or one header otherwise than it was signed.
+Credentials that lost their permission for the whole bucket, or expired, get the very same answers,
+and then the job must pause (design rule 7). So when a store refuses an object, something else is
+asked of the same side, and one yes is enough:
 
     side    what is asked for
     source  one byte of the object read last; of up to `SAMPLE` of the task's explicit keys; of as
             many of the first keys that the source lists
-    target  to begin an upload, aborted at once, for the object written last; for a key of nobody's
+    target  to begin an upload, aborted at once, for the object written last; for a key of nobody's;
+            and to write a part, if it was a whole object that was refused
+            where it was only asked what it has: to describe that object; a key of nobody's
 
-What that costs: one or two requests for each object that is denied, and `SAMPLE` once, when nothing
-has been read yet. What it takes for everything though it is not: a source whose first `SAMPLE` keys
-are all denied, met before anything else was read.
+What that costs: some requests for all objects together that were refused before these were sent,
+and `SAMPLE` once, when nothing has been read yet. Answers that only time can give, such as
+ExpiredToken, are believed as soon as they come twice. What it takes for everything though it is
+not: a source whose first `SAMPLE` keys are all refused, met before anything else was read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import secrets
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from slurper import errors
-from slurper.objectstore.base import ByteRange, ObjectHeaders, ObjectStore
+from slurper.objectstore import google_tokens
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
 
 SAMPLE = 20
-"""So many objects beside the denied one are tried before the source is given up."""
+"""So many objects beside the refused one are tried before the source is given up."""
 
-_READS = frozenset({"GetObject", "HeadObject"})
-"""The operations of the source; the others that can be denied to a copy are the target's."""
+_READS = frozenset({"GetObject", "HeadObject", "objects.get"})
+"""The operations of the source; the others that can be refused to a copy are the target's."""
+_WRITES_WHOLE = frozenset({"PutObject", "objects.insert"})
 _FIRST_BYTE = ByteRange(0, 1)
+
+_OUT_OF_TIME = frozenset(
+    {"ExpiredToken", "RequestExpired", "RequestTimeTooSkewed", "TokenRefreshRequired"}
+)
+"""Codes that are about no object."""
+
+_ALONE = (
+    "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
+    "key or its headers otherwise than they were signed; copy the object by hand, or under another "
+    "key"
+)
 
 
 class PermissionLostError(errors.SlurperError):
@@ -38,6 +58,18 @@ class PermissionLostError(errors.SlurperError):
 
     advice = "give these credentials the permission back, then resume: nothing was left out"
     blocks_job = True
+
+
+class CredentialsLostError(PermissionLostError):
+    """So it is because the store takes the credentials, or all signatures, for wrong."""
+
+    advice = errors.CredentialsRejected.advice
+
+
+def alone_text(refusal: errors.Refused) -> str:
+    """What a log entry says of an object that is refused alone."""
+    advice = _ALONE if isinstance(refusal, errors.CredentialsRejected) else refusal.advice
+    return f"{refusal}; {advice}"
 
 
 class Permission:
@@ -59,23 +91,69 @@ class Permission:
         self._unused_key = f"{target_prefix}.slurper-permission-{secrets.token_hex(16)}"
         self._read_last: str | None = None
         self._written_last: str | None = None
+        self._asking = asyncio.Lock()
+        self._allowed_at: dict[str, float] = {}
+        """When the question was asked that got the last yes; by what was asked for."""
+
+        self._cause: errors.SlurperError | None = None
+        """Why the task halts: nothing is asked any more."""
 
     def used(self, key: str, target_key: str) -> None:
         """Take note that an object could be read and written."""
         self._read_last, self._written_last = key, target_key
 
-    async def check(self, key: str, denial: errors.AccessDenied) -> None:
-        """Pass when something else is allowed, so that only this object is denied.
+    async def check(
+        self, key: str, refusal: errors.Refused, *, came_at: float, looked: bool = False
+    ) -> None:
+        """Pass when something else is allowed, so that only this object is refused.
+
+        Args:
+            key: The source's key of the object.
+            refusal: What was answered.
+            came_at: When, in monotonic seconds: only what is asked after that is a proof.
+            looked: The target was only asked what it has.
 
         Raises:
             PermissionLostError: nothing is.
             SlurperError: the side cannot be asked, for whatever stops the whole job.
         """
-        if denial.operation in _READS:
-            if not await self._may_read(beside=key):
-                raise PermissionLostError(f"no object of the source can be read any more: {denial}")
-        elif not await self._may_write():
-            raise PermissionLostError(f"nothing can be written to the target any more: {denial}")
+        if refusal.operation == google_tokens.OPERATION:  # no object was asked for
+            raise refusal
+        if looked:
+            await self._ask(
+                "nothing at the target can be looked at", self._may_look, refusal, came_at
+            )
+        elif refusal.operation in _READS:
+            ask = functools.partial(self._may_read, beside=key)
+            await self._ask("no object of the source can be read any more", ask, refusal, came_at)
+            if isinstance(refusal, errors.CredentialsRejected):
+                await self._ask(
+                    "the target takes no request any more", self._is_known, refusal, came_at
+                )
+        else:
+            ask = functools.partial(self._may_write, whole=refusal.operation in _WRITES_WHOLE)
+            await self._ask("nothing can be written to the target any more", ask, refusal, came_at)
+
+    async def _ask(
+        self,
+        otherwise: str,
+        ask: Callable[[], Awaitable[bool]],
+        refusal: errors.Refused,
+        came_at: float,
+    ) -> None:
+        async with self._asking:  # who waits here learns from what the first has found
+            if self._cause is not None:
+                raise self._cause
+            if self._allowed_at.get(otherwise, -math.inf) > came_at:
+                return
+            asked_at = time.monotonic()
+            try:
+                if not await ask():
+                    raise _lost(refusal)(f"{otherwise}: {refusal}")
+            except errors.SlurperError as cause:
+                self._cause = cause
+                raise
+            self._allowed_at[otherwise] = asked_at
 
     async def _may_read(self, *, beside: str) -> bool:
         last = () if self._read_last is None else (self._read_last,)
@@ -97,27 +175,54 @@ class Permission:
             return []
         return [meta.key for meta in page.objects]
 
-    async def _may_write(self) -> bool:
+    async def _may_write(self, *, whole: bool) -> bool:
         last = self._written_last
-        if last is not None and await _allowed(self._begin_upload(last)):
+        if last is not None and await _allowed(self._begin_upload(last, with_part=whole)):
             return True
-        return await _allowed(self._begin_upload(self._unused_key))
+        return await _allowed(self._begin_upload(self._unused_key, with_part=whole))
 
-    async def _begin_upload(self, key: str) -> None:
+    async def _begin_upload(self, key: str, *, with_part: bool) -> None:
         upload_id = await self._target.create_upload(key, ObjectHeaders())
-        # Shielded: what was begun only to ask must not stay, even when the task is cancelled.
-        await asyncio.shield(self._abort(key, upload_id))
+        try:
+            if with_part:
+                await self._target.put_part(key, upload_id, 1, Body([b"?"]))
+        finally:
+            # Shielded: what was begun only to ask must not stay, even when the task is cancelled.
+            await asyncio.shield(self._abort(key, upload_id))
 
     async def _abort(self, key: str, upload_id: str) -> None:
         with contextlib.suppress(errors.SlurperError):
             await self._target.abort_upload(key, upload_id)
+
+    async def _may_look(self) -> bool:
+        last = self._written_last
+        if last is not None and await _allowed(self._target.head(last)):
+            return True
+        return await _allowed(self._target.head(self._unused_key))
+
+    async def _is_known(self) -> bool:
+        """Whether the target takes the credentials for genuine: it may have been the one asked."""
+        try:
+            await self._target.head(self._unused_key)
+        except errors.CredentialsRejected:
+            return False
+        except errors.SlurperError:
+            return True
+        return True
+
+
+def _lost(refusal: errors.Refused) -> type[PermissionLostError]:
+    is_known = not isinstance(refusal, errors.CredentialsRejected)
+    return PermissionLostError if is_known else CredentialsLostError
 
 
 async def _allowed(request: Awaitable[object]) -> bool:
     """Whether a store does what it is asked, or has another reason not to than permission."""
     try:
         await request
-    except errors.AccessDenied:
+    except errors.Refused as refusal:
+        if refusal.operation == google_tokens.OPERATION or refusal.code in _OUT_OF_TIME:
+            raise
         return False
     except errors.IntegrityError:
         return True

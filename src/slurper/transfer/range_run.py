@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from slurper import errors
@@ -20,12 +20,13 @@ from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
-from slurper.transfer.copy import Copier, failure_text
+from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text, halt_text
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission
+from slurper.transfer.permission import Permission, alone_text
 from slurper.transfer.shortcuts import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from slurper.transfer.twins import Twins
@@ -35,6 +36,9 @@ MAX_LARGE = 1000
 
 SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
+
+_PAGES_COPIED = 3
+"""Objects of so many pages may be under way at once, those of pages without objects left aside."""
 
 _EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -56,6 +60,7 @@ class RangeRun:
         budget: ByteBudget,
         *,
         shortcut: Shortcut | None = None,
+        etags: SourceEtags | None = None,
     ) -> None:
         self._task = task
         self._source = source
@@ -69,6 +74,8 @@ class RangeRun:
             replayed_since=task.replayed_since,
         )
         self._pacer = None if task.share is None else Pacer(task.share)
+        self._written: deque[Mapping[str, str]] = deque(maxlen=_PAGES_COPIED)
+        """How the store spells the keys of the last pages that were decoded."""
         self._copier = Copier(
             source,
             target,
@@ -78,6 +85,8 @@ class RangeRun:
             budget=budget,
             pacer=self._pacer,
             shortcut=shortcut,
+            other_spelling=self._other_spelling,
+            etags=etags,
         )
         self._permission = Permission(
             source,
@@ -93,11 +102,11 @@ class RangeRun:
             active=target.dialect.normalises_keys,
         )
         self._folders = Folders(source, prefix=task.prefix, active=_makes_folders(target))
-        self._asking = asyncio.Lock()
         self._ledger = Ledger(task.slice.start_after)
         self._pages = self._open_source()
         self._existing = self._open_target()
         self._order = KeyOrder.BYTES
+        self._disorder = ""
         self._exhausted = False
         self._large = 0
         self._planned: deque[tuple[Entry, ObjectMeta]] = deque()
@@ -149,6 +158,7 @@ class RangeRun:
             events=tuple(ledger.events),
             halt=self._halt,
             order=self._order,
+            disorder=self._disorder,
             attempts=self._copier.attempts,
             boundaries=() if finished or self._halt is not None else self._cuts(),
             owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
@@ -188,12 +198,18 @@ class RangeRun:
             is_over = self._halt is not None if is_first else self._over
             return bool(self._planned) and not is_over
 
-    async def _copy(self, entry: Entry, meta: ObjectMeta) -> None:
+    async def _copy(self, entry: Entry, meta: ObjectMeta, *, once_more: bool = True) -> None:
         try:
-            outcome = await self._copier.copy(meta)
-        except errors.AccessDenied as error:
-            await self._settle_denied(entry, error)
-            return
+            outcome = await self._copier.copy(meta, in_doubt=entry.in_doubt)
+        except errors.Refused as error:
+            if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
+                return
+            if once_more and isinstance(error, errors.CredentialsRejected):
+                # The machines of a store come to know credentials one after the other.
+                self._copier.attempts += 1
+                await self._copy(entry, meta, once_more=False)
+                return
+            outcome = Failed(alone_text(error))
         except errors.SlurperError as error:
             cause = error if error.blocks_job else await find_outage(self._source, self._target)
             if cause is not None:
@@ -204,21 +220,50 @@ class RangeRun:
             self._permission.used(meta.key, self._copier.target_key(meta.key))
         self._ledger.settle(entry, outcome)
 
-    async def _settle_denied(self, entry: Entry, denial: errors.AccessDenied) -> None:
-        """Fail an object that is denied to us, unless everything is; then it stays unsettled."""
-        async with self._asking:  # who waits here learns from what the first has found
-            if self._halt is not None:
-                return
-            try:
-                await self._permission.check(entry.key, denial)
-            except errors.SlurperError as cause:
-                self._stop(LogType.MIGRATION_ERROR, cause)
-                return
-        self._ledger.settle(entry, Failed(failure_text(denial, 1)))
+    async def _settle_refused(
+        self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
+    ) -> None:
+        """Fail an object that is refused to us, unless everything is; then it stays unsettled."""
+        if await self._is_refused_alone(entry, refusal, came_at=came_at, looked=looked):
+            self._ledger.settle(entry, Failed(alone_text(refusal)))
 
-    def _stop(self, log_type: LogType, error: errors.SlurperError) -> None:
+    async def _settle_absent(self, entry: Entry, absence: errors.NotFound) -> None:
+        """Settle a key that was asked for by name and under which the source has no object."""
+        try:
+            is_folder = await self._copier.is_bare_folder(entry.key)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause)
+            return
+        self._ledger.settle(entry, BARE_FOLDER if is_folder else _failed(absence))
+
+    async def _is_refused_alone(
+        self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
+    ) -> bool:
+        """Whether only this object is refused; otherwise the task halts."""
+        if self._halt is not None:
+            return False
+        try:
+            await self._permission.check(entry.key, refusal, came_at=came_at, looked=looked)
+        except errors.SlurperError as cause:
+            self._stop(LogType.MIGRATION_ERROR, cause, key=entry.key)
+            return False
+        return True
+
+    def _stop(
+        self, log_type: LogType, error: errors.SlurperError, *, key: str | None = None
+    ) -> None:
         if self._halt is None:
-            self._halt = Halt(log_type=log_type, message=failure_text(error, 1))
+            self._halt = Halt(log_type=log_type, message=halt_text(error, key))
+
+    def _stop_for_its_order(self, error: errors.OutOfOrder) -> None:
+        """Report what is settled: what follows is listed in the store's own order.
+
+        All that was listed so far came in that order too.
+        """
+        self._order = KeyOrder.OWN
+        self._disorder = failure_text(error, 1)
+        self._deadline = -math.inf
+        self._boundaries.drop()
 
     async def _prepare_replay(self, since: datetime) -> None:
         """Learn to recognise what lost work has done."""
@@ -241,6 +286,9 @@ class RangeRun:
         try:
             page = await anext(self._pages, None)
         except errors.SlurperError as error:
+            if isinstance(error, errors.OutOfOrder) and not self._source.dialect.own_order:
+                self._stop_for_its_order(error)
+                return
             self._stop(LogType.MIGRATION_ERROR_FAILED_CONTINUATION, error)
             return
         if page is None:
@@ -249,10 +297,16 @@ class RangeRun:
         self._order = page.order
         if self._pacer is not None:
             self._pacer.spend(requests=self._asked_for(page))
+        if page.written:
+            self._written.append(page.written)
+        await self._plan_rows(page)
+
+    async def _plan_rows(self, page: listing.Page) -> None:
         target_keys = [self._copier.target_key(key) for key, _ in page.rows]
         try:
             existing = await self._existing.among(target_keys, page.order) if page.rows else {}
             displaced = await self._displaced([key for key, _ in page.rows])
+            rows = await self._as_they_are_spelled(page)
         except errors.SlurperError as error:
             self._stop(LogType.MIGRATION_ERROR, error)
             return
@@ -260,14 +314,49 @@ class RangeRun:
             self._last_listed = page.rows[-1][0]
             if self._deadline == math.inf:
                 self._set_deadline(page)
-        for (key, found), target_key in zip(page.rows, target_keys, strict=True):
+        came_at = time.monotonic()
+        for (key, found), target_key in zip(rows, target_keys, strict=True):
             entry = self._ledger.open(key)
-            if isinstance(found, errors.AccessDenied):
-                await self._settle_denied(entry, found)
-            elif key in displaced:
-                self._ledger.settle(entry, Failed(displaced[key]))
+            there = existing.get(target_key)
+            if isinstance(found, errors.Refused):
+                await self._settle_refused(entry, found, came_at=came_at)
+            elif isinstance(there, errors.Refused):  # it may be there: nothing is written
+                await self._settle_refused(entry, there, came_at=came_at, looked=True)
+            elif isinstance(found, errors.NotFound):
+                await self._settle_absent(entry, found)
             else:
-                self._select(entry, found, target_key, existing.get(target_key))
+                self._select(entry, found, target_key, there, displaced.get(key))
+
+    def _other_spelling(self, key: str) -> str | None:
+        """How else a key may be meant; not by one that was listed as it is."""
+        others = [written[key] for written in self._written if key in written]
+        return next((one for one in others if not any(one in w for w in self._written)), None)
+
+    async def _as_they_are_spelled(self, page: listing.Page) -> Sequence[tuple[str, listing.Found]]:
+        """The rows of a page; of large objects, which other tasks copy, by the keys they have."""
+        if not page.written:
+            return page.rows
+        doubtful = {
+            key
+            for key, found in page.rows
+            if key in page.written
+            and isinstance(found, ObjectMeta)
+            and self._copier.is_large(found.size)
+        }
+        asked = [(key, page.written[key]) for key in sorted(doubtful)]
+        right: dict[str, str] = {}
+        for start in range(0, len(asked), listing.HEADS_AT_ONCE):
+            group = asked[start : start + listing.HEADS_AT_ONCE]
+            told = await asyncio.gather(
+                *(listing.spelled(self._source, key, other) for key, other in group)
+            )
+            right |= {key: text for (key, _), text in zip(group, told, strict=True)}
+        return [
+            (key, found._replace(key=right[key]))
+            if key in right and isinstance(found, ObjectMeta)
+            else (key, found)
+            for key, found in page.rows
+        ]
 
     async def _displaced(self, keys: Sequence[str]) -> dict[str, str]:
         """Of these keys, those in whose stead the target gets another, with what is said of it."""
@@ -291,17 +380,24 @@ class RangeRun:
     def _asked_for(self, page: listing.Page) -> int:
         """How many requests a page takes: one, or one for each explicit key; twice if compared."""
         sides = 1 if self._task.overwrite else 2
-        return sides * (1 if self._task.keys is None else len(page.rows))
+        return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     def _select(
-        self, entry: Entry, found: listing.Found, target_key: str, existing: listing.Found | None
+        self,
+        entry: Entry,
+        found: listing.Found,
+        target_key: str,
+        existing: listing.Found | None,
+        displaced: str | None,
     ) -> None:
+        if displaced is not None:
+            self._ledger.settle(entry, Failed(displaced))
+            return
         if not isinstance(found, ObjectMeta):
-            self._ledger.settle(entry, Failed(failure_text(found, 1)))
+            self._ledger.settle(entry, _failed(found))
             return
         if isinstance(existing, errors.SlurperError):  # it may be there: nothing is written
-            cause = self._refusal(target_key, found.size) or existing
-            self._ledger.settle(entry, Failed(failure_text(cause, 1)))
+            self._ledger.settle(entry, _failed(self._refusal(target_key, found.size) or existing))
             return
         if not target_key:
             self._ledger.settle(entry, Failed(_NO_KEY_LEFT))
@@ -310,17 +406,21 @@ class RangeRun:
         if isinstance(decision, selection.Skip) and decision is not selection.EXISTS:
             self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
         elif (refusal := self._refusal(target_key, found.size)) is not None:
-            self._ledger.settle(entry, Failed(failure_text(refusal, 1)))
+            self._ledger.settle(entry, _failed(refusal))
         elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
             self._ledger.settle(entry, _EXISTS)
-        elif isinstance(decision, selection.Transfer):
-            if self._copier.is_large(found.size):
-                self._large += 1
-                self._ledger.settle(entry, Large(found))
-            else:
-                self._planned.append((entry, found))
-        else:
+        elif decision is selection.DONE:
             self._ledger.settle(entry, Transferred(found.size))
+        else:
+            entry.in_doubt = decision is selection.COMPARE
+            self._plan_object(entry, found)
+
+    def _plan_object(self, entry: Entry, found: ObjectMeta) -> None:
+        if self._copier.is_large(found.size) and not entry.in_doubt:  # then nothing is written
+            self._large += 1
+            self._ledger.settle(entry, Large(found))
+        else:
+            self._planned.append((entry, found))
 
     def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
         """Why the target cannot keep an object under this key.
@@ -350,7 +450,8 @@ class RangeRun:
         task = self._task
         if task.overwrite:
             return listing.NothingExists()
-        if task.keys is not None:
+        either = (self._source.dialect, self._target.dialect)
+        if task.keys is not None or any(dialect.own_order for dialect in either):
             return listing.NamedTarget(self._target)
         start_after = task.slice.start_after
         listed = listing.ListedTarget(
@@ -367,6 +468,10 @@ def _makes_folders(target: ObjectStore) -> bool:
     """Whether the target keeps a key that ends with a slash as a folder."""
     shapes = target.dialect.unkept_keys
     return KeyShape.FOLDER_WITH_BYTES in shapes or KeyShape.FOLDER in shapes
+
+
+def _failed(error: errors.SlurperError) -> Failed:
+    return Failed(failure_text(error, 1))
 
 
 def _folder_text(key: str, file: str) -> str:

@@ -3,7 +3,8 @@
 No byte of such an object passes through the worker. Whether it works can only be found out by
 asking: the target's credentials may not be allowed to read the source, and not every store that
 speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
-are copied the ordinary way, and none fails for it.
+are copied the ordinary way, and none fails for it. Some refuse single objects for an ETag that they
+show themselves: those are told by a look at the source.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from slurper.objectstore.dialects import PartCopy
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
+MOST_UNFOUNDED = 3
+"""So many objects in a row that cannot go this way, and the store is not asked any more."""
+
 Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
     errors.NotStorable,
-    errors.CredentialsRejected,
     errors.RequiresRetrieval,
     errors.Throttled,
 )
@@ -46,6 +49,7 @@ class Shortcut:
         self._max_bytes = max_bytes
         self._is_narrowed = False
         self._works = False
+        self._unfounded = 0
         self.is_closed = False
 
     def takes(self, size: int) -> bool:
@@ -59,8 +63,7 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            NotStorable, CredentialsRejected, RequiresRetrieval, Throttled: what no other way
-                would escape.
+            NotStorable, RequiresRetrieval, Throttled: what no other way would escape.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)
@@ -94,15 +97,34 @@ class Shortcut:
             self._note(error)
             return None
         self._works = True
+        self._unfounded = 0
         return found
 
+    def doubt(self, refusal: errors.SlurperError) -> None:
+        """Take note that an object could not go this way, though nothing is wrong with it.
+
+        Its copy was refused for another ETag than the source has: so answer stores that compare
+        ETags of one spelling with those of another, or those of the bytes with those of a list of
+        parts. Or HEAD does not describe it. After a few in a row the store is not asked any more.
+        """
+        self._unfounded += 1
+        if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:
+            self._close(refusal)
+
     def _note(self, error: errors.SlurperError) -> None:
-        """Close, if it is neither the object's fault nor chance."""
+        """Close, if it is neither the object's fault nor chance.
+
+        An object that is refused while others are copied goes the ordinary way, which also finds
+        out whether everything is refused.
+        """
         its_own_fault = isinstance(error, errors.NotFound)
-        by_chance = self._works and error.retryable
+        by_chance = self._works and (error.retryable or isinstance(error, errors.Refused))
         if not (its_own_fault or by_chance or self.is_closed):
-            self.is_closed = True
-            _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
+            self._close(error)
+
+    def _close(self, error: errors.SlurperError) -> None:
+        self.is_closed = True
+        _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
 
     def _narrow(self, size: int, error: errors.CopyUnfinished) -> None:
         """Take no more objects of so many bytes: one has held up its lane in vain.

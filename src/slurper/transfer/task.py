@@ -14,6 +14,7 @@ from slurper.jobs.models import Counts, JobOptions, LogType, Whole
 from slurper.objectstore.base import ObjectMeta, Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
+from slurper.planning.parts import SourceSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ class BegunUpload:
     last_modified: datetime | None
     """Of the version that is copied, as its parts show it: a listing may be more exact. None: the
     store tells none, or another version might have the same."""
+    source_sum: SourceSum | None = None
+    """What the source tells of this version, to be compared before the upload is completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,8 @@ class Upload:
     """How often the object has been begun; each time with a multipart upload of its own."""
     begun: BegunUpload | None = None
     """None: no task has reported that it began an upload."""
+    seen: str = ""
+    """What the parts of the attempt before made instead of what the source tells of the object."""
 
     @property
     def generation(self) -> tuple[int, str | None]:
@@ -187,6 +192,8 @@ class RangeReport:
     halt: Halt | None = None
     order: KeyOrder = KeyOrder.BYTES
     """The order in which the source lists, and so the cursor moves."""
+    disorder: str = ""
+    """How it was found that the source lists in another order than the task was told of."""
     boundaries: tuple[str, ...] = ()
     """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0
@@ -230,6 +237,8 @@ class PartsReport:
     """Finished by this task."""
     restarted: ObjectMeta | None = None
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
+    seen: str = ""
+    """With `restarted`: why, if the parts have made something else than the source tells."""
     counts: Counts = field(default_factory=Counts)
     """Of one object when it is settled, else of none."""
     events: tuple[ObjectEvent, ...] = ()

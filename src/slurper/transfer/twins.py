@@ -53,7 +53,7 @@ class Twins:
         try:
             spelled = await self._walk(key)
             exist = await asyncio.gather(*map(self._is_listed, spelled))
-        except errors.AccessDenied:
+        except errors.Refused:
             # Who may read named keys only asks for the forms that programs write.
             spelled = [self._in_form(form, key) for form in ("NFC", "NFD")]
             exist = await asyncio.gather(*map(self._is_described, spelled))
@@ -91,13 +91,15 @@ class Twins:
         return known
 
     async def _is_listed(self, key: str) -> bool:
-        """Of the keys that begin with another key, that key is the first."""
+        """Of the keys that begin with another key, that key is the first, where any is."""
+        if self._source.dialect.own_order:
+            return await self._is_described(key)
         page = await self._source.list_page(prefix=key, max_keys=1)
         return bool(page.objects) and page.objects[0].key == key
 
     async def _is_described(self, key: str) -> bool:
         try:
             await self._source.head(key)
-        except (errors.NotFound, errors.AccessDenied):
+        except (errors.NotFound, errors.Refused):
             return False
         return True

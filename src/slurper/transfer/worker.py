@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import overload
 
+from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.messages import Response
+from slurper.objectstore import failures
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
@@ -31,6 +36,9 @@ STORE_IDLE_SECONDS = 300.0
 """A store that no task has used for this long is closed, with its connections."""
 
 
+TOLD_SECONDS = 0.25
+"""A request that was repeated for so long is told of."""
+
 OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
 
 
@@ -45,6 +53,7 @@ class Worker:
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
+        self._under_way: list[Task] = []
 
     @overload
     async def run(self, task: RangeTask) -> RangeReport: ...
@@ -55,8 +64,9 @@ class Worker:
         began = time.monotonic()
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
+        self._under_way.append(task)
         try:
-            report = await self._report(task, source.store, target.store)
+            report = await self._report(task, source, target.store)
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -67,19 +77,37 @@ class Worker:
                 seconds=time.monotonic() - began,
             )
         finally:
+            self._under_way.remove(task)
             for opened in (source, target):
                 opened.users -= 1
                 opened.last_used = time.monotonic()
 
-    async def _report(self, task: Task, source: ObjectStore, target: ObjectStore) -> Report:
+    async def _report(self, task: Task, opened: _OpenedStore, target: ObjectStore) -> Report:
         settings, budget, shortcut = self._settings, self._budget, self._shortcuts.of(task)
+        source, etags = opened.store, opened.etags
         if isinstance(task, PartsTask):
-            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut)
+            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
             return await (parts.report() if task.swept_until is None else parts.sweep())
         if task.only_counts:
             return await counting.count(task, source)
-        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut)
+        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
         return await run.report()
+
+    def waits(self) -> dict[str, dict[str, int]]:
+        """What requests of each job under way wait for, and how many: failed ones, to be repeated.
+
+        Tasks of one job, and jobs of one store, share connections: what a store does not answer is
+        told of each job that uses it.
+        """
+        told: dict[str, dict[str, int]] = {}
+        for task in self._under_way:
+            waited = {
+                **_waited_for("source", self._stores[task.source].store),
+                **_waited_for("target", self._stores[task.target].store),
+            }
+            if waited:
+                told[task.job_id] = waited
+        return told
 
     async def close(self) -> None:
         """Close every connection."""
@@ -102,13 +130,27 @@ class Worker:
                 await opened.store.close()
 
 
+def _waited_for(side: str, store: ObjectStore) -> Counter[str]:
+    before = time.monotonic() - TOLD_SECONDS
+    waiting = list(store.statistics.waiting.values())
+    return Counter(_what(side, one.outcome) for one in waiting if one.since <= before)
+
+
+def _what(side: str, outcome: Response | errors.TransportError) -> str:
+    if not isinstance(outcome, Response):
+        return f"the {side} does not answer"
+    code = failures.read_failure(outcome).code
+    return f"the {side} answers with {f'HTTP {outcome.status} {code}'.strip()}"
+
+
 class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
-    __slots__ = ("_sent", "_throttled", "last_used", "retries", "store", "users")
+    __slots__ = ("_sent", "_throttled", "etags", "last_used", "retries", "store", "users")
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self.etags = SourceEtags()
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)

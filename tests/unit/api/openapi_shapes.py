@@ -43,8 +43,12 @@ class Document:
         }
 
     def parameters(self, operation: Schema) -> dict[tuple[str, str], tuple[bool, Shape]]:
-        """(place, name) → (required, shape)."""
-        resolved = [self._resolve(parameter) for parameter in operation.get("parameters", ())]
+        """(place, name) → (required, shape), but for extensions."""
+        resolved = [
+            self._resolve(parameter)
+            for parameter in operation.get("parameters", ())
+            if not parameter.get("x-extension")
+        ]
         return {
             (one["in"], one["name"]): (one.get("required", False), self.shape(one["schema"]))
             for one in resolved

@@ -42,14 +42,15 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  # 
 
 @st.composite
 def nearly_valid(draw: st.DrawFn) -> bodies.Json:
-    """A valid body with one to three members replaced by anything."""
+    """A valid body with one to three members replaced or joined by anything."""
     body: Any = json.loads(json.dumps(draw(st.sampled_from(VALID))))
     for _ in range(draw(st.integers(1, 3))):
         *way, last = draw(st.sampled_from(places(body)))
         holder = body
         for step in way:
             holder = holder[step]
-        holder[last] = draw(ANYTHING)
+        name = draw(st.just(last) | TEXT) if isinstance(holder, dict) else last
+        holder[name] = draw(ANYTHING)
     return dict(body)
 
 
@@ -72,7 +73,7 @@ class Loop:
         self._context = running(settings_in(directory))
         self.api = self.run(self._context.__aenter__())
 
-        async def create(*_: object) -> str:
+        async def create(*_: object, **__: object) -> str:
             return "0" * 64
 
         # What is fuzzed is this side of the service; no example shall knock at anyone's door.

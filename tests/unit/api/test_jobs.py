@@ -240,6 +240,23 @@ async def test_a_body_that_no_operation_reads_is_ignored(api: Api, content: byte
     assert result(answer) == "Job paused"
 
 
+@pytest.mark.parametrize("content", [b"", b"null", b" null\n"])
+async def test_null_is_no_body_for_any_operation_that_needs_none(api: Api, content: bytes) -> None:
+    job_id = await add(api, 1)
+    for method, path, status in (
+        ("PUT", f"{job_id}/pause", 200),
+        ("PUT", f"{job_id}/resume", 200),
+        ("PUT", f"{job_id}/abort", 200),
+        ("PUT", f"{job_id}/retryFailed", 409),  # nothing has failed in it
+        ("PUT", "abortAll", 200),
+        ("GET", f"{job_id}/progress", 200),
+        ("DELETE", job_id, 200),
+    ):
+        headers = {"content-type": "application/json"}
+        sent = api.client.request(method, f"{JOBS}/{path}", content=content, headers=headers)
+        assert (await sent).status_code == status, path
+
+
 @pytest.mark.parametrize(
     ("commands", "method", "action", "says"),
     [
@@ -345,6 +362,7 @@ async def test_progress_and_logs(api: Api) -> None:
         "estimatedSecondsLeft": 0.0,
         "throttledShare": {"source": 0.0, "target": 0.0},
         "activeWorkers": 0,
+        "waitingFor": [],
     }
     logs = result(await api.client.get(f"{JOBS}/{job_id}/logs"))
     assert isinstance(logs, list)
@@ -385,9 +403,13 @@ async def test_create_names_the_sides_that_cannot_be_reached(api: Api) -> None:
 async def test_a_precheck_answers_with_reasons(api: Api) -> None:
     path = f"/accounts/{ACCOUNT}/slurper/source/connectivity-precheck"
     answer = await api.client.put(path, json=bodies.s3_source())
-    assert result(answer) == {"connectivityStatus": "error"}
-    (reason,) = answer.json()["messages"]
-    assert reason.startswith("endpoint: ")
+    found = answer.json()["result"]
+    assert found["connectivityStatus"] == "error"
+    (reason,) = found["reasons"]
+    assert (reason["pointer"], reason["blocks"]) == ("/endpoint", True)
+    assert "127.0.0.1:9" in reason["message"]
+    # Clients drop the messages; who reads the envelope finds the same there.
+    assert answer.json()["messages"] == [f"endpoint: {reason['message']}"]
 
 
 async def test_a_private_key_that_cannot_sign_is_pointed_at(api: Api) -> None:

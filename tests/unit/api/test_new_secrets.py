@@ -116,6 +116,25 @@ async def test_a_retry_answers_like_create_and_says_what_it_retries(
     assert listed[0]["source"]["keys"] == []
 
 
+async def test_a_retry_that_is_sent_again_makes_no_second_job(
+    api: Api, work: WorkStore, body: bodies.Json, secret: bodies.Json
+) -> None:
+    path = f"{JOBS}/{await _failed(api, work, body, 'a')}/retryFailed"
+    new = {"source": {"secret": secret}}
+    first = await api.client.put(path)
+    again = await api.client.put(path, headers={"x-stainless-retry-count": "1"})
+    assert (again.status_code, again.json()) == (201, first.json())
+    other = await api.client.put(path, json=new, headers={"x-stainless-retry-count": "1"})
+    key = {"idempotency-key": "k"}
+    by_key = [await api.client.put(path, headers=key) for _ in range(2)]
+    assert by_key[0].json() == by_key[1].json()
+    ids = {one.json()["result"]["id"] for one in (first, other, *by_key)}
+    assert len(ids) == 3
+    failure(await api.client.put(path, json=new, headers=key), 422, Code.KEY_REUSED)
+    failure(await api.client.post(JOBS, json=body, headers=key), 422, Code.KEY_REUSED)
+    assert len((await api.client.get(JOBS)).json()["result"]) == 4
+
+
 async def test_more_keys_than_a_request_may_name_are_not_echoed(
     api: Api, work: WorkStore, body: bodies.Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +198,7 @@ async def test_a_job_resumes_with_the_secrets_that_are_sent(
 ) -> None:
     job_id = await _created(api, body)
     await api.client.put(f"{JOBS}/{job_id}/pause")
-    sent = {side: {"secret": secret, "bucket": "ignored"} for side in sides}
+    sent = {side: {"secret": secret} for side in sides}
     answer = await api.client.put(f"{JOBS}/{job_id}/resume", json=sent)
     assert (answer.status_code, answer.json()["result"]) == (200, "Job resumed")
     again = await api.client.put(f"{JOBS}/{job_id}/resume", json=sent)

@@ -32,6 +32,7 @@ REQUEST_EXTENSIONS = {
     "body<gcs> is new",
 }
 RESPONSE_EXTENSIONS = {
+    "200.result.reasons is new",
     "200.result.options is new",
     "200.result.retryOf is new",
     "200.result.capabilities is new",
@@ -51,6 +52,7 @@ RESPONSE_EXTENSIONS = {
     "200.result.estimatedSecondsLeft is new",
     "200.result.throttledShare is new",
     "200.result.activeWorkers is new",
+    "200.result.waitingFor is new",
 }
 
 
@@ -97,10 +99,29 @@ def test_what_is_ours_alone_is_marked(ours: Document) -> None:
     assert {"201", "409", "4XX"} <= retry["responses"].keys()
     resume = ours.root["paths"][f"{path}/resume"]["put"]
     for operation in (retry, resume):
-        assert "required" not in operation["requestBody"]
+        assert operation["requestBody"]["required"] is False
     assert resume["requestBody"]["x-extension"] is True
     marked = [place for place, one in _all_operations(ours).items() if one.get("x-extension")]
     assert marked == [("patch", path), ("put", f"{path}/retryFailed")]
+
+
+def test_every_body_is_published_as_one_kind_of_object(ours: Document) -> None:
+    """Generated clients cannot build a body that is "something or null"."""
+    optional = set()
+    for operation in _all_operations(ours).values():
+        body = operation.get("requestBody")
+        if body is None:
+            continue
+        schema = body["content"]["application/json"]["schema"]
+        assert not schema.keys() & {"anyOf", "allOf", "nullable", "type"}
+        kinds = schema.get("oneOf", [schema])
+        for kind in kinds:
+            name = kind["$ref"].removeprefix("#/components/schemas/")
+            assert ours.root["components"]["schemas"][name]["type"] == "object"
+        if not body.get("required", False):
+            optional.add(operation["operationId"])
+            assert schema == {"$ref": "#/components/schemas/NewSecrets"}
+    assert optional == {"slurper-resume-job", "slurper-retry-failed"}
 
 
 def _all_operations(document: Document) -> dict[tuple[str, str], Schema]:

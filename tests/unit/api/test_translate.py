@@ -41,15 +41,30 @@ def test_null_stands_for_absent_wherever_the_spec_allows_it() -> None:
     assert spec_of(bodies.create(options={"contentTypes": None})).options == JobOptions()
 
 
-def test_unknown_members_outside_of_options_are_ignored() -> None:
-    stray = {"jobName": "x", "destination": {}, "source_": 1}
+def test_null_stands_for_absent_where_another_vendor_or_side_has_the_member() -> None:
+    nothing = {"endpoint": None, "region": None, "pathPrefix": None, "keys": None}
+    source = bodies.r2_source()
     body = bodies.create(
-        **stray,
-        source=bodies.s3_source(provider="aws", jurisdiction="mars", path_prefix="ignored/"),
-        target=bodies.r2_target(endpoint="ignored", pathPrefix="ignored"),
-        options={},
+        source={**source, **nothing, "secret": bodies.s3_secret(clientEmail=None)},
+        target=bodies.r2_target(**nothing, path_prefix=None),
     )
-    assert spec_of(body) == spec_of(bodies.create())
+    assert spec_of(body) == spec_of(bodies.create(source=source))
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        {"path_prefix": "in/"},
+        {"path_prefix": "in/", "pathPrefix": None},
+        {"path_prefix": "in/", "pathPrefix": "in/"},
+        {"path_prefix": None, "pathPrefix": "in/"},
+    ],
+)
+@pytest.mark.parametrize("source", [bodies.s3_source(), bodies.r2_source(), bodies.gcs_source()])
+def test_path_prefix_in_snake_case_is_path_prefix(
+    prefixes: bodies.Json, source: bodies.Json
+) -> None:
+    assert spec_of(bodies.create(source={**source, **prefixes})).prefix == "in/"
 
 
 @pytest.mark.parametrize("jurisdiction", ["default", "eu", "us", "fedramp"])

@@ -61,6 +61,12 @@ def test_what_is_not_known_is_said(snapshot: Snapshot, said: str) -> None:
     assert said in Meter().line(snapshot)
 
 
+def test_what_is_waited_for_is_said() -> None:
+    what = ("3 requests that the source answers with HTTP 500 InternalError",)
+    assert f"  waiting for {what[0]}  " in Meter().line(Snapshot(objects=1, waiting_for=what))
+    assert "waiting" not in Meter().line(Snapshot(objects=1))
+
+
 def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
     output = io.StringIO()
     display = progress.Display(output, "a -> b")

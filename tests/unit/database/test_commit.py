@@ -15,6 +15,7 @@ from slurper.database import schema
 from slurper.database.work import CommitOutcome, RangeWork
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, Job, JobStatus, LogEntry, LogType, Progress
+from slurper.objectstore.base import ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import Halt
@@ -456,3 +457,66 @@ async def test_explicit_keys_are_cut_by_their_number(store: Store) -> None:
     assert await cuts(KeyRange("k049", "k069"), 4, 11) == ()
     assert await cuts(KeyRange("z"), 4, 1) == ()
     assert await store.work.key_boundaries("gone", KeyRange(), pieces=2, least=1) == ()
+
+
+# A source that lists in an order of its own
+
+DISORDER = "the listing shows 'b' after 'd'"
+
+
+async def test_a_source_found_to_list_in_its_own_order_is_gone_on_with_in_it(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    found = replace(
+        values.report(job, work, "d", transferred=2), order=KeyOrder.OWN, disorder=DISORDER
+    )
+    outcome = await store.work.commit(found, values.now())
+    assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=True)
+    (known,) = await store.work.running_jobs()
+    assert known.job.capabilities.source.key_order == "own"
+    assert known.job.capabilities.source.list_version == 2
+    assert [one.slice for one in known.ranges] == [KeyRange("d", None)]
+    following = replace(values.report(job, known.ranges[0], "b", transferred=1), order=KeyOrder.OWN)
+    assert (await store.work.commit(following, values.now())).applied
+    assert (await store.progress(ACCOUNT, job.id)).counts.transferred == 3
+    stuck = replace(
+        values.report(job, known.ranges[0], "b", transferred=1),
+        order=KeyOrder.OWN,
+        started_after="b",
+    )
+    with pytest.raises(ValueError, match="without moving its cursor"):
+        await store.work.commit(stuck, values.now())
+
+
+async def test_a_job_in_pieces_pauses_and_begins_anew_in_one(store: Store) -> None:
+    job = values.job()
+    await values.create(store, job)
+    first, second, third = await _split(store, job, "m", "t")
+    await store.work.commit(
+        values.report(job, first, "c", transferred=4, failed=("a",)), values.now()
+    )
+    large = replace(
+        values.report(job, second, "n", transferred=1),
+        large=(ObjectMeta("n", 1 << 30, '"n"', None, ""),),
+    )
+    await store.work.commit(large, values.now())
+    found = replace(
+        values.report(job, third, "u", transferred=2), order=KeyOrder.OWN, disorder=DISORDER
+    )
+    outcome = await store.work.commit(found, values.now())
+    assert (outcome.applied, outcome.status) == (True, JobStatus.PAUSED)
+    progress, logs, _ = await _see(store, job)
+    assert progress.counts == Counts()
+    assert DISORDER in (logs[-1].message or "")
+    assert "begins anew" in (logs[-1].message or "")
+    late = await store.work.commit(values.report(job, second, "o", transferred=9), values.now())
+    assert (late.applied, late.still_open) == (False, False)
+    await store.apply(ACCOUNT, job.id, Command.RESUME)
+    (known,) = await store.work.running_jobs()
+    assert known.job.capabilities.source.key_order == "own"
+    assert (known.uploads, [one.slice for one in known.ranges]) == ((), [KeyRange()])
+    last = replace(
+        values.report(job, known.ranges[0], "c", transferred=7, finished=True), order=KeyOrder.OWN
+    )
+    assert (await store.work.commit(last, values.now())).status is JobStatus.COMPLETED
+    assert (await store.progress(ACCOUNT, job.id)).counts.objects == 7

@@ -125,10 +125,10 @@ async def test_an_object_begun_again_forgets_its_upload_and_ignores_reports_of_i
     parts = PartsReport(job_id=job.id, upload=old, parts=(values.part(1),))
     assert (await commit(store, parts)).applied
     newer = values.large("a", size=7, etag='"newer"')
-    again = PartsReport(job_id=job.id, upload=old, restarted=newer, attempts=1)
+    again = PartsReport(job_id=job.id, upload=old, restarted=newer, attempts=1, seen="other-2")
     assert (await commit(store, again)).still_open
     (new,) = await values.unsettled(store, job)
-    assert new == replace(upload, meta=newer, attempt=2)
+    assert new == replace(upload, meta=newer, attempt=2, seen="other-2")
     assert await store.work.parts(new) == ()
     for late in (again, replace(parts, parts=(values.part(2),)), values.settled(job, old)):
         assert not (await commit(store, late)).applied

@@ -34,6 +34,8 @@ from slurper.jobs.models import (
     Vendor,
 )
 from slurper.objectstore.base import ObjectMeta, Part
+from slurper.objectstore.checksums import Algorithm
+from slurper.planning.parts import SourceSum
 from slurper.transfer.task import (
     BegunUpload,
     Halt,
@@ -254,11 +256,13 @@ def begun(number: int = 1, *, part_size: int = 40 << 20) -> BegunUpload:
         whole_checked=True,
         begun_at=datetime(2026, 3, 19, 15, 0, number, tzinfo=UTC),
         last_modified=datetime(2026, 1, 1, tzinfo=UTC),
+        source_sum=SourceSum(Algorithm.CRC32C, f"told-{number}", 15 << 20),
     )
 
 
 def part(number: int) -> Part:
-    return Part(number, 40 << 20, f'"{number}"', f"checksum-{number}")
+    sums = tuple(f"sum-{number}-{piece}" for piece in range(3))
+    return Part(number, 40 << 20, f'"{number}"', f"checksum-{number}", sums)
 
 
 def settled(job: Job, upload: Upload, *, transferred: bool = True, retries: int = 0) -> PartsReport:

@@ -51,6 +51,9 @@ class FolderWorker:
             ),
         )
 
+    def waits(self) -> dict[str, dict[str, int]]:
+        return {}
+
     async def close(self) -> None:
         """Nothing is open."""
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, insert, select
 
 from slurper import errors
-from slurper.database.schema import jobs
+from slurper.database.schema import answers, jobs
 from slurper.jobs import driver as driver_module
 from slurper.jobs.lifecycle import Command
 from slurper.jobs.models import Counts, JobOptions, JobStatus, LogType
@@ -442,6 +442,31 @@ class TestHousekeeping:
                 await asyncio.sleep(0.005)
         assert await self._sealed(bench, job.id) is None
         assert await self._sealed(bench, kept.id) is not None
+
+    async def test_answers_are_forgotten_after_their_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(driver_module, "HOUSEKEEPING_SECONDS", 0.01)
+        monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
+        now = datetime.now(UTC)
+        row = {"account_id": ACCOUNT, "digest": b"d", "retries": 0, "answered_at": now}
+        rows = [
+            row | {"name": b"due", "job_id": "1", "kept_until": now},
+            row | {"name": b"kept", "job_id": "2", "kept_until": now + timedelta(hours=1)},
+        ]
+        await bench.store.database.write(
+            lambda connection: connection.execute(insert(answers), rows)
+        )
+
+        def left(connection: Connection) -> list[str]:
+            return list(connection.scalars(select(answers.c.job_id)))
+
+        async with bench.driving(ScriptedEngine(steps(1))):
+            for _ in range(1000):
+                if len(await bench.store.database.read(left)) == 1:
+                    break
+                await asyncio.sleep(0.005)
+        assert await bench.store.database.read(left) == ["2"]
 
     async def test_secrets_are_kept_for_the_retention(self, bench: Bench) -> None:
         job = await bench.create()

@@ -39,7 +39,6 @@ from slurper.jobs.driver import Driver
 from slurper.jobs.leadership import Leadership
 from slurper.jobs.models import LogEntry, Progress
 from slurper.objectstore.base import ByteRange, Download, ObjectStore, StoreAddress
-from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.planning.keyspace import KeyRange
@@ -117,16 +116,12 @@ class Door(MemoryStore):
         self,
         key: str,
         *,
-        if_match: str | None = None,
         byte_range: ByteRange | None = None,
-        max_bytes: int | None = None,
-        checksum: Algorithm | None = None,
+        **more: Any,  # noqa: ANN401 - as it is
     ) -> Download:
         if key in self._broken:
             raise errors.StoreError("GetObject", status=400, code="Broken", key=key)
-        return await super().get(
-            key, if_match=if_match, byte_range=byte_range, max_bytes=max_bytes, checksum=checksum
-        )
+        return await super().get(key, byte_range=byte_range, **more)
 
 
 class WorkerProcess:

@@ -44,6 +44,9 @@ class Scripted:
             return replace(answer, halt=lambda: None)  # type: ignore[arg-type] # the point
         return answer
 
+    def waits(self) -> dict[str, dict[str, int]]:
+        return {}
+
     async def close(self) -> None:
         if "TEST_CLOSED" in os.environ:
             _touch(Path(os.environ["TEST_CLOSED"]))

@@ -80,6 +80,7 @@ class Connect(Protocol):
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
+        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient: ...
 
@@ -119,6 +120,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
+        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient:
         trusted_file = authority.file if secured else None
@@ -128,6 +130,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,
+            serves_others=serves_others,
         )
         clients.append(client)
         return client

@@ -29,6 +29,26 @@ async def test_body_with_content_length_arrives_whole(serve: Serve, connect: Con
     assert response.retries == 0
 
 
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (answer(b"", "x-fine: 1", "x-odd: a\x01b"), "(header 'x-odd')"),
+        (answer(b"", "x-fine: 1", "x-o dd: a"), "(header 'x-o dd')"),
+        (answer(b"", "x-fine: 1", "x-\xfc: a"), "(header 'x-\\xfc')"),
+        (answer(b"", "x-fine: 1", "no colon"), "(header 'no colon')"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "(it answers in TLS)"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP/1.1"),
+    ],
+)
+async def test_what_no_parser_takes_is_told_by_the_header_at_fault(
+    serve: Serve, connect: Connect, data: bytes, named: str
+) -> None:
+    server = await serve(once(data))
+    with pytest.raises(errors.MalformedAnswer) as failed:
+        await connect(server, request_retries=0).send(get())
+    assert named in str(failed.value)
+
+
 @pytest.mark.parametrize("size", [0, 1, 4096, 100_000, 3_000_000])
 async def test_bodies_of_every_size_are_complete_and_the_connection_is_kept(
     serve: Serve, connect: Connect, size: int
@@ -397,7 +417,7 @@ class Seen:
 
 
 def awaiting(size: int) -> Request:
-    return Request("GET", "/b/k", {}, awaited_bytes=size, digest=Seen)
+    return Request("GET", "/b/k", {}, awaited_bytes=size, digest=lambda _: Seen())
 
 
 @pytest.mark.parametrize("awaited", [0, 1_000_000, 3_000_000, 9_000_000])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,7 +25,7 @@ from slurper.http.client import (
 from slurper.http.messages import header_lines
 from slurper.settings import Settings
 from tests.unit.http.conftest import Connect, Serve, get, put
-from tests.unit.http.scripted import answer, answering, once
+from tests.unit.http.scripted import Peer, answer, answering, once
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 
@@ -132,6 +134,79 @@ async def test_dialect_adds_its_own_passing_answers(serve: Serve, connect: Conne
     client = connect(server, should_retry=should_retry, request_retries=1)
     response = await client.send(get())
     assert (response.status, response.retries) == (200, 1)
+
+
+class Others:
+    """Whether a server serves other requests, as a test says."""
+
+    def __init__(self, *, served: bool) -> None:
+        self.served = served
+        self.asked = 0
+
+    async def __call__(self, request: Request, since: float) -> bool:
+        assert request.target == "/b/bad"
+        assert since <= time.monotonic()
+        self.asked += 1
+        return self.served
+
+
+BROKEN = answer(b"<Code>InternalError</Code>", status="500 Oops")
+
+
+async def test_a_lasting_error_is_given_up_sooner_when_all_else_is_served_and_done(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(BROKEN))
+    others = Others(served=True)
+    client = connect(server, serves_others=others, request_retries=5)
+    response = await client.send(get("/b/bad"))
+    assert (response.status, response.retries) == (500, http_client.LASTING_RETRIES)
+    assert others.asked == 1
+
+
+async def test_a_server_that_serves_nobody_gets_all_retries(serve: Serve, connect: Connect) -> None:
+    server = await serve(answering(BROKEN))
+    others = Others(served=False)
+    client = connect(server, serves_others=others, request_retries=5)
+    assert (await client.send(get("/b/bad"))).retries == 5
+    assert others.asked >= 1
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [answer(status="503 Slow Down")] * 4 + [answer()],
+        [answer(status="500 A"), answer(status="502 B")] * 2 + [answer()],
+        [BROKEN, BROKEN, answer()],
+    ],
+)
+async def test_what_is_not_the_same_error_again_and_again_is_waited_for(
+    serve: Serve, connect: Connect, answers: list[bytes]
+) -> None:
+    server = await serve(answering(*answers))
+    client = connect(server, serves_others=Others(served=True), request_retries=5)
+    response = await client.send(get("/b/bad"))
+    assert (response.status, response.retries) == (200, len(answers) - 1)
+
+
+async def test_while_others_are_under_way_a_lasting_error_gets_all_retries(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "BACKOFF_BASE_SECONDS", 0.02)
+
+    async def by_path(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            await peer.send(BROKEN if b"/b/bad" in request.line else answer(b"fine"))
+
+    server = await serve(by_path)
+    others = Others(served=True)
+    client = connect(server, serves_others=others, request_retries=5)
+    bad = asyncio.ensure_future(client.send(get("/b/bad")))
+    while not bad.done():
+        await client.send(get("/b/good"))
+        await asyncio.sleep(0)
+    assert ((await bad).retries, others.asked) == (5, 0)
 
 
 async def test_every_send_is_signed_anew(serve: Serve, connect: Connect) -> None:

@@ -55,6 +55,12 @@ def test_every_status_with_every_command(status: JobStatus, command: Command) ->
         assert (transition.status.value, transition.log_type.value) == expected
 
 
+@pytest.mark.parametrize(("status", "command"), PAIRS)
+def test_where_a_command_leads_it_has_done_its_work(status: JobStatus, command: Command) -> None:
+    leads_to = {to for (_, given), (to, _) in ALLOWED.items() if given == command.value}
+    assert lifecycle.has_done(command, status) is (status.value in leads_to)
+
+
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_only_ended_jobs_can_be_deleted(status: JobStatus) -> None:
     if status.value in {"aborted", "completed"}:

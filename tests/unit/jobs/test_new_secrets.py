@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -174,7 +175,7 @@ async def test_a_job_resumes_with_new_credentials_for_one_side(office: Office, s
     job_id = await office.create()
     await office.store.renew_secrets(ACCOUNT, job_id, office.sealer.seal(stored))
     await office.service.pause(ACCOUNT, job_id)
-    given = {f"{side}_credentials": _other(office)}
+    given: dict[str, Any] = {f"{side}_credentials": _other(office)}
     job = await office.service.resume(ACCOUNT, job_id, **given)
     assert job.status is JobStatus.RUNNING
     assert await _secrets(office, job_id) == office.secrets

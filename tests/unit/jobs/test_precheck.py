@@ -335,7 +335,7 @@ async def test_an_upload_that_cannot_be_removed_is_named(
 async def test_a_target_is_listed_and_an_upload_begun_and_dropped(bucket: MemoryStore) -> None:
     assert await _target() == ()
     once = ("list_page", "list_uploads", "create_upload", "abort_upload")
-    assert bucket.faults.requests == {**dict.fromkeys(once, 1), "put_part": 2}
+    assert bucket.faults.requests == {**dict.fromkeys(once, 1), "put_part": 3}
     assert (bucket.keys, bucket.open_uploads) == ((), ())
 
 
@@ -470,9 +470,31 @@ async def test_the_checksum_that_a_store_verifies_is_found(
     answer = await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
     found = answer.capabilities
     assert (found.checksum, found.verifies_checksum) == (checksum, verified)
+    assert found.verifies_md5 == (True if verified else None)
     assert found.conditional_put is True
     assert [note.blocks for note in answer.problems] == ([] if verified else [False])
     assert (program.keys, program.open_uploads) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("answered", "verified"),
+    [
+        (errors.BytesRefused("BadDigest"), True),
+        (errors.StoreError("UploadPart", status=400, code="InvalidRequest"), False),
+        (errors.UnavailableStore("UploadPart", status=500), None),
+        (errors.TransportError("reset"), None),
+    ],
+)
+async def test_whether_a_store_verifies_content_md5_is_found_as_far_as_it_answers(
+    bucket: MemoryStore, answered: errors.SlurperError, verified: bool | None
+) -> None:
+    bucket.faults.fail(answered, operation="put_part", nth=3)
+    answer = await _generic_target()
+    assert answer.problems == ()
+    assert (answer.capabilities.verifies_checksum, answer.capabilities.verifies_md5) == (
+        True,
+        verified,
+    )
 
 
 async def test_a_store_that_refuses_every_checksum_cannot_be_used(
@@ -557,7 +579,7 @@ async def _generic_target(*, asks_what_is_kept: bool = False) -> precheck.Checke
         ("put", 1, None),
         ("put", 2, None),
         ("create_upload", 2, True),
-        ("put_part", 3, True),
+        ("put_part", 4, True),
         ("complete_upload", 1, True),
     ],
 )
@@ -580,6 +602,17 @@ async def test_without_time_for_the_question_of_conditions_a_target_is_not_refus
     assert (found.conditional_put, found.conditional_completion) == (put, None)
     assert found.verifies_checksum
     assert (bucket.keys, bucket.open_uploads) == ((), ())
+
+
+async def test_nor_without_time_for_the_question_of_md5s(
+    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.faults = Silence("put_part", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        answer = await _generic_target()
+    assert answer.problems == ()
+    assert (answer.capabilities.verifies_md5, answer.capabilities.conditional_put) == (None, True)
 
 
 async def test_nor_without_time_for_what_earlier_checks_have_left(
@@ -661,3 +694,36 @@ async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_fir
     assert "whether the target verifies MD5 could not be found out" in untried
     assert "took bytes with a wrong CRC32C:" in unverified
     assert program.keys == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(501, "NotImplemented"), (405, "MethodNotAllowed"), (405, ""), (400, "NotSupported")],
+)
+@pytest.mark.parametrize("asks_condition", [True, False])
+async def test_a_target_without_uploads_in_parts_can_be_used_and_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, *, asks_condition: bool
+) -> None:
+    bucket = Program({MD5}, set())
+    monkeypatch.setattr(factory, "open_store", lambda where, _: bucket.speaking(where.dialect))
+    refusal = errors.StoreError("CreateMultipartUpload", status=status, code=code)
+    bucket.faults.fail(refusal, operation="create_upload", times=9)
+    check = Precheck(Settings())
+    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    checked = await check.target(S3, address, asks_condition=asks_condition)
+    (note,) = checked.problems
+    assert (note.blocks, note.pointer) == (False, "/target/endpoint")
+    assert "knows no uploads in parts" in note.message
+    found = checked.capabilities
+    assert (found.checksum, found.verifies_checksum) == ("md5", None)
+    assert found.conditional_put is (True if asks_condition else None)
+    assert bucket.keys == ()
+
+
+async def test_a_target_that_refuses_uploads_for_another_reason_cannot_be_used(
+    bucket: MemoryStore,
+) -> None:
+    refusal = errors.StoreError("CreateMultipartUpload", status=400, code="InvalidArgument")
+    bucket.faults.fail(refusal, operation="create_upload", times=9)
+    (problem,) = await _target()
+    assert problem.blocks

@@ -6,14 +6,18 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mypy_boto3_s3 import S3Client
 
 from slurper import errors
+from slurper.database.store import JobStore
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import JobStatus, LogType
-from slurper.secrets import S3Credentials
+from slurper.jobs.models import Delivery, JobOptions, JobSpec, JobStatus, LogType
+from slurper.jobs.service import JobService
+from slurper.secrets import JobSecrets, S3Credentials
+from slurper.settings import Settings
 from tests.unit.jobs.conftest import ACCOUNT, Office
 
 
@@ -61,6 +65,51 @@ async def test_what_is_worth_knowing_is_told_before_the_job_and_in_its_first_ent
     assert "its bucket keeps versions" in note
     (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert (entry.log_type, entry.message) == (LogType.MIGRATION_START, note)
+
+
+@pytest.mark.parametrize(
+    "delivery", [Delivery(key="k"), Delivery(retries=1)], ids=["by key", "by the SDK's count"]
+)
+async def test_of_one_request_at_two_servers_at_once_one_job_is_made(
+    office: Office, tmp_path: Path, delivery: Delivery
+) -> None:
+    settings = Settings(data_dir=tmp_path, allow_http=True, allow_private_endpoints=True)
+    settings = settings.model_copy(update={"r2_endpoint": office.spec.source.endpoint})
+    store = await JobStore.open(settings.resolved_database_url)
+    other = JobService(store, office.sealer, settings, wake=lambda: None)
+    made = await asyncio.gather(
+        *(
+            service.create(ACCOUNT, office.spec, office.secrets, delivery=delivery)
+            for service in (office.service, other) * 3
+        )
+    )
+    assert len(set(made)) == 1
+    assert len(await other.list(ACCOUNT, limit=50, offset=0)) == 1
+    await store.close()
+
+
+async def test_a_request_is_another_one_with_anything_changed(office: Office) -> None:
+    """Credentials too: a job of theirs is no job of others."""
+    again = Delivery(retries=1)
+
+    async def answered(spec: JobSpec, secrets: JobSecrets) -> str:
+        job_id = await office.service.create(ACCOUNT, spec, secrets, delivery=again)
+        await office.service.abort(ACCOUNT, job_id)
+        return job_id
+
+    first = await office.service.create(ACCOUNT, office.spec, office.secrets, delivery=Delivery())
+    other_options = replace(office.spec, options=JobOptions(skip_empty=True))
+    assert isinstance(office.secrets.target, S3Credentials)
+    token = replace(office.secrets.target, session_token="token")
+    changed = [
+        await answered(replace(office.spec, prefix="p"), office.secrets),
+        await answered(replace(office.spec, overwrite=False), office.secrets),
+        await answered(other_options, office.secrets),
+    ]
+    assert len({first, *changed}) == 4
+    with pytest.raises(errors.PrecheckFailed):
+        await answered(office.spec, replace(office.secrets, target=token))
+    assert await answered(office.spec, office.secrets) == first
 
 
 async def test_nothing_is_left_at_either_side(

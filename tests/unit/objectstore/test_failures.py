@@ -68,7 +68,7 @@ def error_of(
         (200, "SlowDown", errors.Throttled),
         (301, "PermanentRedirect", errors.NoSuchBucket),
         (307, "TemporaryRedirect", errors.NoSuchBucket),
-        (400, "BadDigest", errors.IntegrityError),
+        (400, "BadDigest", errors.BytesRefused),
         (400, "EntityTooLarge", errors.StoreError),
         (501, "NotImplemented", errors.StoreError),
         (418, "", errors.StoreError),
@@ -122,6 +122,45 @@ def test_a_bomb_is_not_unpacked() -> None:
 def test_a_web_page_is_quoted_in_words() -> None:
     page = b"<html><style>b{}</style><body><h1>502</h1>\n<p>Bad <b>gateway</b></body></html>"
     assert str(error_of(answer(502, page))) == "GetObject answered HTTP 502: 502 Bad gateway"
+
+
+def test_a_web_page_in_a_stores_stead_is_named_with_its_place() -> None:
+    body = b"<!DOCTYPE html><html><head><title>MinIO Console</title></head><body/></html>"
+    error = to_error(
+        answer(404, body), "ListObjectsV2", bucket="b", key=None, origin="http://h.example:9001"
+    )
+    assert isinstance(error, errors.StoreError)
+    assert str(error) == (
+        "ListObjectsV2 answered HTTP 404: a web page answers at h.example:9001: MinIO Console"
+    )
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (again.page, again.leads_to, str(again)) == ("MinIO Console", "", str(error))
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("https://h.example/login?token=s3cr3t", "from http to https, to https://h.example/login"),
+        ("/login#s3cr3t", "it redirects, to /login"),
+        ("http://u\x01.example/", "it redirects, to http://u.example/"),
+        ("http://[", "it redirects"),
+        ("https://me:s3cr3t@h.example/x", "to https://h.example/x"),
+        ("?s3cr3t", "GetObject answered HTTP 302"),
+        ("", "GetObject answered HTTP 302"),
+    ],
+)
+def test_a_redirect_says_where_it_leads_and_hides_its_query(to: str, said: str) -> None:
+    error = to_error(
+        answer(302, location=to), "GetObject", bucket="b", key="k", origin="http://h.example"
+    )
+    assert said in str(error)
+    assert "s3cr3t" not in str(error)
+
+
+def test_a_redirect_of_a_store_is_told_by_its_region() -> None:
+    error = error_of(answer(301, x_amz_bucket_region="eu-west-1", location="https://x/"))
+    assert isinstance(error, errors.NoSuchBucket)
+    assert (error.leads_to, error.page) == ("", None)
 
 
 def test_a_long_message_is_cut() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, StoreAddress
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectMeta, StoreAddress
 from slurper.objectstore.gcs import GcsObjectStore
 from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer import listing
 from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
 from tests.gcs.serving import Answer
 from tests.gcs.tokens import ACCOUNT, pem
@@ -212,6 +214,39 @@ async def test_gzip_arrives_as_it_is_stored(
     assert download.stored.headers.content["content-encoding"] == "gzip"
     part = await store.get("k", byte_range=ByteRange(2, 9))
     assert bytes(part.body) == stored[2:9]
+
+
+CODINGS = ("gzip", "x-gzip", "gzip,gzip", "gzip, gzip", "aws-chunked,gzip", "GZIP", " gzip", "br")
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+async def test_whatever_its_coding_is_called_an_object_arrives_as_it_is_stored(
+    server: GcsServer, bucket: str, store: GcsObjectStore, coding: str
+) -> None:
+    stored = gzip.compress(b"plain" * 1000)
+    server.add(bucket, "k", stored, contentEncoding=coding, contentType="text/plain")
+    download = await store.get("k")
+    assert bytes(download.body) == stored
+    part = await store.get("k", byte_range=ByteRange(2, 9))
+    assert bytes(part.body) == stored[2:9]
+    kept = download.stored.headers.content["content-encoding"]
+    assert kept == coding.replace("aws-chunked,", "")
+    await store.put("copy", download.body, download.stored.headers)
+    assert bytes((await store.get("copy")).body) == stored
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/gzip", "video/mp4"])
+async def test_what_google_unzips_whatever_it_is_asked_fails_alone_and_says_what_helps(
+    server: GcsServer, bucket: str, store: GcsObjectStore, kind: str
+) -> None:
+    stored = gzip.compress(b"plain" * 1000)
+    server.add(bucket, "k", stored, contentEncoding="gzip", contentType=kind)
+    with pytest.raises(errors.IntegrityError, match="stored with the coding gzip") as refused:
+        await store.get("k")
+    assert not refused.value.retryable
+    assert "no-transform" in refused.value.advice
+    server.touch(bucket, "k", cacheControl="public, no-transform")
+    assert bytes((await store.get("k")).body) == stored
 
 
 async def test_what_is_listed_costs_one_request_each(
@@ -448,6 +483,12 @@ async def test_refusals_say_what_they_are(
 # Listing
 
 
+async def rows(store: GcsObjectStore) -> dict[str, listing.Found]:
+    """What a task finds under each key."""
+    pages = listing.listed_pages(store, "", KeyRange())
+    return {key: found async for page in pages for key, found in page.rows}
+
+
 async def test_a_page_that_holds_only_the_key_before_it_is_passed_over(
     server: GcsServer, bucket: str, store: GcsObjectStore
 ) -> None:
@@ -457,6 +498,86 @@ async def test_a_page_that_holds_only_the_key_before_it_is_passed_over(
     assert ([meta.key for meta in page.objects], page.finished) == (["a\x01"], False)
     last = await store.list_page(start_after="a\x01", max_keys=1)
     assert ([meta.key for meta in last.objects], last.finished) == (["b"], True)
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        ("size",),
+        ("generation",),
+        ("size", "generation", "metageneration", "timeCreated", "storageClass", "crc32c"),
+        ("timeCreated", "storageClass", "metageneration"),
+    ],
+)
+async def test_a_row_of_a_listing_that_lacks_members_is_asked_for_by_name(
+    server: GcsServer, bucket: str, store: GcsObjectStore, lacking: tuple[str, ...]
+) -> None:
+    for key in ("a", "b", "c"):
+        server.add(bucket, key, b"12345", metadata={"n": key})
+    server.unlisted = {"b": lacking}
+    found = await rows(store)
+    assert {key: meta.size for key, meta in found.items() if isinstance(meta, ObjectMeta)} == {
+        "a": 5,
+        "b": 5,
+        "c": 5,
+    }
+    meta = found["b"]
+    assert isinstance(meta, ObjectMeta)
+    download = await store.get("b", if_match=meta.etag, max_bytes=5)
+    assert (bytes(download.body), download.stored.headers.metadata) == (b"12345", {"n": "b"})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"size": None},
+        {"size": "many"},
+        {"size": "-3"},
+        {"size": ""},
+        {"size": {}},
+    ],
+)
+async def test_an_object_whose_size_is_told_nowhere_fails_alone(
+    server: GcsServer, bucket: str, store: GcsObjectStore, told: dict[str, object]
+) -> None:
+    server.add(bucket, "a", b"1")
+    server.add(bucket, "b", b"12", **told)
+    page = await store.list_page()
+    assert [meta.key for meta in page.objects] == ["a", "b"]
+    with pytest.raises(errors.StoreError, match="does not tell the size of 'b'") as refused:
+        await store.get("b")
+    assert not refused.value.retryable
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"timeCreated": "yesterday"}, {"storageClass": None}, {"metadata": None}, {"updated": 7}],
+)
+async def test_what_else_a_row_says_oddly_stops_nothing(
+    server: GcsServer, bucket: str, store: GcsObjectStore, told: dict[str, object]
+) -> None:
+    server.add(bucket, "a", b"12", **told)
+    (meta,) = (await store.list_page()).objects
+    assert bytes((await store.get("a", if_match=meta.etag)).body) == b"12"
+
+
+async def test_a_row_that_is_denied_when_it_is_asked_for_stops_no_listing(
+    server: GcsServer, bucket: str, store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add(bucket, "a", b"12")
+    server.add(bucket, "b", b"12")
+    server.unlisted = {"a": ("size",)}
+    find = server._find
+
+    def deny(bucket: str, key: str) -> Kept:
+        if key == "a":
+            raise Refused(403, "forbidden", "no storage.objects.get for it")
+        return find(bucket, key)
+
+    monkeypatch.setattr(server, "_find", deny)
+    found = await rows(store)
+    assert isinstance(found["a"], errors.AccessDenied)
+    assert isinstance(found["b"], ObjectMeta)
 
 
 async def test_empty_pages_are_followed(
@@ -480,13 +601,13 @@ async def test_empty_pages_are_followed(
         "",
         "[]",
         '{"items": [{"name": "k"',
-        '{"items": [{"name": "k"}]}',
+        '{"items": [{"size": "1", "generation": "7"}]}',
+        '{"items": [{"name": 7, "size": "1", "generation": "7"}]}',
         '{"items": [7]}',
         '{"items": {}}',
         '{"nextPageToken": "same"}',
         f'{{"items": [{ITEM.format("b")}, {ITEM.format("a")}]}}',
         '{"items": [{"name": "k", "size": 1, "generation": 7}], "nextPageToken": 7}',
-        '{"items": [{"name": "k", "size": "many", "generation": "7"}]}',
     ],
 )
 async def test_what_is_no_listing_is_refused(
@@ -495,6 +616,16 @@ async def test_what_is_no_listing_is_refused(
     monkeypatch.setattr(server, "_list", lambda *_: server_page(text))
     with pytest.raises(errors.ListingError):
         await store.list_page()
+
+
+@pytest.mark.parametrize("date", ['"soon"', f'"{"9" * 5000}-01-01"', "7", "[]", "{}", "null"])
+async def test_a_listing_with_malformed_dates_is_read(
+    store: GcsObjectStore, monkeypatch: pytest.MonkeyPatch, server: GcsServer, date: str
+) -> None:
+    item = f'{{"name": "k", "size": "1", "generation": "7", "timeCreated": {date}}}'
+    monkeypatch.setattr(server, "_list", lambda *_: server_page(f'{{"items": [{item}]}}'))
+    (found,) = (await store.list_page()).objects
+    assert (found.key, found.last_modified) == ("k", None)
 
 
 def server_page(text: str) -> Answer:

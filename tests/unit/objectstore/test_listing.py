@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.objectstore import listing
-from slurper.objectstore.base import ListingPage, ObjectMeta
+from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.echoes import Asked
 from slurper.objectstore.listing import parse_page
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -40,7 +42,7 @@ def document(
 
 
 def read(body: bytes, *, prefix: str = "", start_after: str | None = None) -> ListingPage:
-    return parse_page(body, prefix=prefix, start_after=start_after)
+    return parse_page(body, Asked(prefix, start_after))
 
 
 def keys(body: bytes) -> list[str]:
@@ -115,7 +117,7 @@ def test_a_space_may_come_as_percent_20() -> None:
         document(row("&#97;"), row("b")),
         document("<!-- <Contents><Key>z</Key></Contents> -->", row("a"), row("b")),
         document(row("a", more="<Owner><ID>x</ID><Key>y</Key></Owner>"), row("b")),
-        document(row("a"), "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>", row("b")),
+        document(row("a"), "<CommonPrefixes></CommonPrefixes>", row("b")),
         document("<Contents attribute='1'><Size>1</Size><Key>a</Key></Contents>", row("b")),
         document(
             "<s:Contents><s:Key>a</s:Key><s:Size>1</s:Size></s:Contents>",
@@ -189,6 +191,120 @@ def test_pages_of_real_stores_take_the_fast_way() -> None:
         assert listing._read_fast(body.decode()) is not None
 
 
+# Listings as they come
+
+
+@pytest.mark.parametrize(
+    ("rows", "start_after"),
+    [
+        ([row("a"), row("a"), row("b")], None),
+        ([row("a"), row("b"), row("b"), row("b")], None),
+        ([row("a"), row("a", 2), row("b")], None),
+        ([row("0"), row("a"), row("b")], "0"),
+        ([row("0"), row("0"), row("a"), row("a"), row("b")], "0"),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "<X/>"])
+def test_a_key_twice_in_a_row_counts_once(
+    rows: list[str], start_after: str | None, more: str
+) -> None:
+    found = read(
+        document(*(r.replace("</Size>", f"</Size>{more}") for r in rows)), start_after=start_after
+    )
+    assert [(meta.key, meta.size) for meta in found.objects] == [("a", 1), ("b", 1)]
+
+
+SIZES = ["", " ", "many", "12x", "-1", "1e3", "9" * 30, "0x10"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_that_is_none_is_not_known(size: str) -> None:
+    page = read(document(row("a", 7), row("b", size), row("c", 0)))
+    assert [meta.size for meta in page.objects] == [7, UNKNOWN_SIZE, 0]
+    assert page.lacks_sizes
+
+
+@pytest.mark.parametrize(
+    "absent", ["<Contents><Key>b</Key></Contents>", row("b").replace("<Size>1</Size>", "<Size/>")]
+)
+def test_a_row_without_a_size_is_a_row(absent: str) -> None:
+    page = read(document(row("a"), absent, row("c")))
+    assert [meta.size for meta in page.objects] == [1, UNKNOWN_SIZE, 1]
+
+
+def test_ordinary_pages_lack_no_size() -> None:
+    assert not read(document(row("a", 0))).lacks_sizes
+    assert not read(document()).lacks_sizes
+
+
+@pytest.mark.parametrize(
+    "before", [b"\n", b"\r\n\r\n", b"  \n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n", b"\n\xef\xbb\xbf"]
+)
+def test_what_stands_before_the_document_is_passed_over(before: bytes) -> None:
+    assert keys(before + document(row("a"), row("b"))) == ["a", "b"]
+
+
+def test_a_listing_that_is_compressed_though_nobody_asked_is_read() -> None:
+    assert keys(gzip.compress(document(row("a")))) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        gzip.compress(document(row("a")))[:-20],
+        gzip.compress(b" " * (listing.MAX_DOCUMENT_BYTES + 1)),
+        b"\x1f\x8bno",
+    ],
+)
+def test_a_compressed_listing_that_cannot_be_read_says_so(damaged: bytes) -> None:
+    with pytest.raises(errors.NotAListing, match="compressed, though that was not asked for"):
+        read(damaged)
+
+
+def test_an_odd_date_or_no_etag_is_no_obstacle() -> None:
+    odd = row("a", more="<LastModified>99999999999999</LastModified><ETag></ETag>")
+    page = read(document(odd, row("b", more="<LastModified>0000-00-00</LastModified>")))
+    assert page.objects == [ObjectMeta("a", 1, "", None, ""), ObjectMeta("b", 1, "", None, "")]
+
+
+def test_a_page_without_keys_tells_how_to_go_on() -> None:
+    tokens = {
+        "<NextContinuationToken>t+%2F</NextContinuationToken>": "t+%2F",
+        "<NextMarker>a+%2F</NextMarker>": "a /",
+        "": "",
+    }
+    for element, token in tokens.items():
+        page = read(document(truncated="true", encoding="url", before=element))
+        assert (page.objects, page.finished, page.token) == ([], False, token)
+
+
+def test_the_other_spelling_of_decoded_keys_is_kept() -> None:
+    page = read(document(row("a+b"), row("c"), row("d%41"), encoding="url"))
+    assert [meta.key for meta in page.objects] == ["a b", "c", "dA"]
+    assert page.written == {"a b": "a+b", "dA": "d%41"}
+    assert read(document(row("a"), row("b"), encoding="url")).written == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (b"<!DOCTYPE html><html><head><title>MinIO Console</title></head></html>", "MinIO Console"),
+        (b"<!doctype html><title> Sign in &amp;\n go on </title>", "Sign in & go on"),
+        (b"\n<HTML><BODY>Welcome</BODY></HTML>", "Welcome"),
+        (b"<html lang='en'><body><h1>502 Bad Gateway</h1></body></html>", "502 Bad Gateway"),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x"><html><title>T</title></html>', "T"),
+        (b"<!-- proxy --><html><title>Portal</title></html>", "Portal"),
+        (gzip.compress(b"<!DOCTYPE html><title>Zipped</title>"), "Zipped"),
+        (b"\xef\xbb\xbf<!DOCTYPE html><title>\xff\xe9</title>", "\ufffd\ufffd"),
+    ],
+)
+def test_a_web_page_is_told_by_its_title_and_points_at_the_port(body: bytes, title: str) -> None:
+    with pytest.raises(errors.NotAListing, match="no store but a web page") as caught:
+        read(body)
+    assert repr(title) in str(caught.value)
+    assert "check the endpoint and its port" in caught.value.advice
+
+
 # Refusals
 
 
@@ -198,19 +314,15 @@ def test_pages_of_real_stores_take_the_fast_way() -> None:
         (b"", "not complete XML"),
         (document(row("a"))[:-5], "not complete XML"),
         (document(row("a"), row("b"))[:-40], "not complete XML"),
-        (b"<html><body>Welcome</body></html>", "expected a ListBucketResult"),
         (b"<Error><Code>AccessDenied</Code></Error>", "expected a ListBucketResult"),
-        (b"\xff\xfe<\0L\0", "not UTF-8"),
+        (b"\xff\xfe<\0L\0", "not UTF-8: .* it begins '"),
+        (b'{"items": []}', "speaks JSON, not S3"),
+        (document(row("a"), "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>"), "folders"),
         (b'<!DOCTYPE x [<!ENTITY y "z">]><ListBucketResult/>', "document type"),
         (document(row("\x01")), "not complete XML"),
-        (document(row("a", "12x")), "no number"),
-        (document(row("a", "")), "no number"),
-        (document(row("a", -1)), "negative"),
         (document("<Contents><Size>1</Size></Contents>"), "without a key"),
         (document(row("a"), truncated=""), "truncated"),
-        (document(truncated="true"), "shows no key"),
         (document(row("b"), row("a")), "shows 'a' after 'b'"),
-        (document(row("a"), row("a")), "shows 'a' after 'a'"),
         (document(row("😀"), row("ü")), "after '😀'"),
     ],
 )
@@ -220,8 +332,8 @@ def test_a_listing_that_cannot_be_trusted(body: bytes, reason: str) -> None:
 
 
 def test_keys_must_come_after_the_one_asked_for() -> None:
-    with pytest.raises(errors.ListingError, match="after 'b' begins with 'b'"):
-        read(document(row("b"), row("c")), start_after="b")
+    with pytest.raises(errors.ListingError, match="after 'c' begins with 'b'"):
+        read(document(row("b"), row("d")), start_after="c")
 
 
 def test_keys_must_be_under_the_prefix() -> None:
@@ -248,15 +360,13 @@ def test_damage_is_read_or_refused_and_nothing_else_happens(noise: bytes, at: in
 
 def test_folder_order_is_its_own_order() -> None:
     by_folder = document(row("a/b"), row("a-1"))
-    page = parse_page(by_folder, prefix="", start_after="a/a", order=KeyOrder.FOLDERS)
+    page = parse_page(by_folder, Asked("", "a/a"), order=KeyOrder.FOLDERS)
     assert [meta.key for meta in page.objects] == ["a/b", "a-1"]
     assert page.order is KeyOrder.FOLDERS
     with pytest.raises(errors.ListingError, match="'a-1' after 'a/b'"):
         read(by_folder)
     with pytest.raises(errors.ListingError, match="'a/b' after 'a-1'"):
-        parse_page(
-            document(row("a-1"), row("a/b")), prefix="", start_after=None, order=KeyOrder.FOLDERS
-        )
+        parse_page(document(row("a-1"), row("a/b")), order=KeyOrder.FOLDERS)
 
 
 def archived(key: str, status: str = "") -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,11 +18,12 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    SourceMd5,
     StoreAddress,
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.dialects import AWS, GENERIC, R2, WASABI, Dialect
 from slurper.objectstore.s3 import S3ObjectStore
 from slurper.secrets import GcsCredentials
 from tests.unit.http.scripted import Peer, answer
@@ -73,7 +76,8 @@ async def test_a_get_asks_for_what_is_stored_and_nothing_else(open_s3: Open) -> 
     assert sent["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
     assert sent["x-amz-security-token"] == "ST-secret"
     assert sent["host"] == f"127.0.0.1:{server.port}"
-    assert not {"accept-encoding", "accept", "range", "content-type"} & sent.keys()
+    assert sent["accept-encoding"] == "identity"
+    assert not {"accept", "range", "content-type"} & sent.keys()
 
 
 @pytest.mark.parametrize("byte_range", [None, ByteRange(0, 500_000)])
@@ -265,24 +269,163 @@ async def test_only_a_key_pair_opens_an_s3_store() -> None:
 # What comes back from GET and HEAD
 
 
+@pytest.mark.parametrize("size", [4, 300_000, 3_000_000])
+@pytest.mark.parametrize("algorithm", Algorithm)
+async def test_the_sources_own_checksum_is_compared(
+    open_s3: Open, algorithm: Algorithm, size: int
+) -> None:
+    data = bytes(index % 251 for index in range(size))
+    flipped = data[:-2] + bytes([data[-2] ^ 0xFF]) + data[-1:]
+    told = f"x-amz-checksum-{algorithm}: {checksums.encode(algorithm, [data])}"
+    store, server = await open_s3(found(data, told), found(flipped, told), found(flipped, told))
+    assert bytes((await store.get("k", max_bytes=size)).body) == data
+    assert headers_of(server)["x-amz-checksum-mode"] == "ENABLED"
+    with pytest.raises(
+        errors.ChecksumDisagrees, match=f"x-amz-checksum-{algorithm} .*, the source"
+    ):
+        await store.get("k", max_bytes=size)
+    unjudged = await store.get("k", max_bytes=size, compares=False)
+    assert unjudged.stored.told == (algorithm, checksums.encode(algorithm, [data]))
+
+
+async def test_of_several_checksums_the_cheapest_is_compared(open_s3: Open) -> None:
+    right = checksums.encode(Algorithm.CRC64NVME, [b"body"])
+    told = ("x-amz-checksum-sha256: AAAA", f"x-amz-checksum-crc64nvme: {right}")
+    store, _ = await open_s3(found(b"body", *told))
+    assert bytes((await store.get("k")).body) == b"body"
+
+
+MD5_OF_BODY = checksums.encode(Algorithm.MD5, [b"body"])
+OTHER_MD5 = checksums.encode(Algorithm.MD5, [b"other"])
+
+
+def plain(data: bytes, *headers: str) -> bytes:
+    """An answer whose ETag is the MD5 of `data`; of a PUT it has no body."""
+    digits = base64.b64decode(checksums.encode(Algorithm.MD5, [data])).hex()
+    return found(b"body", *headers).replace(b'ETag: "e"', f'ETag: "{digits}"'.encode())
+
+
+def stored(etag: str, *headers: str) -> bytes:
+    return found(b"", *headers).replace(b'ETag: "e"', f"ETag: {etag}".encode())
+
+
 @pytest.mark.parametrize(
-    ("header", "wrong"),
+    ("headers", "told"),
     [
-        ("x-amz-checksum-crc64nvme", True),
-        ("x-amz-checksum-crc32c", True),
-        ("x-amz-checksum-crc32", True),
-        ("x-amz-checksum-sha256", False),
+        ((), MD5_OF_BODY),
+        (("x-amz-server-side-encryption: AES256",), MD5_OF_BODY),
+        (("x-amz-server-side-encryption: aws:kms",), ""),
+        (("x-amz-server-side-encryption: aws:kms:dsse",), ""),
+        (("x-amz-server-side-encryption-customer-algorithm: AES256",), ""),
+        (("x-oss-object-type: Appendable",), ""),
+        (("x-oss-object-type: Normal",), MD5_OF_BODY),
+        # What takes long need not be computed here, for the target compares the MD5.
+        (("x-amz-checksum-sha256: AAAA",), MD5_OF_BODY),
+        ((f"x-amz-checksum-crc32c: {checksums.encode(Algorithm.CRC32C, [b'body'])}",), ""),
     ],
 )
-async def test_the_sources_own_checksum_is_compared(
-    open_s3: Open, header: str, *, wrong: bool
+async def test_the_etag_of_a_single_put_tells_an_md5(
+    open_s3: Open, headers: tuple[str, ...], told: str
 ) -> None:
-    store, _ = await open_s3(found(b"body", f"{header}: AAAAAA=="))
-    if not wrong:
-        assert (await store.get("k")).body.length == 4
-        return
-    with pytest.raises(errors.IntegrityError, match=header):
-        await store.get("k")
+    store, _ = await open_s3(*[plain(b"body", *headers)] * 2)
+    download = await store.get("k", md5=SourceMd5.INSTEAD)
+    assert download.body.source_md5 == told
+    if "sha256" not in str(headers):
+        assert (await store.get("k")).body.source_md5 == ""
+
+
+@pytest.mark.parametrize(
+    "etag", ['"e"', '"0123456789abcdef0123456789abcdef-2"', '"0123456789abcde"']
+)
+async def test_other_etags_tell_none(open_s3: Open, etag: str) -> None:
+    store, _ = await open_s3(stored(etag))
+    assert (await store.get("k", md5=SourceMd5.INSTEAD)).body.source_md5 == ""
+
+
+def body_told(md5: str) -> Body:
+    body = Body([b"body"])
+    body.source_md5 = md5
+    return body
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sent_too"),
+    [
+        (AWS, ""),
+        (R2, ""),
+        (WASABI, ""),
+        (replace(GENERIC, verifies_md5=True), ""),
+        (GENERIC, "x-amz-checksum-crc32c"),
+        (replace(GENERIC, checksum=Algorithm.MD5), ""),
+    ],
+)
+async def test_the_md5_that_the_source_tells_goes_with_the_put(
+    open_s3: Open, dialect: Dialect, sent_too: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, server = await open_s3(plain(b"body"), dialect=dialect)
+    computed: list[Algorithm] = []
+    encode = checksums.encode
+
+    def noted(algorithm: Algorithm, chunks: Sequence[bytes]) -> str:
+        computed.append(algorithm)
+        return encode(algorithm, chunks)
+
+    monkeypatch.setattr(checksums, "encode", noted)
+    await store.put("k", body_told(MD5_OF_BODY), ObjectHeaders())
+    sent = headers_of(server)
+    assert sent["content-md5"] == MD5_OF_BODY
+    assert [name for name in sent if name.startswith("x-amz-checksum")] == [sent_too] * bool(
+        sent_too
+    )
+    assert Algorithm.MD5 not in computed, "nothing that takes long is computed here"
+
+
+async def test_a_store_that_compares_no_md5_is_not_sent_one(open_s3: Open) -> None:
+    store, server = await open_s3(plain(b"body"), dialect=replace(GENERIC, verifies_md5=False))
+    await store.put("k", body_told(MD5_OF_BODY), ObjectHeaders())
+    assert "content-md5" not in headers_of(server)
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        plain(b"other"),  # the store says what it has written
+        stored('"e"'),  # it does not, so the bytes are looked at
+        plain(b"body", "x-amz-server-side-encryption: aws:kms"),
+    ],
+)
+async def test_where_a_store_is_not_known_to_compare_md5s_its_answer_is(
+    open_s3: Open, answered: bytes
+) -> None:
+    store, _ = await open_s3(answered, dialect=GENERIC)
+    told = MD5_OF_BODY if answered == plain(b"other") else OTHER_MD5
+    with pytest.raises(errors.BytesRefused):
+        await store.put("k", body_told(told), ObjectHeaders())
+
+
+async def test_nothing_is_written_unless_absent_before_its_md5_is_compared(open_s3: Open) -> None:
+    store, server = await open_s3(dialect=GENERIC)
+    with pytest.raises(errors.BytesRefused):
+        await store.put("k", body_told(OTHER_MD5), ObjectHeaders(), if_absent=True)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("digits", ["", "x"])
+async def test_how_long_the_first_part_is(open_s3: Open, digits: str) -> None:
+    described = answer(b"", "Content-Length: 5242880", f"x-amz-mp-parts-count: 3{digits}")
+    described = described.replace(b"Content-Length: 0\r\n", b"")
+    store, server = await open_s3(described, error("400 Bad Request", "InvalidRequest"))
+    assert await store.first_part_bytes("k") == (None if digits else (5242880, 3))
+    assert line_of(server) == "HEAD /bkt/k?partNumber=1 HTTP/1.1"
+    assert await store.first_part_bytes("k") is None
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_head_tells_checksums_when_asked(open_s3: Open, *, asked: bool) -> None:
+    store, server = await open_s3(found(b"", "x-amz-checksum-crc32c: AAAAAA=="))
+    described = await store.head("k", with_checksums=asked)
+    assert ("x-amz-checksum-mode" in headers_of(server)) == asked
+    assert described.told == (Algorithm.CRC32C, "AAAAAA==")
 
 
 @pytest.mark.parametrize(
@@ -690,7 +833,7 @@ async def test_an_error_inside_the_200_of_a_copy_is_an_error(open_s3: Open) -> N
 
 
 async def test_a_copy_without_an_etag_is_none(open_s3: Open) -> None:
-    store, _ = await open_s3(answer(b"<CopyObjectResult></CopyObjectResult>"))
+    store, _ = await open_s3(answer(b"<html>a page of a proxy</html>"))
     with pytest.raises(errors.TransportError, match="no ETag"):
         await store.copy_object("to", "b", SOURCE)
 

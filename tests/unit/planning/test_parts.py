@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.objectstore import dialects
-from slurper.objectstore.dialects import GIB, KIB, MIB, TIB, Dialect
-from slurper.planning.parts import PartPlan, plan_parts
+from slurper.objectstore.base import Body, ObjectHeaders, ObjectMeta, Part, StoredObject
+from slurper.objectstore.checksums import COMBINABLE, Algorithm, Told, encode
+from slurper.objectstore.dialects import GENERIC, GIB, KIB, MIB, TIB, Dialect
+from slurper.planning.parts import (
+    PartPlan,
+    SourceSum,
+    plan_parts,
+    sum_of_whole,
+    sums_of_parts,
+)
 
 SCALEWAY_LIKE = Dialect(name="few-parts", max_parts=1000, max_put_bytes=5 * GIB)
 DIALECTS = [*dialects.BY_PROVIDER, dialects.GENERIC, SCALEWAY_LIKE]
@@ -77,3 +88,93 @@ def test_an_object_beyond_all_parts_is_refused() -> None:
     tiny = Dialect(name="tiny", max_parts=2, max_put_bytes=8 * MIB)
     with pytest.raises(errors.ConfigurationError, match="limits of tiny"):
         plan_parts(16 * MIB + 1, tiny, part_bytes=5 * MIB)
+
+
+# What a source tells of an object
+
+
+def described(size: int, etag: str = '"e"', told: Told | None = None) -> StoredObject:
+    return StoredObject(ObjectMeta("k", size, etag, None, ""), ObjectHeaders(), told=told)
+
+
+@given(
+    st.sampled_from(sorted(COMBINABLE)),
+    st.binary(min_size=1, max_size=60),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.booleans(),
+)
+def test_a_crc_is_found_again_from_parts_of_any_size(
+    algorithm: Algorithm, body: bytes, ours: int, theirs: int, of_parts: bool
+) -> None:
+    pieces = [body[start : start + theirs] for start in range(0, len(body), theirs)]
+    if of_parts:
+        values = [encode(algorithm, [piece]) for piece in pieces]
+        joined = b"".join(map(base64.b64decode, values))
+        told = SourceSum(algorithm, f"{encode(algorithm, [joined])}-{len(pieces)}", theirs)
+    else:
+        told = SourceSum(algorithm, encode(algorithm, [body]), len(body))
+    parts: list[Part] = []
+    for number, byte_range in PartPlan(len(body), ours):
+        chunk = Body([body[byte_range.start : byte_range.end]])
+        sums = chunk.sums(algorithm, told.cut(byte_range))
+        parts.append(Part(number, chunk.length, "e", source_sums=sums))
+    assert told.part_bytes is None
+    assert told.of(parts) == told.value
+    assert told.of([*parts[:-1], replace(parts[-1], source_sums=())]) is None
+
+
+def test_an_empty_object_has_a_sum_too() -> None:
+    told = sum_of_whole(described(0, told=Told(Algorithm.CRC32C, "AAAAAA==")))
+    assert told is not None
+    assert told.of([Part(1, 0, "e", source_sums=("AAAAAA==",))]) == "AAAAAA=="
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_only_a_crc_of_the_whole_is_found_again(algorithm: Algorithm) -> None:
+    found = sum_of_whole(described(9, told=Told(algorithm, "v")))
+    assert found == (SourceSum(algorithm, "v", 9) if algorithm in COMBINABLE else None)
+    assert sum_of_whole(described(9)) is None
+
+
+HEX = "0123456789abcdef0123456789abcdef"
+IN_BASE64 = base64.b64encode(bytes.fromhex(HEX)).decode()
+CRC, SHA = Told(Algorithm.CRC32, "v-3"), Told(Algorithm.SHA256, "v")
+
+
+@pytest.mark.parametrize(
+    ("told", "etag", "part_mib", "count", "kinds"),
+    [
+        # told by a header, ETag, the source's first part, how many: what is compared first
+        (CRC, f'"{HEX}-3"', 8, 3, [("crc32", "v-3"), ("md5", f"{IN_BASE64}-3")]),
+        (SHA, f'"{HEX}-3"', 8, 3, [("md5", f"{IN_BASE64}-3"), ("sha256", "v-3")]),
+        (None, f'"{HEX}-3"', 8, 3, [("md5", f"{IN_BASE64}-3")]),
+        (None, f'"{HEX}"', 8, 3, []),
+        (None, f'"{HEX}-2"', 8, 3, []),  # SeaweedFS counts its own pieces there
+        (CRC, '"e"', 9, 3, [("crc32", "v-3")]),
+        (CRC, '"e"', 8, 2, []),  # not all of them had that size
+        (CRC, '"e"', 0, 3, []),
+        # Parts of a copy can be neither as short nor as long; a CRC does not need that.
+        (CRC, f'"{HEX}-24"', 1, 24, [("crc32", "v-3")]),
+        (SHA, f'"{HEX}-24"', 1, 24, []),
+    ],
+)
+def test_what_a_source_made_of_its_parts(
+    told: Told | None, etag: str, part_mib: int, count: int, kinds: list[tuple[str, str]]
+) -> None:
+    stored = described(24 * MIB, etag)
+    stored.told_of_parts = told
+    found = list(sums_of_parts(stored, GENERIC, part_mib * MIB, count))
+    assert [(each.algorithm.value, each.value) for each in found] == kinds
+    assert all(each.piece_bytes == part_mib * MIB for each in found)
+
+
+def test_parts_that_lie_in_memory_are_not_as_long_as_those_of_any_source() -> None:
+    stored = described(1000 * MIB, f'"{HEX}-2"')
+    assert list(sums_of_parts(stored, GENERIC, 500 * MIB, 2)) == []
+
+
+def test_etags_of_encrypted_objects_tell_nothing_of_their_parts() -> None:
+    stored = described(24 * MIB, f'"{HEX}-3"')
+    stored.etag_may_be_md5 = False
+    assert list(sums_of_parts(stored, GENERIC, 8 * MIB, 3)) == []

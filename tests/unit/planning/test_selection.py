@@ -8,7 +8,7 @@ from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectMeta
 from slurper.planning import selection
-from slurper.planning.selection import DONE, EXISTS, TRANSFER, Rules, Skip
+from slurper.planning.selection import COMPARE, DONE, EXISTS, TRANSFER, Rules, Skip
 
 BEGIN = datetime(2026, 3, 19, 15, 46, 20, tzinfo=UTC)
 
@@ -89,18 +89,44 @@ def test_empty_objects_are_copied_unless_asked_otherwise() -> None:
 @pytest.mark.parametrize(
     ("size", "age", "expected"),
     [
-        (10, timedelta(0), DONE),
-        (10, timedelta(seconds=5), DONE),
+        (10, timedelta(0), COMPARE),
+        (10, timedelta(seconds=5), COMPARE),
         (10, timedelta(seconds=-1), EXISTS),
         (11, timedelta(seconds=5), EXISTS),
     ],
 )
-def test_in_a_replayed_slice_our_own_lost_work_counts_as_done(
+def test_in_a_replayed_slice_what_may_be_our_own_lost_work_is_compared(
     size: int, age: timedelta, expected: selection.Decision
 ) -> None:
     existing = meta(size, at=BEGIN + age)
     replayed = rules(overwrite=False, since=BEGIN)
     assert selection.from_listing(meta(10), existing, replayed) == expected
+
+
+MD5, OTHER = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (f'"{MD5}"', f'"{MD5}"', DONE),
+        (f'"{MD5}"', MD5.upper(), DONE),
+        (f'W/"{MD5}"', f'"{MD5}"', DONE),
+        (f'"{MD5}-3"', f'"{MD5}-3"', DONE),
+        (f'"{MD5}"', f'"{OTHER}"', COMPARE),  # one of them may be of encrypted bytes
+        (f'"{MD5}"', f'"{MD5}-1"', COMPARE),
+        (f'"{MD5}-2"', f'"{MD5}-3"', COMPARE),
+        ('"17"', '"17"', COMPARE),
+        ("", "", COMPARE),
+    ],
+)
+def test_equal_etags_that_are_made_of_md5s_settle_a_replayed_object(
+    ours: str, theirs: str, expected: selection.Decision
+) -> None:
+    replayed = rules(overwrite=False, since=BEGIN)
+    mine, found = meta()._replace(etag=ours), meta()._replace(etag=theirs)
+    assert selection.from_listing(mine, found, replayed) == expected
+    assert selection.from_listing(mine, found, rules(overwrite=False)) == EXISTS
 
 
 def test_without_a_time_at_the_target_nothing_is_claimed() -> None:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, Download, ObjectHeaders
-from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
@@ -25,7 +24,7 @@ from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.task import PartsReport, PartsTask
 from tests.chain import first_task, next_task
-from tests.unit.transfer.test_range_run import LARGE, TASK
+from tests.unit.transfer.test_range_run import LARGE, TASK, Encrypting
 
 BODY = bytes(range(256)) * (45 * 1024)
 """11.25 MiB: three parts."""
@@ -50,16 +49,12 @@ class Source(MemoryStore):
         self,
         key: str,
         *,
-        if_match: str | None = None,
         byte_range: ByteRange | None = None,
-        max_bytes: int | None = None,
-        checksum: Algorithm | None = None,
+        **more: Any,  # noqa: ANN401 - as it is
     ) -> Download:
         if byte_range is not None:
             self.read_ranges[byte_range] += 1
-        return await super().get(
-            key, if_match=if_match, byte_range=byte_range, max_bytes=max_bytes, checksum=checksum
-        )
+        return await super().get(key, byte_range=byte_range, **more)
 
 
 @pytest.fixture
@@ -424,6 +419,37 @@ async def test_a_replay_recognises_what_lost_work_has_completed(
     assert (report.counts.transferred, report.counts.skipped) == (transferred, 1 - transferred)
 
 
+@pytest.mark.parametrize("store", [MemoryStore, Encrypting])
+@pytest.mark.parametrize(("there", "transferred"), [(BODY, 1), (b"?" + BODY[1:], 0)])
+async def test_in_a_replay_a_large_object_is_told_by_its_bytes(
+    task: PartsTask, source: Source, store: type[MemoryStore], there: bytes, transferred: int
+) -> None:
+    target = store()
+    target.add("film", there)
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    report = await run(replace(task, replayed_since=since, overwrite=False), source, target)
+    assert (report.counts.transferred, report.counts.skipped) == (transferred, 1 - transferred)
+    assert target.read("film")[0] == there
+    assert target.open_uploads == ()
+
+
+async def test_in_a_replay_what_the_parts_make_is_told_without_a_read(
+    task: PartsTask, source: Source
+) -> None:
+    """The lost task had completed the upload, and the target knows no condition."""
+    target = MemoryStore(dialect=replace(GENERIC, conditional_completion=False))
+    task = replace(task, overwrite=False)
+    task = next_task(task, await run(replace(task, numbers=()), source, target))
+    shared = await run(replace(task, numbers=(1, 2, 3), done=None), source, target)
+    task = next_task(task, shared)
+    assert (await run(task, source, target)).counts.transferred == 1
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    report = await run(replace(task, replayed_since=since), source, target)
+    assert report.counts.transferred == 1
+    assert target.faults.requests.get("get", 0) == 0
+    assert set(source.read_ranges.values()) == {1}
+
+
 async def test_a_sweep_aborts_the_upload_that_is_known_and_those_that_are_not(
     task: PartsTask, source: Source, target: MemoryStore
 ) -> None:
@@ -508,3 +534,62 @@ async def test_a_listing_may_be_more_exact_than_a_head(
         replace(task, numbers=(), upload=replace(task.upload, meta=exact)), source, target
     )
     assert (await run(next_task(task, begun), source, target)).settled
+
+
+NO_UPLOADS = [
+    errors.StoreError("CreateMultipartUpload", status=501, code="NotImplemented"),
+    errors.StoreError("CreateMultipartUpload", status=405),
+    errors.StoreError("CreateMultipartUpload", status=400, code="NotImplemented"),
+    errors.StoreError("CreateMultipartUpload", status=400, code="UnsupportedOperation"),
+]
+
+
+@pytest.mark.parametrize("refusal", NO_UPLOADS, ids=str)
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_target_that_knows_no_uploads_gets_the_object_in_one_request(
+    task: PartsTask,
+    source: Source,
+    target: MemoryStore,
+    refusal: errors.StoreError,
+    *,
+    overwrite: bool,
+) -> None:
+    target.faults.fail(refusal, operation="create_upload", times=9)
+    report = await run(replace(task, overwrite=overwrite), source, target)
+    assert (report.counts.transferred, report.attempts, report.events) == (1, 0, ())
+    assert target.read("film") == (BODY, ObjectHeaders({"content-type": "video/mp4"}))
+    assert target.faults.requests["put"] == 1
+    assert "list_uploads" not in target.faults.requests
+
+
+async def test_what_does_not_fit_into_memory_fails_alone_where_there_are_no_uploads(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    target.faults.fail(NO_UPLOADS[0], operation="create_upload")
+    small = LARGE.model_copy(update={"in_flight_bytes": 8 << 20})
+    report = await run(task, source, target, small)
+    assert (report.counts.failed, report.halt) == (1, None)
+    assert "SLURPER_IN_FLIGHT_BYTES" in report.events[0].message
+    assert "HTTP 501 NotImplemented" in report.events[0].message
+    assert target.keys == ()
+
+
+async def test_another_refusal_to_begin_an_upload_fails_the_object(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    refusal = errors.StoreError("CreateMultipartUpload", status=400, code="InvalidArgument")
+    target.faults.fail(refusal, operation="create_upload", times=9)
+    report = await run(task, source, target)
+    assert (report.counts.failed, target.keys) == (1, ())
+
+
+async def test_another_version_told_by_the_etag_of_an_answer_begins_the_object_again(
+    task: PartsTask, source: Source, target: MemoryStore
+) -> None:
+    """Where If-Match is not sent any more, the answer that tells is a success."""
+    other = errors.PreconditionFailed("GetObject", status=206, detail='it has the ETag "x"')
+    source.faults.fail(other, operation="get")
+    report = await run(task, source, target)
+    assert (report.attempts, report.events) == (1, ())
+    assert report.restarted is not None
+    assert target.open_uploads == ()

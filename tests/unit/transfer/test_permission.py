@@ -37,9 +37,9 @@ class GuardedStore(MemoryStore):
             self.denials += 1
             raise errors.AccessDenied(operation, status=403, code="AccessDenied")
 
-    async def head(self, key: str) -> StoredObject:
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
         self._guard("HeadObject", key)
-        return await super().head(key)
+        return await super().head(key, with_checksums=with_checksums)
 
     async def get(self, key: str, **more: Any) -> Download:  # noqa: ANN401 - as it is
         self._guard("GetObject", key)

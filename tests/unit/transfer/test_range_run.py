@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import hashlib
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,14 @@ SETTINGS = Settings(in_flight_requests=4, object_attempts=3)
 
 RESET = errors.TransportError("reset")
 BUSY = errors.UnavailableStore("GetObject", status=500, code="InternalError")
+
+
+class Encrypting(MemoryStore):
+    """ETags look like MD5s here, and are none."""
+
+    def _keep(self, key: str, body: bytes, headers: ObjectHeaders, *more: Any) -> Any:  # noqa: ANN401 - as it is
+        etag = hashlib.md5(b"a key of its own" + body, usedforsecurity=False).hexdigest()
+        return super()._keep(key, body, headers, f'"{etag}"', *more[1:])
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +200,61 @@ async def test_a_replayed_slice_recognises_its_own_earlier_copies(
     assert report.counts.skipped == 1 - transferred
 
 
+@pytest.mark.parametrize("store", [MemoryStore, Encrypting])
+@pytest.mark.parametrize("large", [False, True])
+async def test_in_a_replay_what_somebody_else_stored_is_no_copy_of_ours(
+    store: type[MemoryStore], *, large: bool
+) -> None:
+    """Of equal size and stored since the job was made: only its bytes are not ours."""
+    size = 11 * MIB if large else 1000
+    source, target = MemoryStore(), store()
+    for key in ("ours", "theirs"):
+        source.add(key, key[:1].encode() * size)
+    source.add("empty")
+    target.add("empty")
+    target.add("ours", b"o" * size)
+    target.add("theirs", b"T" + b"t" * (size - 1))
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    task = replace(TASK, overwrite=False, replayed_since=since)
+    report = await run(source, target, task, settings=LARGE)
+    assert (report.counts.transferred, report.counts.skipped, report.events) == (2, 1, ())
+    assert report.counts.transferred_bytes == size
+    assert target.read("theirs")[0][:1] == b"T"
+    if store is MemoryStore:  # equal ETags cost no request, and of others one piece is enough
+        assert target.faults.requests["get"] == source.faults.requests["get"] == 1
+
+
+async def test_in_a_replay_an_object_that_goes_away_under_comparison_is_copied() -> None:
+    source, target = MemoryStore(), Encrypting()
+    source.add("a", b"same")
+    target.add("a", b"same")
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    listed: Any = target.list_page
+
+    async def list_then_lose(**query: Any) -> ListingPage:  # noqa: ANN401 - as it is
+        page: ListingPage = await listed(**query)
+        if page.objects and query.get("max_keys") != 1:
+            target.remove("a")
+        return page
+
+    target.list_page = list_then_lose  # type: ignore[method-assign]
+    report = await run(source, target, replace(TASK, overwrite=False, replayed_since=since))
+    assert (report.counts.transferred, target.read("a")[0]) == (1, b"same")
+
+
+async def test_comparing_a_replay_keeps_to_the_limits_of_the_job() -> None:
+    source, target = MemoryStore(), Encrypting()
+    for number in range(4):
+        source.add(f"k{number}", bytes(1000))
+        target.add(f"k{number}", bytes(1000))
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    share = Share(bytes_per_second=10_000)
+    task = replace(TASK, overwrite=False, replayed_since=since, share=share)
+    report = await run(source, target, task)
+    assert report.counts.transferred == 4
+    assert report.owed_seconds > 4000 / 10_000 - BURST_SECONDS - 0.3
+
+
 async def test_a_refusal_that_our_own_earlier_send_caused_counts_as_transferred(
     source: MemoryStore, target: MemoryStore
 ) -> None:
@@ -297,6 +361,7 @@ async def test_rejected_credentials_halt_at_once(source: MemoryStore, target: Me
         source.add(key, b"x")
     rejected = errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken")
     target.faults.fail(rejected, operation="put", nth=2)
+    target.faults.fail(rejected, operation="create_upload", times=9)
     single = Settings(in_flight_requests=1)
     report = await run(source, target, settings=single)
     assert report.halt is not None
@@ -312,6 +377,7 @@ async def test_what_was_copied_beyond_an_unsettled_key_is_not_counted(
         source.add(key, b"x")
     rejected = errors.CredentialsRejected("PutObject", status=403)
     target.faults.fail(rejected, operation="put", nth=1)
+    target.faults.fail(rejected, operation="create_upload", times=9)
     report = await run(source, target, settings=Settings(in_flight_requests=3))
     assert report.halt is not None
     assert (report.cursor, report.counts.objects) == (None, 0)
@@ -574,7 +640,7 @@ async def test_a_task_that_is_not_to_be_shared_asks_nothing(source: MemoryStore)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "list_page", counted)
         report = await run(source, MemoryStore())
-    assert (listed, report.boundaries) == (1, ())
+    assert (listed, report.boundaries) == (2, ())  # the page, and that nothing comes after it
 
 
 @pytest.mark.usefixtures("_short")
@@ -604,7 +670,8 @@ async def test_a_store_that_lists_folder_by_folder_is_not_cut(
     listing = source.list_page
 
     async def by_folder(**arguments: Any) -> ListingPage:  # noqa: ANN401 - passed through
-        assert arguments["max_keys"] == 1000  # it looks for no keys to cut at
+        # It looks for no keys to cut at, only for what comes after the last one.
+        assert arguments["max_keys"] == 1000 or arguments["start_after"] == source.key_at(2_999)
         page = await listing(**arguments)
         page.order = dialects.KeyOrder.FOLDERS
         return page
@@ -618,11 +685,9 @@ async def test_a_store_that_lists_folder_by_folder_is_not_cut(
 async def test_a_task_that_halts_cuts_nothing() -> None:
     source = numbered(50_000)
     target = DiscardingStore()
-    target.faults.fail(
-        errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken"),
-        operation="put",
-        nth=500,
-    )
+    expired = errors.CredentialsRejected("PutObject", status=403, code="ExpiredToken")
+    target.faults.fail(expired, operation="put", nth=500)
+    target.faults.fail(expired, operation="create_upload", times=9)
     report = await run(source, target, replace(WANTING, budget_seconds=60.0))
     assert report.halt is not None or report.boundaries
     if report.halt is not None:

@@ -12,16 +12,24 @@ import pytest
 from slurper import errors
 from slurper.jobs.models import JobOptions
 from slurper.objectstore import dialects
-from slurper.objectstore.base import ObjectHeaders, ObjectStore, Part, StoreAddress
+from slurper.objectstore.base import (
+    ObjectHeaders,
+    ObjectStore,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
 from slurper.objectstore.dialects import MIB, Dialect, PartCopy
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
+from slurper.transfer.shortcuts import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, next_task, settle
+from tests.unit.transfer.test_range_run import Encrypting
 
 HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})
 DIALECT = replace(dialects.GENERIC, conditional_copy=True, max_copy_bytes=1_000)
@@ -279,6 +287,91 @@ async def test_a_store_that_copies_no_parts_is_not_asked_to() -> None:
     server.assert_same()
 
 
+UNFOUNDED = errors.PreconditionFailed("CopyObject", status=412, code="PreconditionFailed")
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(("refused", "asked"), [(2, 20), (99, 3)])
+async def test_a_412_for_a_version_that_is_there_fails_no_object_and_closes_the_shortcut_in_time(
+    refused: int, asked: int, *, overwrite: bool
+) -> None:
+    server = Server()
+    server.fill(*(f"k{number:02}" for number in range(20)))
+    server.target.faults.fail(UNFOUNDED, operation="copy_object", times=refused)
+    report = await server.run(replace(TASK, overwrite=overwrite))
+    assert (report.counts.transferred, report.attempts, report.events) == (20, 0, ())
+    lanes_under_way = 3
+    assert asked <= server.copied <= asked + lanes_under_way
+    assert server.read == (refused if refused < asked else 20)
+    server.assert_same()
+
+
+@pytest.mark.parametrize(("refused", "asked"), [(2, 9), (99, 3)])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        UNFOUNDED,
+        errors.StoreError("UploadPartCopy", status=400, code="InvalidRequest"),
+        errors.StoreError("UploadPartCopy", status=501, code="NotImplemented"),
+        errors.TransportError("UploadPartCopy answered HTTP 200, but names no ETag"),
+    ],
+    ids=["412", "400", "501", "no ETag"],
+)
+async def test_parts_refused_although_nothing_is_wrong_are_read(
+    refusal: errors.SlurperError, refused: int, asked: int
+) -> None:
+    server = Server(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    for number in range(3):
+        server.source.add(f"large{number}", BODY, HEADERS)
+    server.target.faults.fail(refusal, operation="copy_part", times=refused)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts, report.events) == (3, 0, ())
+    inside = server.target.faults.requests["copy_part"]
+    assert inside <= asked
+    assert server.read + (inside - min(refused, inside)) == 9
+    assert server.target.open_uploads == ()
+    server.assert_same()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        errors.StoreError("HeadObject", status=405, code="MethodNotAllowed"),
+        errors.StoreError("HeadObject", status=200, detail="it announces no size"),
+        errors.IntegrityError("the response exceeds 1048576 body bytes"),
+    ],
+    ids=["405", "no size", "no range"],
+)
+async def test_objects_that_head_does_not_describe_are_read(refusal: errors.SlurperError) -> None:
+    server = Server()
+    server.fill(*(f"k{number:02}" for number in range(20)))
+    server.source.faults.fail(refusal, operation="head", times=99)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts, report.events) == (20, 0, ())
+    assert (server.read, server.copied) == (20, 0)
+    assert server.source.faults.requests["head"] <= MOST_UNFOUNDED + 3
+    server.assert_same()
+
+
+async def test_a_412_for_a_version_that_is_gone_begins_the_object_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    server.fill("k")
+    copy_object: Any = server.target.copy_object
+
+    async def meanwhile(*arguments: Any, **named: Any) -> str:  # noqa: ANN401 - passed through
+        if server.copied == 0:
+            server.source.add("k", b"another", HEADERS)
+        etag: str = await copy_object(*arguments, **named)
+        return etag
+
+    monkeypatch.setattr(server.target, "copy_object", meanwhile)
+    report = await server.run()
+    assert (report.counts.transferred, report.attempts, server.read) == (1, 1, 0)
+    server.assert_same()
+
+
 TOO_LONG = errors.CopyUnfinished("too long")
 
 
@@ -367,16 +460,6 @@ async def test_what_passes_costs_one_object_its_short_way() -> None:
     assert (server.read, server.copied) == (1, 4)
 
 
-async def test_a_version_that_is_not_the_listed_one_is_looked_at_again() -> None:
-    server = Server()
-    server.fill("a")
-    changed = errors.PreconditionFailed("CopyObject", status=412)
-    server.target.faults.fail(changed, operation="copy_object")
-    report = await server.run()
-    assert (report.counts.transferred, report.attempts) == (1, 1)
-    assert server.read == 0
-
-
 async def test_what_exists_is_not_replaced() -> None:
     server = Server()
     server.fill("a", "b")
@@ -411,12 +494,38 @@ async def test_what_is_found_at_a_large_objects_key_is_not_read(theirs: bytes) -
     server.target.copy_object = too_late  # type: ignore[method-assign]
     task = replace(TASK, target=address("to", dialect=roomy), overwrite=False)
     report = await server.run(task)
-    assert (report.counts.skipped, report.counts.failed) == (1, 0)
+    same = int(theirs == b"x")  # which nobody can tell from a copy
+    assert (report.counts.transferred, report.counts.skipped) == (same, 1 - same)
     assert (server.read, server.target.faults.requests.get("get", 0)) == (0, 0)
     assert server.target.open_uploads == ()
 
 
-async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_date() -> None:
+@pytest.mark.parametrize("theirs", [None, b"x", b"y"], ids=["ours", "same", "other"])
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_bytes_where_etags_tell_nothing(
+    theirs: bytes | None,
+) -> None:
+    roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
+    server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
+    server.target = Encrypting(dialect=roomy, bucket="to", neighbours=[server.source])
+    server.source.add("k", b"x" * 6 * MIB)
+    lost = errors.PreconditionFailed("CopyObject", status=412, retries=1)
+    server.target.faults.fail(lost, operation="copy_object", takes_effect=theirs is None)
+    if theirs is not None:
+        begin: Any = server.source.head
+
+        async def then_they_write(key: str, **named: Any) -> StoredObject:  # noqa: ANN401 - passed through
+            stored: StoredObject = await begin(key, **named)
+            server.target.add(key, theirs * 6 * MIB)
+            return stored
+
+        server.source.head = then_they_write  # type: ignore[method-assign]
+    report = await server.run(replace(TASK, target=address("to", dialect=roomy), overwrite=False))
+    same = int(theirs != b"y")
+    assert (report.counts.transferred, report.counts.skipped) == (same, 1 - same)
+    assert server.target.faults.requests["get"] == 1 + same  # pieces of 4 MiB, until one differs
+
+
+async def test_a_large_copy_whose_answer_was_lost_is_told_by_its_etag() -> None:
     roomy = replace(DIALECT, max_copy_bytes=8 * MIB)
     server = Server(roomy, multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)
     server.source.add("k", b"x" * 6 * MIB)

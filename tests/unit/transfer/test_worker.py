@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
-from slurper.http.client import ClientStatistics
+from slurper import errors
+from slurper.engine.waits import Waits
+from slurper.http.client import ClientStatistics, Waiting
+from slurper.http.messages import Response
 from slurper.objectstore import dialects
-from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.base import ListingPage, ObjectStore, StoreAddress
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
@@ -86,3 +92,43 @@ async def test_each_retry_is_reported_once(opened: Opened) -> None:
     assert (report.retries, report.throttled) == (3, 2)
     report = await worker.run(TASK)
     assert (report.retries, report.throttled) == (0, 0)
+
+
+async def test_what_requests_wait_for_is_told_while_their_task_runs(opened: Opened) -> None:
+    worker = workers.Worker(Settings(), open_store=opened.open)
+    await worker.run(TASK)
+    long_ago = time.monotonic() - 10
+    body = b"<Error><Code>InternalError</Code></Error>"
+    broken = Response(500, {}, [body], len(body))
+    opened["from"].trouble.waiting = {
+        1: Waiting(long_ago, broken),
+        2: Waiting(long_ago, broken),
+        3: Waiting(time.monotonic(), broken),
+    }
+    opened["to"].trouble.waiting = {1: Waiting(long_ago, errors.TransportError("reset"))}
+    assert worker.waits() == {}
+    seen: list[dict[str, dict[str, int]]] = []
+    listed: Any = opened["from"].list_page
+
+    async def look(**query: Any) -> ListingPage:  # noqa: ANN401 - as it is
+        seen.append(worker.waits())
+        page: ListingPage = await listed(**query)
+        return page
+
+    opened["from"].list_page = look  # type: ignore[method-assign]
+    await worker.run(TASK)
+    told = {
+        "the source answers with HTTP 500 InternalError": 2,
+        "the target does not answer": 1,
+    }
+    assert seen[0] == {"j": told}
+    assert worker.waits() == {}
+    waits = Waits()
+    waits.tell(7, seen[0])
+    waits.tell(8, seen[0])
+    waits.forget(8)
+    assert waits.of("j") == (
+        "2 requests that the source answers with HTTP 500 InternalError",
+        "1 request that the target does not answer",
+    )
+    assert waits.of("other") == ()

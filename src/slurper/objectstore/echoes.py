@@ -1,0 +1,99 @@
+"""Whether a page of a listing is the one that was asked for, by what it repeats of the question.
+
+Two answers can be mixed up on their way: by a cache, a proxy, a connection that is out of step. A
+page of a later place shows keys in order and under the prefix, and hides all before them. But most
+stores repeat the question, and what they repeat must be what was asked. What a store leaves out, or
+leaves empty, tells nothing; how it spells what it repeats is its own affair (decision 0021).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from slurper import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a page of a listing was asked for."""
+
+    prefix: str = ""
+    start_after: str | None = None
+    max_keys: int | None = None
+    """The longest page that was asked for; None: the store's own longest."""
+    token: str = ""
+    """Of the page before, which was empty."""
+    bucket: str = ""
+    """Under which name the store knows the bucket; empty: any name will do."""
+
+
+class OtherBucketError(errors.ListingError):
+    """The page names another bucket, which some stores and proxies do of every page."""
+
+    def __init__(self, name: str, bucket: str) -> None:
+        super().__init__(f"the listing of bucket {bucket!r} is one of bucket {name!r}")
+        self.name = name
+
+
+def begins_as_asked(summary: Mapping[str, str], rows: int, asked: Asked) -> bool:
+    """Return whether a page repeats after which key, or with which token, it begins.
+
+    `summary` holds the text of the page's elements, `rows` is how many objects it shows.
+
+    Raises:
+        ListingError: it is another page, or only a part of one.
+    """
+    _compare_name(summary.get("Name", ""), asked.bucket)
+    _compare("prefix", summary.get("Prefix", ""), asked.prefix)
+    token = summary.get("ContinuationToken", "")
+    if token not in ("", asked.token):
+        raise errors.ListingError("the listing goes on with a token that was not sent")
+    if summary.get("Delimiter") or summary.get("CommonPrefixes"):
+        raise errors.ListingError("the listing is one of folders, which was not asked for")
+    _compare_count(summary.get("KeyCount", ""), rows, asked.max_keys)
+    # Version 2 of the request knows StartAfter, version 1 Marker.
+    begin = summary.get("StartAfter", "") or summary.get("Marker", "")
+    if not (begin and asked.token):  # which a marker may be, or go before
+        _compare("place", begin, asked.start_after or "")
+    return bool(begin or token)
+
+
+def _compare_name(name: str, bucket: str) -> None:
+    if name and bucket and name != bucket:
+        raise OtherBucketError(name, bucket)
+
+
+def _compare(what: str, repeated: str, asked: str) -> None:
+    if not repeated or repeated == asked:
+        return
+    decoded = unquoted(repeated)
+    if asked not in (repeated, decoded) and _letters(asked) not in map(
+        _letters, (repeated, decoded)
+    ):
+        raise errors.ListingError(
+            f"the listing is of another {what}: asked was {asked!r}, it says {decoded!r}"
+        )
+
+
+def _compare_count(counted: str, rows: int, max_keys: int | None) -> None:
+    """Refuse a page that says that it has more rows.
+
+    More than were asked for: some stores count all that is left.
+    """
+    if not (counted.isascii() and counted.isdecimal()) or len(counted) > 9:
+        return
+    if rows < int(counted) and (max_keys is None or int(counted) <= max_keys):
+        raise errors.ListingError(f"the listing shows {rows} of the {counted} objects it counts")
+
+
+def _letters(text: str) -> str:
+    """Letters and digits: stores encode, normalise or drop the other characters each in its way."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFC", text)))
+
+
+def unquoted(text: str) -> str:
+    """Undo encoding-type=url, in which `+` is a space, exactly once. Odd bytes are kept."""
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")

@@ -1,0 +1,42 @@
+"""Entity tags by what they mean: stores, gateways and proxies write one and the same in many ways.
+
+RFC 9110 section 8.8.3 writes `"opaque"`, or `W/"opaque"` for a weak one. Some stores leave out the
+quotes, in listings or everywhere; some escape them twice, so that `&quot;` is left of them; and a
+proxy that touches an answer makes its tag weak. What tells a version is the opaque part alone.
+"""
+
+from __future__ import annotations
+
+import html
+
+_SHORTEST = 3
+"""Characters of a tag in quotes. `""` is what a store writes that has none to give."""
+
+
+def opaque(etag: str) -> str:
+    """What is the same however a tag is written; empty when there is none."""
+    if "&" in etag:
+        etag = html.unescape(etag)
+    return etag.strip().removeprefix("W/").removeprefix("w/").strip('"')
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two tags name one version."""
+    return one == other or opaque(one) == opaque(other)
+
+
+def strong(etag: str) -> str:
+    """The tag as a list of parts names it: as the store has written it, but never weak."""
+    return condition(etag) if etag[:2] in ("W/", "w/") else etag
+
+
+def condition(etag: str) -> str:
+    """The tag as a condition names it: strong and in quotes; empty when there is none.
+
+    If-Match never holds for a weak tag (RFC 9110 section 13.1.1). So the strong one is asked for,
+    which stores compare by the opaque part.
+    """
+    if etag.startswith('"') and len(etag) >= _SHORTEST:  # as nearly every store writes it
+        return etag
+    tag = opaque(etag)
+    return f'"{tag}"' if tag else ""

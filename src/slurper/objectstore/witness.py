@@ -1,0 +1,71 @@
+"""Does a store serve others while it fails one object?
+
+A server error passes, most often, and is waited for. But an object that its store cannot read, say,
+answers 500 for ever, and when everything else of a job is done there is no sense in a long wait for
+it. The witness is the object that was read last, or written last: it is asked for again. A store
+that is down, or restarts, does not serve that one either.
+
+Only requests for whole objects are given up sooner. Of a large one, whose parts are there already,
+too much would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+from slurper.http.messages import Request
+
+ASKED_AGAIN_SECONDS = 1.0
+"""So long a store that did not serve the witness is not asked again."""
+
+SERVED = frozenset({200, 204, 206, 416})
+"""Answers of a store that works. The last one says that an empty object has no first byte."""
+
+_READS = frozenset({"GET", "HEAD"})
+
+
+class Witness:
+    """Answers for one store."""
+
+    def __init__(
+        self,
+        read: Callable[[str], Awaitable[bool]],
+        write: Callable[[str], Awaitable[bool]] | None,
+    ) -> None:
+        """`read` and `write` ask once for what a target names, and leave nothing behind."""
+        self._read = read
+        self._write = write
+        self._asking = asyncio.Lock()
+        self._answers: dict[str, tuple[float, bool]] = {}
+        self.read_last = ""
+        """The target of the request by which an object was read last."""
+        self.written_last = ""
+        """The target of the request by which an object was written last."""
+
+    async def serves_others(self, request: Request, since: float) -> bool:
+        """Whether the store serves another object than this request is for.
+
+        `since` is in monotonic seconds: what was asked before that is no answer.
+        """
+        is_read = request.method in _READS
+        other = self.read_last if is_read else self.written_last
+        ask = self._read if is_read else self._write
+        if not other or ask is None or not _is_for_another(request, other):
+            return False
+        async with self._asking:  # who waits here learns from what the first has found
+            asked_at, answer = self._answers.get(request.method, (-math.inf, False))
+            now = time.monotonic()
+            was_no_just_now = not answer and now - asked_at < ASKED_AGAIN_SECONDS
+            if asked_at < since and not was_no_just_now:
+                answer = await ask(other)
+                self._answers[request.method] = now, answer
+            return answer
+
+
+def _is_for_another(request: Request, other: str) -> bool:
+    path, _, query = request.target.partition("?")
+    is_of_parts = "range" in request.headers or "uploadId=" in query
+    return not is_of_parts and path != other.partition("?")[0]
