@@ -9,16 +9,22 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check format bench lock clean
+.PHONY: help install demo test test-compat test-ceph chaos check format bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare them
 	@$(BIN)/slurper demo
 
 test: $(STAMP) ## run every test
 	@$(BIN)/python -m pytest
+
+test-compat: $(STAMP) ## every pair with the servers of other people that come as wheels, 15 minutes
+	@$(BIN)/python -m pytest tests/compat -m 'not debian'
+
+test-ceph: $(STAMP) ## the same with Ceph and Swift, from Debian's packages; without them it is skipped
+	@$(BIN)/python -m pytest tests/compat -m debian
 
 chaos: $(STAMP) ## 200 schedules of kills and faults; ARGS="--schedules 500 --seed 1"
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -39,7 +45,7 @@ bench: $(STAMP) ## measure beside other tools, hours long; ARGS=--quick to see t
 
 install: $(STAMP) ## install into ./.venv (done by itself when needed)
 
-$(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock pyproject.toml
+$(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock requirements-compat.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'make: $(PYTHON) is missing or older than 3.11; set PYTHON, as in: make PYTHON=python3.12' >&2; \
 	  exit 1; }
@@ -50,6 +56,8 @@ $(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock pyp
 	  echo 'without that PostgreSQL server its tests use an installed one, or are skipped' >&2; }
 	@$(PIP) install --require-hashes -r requirements-gcs.lock 2>$@.log || { cat $@.log >&2; \
 	  echo 'without fake-gcs-server its tests are skipped' >&2; }
+	@$(PIP) install --require-hashes -r requirements-compat.lock 2>$@.log || { cat $@.log >&2; \
+	  echo 'without juicefs and rclone their tests are skipped' >&2; }
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -59,6 +67,8 @@ lock: $(STAMP) ## pin what pyproject.toml allows; ARGS=--upgrade moves to the ne
 	  -o requirements-postgres.lock
 	$(COMPILE) --group pyproject.toml:gcs-server --constraint requirements.lock \
 	  -o requirements-gcs.lock
+	$(COMPILE) --group pyproject.toml:compat-servers --constraint requirements.lock \
+	  -o requirements-compat.lock
 	$(COMPILE) --group pyproject.toml:bench -o requirements-bench.lock
 
 clean: ## remove the environment and every cache

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server, TlsFiles
+from tests.compat import servers as compat
 from tests.gcs.fake import (
     Guard,
     binary,
@@ -141,6 +142,41 @@ def gcsemulator() -> Iterator[Guard]:
 
 
 @pytest.fixture(scope="session")
+def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """MinIO's gateway code, told to keep what it can."""
+    with compat.juicefs(tmp_path_factory.mktemp("juicefs"), *compat.KEEP) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def juicefs_plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The same as it comes."""
+    with compat.juicefs(tmp_path_factory.mktemp("juicefs-plain")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A folder behind `rclone serve s3`."""
+    with compat.rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Ceph's gateway before a cluster in memory."""
+    with compat.ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """OpenStack Swift's s3api."""
+    with compat.swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def gcs_tls(gcs: GcsServer, tls_files: TlsFiles) -> Iterator[Front]:
     """The same behind TLS, its token endpoint too."""
     with TlsForwarder(gcs.origin, tls_files) as forwarder:
@@ -191,6 +227,11 @@ _FIXTURES = {
     Kind.R2_ELSEWHERE: "other_r2_server",
     Kind.GCS: "gcs",
     Kind.FAKEGCS: "fakegcs",
+    Kind.JUICEFS: "juicefs",
+    Kind.JUICEFS_PLAIN: "juicefs_plain",
+    Kind.RCLONE: "rclone",
+    Kind.CEPH: "ceph",
+    Kind.SWIFT: "swift",
 }
 
 

@@ -15,22 +15,29 @@ from pathlib import Path
 
 from slurper.jobs.models import Counts
 from slurper.planning import own_keys
-from tests.chaos import faults, schedules
+from tests.chaos import faults, listings, schedules
+from tests.chaos.faults import Fault
+from tests.chaos.listings import MixedUp
 from tests.chaos.processes import Copies, Process, Servers
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.schedules import Act, Ending, Program, Schedule, Step
 from tests.chaos.stage import PART, assert_equal
 from tests.e2e.program import wait_until
+from tests.pairs.differences import FOLDERS, kept_by
 from tests.pairs.pairs import Pair
-from tests.pairs.referee import Bucket, Stored
+from tests.pairs.referee import Bucket, Stored, read_all
 from tests.pairs.stores import Kind, Store
 
 PLAIN, ODD = "plain/", "odd/"
 """Prefixes: keys for every store, and keys for those that keep any key."""
 
 SMALL = 30
+PAGE = 12
+"""So many keys are on a page where pages are mixed up."""
 BIG = ("plain/00-big", "plain/15-big+&é.bin", "plain/28-big")
 """Objects of two parts each: at the beginning, in the middle and near the end."""
+CHECKSUMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+"""Those of the big ones, which come first, can be made of those of their parts."""
 ODD_KEYS = (
     "a//b",
     "/lead",
@@ -63,10 +70,23 @@ SETTINGS = {
 
 GET_OBJECT = r"^GET /(?!storage/[^ ]*/o\?)[^/?]*/[^?]"
 GET_SMALL = rf"{GET_OBJECT}(?![^ ]*big)"
-"""Of those that were written in one request and are copied in parts a source tells only an MD5 of
-the whole, which their parts do not show."""
+"""Of those that were written in one request and are copied in parts, a source may tell only an MD5
+of the whole, which their parts do not show."""
 PUT_OBJECT = "^(PUT /[^/?]*/[^?]* |POST /upload/)"
 PUT_PART = r"^PUT /[^?]*\?([^ ]*&)?partNumber"
+WRITE_BYTES = r"^PUT /(?!upload/)[^/?]*/[^?]*(\?([^ ]*&)?partNumber[^ ]*)? "
+OBJECT = r"^(GET|HEAD) /(?!storage/[^ ]*/o\?)[^/?]*/[^?]"
+LIST = r"^GET /[^/]*\?.*list-type=2"
+
+DATES = ("date", "last-modified")
+OMITTED = ("etag", *DATES)
+MISDATED = (
+    "Date: Thu, 99 Foo 99999 25:61:61 GMT",
+    "Last-Modified: 99999999999999999999999999",
+    "Retry-After: 9e999",
+)
+LISTED = (Act.MIX_UP, Act.REPEAT, Act.EMPTY)
+"""They change pages in XML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +106,30 @@ class World:
         self._filling = threading.Lock()
 
     def source(self, pair: Pair) -> Filled:
-        """What a pair copies: SeaweedFS does not keep every key."""
+        """What a pair copies, as the target keeps it: some do not keep every key."""
         with self._filling:
             if pair.source not in self._filled:
-                self._filled[pair.source] = _fill(self.store_of(pair.source).new_bucket())
+                self._filled[pair.source] = _fill(pair.source, self.store_of(pair.source))
         filled, prefix = self._filled[pair.source], prefix_of(pair)
-        chosen = {key: kept for key, kept in filled.everything.items() if key.startswith(prefix)}
+        chosen = {
+            key: kept_by(pair.target, kept)
+            for key, kept in filled.everything.items()
+            if key.startswith(prefix)
+        }
         return Filled(filled.bucket, chosen)
 
 
 def prefix_of(pair: Pair) -> str:
     """What is copied to a store."""
-    return PLAIN if pair.target is Kind.SEAWEEDFS else ""
+    return PLAIN if pair.target in FOLDERS else ""
 
 
-def _fill(source: Bucket) -> Filled:
-    chance = random.Random(1)  # noqa: S311 - repeatable bytes
-    sizes = {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
-    sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
-    sizes |= {key: PART + 1 + 1000 * place for place, key in enumerate(BIG)}
+def _fill(kind: Kind, store: Store) -> Filled:
+    source, chance = store.new_bucket(), random.Random(1)  # noqa: S311 - repeatable bytes
+    sizes = {key: PART + 1 + 1000 * place for place, key in enumerate(BIG)}
+    sizes |= {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
+    if kind not in FOLDERS:
+        sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}
     for place, (key, size) in enumerate(sizes.items()):
         source.put(
             key,
@@ -113,8 +138,16 @@ def _fill(source: Bucket) -> Filled:
             CacheControl=f"max-age={place}",
             ContentLanguage="mi",
             Metadata={"place": str(place), "mixed-case": "a  b"},
+            **_checksum(kind, place),
         )
     return Filled(source, source.read_all())
+
+
+def _checksum(kind: Kind, place: int) -> dict[str, str]:
+    """Objects with each checksum, and with none but their ETag, which is a checksum too."""
+    if kind is not Kind.S3 or place % (len(CHECKSUMS) + 1) == len(CHECKSUMS):
+        return {}
+    return {"ChecksumAlgorithm": CHECKSUMS[place % (len(CHECKSUMS) + 1)]}
 
 
 @dataclass(slots=True)
@@ -153,6 +186,7 @@ class Play:
         try:
             with self._proxies() as self._before:
                 _slow_down(self._before[1])
+                self._pages = [self._paged(proxy) for proxy in self._before]
                 copies = self.schedule.program is Program.COPY
                 played = self._copy(placed_at) if copies else self._serve(placed_at)
             self._check(played)
@@ -192,6 +226,13 @@ class Play:
         """The stores keep what they have in memory, or on a small disk."""
         for key in self.target.read_keys():
             self.target.delete(key)
+
+    def _paged(self, proxy: FaultProxy) -> MixedUp:
+        """If a page is to be mixed up: several of them, which are remembered from now on."""
+        pages = MixedUp(listings.cut_to(PAGE), seed=self.schedule.seed)
+        if any(step.act is Act.MIX_UP for step in self.schedule.steps):
+            proxy.add(pages.heard, LIST)
+        return pages
 
     # The programs
 
@@ -335,20 +376,45 @@ class Play:
             time.sleep(0.01)
 
     def _misbehave(self, step: Step) -> None:
-        proxy = self._before[0 if step.at_source else 1]
-        fault, match = {
+        """Disturb one side; what a fault cannot do there, it does at the other."""
+        side = 0 if step.at_source else 1
+        if step.act in LISTED and self._speaks_json(side):
+            side = 1 - side
+        if step.act in LISTED and self._speaks_json(side):
+            return
+        fault, match = self._fault(step, side)
+        times = None if step.act is Act.EMPTY else step.times  # it ends by itself
+        self._before[side].add(fault, match, times=times, first=True)
+
+    def _speaks_json(self, side: int) -> bool:
+        return (self.pair.source, self.pair.target)[side] is Kind.GCS
+
+    def _fault(self, step: Step, side: int) -> tuple[Fault, str]:
+        at_source = side == 0
+        found: dict[Act, tuple[Fault, str]] = {
             Act.SLOW_DOWN: (faults.status(503, "SlowDown"), ""),
+            Act.FAIL: (faults.status(500, "InternalError"), ""),
             Act.RESET: (faults.reset_before, ""),
             Act.LOSE_ANSWER: (faults.lost_answer, ""),
             Act.TRUNCATE: (faults.truncated(500), GET_OBJECT),
             Act.DELAY: (faults.delayed(0.2), ""),
+            # Each byte that is sent is of an object there; at Google others come before it.
             Act.FLIP: (
-                (faults.corrupted(100), GET_SMALL)
-                if step.at_source
-                else (faults.corrupted_request(100), "^PUT /")
+                (faults.corrupted(0), self._checked())
+                if at_source
+                else (faults.corrupted_request(0), WRITE_BYTES)
             ),
-        }[step.act]
-        proxy.add(fault, match, times=step.times, first=True)
+            Act.OMIT: (faults.with_headers(without=OMITTED), OBJECT if at_source else PUT_OBJECT),
+            Act.MISDATE: (faults.with_headers(*MISDATED, without=DATES), ""),
+            Act.MIX_UP: (self._pages[side], LIST),
+            Act.REPEAT: (listings.duplicated(), LIST),
+            Act.EMPTY: (listings.Hollow(step.times), LIST),
+        }
+        return found[step.act]
+
+    def _checked(self) -> str:
+        """Reads of objects whose source tells something to compare, whole or in parts."""
+        return GET_OBJECT if self.pair.source in (Kind.S3, Kind.GCS) else GET_SMALL
 
     # What is left
 
@@ -365,13 +431,13 @@ class Play:
 
     def _check(self, played: Played) -> None:
         # What a precheck that was killed has left goes with the next one, a minute later.
-        left = [key for key in self.target.uploads() if not key.startswith(own_keys.PREFIX)]
+        left = [key for key in self.target.uploads() if not own_keys.is_own(key)]
         assert left == [], f"uploads are left behind: {left}"
         counts = played.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
         assert counts.failed == 0, counts
-        at_target = self.target.read_all()
-        at_target = {k: at_target[k] for k in at_target if not k.startswith(own_keys.PREFIX)}
+        keys = [key for key in self.target.read_keys() if not own_keys.is_own(key)]
+        at_target = read_all(self.target, keys)
         for key, stored in self.found.items():
             assert at_target[key] == stored, f"{key} was not to be touched"
         for key, stored in at_target.items():

@@ -179,11 +179,12 @@ class OwnOrder:
         goes_on: str = "own",
         rank: Callable[[str], object] = lambda key: hashlib.sha256(key.encode()).digest(),
     ) -> None:
-        """Pages are of `most` keys; `rank` is what keys are ordered by."""
+        """Pages are of `most` keys, ordered by `rank`. The bucket never changes."""
         self._bucket = bucket
         self._most = most
         self._goes_on = goes_on
         self._rank = rank
+        self._known: dict[str, dict[str, str]] = {}
 
     def in_order(self, keys: Iterable[str]) -> list[str]:
         """The keys as they are listed."""
@@ -193,14 +194,17 @@ class OwnOrder:
         """Answer a listing in the store's place."""
         target = exchange.request.first_line.split(" ")[1]
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
-        rows = await asyncio.to_thread(self._rows, query.get("prefix", ""))
+        prefix = query.get("prefix", "")
+        if prefix not in self._known:
+            self._known[prefix] = await asyncio.to_thread(self._rows, prefix)
+        rows = self._known[prefix]
         after = query.get("start-after", "")
         keys = [key for key in self.in_order(rows) if not after or self._follows(key, after, rows)]
         most = min(int(query.get("max-keys", "1000")), self._most)
         shown = keys[:most]
         summary = {
             "Name": self._bucket.name,
-            "Prefix": quote(query.get("prefix", "")),
+            "Prefix": quote(prefix),
             "StartAfter": quote(after),
             "KeyCount": str(len(shown)),
             "EncodingType": "url",
@@ -258,3 +262,40 @@ def emptied(*, pages: int = 1) -> Fault:
 
 def _no_rows(_found: list[bytes]) -> list[bytes]:
     return []
+
+
+class Hollow:
+    """Before some of the pages come others without keys; each names a token that goes on.
+
+    It knows its tokens for as long as it stands there, also those of a process that was killed.
+    """
+
+    def __init__(self, times: int) -> None:
+        """So many pages have one before them."""
+        self._left = times
+        self._pages: dict[str, bytes] = {}
+
+    async def __call__(self, exchange: Exchange) -> bool:
+        """Answer with no keys, or with those that were held back."""
+        query = parse_qs(urlsplit(exchange.request.first_line.split(" ")[1]).query)
+        given = query.get("continuation-token", [""])[0]
+        if given not in self._pages and self._left == 0:
+            return await faults.passed_on(exchange)
+        page = self._pages.get(given) or await self._emptied(exchange)
+        echo = f"<ContinuationToken>{given}</ContinuationToken>" if given in self._pages else ""
+        await exchange.answer(XML, _with_elements(page, echo))
+        return True
+
+    async def _emptied(self, exchange: Exchange) -> bytes:
+        self._left -= 1
+        page = await (await exchange.forward()).whole_body()
+        token = f"hollow+{len(self._pages)}"
+        self._pages[token] = page
+        shown = TRUNCATED.sub(b"<IsTruncated>true</IsTruncated>", rewritten_rows(page, _no_rows))
+        shown = re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", shown)
+        return _with_elements(shown, f"<NextContinuationToken>{token}</NextContinuationToken>")
+
+
+def _with_elements(page: bytes, elements: str) -> bytes:
+    end = b"</ListBucketResult>"
+    return page.replace(end, elements.encode() + end)

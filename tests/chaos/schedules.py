@@ -49,8 +49,14 @@ class Act(StrEnum):
     RESET = "reset"
     LOSE_ANSWER = "lose answer"
     TRUNCATE = "truncate"
+    FAIL = "500 InternalError"
     DELAY = "delay"
     FLIP = "flip a byte"
+    OMIT = "omit ETag and dates"
+    MISDATE = "dates that are none"
+    MIX_UP = "page of another place"
+    REPEAT = "rows twice"
+    EMPTY = "pages without rows"
 
 
 class Ending(StrEnum):
@@ -64,8 +70,9 @@ class Ending(StrEnum):
 
 KILLS = (Act.KILL_WORKER, Act.KILL_SERVER, Act.KILL_ALL)
 ENDS = (*KILLS, Act.STOP)
-LOSSES = (Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE)
-FAULTS = (Act.SLOW_DOWN, *LOSSES, Act.DELAY, Act.FLIP)
+LOSSES = (Act.RESET, Act.LOSE_ANSWER, Act.TRUNCATE, Act.FAIL)
+ODDITIES = (Act.DELAY, Act.FLIP, Act.OMIT, Act.MISDATE, Act.REPEAT, Act.EMPTY)
+FAULTS = (Act.SLOW_DOWN, *LOSSES, *ODDITIES, Act.MIX_UP)
 
 MOST_LOSSES = 5
 """All may meet the same request, which is sent again so often and then given up."""
@@ -144,10 +151,24 @@ def drawn(seed: int, pairs: Sequence[Pair] = PAIRS) -> Schedule:
 
 
 def _bearable(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The same steps, with losses that no request can be given up for."""
+    """The same steps, with losses that no request can be given up for.
+
+    Nor is a page mixed up twice: that halts a job, as it must.
+    """
+    steps = _mixed_up_once(steps)
     if sum(step.times for step in steps if step.act in LOSSES) <= MOST_LOSSES:
         return tuple(steps)
     return tuple(replace(step, times=1) if step.act in LOSSES else step for step in steps)
+
+
+def _mixed_up_once(steps: Sequence[Step]) -> Sequence[Step]:
+    mixed_up = [place for place, step in enumerate(steps) if step.act is Act.MIX_UP]
+    return [
+        replace(step, times=1, act=step.act if place in mixed_up[:1] else Act.DELAY)
+        if place in mixed_up
+        else step
+        for place, step in enumerate(steps)
+    ]
 
 
 def _step(chance: random.Random, acts: Sequence[Act]) -> Step:

@@ -473,7 +473,7 @@ def test_goes_on_with_fresh_credentials_when_the_old_ones_expire(
     with proxy.FaultProxy(ministack.endpoint).running() as store:
         behind = replace(ministack, endpoint=store.endpoint)
         env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
-        store.add(proxy.status(403, "ExpiredToken"), "^GET /[^?]*item-00[5-9]")
+        store.add(proxy.status(403, "ExpiredToken"), "^GET /[^?]*item-", skip=50)
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}")
         halted = program.run(*command, env=env)
         assert halted.code == 1

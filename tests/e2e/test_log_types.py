@@ -213,7 +213,7 @@ CASES = {
     LogType.MIGRATION_ABORT: Case(arrange=aborted),
     LogType.MIGRATION_ERROR: Case(
         arrange=denied("s3:GetObject", "/*"),
-        says=r"no object of the source can be read any more: GetObject answered HTTP 403 "
+        says=r"at '.+': no object of the source can be read any more: GetObject answered HTTP 403 "
         r"AccessDenied: .*; give these credentials the permission back, then resume.*",
     ),
     LogType.MIGRATION_ERROR_FAILED_CONTINUATION: Case(

@@ -8,24 +8,31 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import TypeVar
 
 from tests.conformance.differences import SEAWEEDFS_KEYS
-from tests.pairs.referee import Stored
+from tests.pairs.referee import HEADERS, Stored
 from tests.pairs.stores import Kind
 
 R2 = (Kind.R2, Kind.R2_ELSEWHERE)
 GOOGLE = (Kind.GCS, Kind.FAKEGCS)
-S3 = (Kind.S3, Kind.SEAWEEDFS)
+JUICEFS = (Kind.JUICEFS, Kind.JUICEFS_PLAIN)
+S3 = (Kind.S3, Kind.SEAWEEDFS, *JUICEFS, Kind.RCLONE, Kind.CEPH, Kind.SWIFT)
 TEXTUAL = (*S3, *R2)
 """Metadata are headers there."""
 ANY = (*TEXTUAL, *GOOGLE)
 
 _TOO_MUCH = ("metadata-more-than-r2-holds", "metadata-more-than-r2-holds-in-parts")
+_REWRITTEN = ("key-empty-segment", "key-leading-slash", "key-marker")
+_REFUSED = ("key-parent-segment", "key-own-segment", "key-parent", "key-own")
 _NOT_AT_GOOGLE = ("key-newline", "key-parent", "key-own")
 Described = Mapping[str, str]
+
+
+FOLDERS = (Kind.SEAWEEDFS, *JUICEFS, Kind.RCLONE)
+"""They keep files in folders, and so not every key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,31 @@ class Unheld:
     at: tuple[Kind, ...]
     cases: tuple[str, ...]
     why: str
+
+
+def _none(_: Described) -> Described:
+    return {}
+
+
+def _dashed(metadata: Described) -> Described:
+    return {name.replace("_", "-"): value for name, value in metadata.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What stores do not keep of any object, without a word: no reader sees it."""
+
+    at: tuple[Kind, ...]
+    headers: tuple[str, ...]
+    why: str
+    instead: Described = field(default_factory=dict)
+    """Headers that a reader is told."""
+    metadata: Callable[[Described], Described] = dict
+
+    def of(self, stored: Stored) -> Stored:
+        """What remains of an object."""
+        headers = {n: v for n, v in stored.headers.items() if n not in self.headers}
+        return Stored(stored.body, {**headers, **self.instead}, self.metadata(stored.metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +128,35 @@ UNHELD = (
     ),
     Unheld(R2, ("key-nfd",), "to R2 it is the key of key-nfc"),
     Unheld(R2, _TOO_MUCH, "R2 holds 8,192 bytes of metadata"),
+    Unheld(
+        (*JUICEFS, Kind.RCLONE),
+        (*_REWRITTEN, *_REFUSED),
+        "they keep files in folders",
+    ),
+    Unheld((Kind.RCLONE,), ("key-longest",), "a name of a file takes 255 bytes"),
+    Unheld(
+        (*JUICEFS, Kind.RCLONE, Kind.SWIFT),
+        ("metadata-as-much-as-r2-holds", *_TOO_MUCH),
+        "they hold less metadata than that",
+    ),
     Unheld(GOOGLE, _NOT_AT_GOOGLE, "Google refuses to name an object so"),
     Unheld(GOOGLE, ("headers-expires",), "Google keeps no such header"),
+)
+DROPPED = (
+    Dropped(
+        (Kind.JUICEFS,),
+        ("content-encoding", "content-language", "expires"),
+        "the gateway keeps Content-Type, Content-Disposition, Cache-Control and metadata",
+    ),
+    Dropped(
+        (Kind.JUICEFS_PLAIN,),
+        tuple(HEADERS),
+        "without --object-meta the gateway keeps bytes only",
+        instead={"content-type": "application/octet-stream"},
+        metadata=_none,
+    ),
+    Dropped((Kind.RCLONE,), ("expires",), "rclone keeps no such header"),
+    Dropped((Kind.CEPH,), (), "Ceph writes names of metadata with dashes", metadata=_dashed),
 )
 FAILING = (
     Failing(ANY, GOOGLE, _NOT_AT_GOOGLE, "Invalid object name", "Google refuses the name"),
@@ -114,6 +173,27 @@ FAILING = (
         tuple(f"key-{name}" for name in SEAWEEDFS_KEYS),
         "the target does not keep keys|cannot keep both",
         "SeaweedFS would rewrite the key, drop the bytes, or refuse it",
+    ),
+    Failing(
+        (Kind.S3, Kind.CEPH),
+        (*JUICEFS, Kind.RCLONE),
+        (*_REWRITTEN, *_REFUSED),
+        "the target does not keep ",
+        "they would rewrite the key, drop the bytes, or refuse it",
+    ),
+    Failing(
+        (Kind.S3,),
+        (Kind.RCLONE,),
+        ("key-longest",),
+        "the target does not keep ",
+        "a name of a file takes 255 bytes",
+    ),
+    Failing(
+        (Kind.S3, Kind.CEPH),
+        (*JUICEFS, Kind.RCLONE, Kind.SWIFT),
+        ("metadata-as-much-as-r2-holds", *_TOO_MUCH),
+        "answered HTTP 400( MetadataTooLarge|;)",
+        "they hold less metadata",
     ),
     Failing(
         (*S3, *GOOGLE),
@@ -199,6 +279,16 @@ CHANGED = (
     ),
 )
 """That arrive otherwise."""
+
+
+def unheld_at(kind: Kind) -> list[str]:
+    """The cases that a store cannot keep."""
+    return [case for row in UNHELD if kind in row.at for case in row.cases]
+
+
+def kept_by(kind: Kind, stored: Stored) -> Stored:
+    """What a store keeps of an object."""
+    return reduce(lambda kept, row: row.of(kept), (r for r in DROPPED if kind in r.at), stored)
 
 
 def unheld(kind: Kind, case: str) -> Unheld | None:

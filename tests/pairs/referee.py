@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,9 +74,9 @@ class Bucket(Protocol):
         """Keys of uploads in parts that are neither completed nor aborted."""
 
 
-def read_all(bucket: Bucket) -> dict[str, Stored]:
-    """Read every object of a bucket."""
-    keys = bucket.read_keys()
+def read_all(bucket: Bucket, keys: Sequence[str] | None = None) -> dict[str, Stored]:
+    """Read every object of a bucket, or only some."""
+    keys = bucket.read_keys() if keys is None else keys
     with ThreadPoolExecutor(4) as pool:
         return dict(zip(keys, pool.map(bucket.get, keys), strict=True))
 
@@ -95,7 +95,9 @@ class S3Bucket:
         answer = self.client.get_object(Bucket=self.name, Key=key)
         sent = answer["ResponseMetadata"]["HTTPHeaders"]
         headers = {name: sent[name] for name in HEADERS if name in sent}
-        return Stored(answer["Body"].read(), headers, answer["Metadata"])
+        # They are headers, whose case does not count: rclone writes it as it likes.
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        return Stored(answer["Body"].read(), headers, metadata)
 
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.name, Key=key)
@@ -108,7 +110,10 @@ class S3Bucket:
         return read_all(self)
 
     def uploads(self) -> list[str]:
-        answer = self.client.list_multipart_uploads(Bucket=self.name)
+        try:
+            answer = self.client.list_multipart_uploads(Bucket=self.name)
+        except self.client.exceptions.NoSuchUpload:
+            return []  # so rclone says that there are none
         return [upload["Key"] for upload in answer.get("Uploads", ())]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
+from botocore.exceptions import ConnectionClosedError
 
 from slurper.demo import servers
 from slurper.demo.servers import S3Server
@@ -41,6 +42,16 @@ class Kind(StrEnum):
     """The strict stand-in."""
     FAKEGCS = "fakegcs"
     """fake-gcs-server behind its guard."""
+    JUICEFS = "juicefs"
+    """MinIO's gateway code before JuiceFS, told to keep what it can."""
+    JUICEFS_PLAIN = "juicefs-plain"
+    """The same as it comes."""
+    RCLONE = "rclone"
+    """`rclone serve s3` on a folder."""
+    CEPH = "ceph"
+    """Its RADOS gateway."""
+    SWIFT = "swift"
+    """OpenStack's, with s3api."""
 
 
 class Store(Protocol):
@@ -90,7 +101,10 @@ class S3Store:
 
     def new_bucket(self) -> S3Bucket:
         name = f"test-{secrets.token_hex(8)}"
-        self.client.create_bucket(Bucket=name)
+        try:
+            self.client.create_bucket(Bucket=name)
+        except ConnectionClosedError:  # Ceph hangs up after a bad request, without saying so
+            self.client.create_bucket(Bucket=name)
         return S3Bucket(self.client, name)
 
     def url(self, bucket: Bucket) -> str:

@@ -314,6 +314,8 @@ def _stop_signals() -> Iterator[asyncio.Future[int]]:
 
 
 def _since(before: Counts, now: Counts) -> Counts:
+    if now.objects < before.objects:  # the job has begun anew
+        return now
     return Counts(
         objects=now.objects - before.objects,
         transferred=now.transferred - before.transferred,

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -82,14 +82,14 @@ class S3Server:
 @contextmanager
 def ministack(directory: Path) -> Iterator[S3Server]:
     """Run ministack, in memory, with signatures checked. Its log is `directory/server.log`."""
-    with _served(lambda: _plan_ministack(directory)) as server:
+    with served(lambda: _plan_ministack(directory)) as server:
         yield server
 
 
 @contextmanager
 def seaweedfs(directory: Path, *, tls: TlsFiles | None = None) -> Iterator[S3Server]:
     """Run SeaweedFS with its data in `directory`, over https when `tls` is given."""
-    with _served(lambda: _plan_seaweedfs(directory, tls)) as server:
+    with served(lambda: _plan_seaweedfs(directory, tls)) as server:
         yield server
 
 
@@ -98,24 +98,42 @@ def _as_planned(server: S3Server) -> S3Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """How to start a server, on ports chosen for this attempt."""
+class Program:
+    """A process to be, and the folder that it works in."""
 
     name: str
-    server: S3Server
-    admit: Callable[[S3Server], S3Server] = _as_planned
-    """Obtains, from the running server, the key pair that clients shall use."""
     command: Sequence[str]
     directory: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log_name: str = "server.log"
     grace_seconds: float = STOP_SECONDS
     leftovers: tuple[Path, ...] = ()
     """Files outside the directory that the server may leave behind."""
 
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self.directory / self.log_name
 
-def _plan_ministack(directory: Path) -> _Plan:
-    (port,) = _free_ports(1)
-    return _Plan(
+    def why_not(self) -> str:
+        """What to say when it did not start."""
+        tail = self.log.read_text(errors="replace")[-2000:]
+        return f"{self.name} did not start; its log ends with:\n{tail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Program):
+    """How to start a server, on ports chosen for this attempt."""
+
+    server: S3Server
+    admit: Callable[[S3Server], S3Server] = _as_planned
+    """Obtains, from the running server, the key pair that clients shall use."""
+    ready_seconds: float = READY_SECONDS
+
+
+def _plan_ministack(directory: Path) -> Plan:
+    (port,) = free_ports(1)
+    return Plan(
         name="ministack",
         server=S3Server(
             endpoint=f"http://{HOST}:{port}",
@@ -169,8 +187,8 @@ def _create_iam_user(server: S3Server) -> S3Server:
     )
 
 
-def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
-    master, volume, filer, http, https, admin = _free_ports(6)
+def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> Plan:
+    master, volume, filer, http, https, admin = free_ports(6)
     key, secret = "AKIASEAWEEDFS", secrets.token_hex(20)
     _write_identities(directory / "identities.json", key, secret)
     ports = {"master": master, "volume": volume, "filer": filer, "s3": http, "admin": admin}
@@ -180,7 +198,7 @@ def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
     if tls is not None:
         files = {"s3.cert.file": tls.certificate, "s3.key.file": tls.key}
         options |= files | {"s3.port.https": https}
-    return _Plan(
+    return Plan(
         name="seaweedfs",
         server=S3Server(
             endpoint=f"https://{HOST}:{https}" if tls else f"http://{HOST}:{http}",
@@ -188,7 +206,7 @@ def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> _Plan:
             secret_access_key=secret,
             ca_file=tls.ca if tls else None,
         ),
-        command=[_binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
+        command=[binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
         directory=directory,
         environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         grace_seconds=0.2,  # it takes seconds to tidy up what is thrown away
@@ -225,7 +243,7 @@ def _write_identities(path: Path, access_key_id: str, secret_access_key: str) ->
     path.write_text(json.dumps({"identities": [owner]}))
 
 
-def _binary(name: str) -> str:
+def binary(name: str) -> str:
     """Find a program that was installed beside the interpreter, which need not be on PATH."""
     path = Path(sys.executable).parent / name
     if not path.exists():
@@ -235,7 +253,7 @@ def _binary(name: str) -> str:
     return str(path)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Choose ports that are free now, and 10,000 above as well."""
     chosen: list[int] = []
     with ExitStack() as held:
@@ -256,42 +274,43 @@ def _hold(held: ExitStack, port: int) -> bool:
 
 
 @contextmanager
-def _served(plan: Callable[[], _Plan]) -> Iterator[S3Server]:
+def served(plan: Callable[[], Plan]) -> Iterator[S3Server]:
     """Start a server; when another process took one of its ports meanwhile, choose again."""
     for attempt in range(1, LAUNCH_ATTEMPTS + 1):
         planned = plan()
-        with _running(planned) as process:
-            server = _when_ready(planned, process)
+        with running(planned) as process:
+            server = when_ready(planned, process)
             if server is not None:
                 yield server
                 return
             if attempt == LAUNCH_ATTEMPTS:
-                raise errors.ConfigurationError(_why_not(planned))
+                raise errors.ConfigurationError(planned.why_not())
 
 
 @contextmanager
-def _running(plan: _Plan) -> Iterator[subprocess.Popen[bytes]]:
-    process = _start(plan)
+def running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, and end it and what it started, while the block lasts."""
+    process = _start(program)
     try:
         yield process
     finally:
-        _stop(process, plan.grace_seconds)
-        for path in plan.leftovers:
+        _stop(process, program.grace_seconds)
+        for path in program.leftovers:
             path.unlink(missing_ok=True)
 
 
-def _start(plan: _Plan) -> subprocess.Popen[bytes]:
-    plan.directory.mkdir(parents=True, exist_ok=True)
+def _start(program: Program) -> subprocess.Popen[bytes]:
+    program.directory.mkdir(parents=True, exist_ok=True)
     private = ("AWS_", "SLURPER_", "CLOUDFLARE_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(private)}
-    with _log(plan.directory).open("wb") as log:
-        return _spawn(plan, inherited | dict(plan.environment), log)
+    with program.log.open("wb") as log:
+        return _spawn(program, inherited | dict(program.environment), log)
 
 
-def _spawn(plan: _Plan, environment: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
+def _spawn(program: Program, environment: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - fixed programs, our own arguments
-        plan.command,
-        cwd=plan.directory,
+        program.command,
+        cwd=program.directory,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -300,9 +319,9 @@ def _spawn(plan: _Plan, environment: dict[str, str], log: BinaryIO) -> subproces
     )
 
 
-def _when_ready(plan: _Plan, process: subprocess.Popen[bytes]) -> S3Server | None:
+def when_ready(plan: Plan, process: subprocess.Popen[bytes]) -> S3Server | None:
     """Wait until an object can be written and removed. None: the process ended, or never did."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + plan.ready_seconds
     while process.poll() is None and time.monotonic() < deadline:
         try:
             server = plan.admit(plan.server)
@@ -331,12 +350,3 @@ def _stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
         os.killpg(process.pid, order)
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-
-
-def _log(directory: Path) -> Path:
-    return directory / "server.log"
-
-
-def _why_not(plan: _Plan) -> str:
-    tail = _log(plan.directory).read_text(errors="replace")[-2000:]
-    return f"{plan.name} did not start; its log ends with:\n{tail}"

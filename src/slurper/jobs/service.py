@@ -72,11 +72,9 @@ class JobService:
     ) -> str:
         """Check both sides, store the job as running, and return its id.
 
-        When the same request has made a job already, as `delivery` tells, return that one's; none
-        is made then. None stands for a request that nobody sends again.
-
         What is worth knowing of the sides is told before, and is the message of the job's first
-        log entry.
+        log entry. When the same request has made a job already, as `delivery` tells, return that
+        one's; none is made then. None stands for a request that nobody sends again.
 
         Raises:
             KeyReused: the delivery's key came with another request.

@@ -315,12 +315,36 @@ def _is_restored(contents: ET.Element) -> bool:
 
 def _parse(text: str, expected: str) -> ET.Element:
     try:
-        root = ET.fromstring(text)  # noqa: S314 - without a DTD, see _as_text
+        root = _parse_xml(text)
     except ET.ParseError as error:
         raise errors.ListingError(f"the listing is not complete XML: {error}") from error
     if _local(root.tag) != expected:
         raise errors.NotAListing(f"expected a {expected}, got {_local(root.tag)[:80]!r}")
     return root
+
+
+def _parse_xml(text: str) -> ET.Element:
+    try:
+        return ET.fromstring(text)  # noqa: S314 - without a DTD, see _as_text
+    except ET.ParseError:
+        escaped = _CONTROL_REFERENCE.sub(_stand_in, text)
+        if escaped == text or _STAND_IN.search(text):
+            raise
+    root = ET.fromstring(escaped)  # noqa: S314
+    for element in root.iter():
+        element.text = (element.text or "").translate(_STOOD_FOR)
+    return root
+
+
+_CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
+"""XML holds no control characters, not even so. Ceph and rclone encode keys, but not the one after
+which a page begins, and repeat it in this form."""
+_STAND_IN = re.compile("[\U000f0000-\U000f001f]")
+_STOOD_FOR = {0xF0000 + code: code for code in range(32)}
+
+
+def _stand_in(found: re.Match[str]) -> str:
+    return chr(0xF0000 + (int(found[1], 16) if found[1] else int(found[2])))
 
 
 def _local(tag: str) -> str:

@@ -52,6 +52,9 @@ from slurper.objectstore.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
+_FOLLOWED_BYTES = 64 << 10
+"""Checksums of shorter bodies are computed when they are here; the processor has them at hand."""
+
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
@@ -318,7 +321,8 @@ class S3ObjectStore(BucketClient):
             return await self._get_range(key, if_match, byte_range, (checksum, also))
         request = Request("GET", self._target(key), dict(_WITH_CHECKSUMS))
         request.awaited_bytes = max_bytes or 0
-        request.digest = verification.follower(_described, checksum, md5)
+        if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
+            request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
@@ -330,12 +334,20 @@ class S3ObjectStore(BucketClient):
         stored = self._described(response, "GetObject", key, body.length)
         if md5 is not SourceMd5.UNUSED:
             body.source_md5 = verification.md5_of(stored)
-        if compares and await verification.compare_with_told(stored, body):
-            # What was compared need not be again, unless the write wants an MD5 anyway.
-            body.source_md5 = body.source_md5 if checksum is Algorithm.MD5 else ""
-        elif compares and not body.source_md5:
-            await self._compare_with_parts(key, stored, body, etag_counts=etag_of_parts)
+        if compares and verification.may_tell_more(stored, body):
+            await self._compare(key, stored, body, etag_counts=etag_of_parts)
+            if checksum is Algorithm.MD5 and md5 is not SourceMd5.UNUSED:
+                body.source_md5 = verification.md5_of(stored)  # the write wants an MD5 anyway
         return Download(stored, body)
+
+    async def _compare(
+        self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
+    ) -> None:
+        """Compare with what the store tells, apart from an MD5. Raises ChecksumDisagrees."""
+        if await verification.compare_with_told(stored, body):
+            body.source_md5 = ""  # what was compared need not be again
+        elif not body.source_md5:
+            await self._compare_with_parts(key, stored, body, etag_counts=etag_counts)
 
     async def _compare_with_parts(
         self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from slurper.objectstore.checksums import Algorithm, Running, Told
 _CONTENT_RANGE = re.compile(r"bytes[ =](\d+)-(\d+)/(\d+)", re.IGNORECASE)
 _FRAMES = frozenset({"content-length", "transfer-encoding"})
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_MD5_DIGITS = 32
 _MADE_OF_MD5 = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 _MD5_OF_PARTS = re.compile(r"([0-9a-fA-F]{32})(-[1-9]\d*)")
 
@@ -85,6 +87,16 @@ def md5_of(stored: StoredObject) -> str:
     return md5_of_etag(stored.meta.etag) if stored.etag_may_be_md5 else ""
 
 
+def may_tell_more(stored: StoredObject, body: Body) -> bool:
+    """Whether there may be something to compare but the body's `source_md5`.
+
+    Asked of every object: most tell nothing, or nothing else.
+    """
+    if stored.told is not None:
+        return True
+    return not body.source_md5 and (stored.told_of_parts is not None or len(stored.meta.etag) >= 34)
+
+
 def etag_of_parts(stored: StoredObject) -> Told | None:
     """The MD5 that S3 makes of those of an object's parts, with their number; None: none is told.
 
@@ -116,9 +128,18 @@ def numbered(value: str, count: int) -> str:
 
 
 def md5_of_etag(etag: str) -> str:
-    """The MD5 that a store's ETag is, base64; empty where it is none."""
-    found = _MD5.fullmatch(entity_tags.opaque(etag))
-    return "" if found is None else _base64_of(found[0])
+    """The MD5 that an ETag is, base64; empty where it is none."""
+    digits = etag.strip('"')
+    if len(digits) != _MD5_DIGITS:  # asked of every object, so the quickest way counts
+        digits = entity_tags.opaque(etag) if len(digits) > _MD5_DIGITS else ""
+    if len(digits) != _MD5_DIGITS:
+        return ""
+    try:
+        digest = bytes.fromhex(digits)
+    except ValueError:
+        return ""
+    whole = len(digest) * 2 == _MD5_DIGITS  # blanks between digits are passed over
+    return binascii.b2a_base64(digest, newline=False).decode() if whole else ""
 
 
 def _base64_of(digits: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -342,31 +342,33 @@ class Copier:
     async def _read(self, meta: ObjectMeta) -> Download:
         """Read an object whose bytes are those that its source tells, as far as it is quick."""
         try:
-            return await self._get(meta)
+            return _whole(meta, await self._asked(meta))
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
         except errors.ChecksumDisagrees as error:
             seen = error.seen
         if "-" in seen:
             return await self._read_in_doubt_of_parts(meta, seen)
         return await self._read_disputed(meta, seen)
 
-    async def _get(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
+    def _asked(self, meta: ObjectMeta, *, compares: bool = True) -> Awaitable[Download]:
+        etags = self._etags
+        return self._source.get(
+            meta.key,
+            if_match=meta.etag,
+            max_bytes=meta.size,
+            checksum=self._checksum,
+            md5=etags.use(self._verifies_md5),
+            etag_of_parts=etags.of_parts_are_md5s is not False,
+            compares=compares,
+        )
+
+    async def _read_again(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
+        """Read an object and raise what disagrees."""
         try:
-            download = await self._source.get(
-                meta.key,
-                if_match=meta.etag,
-                max_bytes=meta.size,
-                checksum=self._checksum,
-                md5=self._etags.use(verified=self._verifies_md5),
-                etag_of_parts=self._etags.of_parts_are_md5s is not False,
-                compares=compares,
-            )
+            return _whole(meta, await self._asked(meta, compares=compares))
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
-        if download.body.length != meta.size:
-            raise errors.IntegrityError(
-                f"read {download.body.length} bytes of an object listed with {meta.size}"
-            )
-        return download
 
     async def _write(self, meta: ObjectMeta, download: Download) -> Transferred | _Doubt | None:
         """Write what was read; None when there is an object that is not to be replaced."""
@@ -404,7 +406,7 @@ class Copier:
             ChecksumDisagrees: nothing vouches for the bytes.
         """
         self.attempts += 1
-        again = await self._get(meta, compares=False)
+        again = await self._read_again(meta, compares=False)
         told = again.stored.told
         if told is None:
             return again
@@ -427,7 +429,7 @@ class Copier:
         """
         self.attempts += 1
         try:
-            return await self._get(meta)
+            return await self._read_again(meta)
         except errors.ChecksumDisagrees as error:
             if error.seen != seen or error.algorithm != Algorithm.MD5:
                 raise
@@ -435,7 +437,7 @@ class Copier:
         if await self._etags.of_parts_must_be_md5s(self._source, self._prefix, meta.key):
             raise disagreement
         _log.info("an ETag is not made of the parts' MD5s", key=meta.key, error=str(disagreement))
-        return await self._get(meta)
+        return await self._read_again(meta)
 
     async def _read_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Download:
         """Read once more what has not the MD5 that its source tells.
@@ -542,6 +544,15 @@ BARE_FOLDER = Skipped(
     "the source lists this folder and has no object of this name: there is nothing to copy; if "
     "there should be, write the object again",
 )
+
+
+def _whole(meta: ObjectMeta, download: Download) -> Download:
+    """What was read, if it is as long as it was listed. Raises IntegrityError."""
+    if download.body.length != meta.size:
+        raise errors.IntegrityError(
+            f"read {download.body.length} bytes of an object listed with {meta.size}"
+        )
+    return download
 
 
 def _may_mean_the_bytes(error: errors.SlurperError) -> bool:

@@ -42,7 +42,7 @@ class SourceEtags:
         self.asking = asyncio.Lock()
         """Whoever looks into a disagreement holds it; who waits learns from what was found."""
 
-    def use(self, *, verified: bool | None) -> SourceMd5:
+    def use(self, verified: bool | None) -> SourceMd5:
         """What becomes of an ETag at a target that is known to have MD5s `verified`, or is not."""
         if self.are_md5s is False:
             return SourceMd5.UNUSED

@@ -30,7 +30,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from slurper import errors
-from slurper.objectstore import google_tokens
+from slurper.objectstore import answers, google_tokens
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
 
 SAMPLE = 20
@@ -68,8 +68,8 @@ class CredentialsLostError(PermissionLostError):
 
 def alone_text(refusal: errors.Refused) -> str:
     """What a log entry says of an object that is refused alone."""
-    advice = _ALONE if isinstance(refusal, errors.CredentialsRejected) else refusal.advice
-    return f"{refusal}; {advice}"
+    is_signature = isinstance(refusal, errors.CredentialsRejected)
+    return f"{refusal}; {_ALONE if is_signature else answers.advice_of(refusal)}"
 
 
 class Permission:

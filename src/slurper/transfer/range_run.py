@@ -464,14 +464,14 @@ class RangeRun:
         return listed
 
 
+def _failed(error: errors.SlurperError) -> Failed:
+    return Failed(failure_text(error, 1))
+
+
 def _makes_folders(target: ObjectStore) -> bool:
     """Whether the target keeps a key that ends with a slash as a folder."""
     shapes = target.dialect.unkept_keys
     return KeyShape.FOLDER_WITH_BYTES in shapes or KeyShape.FOLDER in shapes
-
-
-def _failed(error: errors.SlurperError) -> Failed:
-    return Failed(failure_text(error, 1))
 
 
 def _folder_text(key: str, file: str) -> str:

@@ -261,6 +261,29 @@ def test_a_compressed_listing_that_cannot_be_read_says_so(damaged: bytes) -> Non
         read(damaged)
 
 
+@pytest.mark.parametrize(
+    ("reference", "character"),
+    [
+        ("&#x1;", "\x01"),
+        ("&#x01;", "\x01"),
+        ("&#1;", "\x01"),
+        ("&#x1F;", "\x1f"),
+        ("&#31;", "\x1f"),
+    ],
+)
+def test_control_characters_may_be_repeated_as_references(reference: str, character: str) -> None:
+    """As Ceph and rclone repeat after which key a page begins."""
+    body = document(row("%7F"), f"<StartAfter>{reference}&#x9;&amp;</StartAfter>", encoding="url")
+    (meta,) = read(body, start_after=f"{character}\t&").objects
+    assert meta.key == "\x7f"
+    assert keys(document(row(f"a{reference}"), row("b"))) == [f"a{character}", "b"]
+
+
+def test_a_reference_that_stands_for_another_character_is_refused() -> None:
+    with pytest.raises(errors.ListingError, match="not complete XML"):
+        read(document(row("a\U000f0001"), row("b&#x1;")))
+
+
 def test_an_odd_date_or_no_etag_is_no_obstacle() -> None:
     odd = row("a", more="<LastModified>99999999999999</LastModified><ETag></ETag>")
     page = read(document(odd, row("b", more="<LastModified>0000-00-00</LastModified>")))
