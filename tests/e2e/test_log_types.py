@@ -186,7 +186,7 @@ def odd(
 def archived_out_of_sight(scene: Scene) -> str:
     """R2's listings name no class that cannot be read, so only the GET shows it."""
     scene.put(ODD, StorageClass="GLACIER")
-    job_id = scene.start(chosen={"vendor": "r2"})
+    job_id = scene.start(chosen={"vendor": "r2", "endpoint": None, "region": None})
     scene.wait(job_id)
     return job_id
 
