@@ -51,6 +51,22 @@ async def test_what_its_stores_can_do_is_kept_with_the_job(
     assert found.target.conditional_put is obeys
 
 
+async def test_what_is_worth_knowing_is_told_before_the_job_and_in_its_first_entry(
+    office: Office, ministack: S3Server, boto: Callable[[S3Server], S3Client]
+) -> None:
+    target = replace(office.spec.source, bucket=office.spec.target.bucket)
+    enabled = {"Status": "Enabled"}
+    boto(ministack).put_bucket_versioning(Bucket=target.bucket, VersioningConfiguration=enabled)  # type: ignore[arg-type]
+    told: list[str] = []
+    spec = replace(office.spec, target=target)
+    job_id = await office.service.create(ACCOUNT, spec, office.secrets, tell=told.append)
+    (note,) = told
+    assert note.startswith("target: which keys and headers the target keeps could not be found")
+    assert "its bucket keeps versions" in note
+    (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+    assert (entry.log_type, entry.message) == (LogType.MIGRATION_START, note)
+
+
 @pytest.mark.parametrize(
     "delivery", [Delivery(key="k"), Delivery(retries=1)], ids=["by key", "by the SDK's count"]
 )
