@@ -437,7 +437,8 @@ async def test_in_a_replay_what_the_parts_make_is_told_without_a_read(
     task: PartsTask, source: Source
 ) -> None:
     """The lost task had completed the upload, and the target knows no condition."""
-    target = MemoryStore(dialect=replace(GENERIC, conditional_put=False))
+    known = replace(GENERIC, conditional_put=False, conditional_completion=False)
+    target = MemoryStore(dialect=known)
     task = replace(task, overwrite=False)
     task = next_task(task, await run(replace(task, numbers=()), source, target))
     shared = await run(replace(task, numbers=(1, 2, 3), done=None), source, target)
