@@ -494,7 +494,7 @@ class Copier:
     async def _tell_by_descriptions(self, meta: ObjectMeta) -> Outcome | ObjectMeta:
         """Tell by what the stores say of both objects; the target's, when only their bytes can."""
         try:
-            theirs = await self._target.head(self.target_key(meta.key))
+            theirs = await self._target.head(self.target_key(meta.key), with_checksums=True)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except errors.AccessDenied:
@@ -503,10 +503,14 @@ class Copier:
             return Skipped()
         if verification.same_bytes(meta.etag, theirs.meta.etag):
             return Transferred(meta.size)
-        ours = await self._head_of_version(meta) if theirs.crc32c else None
-        if ours is not None and ours.crc32c:
+        if theirs.told is None and not theirs.crc32c:
+            return theirs.meta
+        ours = await self._head_of_version(meta, with_checksums=True)
+        if theirs.crc32c and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        return theirs.meta
+        # What differs is no proof: some sources keep a checksum that was never theirs.
+        is_same = theirs.told is not None and theirs.told == ours.told
+        return Transferred(meta.size) if is_same else theirs.meta
 
     async def _tell_by_bytes(self, meta: ObjectMeta) -> Outcome:
         key = self.target_key(meta.key)

@@ -18,8 +18,16 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.jobs.models import JobOptions, LogType
-from slurper.objectstore import dialects, key_shapes
-from slurper.objectstore.base import Body, Download, ListingPage, ObjectHeaders, StoreAddress
+from slurper.objectstore import checksums, dialects, key_shapes
+from slurper.objectstore.base import (
+    Body,
+    Download,
+    ListingPage,
+    ObjectHeaders,
+    StoreAddress,
+    StoredObject,
+)
+from slurper.objectstore.checksums import Algorithm, Told
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
 from slurper.planning.keyspace import KeyRange
@@ -53,6 +61,23 @@ class Encrypting(MemoryStore):
     def _keep(self, key: str, body: bytes, headers: ObjectHeaders, *more: Any) -> Any:  # noqa: ANN401 - as it is
         etag = hashlib.md5(b"a key of its own" + body, usedforsecurity=False).hexdigest()
         return super()._keep(key, body, headers, f'"{etag}"', *more[1:])
+
+
+class TellingStore(Encrypting):
+    """Tells the checksum of an object, if asked, and perhaps a wrong one. Its ETags are no MD5s."""
+
+    lies = False
+
+    def _keep(self, key: str, body: bytes, headers: ObjectHeaders, *more: Any) -> Any:  # noqa: ANN401 - as it is
+        return MemoryStore._keep(self, key, body, headers, f'"{id(self)}"', *more[1:])
+
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
+        stored = await super().head(key, with_checksums=with_checksums)
+        if with_checksums:
+            body = self.read(key)[0] + (b"!" if self.lies else b"")
+            algorithm = Algorithm.CRC64NVME
+            stored.told = Told(algorithm, checksums.encode(algorithm, [body]))
+        return stored
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +247,21 @@ async def test_in_a_replay_what_somebody_else_stored_is_no_copy_of_ours(
     assert target.read("theirs")[0][:1] == b"T"
     if store is MemoryStore:  # equal ETags cost no request, and of others one piece is enough
         assert target.faults.requests["get"] == source.faults.requests["get"] == 1
+
+
+@pytest.mark.parametrize("lies", [False, True])
+async def test_in_a_replay_equal_checksums_of_both_stores_tell_without_a_read(
+    *, lies: bool
+) -> None:
+    """Of checksums that differ one may be wrong; then the bytes decide."""
+    source, target = TellingStore(), TellingStore()
+    for store in (source, target):
+        store.add("a", b"same")
+    source.lies = lies
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    report = await run(source, target, replace(TASK, overwrite=False, replayed_since=since))
+    assert report.counts.transferred == 1
+    assert target.faults.requests.get("get", 0) == int(lies)
 
 
 async def test_in_a_replay_an_object_that_goes_away_under_comparison_is_copied() -> None:
