@@ -353,13 +353,21 @@ class ListingError(SlurperError):
 class OutOfOrder(ListingError):
     """Keys come in another order than the store was taken to list in.
 
-    It may list in an order of its own, and then be listed in that. `after` is the key that another
-    followed which ought to come before it.
+    It may list in an order of its own, and then be listed in that. `after` is the key that `then`
+    followed, which ought to come before it.
     """
 
-    def __init__(self, message: str, after: str = "") -> None:
+    def __init__(self, message: str, after: str = "", then: str = "") -> None:
         super().__init__(message)
         self.after = after
+        self.then = then
+
+
+class NoOrder(ListingError):
+    """A store lists in no order that is known, nor goes on after a key in the order that it shows.
+
+    It can be listed by the tokens of its pages, from the first to the last.
+    """
 
 
 class NotAListing(ListingError):

@@ -25,6 +25,10 @@ Change = Callable[[bytes], bytes]
 
 ROW = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 TRUNCATED = re.compile(rb"<IsTruncated>\w+</IsTruncated>")
+_REFUSED = (
+    b"<Error><Code>InvalidArgument</Code><Message>The continuation token provided is incorrect"
+    b"</Message></Error>"
+)
 XML = "200 OK\r\nContent-Type: application/xml"
 _COUNT = re.compile(rb"<KeyCount>\d+</KeyCount>")
 _ECHOES = re.compile(rb"<(Name|Prefix|StartAfter|Marker|KeyCount|MaxKeys)>[^<]*</\1>|<Prefix ?/>")
@@ -168,7 +172,8 @@ class OwnOrder:
 
     Everything else is passed on. `goes_on` tells with which keys it goes on after one: with those
     that come later in its order ("own"), with those that are greater, in its order ("bytes"), or,
-    like "own", but only after a key that exists ("marker"); or it begins "anew" each time.
+    like "own", but only after a key that exists ("marker"); or it begins "anew" each time. With
+    the token of a page it always goes on where that ended.
     """
 
     def __init__(
@@ -178,40 +183,71 @@ class OwnOrder:
         most: int = 1000,
         goes_on: str = "own",
         rank: Callable[[str], object] = lambda key: hashlib.sha256(key.encode()).digest(),
+        pause_seconds: float = 0.0,
     ) -> None:
-        """Pages are of `most` keys, ordered by `rank`. The bucket never changes."""
+        """Pages are of `most` keys, ordered by `rank`. The bucket never changes.
+
+        Those that are asked for with a token come after `pause_seconds`.
+        """
         self._bucket = bucket
         self._most = most
         self._goes_on = goes_on
         self._rank = rank
+        self._pause_seconds = pause_seconds
         self._known: dict[str, dict[str, str]] = {}
+        self._tokens_of = 0
+        self.tokens: list[str] = []
+        """Those it was asked to go on with."""
+        self.circles = False
+        """Its last page names the token of its second."""
+        self.strange: str | None = None
+        """A key that is shown on each page, whatever prefix was asked for."""
 
     def in_order(self, keys: Iterable[str]) -> list[str]:
         """The keys as they are listed."""
         return sorted(keys, key=self._rank)  # type: ignore[arg-type]
 
+    def forget_tokens(self) -> None:
+        """Take no token any more that was named before, as after a restart."""
+        self._tokens_of += 1
+
     async def __call__(self, exchange: Exchange) -> bool:
         """Answer a listing in the store's place."""
         target = exchange.request.first_line.split(" ")[1]
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
-        prefix = query.get("prefix", "")
+        prefix, token = query.get("prefix", ""), query.get("continuation-token", "")
+        if token:
+            await asyncio.sleep(self._pause_seconds)
+            self.tokens.append(token)
+            if not token.startswith(f"{self._tokens_of}/"):
+                await exchange.answer("400 Bad Request\r\nContent-Type: application/xml", _REFUSED)
+                return True
         if prefix not in self._known:
             self._known[prefix] = await asyncio.to_thread(self._rows, prefix)
         rows = self._known[prefix]
         after = query.get("start-after", "")
         keys = [key for key in self.in_order(rows) if not after or self._follows(key, after, rows)]
+        begin = int(token.partition("/")[2] or 0)
         most = min(int(query.get("max-keys", "1000")), self._most)
-        shown = keys[:most]
+        end = begin + most
+        is_last = end >= len(keys)
+        shown = keys[begin:end]
         summary = {
             "Name": self._bucket.name,
             "Prefix": quote(prefix),
             "StartAfter": quote(after),
+            "ContinuationToken": token,
             "KeyCount": str(len(shown)),
             "EncodingType": "url",
-            "IsTruncated": str(len(keys) > most).lower(),
+            "IsTruncated": str(not is_last or self.circles).lower(),
         }
+        if not is_last or self.circles:
+            following = most if is_last else end
+            summary["NextContinuationToken"] = f"{self._tokens_of}/{following}"
         head = "".join(f"<{name}>{text}</{name}>" for name, text in summary.items())
         body = "".join(rows[key] for key in shown)
+        if self.strange is not None and token:
+            body += rows[keys[0]].replace(quote(keys[0]), quote(self.strange))
         await exchange.answer(XML, f"<ListBucketResult>{head}{body}</ListBucketResult>".encode())
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,18 +138,128 @@ def test_it_goes_on_after_kill_9_without_losing_or_counting_twice(world: World) 
     world.assert_copied()
 
 
-@pytest.mark.parametrize(
-    ("goes_on", "says"),
-    [("bytes", "does not go on in it after"), ("anew", "shows '.*' again")],
-)
-def test_a_store_that_does_not_go_on_in_its_order_is_told_and_nothing_is_called_complete(
-    world: World, goes_on: str, says: str
+def assert_ended(ended: program.Ended, count: int = COUNT, *, skipped: int = 0) -> None:
+    """So many objects are settled, each counted once."""
+    assert ended.code == 0, ended.err
+    told = ended.json
+    assert (told["status"], told["objects"]) == ("completed", count)
+    assert (told["transferred"], told["skipped"]) == (count - skipped, skipped)
+
+
+NO_ORDER = pytest.mark.parametrize("goes_on", ["bytes", "anew"])
+
+
+@NO_ORDER
+def test_a_source_without_an_order_is_copied_in_full_and_again_nothing(
+    world: World, goes_on: str
 ) -> None:
     world.front.add(OwnOrder(world.source, most=40, goes_on=goes_on), LIST)
+    assert_ended(program.run(*world.command(), env=world.env))
+    world.assert_copied()
+    reads = world.front.count(GETS)
+    again = program.run(*world.command("--no-overwrite"), env=world.env)
+    assert_ended(again, skipped=COUNT)
+    assert world.front.count(GETS) - reads <= 1, "but for the check before the job"
+
+
+@NO_ORDER
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_is_copied_before_no_order_is_found_counts_once(
+    world: World, goes_on: str, overwrite: bool
+) -> None:
+    world.front.add(OwnOrder(world.source, most=20, goes_on=goes_on, rank=late), LIST)
+    ended = program.run(*world.command(*(() if overwrite else ("--no-overwrite",))), env=world.env)
+    assert_ended(ended)
+    world.assert_copied()
+
+
+def test_without_an_order_a_prefix_holds_and_may_be_stripped(world: World) -> None:
+    own = OwnOrder(world.source, most=3, goes_on="anew")
+    world.front.add(own, LIST)
+    expected = [key for key in world.source.read_keys() if key.startswith("item-003")]
+    source, target = f"s3://{world.source.name}/item-003", f"s3://{world.target.name}"
+    ended = program.run("copy", source, target, "--json", "--strip-prefix", env=world.env)
+    assert_ended(ended, len(expected))
+    assert sorted(world.target.keys()) == sorted(key.removeprefix("item-003") for key in expected)
+
+
+def test_without_an_order_slurpers_own_objects_are_passed_over(world: World) -> None:
+    world.source.put(".slurper-precheck-" + 32 * "0", b"ours")
+    world.front.add(OwnOrder(world.source, most=40, goes_on="anew"), LIST)
+    assert_ended(program.run(*world.command(), env=world.env))
+    assert len(world.target.keys()) == COUNT
+
+
+def kill_when(world: World, is_time: Callable[[], bool], *options: str) -> None:
+    """Kill a copy and its workers without warning."""
+    with program.started(*world.command(*options), env=world.env) as process:
+        program.wait_until(is_time, "the time to kill")
+        children = program.descendants(process)
+        process.kill()
+        process.wait()
+        psutil.wait_procs(children, timeout=10)
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_listing_without_order_goes_on_after_kill_9_by_its_token_or_anew(
+    world: World, forgotten: bool
+) -> None:
+    own = OwnOrder(world.source, most=10, goes_on="anew", pause_seconds=0.3)
+    world.front.add(own, LIST)
+    kill_when(world, lambda: len(own.tokens) >= 6)
+    assert not world.target.keys()
+    before = len(own.tokens)
+    if forgotten:
+        own.forget_tokens()
     ended = program.run(*world.command(), env=world.env)
-    assert ended.code != 0
-    assert ended.json["status"] == "paused"
-    assert re.search(says, ended.err), ended.err
+    assert_ended(ended)
+    assert ended.json["resumed"]
+    since = own.tokens[before:]
+    assert since[0].startswith("0/"), "the token that was committed"
+    assert ("1/10" in since) is forgotten
+    world.assert_copied()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_copy_without_order_goes_on_after_kill_9_and_counts_once(
+    world: World, overwrite: bool
+) -> None:
+    own = OwnOrder(world.source, most=40, goes_on="bytes")
+    world.front.add(own, LIST)
+    world.front.add(proxy.delayed(0.05), GETS)
+    options = () if overwrite else ("--no-overwrite",)
+    kill_when(world, lambda: len(world.target.keys()) > COUNT // 3, *options)
+    assert len(world.target.keys()) < COUNT
+    before = len(own.tokens)
+    ended = program.run(*world.command(*options), env=world.env)
+    assert_ended(ended)
+    assert ended.json["resumed"]
+    assert len(own.tokens) == before, "it was listed again"
+    world.assert_copied()
+
+
+def test_without_an_order_a_key_outside_the_prefix_is_not_taken(world: World) -> None:
+    own = OwnOrder(world.source, most=40, goes_on="anew")
+    own.strange = "strange"
+    world.front.add(own, LIST)
+    source, target = f"s3://{world.source.name}/item", f"s3://{world.target.name}"
+    ended = program.run("copy", source, target, "--json", env=world.env)
+    assert (ended.json["status"], len(world.target.keys())) == ("paused", 0)
+    assert "shows 'strange'" in ended.err
+
+
+def test_pages_that_go_in_circles_pause_the_job_and_nothing_is_called_complete(
+    world: World,
+) -> None:
+    own = OwnOrder(world.source, most=40, goes_on="anew")
+    own.circles = True
+    world.front.add(own, LIST)
+    ended = program.run(*world.command(), env=world.env)
+    assert (ended.json["status"], len(world.target.keys())) == ("paused", 0)
+    assert "its pages go in circles" in ended.err
+    own.circles = False
+    assert_ended(program.run(*world.command(), env=world.env))
+    world.assert_copied()
 
 
 def test_a_target_that_lists_in_an_order_of_its_own_is_asked_key_by_key(

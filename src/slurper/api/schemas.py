@@ -418,7 +418,9 @@ class CapabilitiesView(View):
     """What a store was found to do when the job was made; null: not known."""
 
     list_version: Annotated[int | None, Field(description="Of ListObjects")]
-    key_order: Annotated[str | None, Field(description="In which it lists: bytes, folders or own")]
+    key_order: Annotated[
+        str | None, Field(description="In which it lists: bytes, folders, own or none")
+    ]
     clock_ahead_seconds: Annotated[
         int | None, Field(description="Of the server's clock; a second tells nothing")
     ]

@@ -246,15 +246,15 @@ class _Copy:
         node.moved.clear()
 
     def _show(self, progress: Progress) -> None:
-        counts, census = progress.counts, self._census
+        counts, census, whole = progress.counts, self._census, progress.whole.objects
         self._display.update(
             Snapshot(
                 objects=counts.objects,
                 skipped=counts.skipped,
                 failed=counts.failed,
                 transferred_bytes=counts.transferred_bytes,
-                total=census.total,
-                total_is_final=census.final,
+                total=census.total if whole is None else whole,
+                total_is_final=census.final or whole is not None,
                 throttled_by_source=progress.pace.source_throttled,
                 throttled_by_target=progress.pace.target_throttled,
                 waiting_for=progress.waiting_for,

@@ -73,6 +73,10 @@ class LockedJob:
         nothing = ("objects", "transferred", "skipped", "failed", "transferred_bytes")
         self._changes |= dict.fromkeys(nothing, 0)
 
+    def change(self, **values: object) -> None:
+        """Set columns of the job's row that nobody else has to know of in here."""
+        self._changes |= values
+
     def change_options(self, options: JobOptions) -> None:
         """Replace the job's options."""
         self.options = options

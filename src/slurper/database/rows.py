@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,22 @@ PROGRESS_COLUMNS = (
     jobs.c.total_objects,
     jobs.c.total_bytes,
     jobs.c.recent,
+    jobs.c.gathered,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatheredSoFar:
+    """How far the keys of a job are gathered whose source lists in no order."""
+
+    keys: int = 0
+    """Those that are kept."""
+    rows: int = 0
+    """Those listed since the listing began, or began anew. A page without any is one."""
+    times_anew: int = 0
+    """How often it has begun anew since the last key that was new."""
+    done: bool = False
+    """The job has all its keys."""
 
 
 def job_values(job: Job, sealed: bytes) -> dict[str, object]:
@@ -127,7 +142,22 @@ def to_progress(row: Row[*tuple[Any, ...]], now: datetime) -> Progress:
         counts=counts,
         whole=whole,
         pace=pace_of(recent, status, counts, whole, now),
+        waiting_for=_waits_for(status, to_gathered(row.gathered)),
     )
+
+
+def _waits_for(status: JobStatus, gathered: GatheredSoFar | None) -> tuple[str, ...]:
+    if gathered is None or gathered.done or status is not JobStatus.RUNNING:
+        return ()
+    text = (
+        "the end of the source's listing, which has no order and is read before anything is copied"
+    )
+    return (f"{text} ({gathered.keys:,} keys so far)",)
+
+
+def to_gathered(plain: Mapping[str, Any] | None) -> GatheredSoFar | None:
+    """None: the job's keys are not gathered."""
+    return None if plain is None else GatheredSoFar(**plain)
 
 
 def to_log_entry(row: Row[*tuple[Any, ...]]) -> LogEntry:

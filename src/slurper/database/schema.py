@@ -186,6 +186,7 @@ jobs = Table(
     ),
     Column("recent", JSON(none_as_null=True)),
     Column("capabilities", JSON(none_as_null=True)),
+    Column("gathered", JSON(none_as_null=True)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Concatenate
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import answers, clock, leases, locked, piecemeal, rows, unsettled
+from slurper.database import answers, clock, gathering, leases, locked, piecemeal, rows, unsettled
 from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
-from slurper.database.schema import jobs, ranges, uploads
+from slurper.database.schema import jobs, ranges
 from slurper.jobs import lifecycle
 from slurper.jobs.models import Job, JobStatus, LogEntry, LogType, Whole
 from slurper.objectstore.base import Part
@@ -222,7 +222,9 @@ class WorkStore(Store):
         job.log(*_entries(report, at))
         halt = report.halt
         if isinstance(report, RangeReport) and report.disorder:
-            halt = halt or _turn_to_own_order(connection, job, report)
+            halt = halt or _turn_to_its_order(connection, job, report)
+        if isinstance(report, RangeReport) and report.gathered:
+            halt = gathering.take_in(connection, job, report) or halt
         if halt is not None and job.status is JobStatus.RUNNING:
             job.move(lifecycle.Command.HALT, at, halt=halt)
         cut_off: tuple[RangeWork, ...] = ()
@@ -247,7 +249,8 @@ class WorkStore(Store):
             LeaseLost: another process drives the jobs now.
         """
         values = {"total_objects": whole.objects, "total_bytes": whole.size}
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+        this = (jobs.c.id == job_id, jobs.c.gathered.is_(None))  # else its keys tell
+        connection.execute(update(jobs).where(*this).values(values))
 
     @_writes
     def swept(self, connection: Connection, job_id: str) -> None:
@@ -345,7 +348,7 @@ def _read_work(
     connection: Connection, *where: ColumnElement[bool], most_uploads: int | None = None
 ) -> list[JobWork]:
     query = (
-        select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects)
+        select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects, jobs.c.gathered)
         .where(*where)
         .order_by(jobs.c.number)
     )
@@ -357,7 +360,7 @@ def _read_work(
     counts = unsettled.count(connection, numbers)
     return [
         JobWork(
-            job=_by_our_clock(rows.to_job(row), ahead),
+            job=_by_our_clock(_with_gathered_keys(row), ahead),
             sealed=bytes(row.sealed),
             ranges=tuple(work[row.number]),
             uploads=tuple(
@@ -368,6 +371,14 @@ def _read_work(
         )
         for row in found
     ]
+
+
+def _with_gathered_keys(row: Row[*tuple[Any, ...]]) -> Job:
+    """The job; once its keys are gathered, as one that was asked to copy these."""
+    job, gathered = rows.to_job(row), rows.to_gathered(row.gathered)
+    if gathered is None or not gathered.done:
+        return job
+    return replace(job, spec=replace(job.spec, keys=()))
 
 
 def _by_our_clock(job: Job, ahead: timedelta) -> Job:
@@ -388,13 +399,15 @@ def _read_open_ranges(connection: Connection, numbers: Sequence[int]) -> dict[in
 def _check_report(report: RangeReport) -> None:
     """Refuse a report that contradicts itself. Raises ValueError.
 
-    In a store's own order nobody can say whether a cursor moved on, only whether it moved.
+    In a store's own order nobody can say whether a cursor moved on, only whether it moved; nor of
+    tokens.
     """
     began, cursor = (
         b"" if key is None else encode_key(report.order.rank(key))
         for key in (report.started_after, report.cursor)
     )
-    if cursor < began and report.order is not KeyOrder.OWN:
+    is_known = report.order is not KeyOrder.OWN and report.gathered is None
+    if cursor < began and is_known:
         raise ValueError("a report moved its cursor back")
     if cursor == began and (report.counts.objects or report.large):
         raise ValueError("a report settled objects without moving its cursor")
@@ -410,6 +423,8 @@ def _take_in(
     if isinstance(report, PartsReport):
         is_current = unsettled.take_in(connection, number, report)
         return (not report.settled, None) if is_current else None
+    if report.gathered and not gathering.is_under_way(connection, number):
+        return None
     end_at, is_applied = _advance(connection, number, report, at)
     if not is_applied:
         return None
@@ -438,23 +453,24 @@ def _advance(
     return (None, False) if changed is None else (changed.end_at, True)
 
 
-def _turn_to_own_order(
+def _turn_to_its_order(
     connection: Connection, job: locked.LockedJob, report: RangeReport
 ) -> Halt | None:
     """From now on the job's source is listed in the order of its own that it was found to have.
 
     What was listed before came in that order too, and so the cursor stands, as long as the job has
     one range. In a piece of another, the keys beyond its end were left to others, which list from
-    somewhere else in that order: then the job pauses, and begins anew when it is resumed.
+    somewhere else in that order: then the job pauses, and begins anew when it is resumed. Where it
+    was found to have none, the job begins anew at once, by gathering its keys.
     """
     job.find_of_source(key_order=report.order.value)
+    if report.order is KeyOrder.NONE:
+        gathering.begin(connection, job)
+        return None
     pieces = select(func.count()).select_from(ranges).where(ranges.c.job_number == job.number)
     if connection.scalar(pieces) == 1:
         return None
-    for table in (ranges, uploads):
-        connection.execute(delete(table).where(table.c.job_number == job.number))
-    connection.execute(insert(ranges).values(job_number=job.number, committed_at=job.created_at))
-    job.count_anew()
+    gathering.begin_anew(connection, job)
     return Halt(
         log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION,
         message=f"{report.disorder}; {_ANEW}",

@@ -33,6 +33,7 @@ from slurper import errors
 from slurper.jobs.models import Capabilities, Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory, limits
 from slurper.objectstore.base import Part, StoreAddress
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
@@ -88,6 +89,8 @@ def make_task(
 
     It gets `allotted` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
 
+    Of a job whose source lists in no order the first tasks gather the keys.
+
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
 
@@ -119,7 +122,13 @@ def make_task(
         expected_keys=expected_keys,
         wanted_pieces=wanted_pieces,
         share=_share_of_limits(spec.options, allotted, credit_seconds),
+        gathers=gathers(job),
     )
+
+
+def gathers(job: Job) -> bool:
+    """Whether the keys of a job's source are still to be gathered, because it has no order."""
+    return job.spec.keys is None and job.capabilities.source.key_order == KeyOrder.NONE.value
 
 
 def make_parts_task(

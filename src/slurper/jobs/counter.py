@@ -129,4 +129,5 @@ class Counter:
 
 
 def _is_wanted(work: JobWork) -> bool:
-    return work.job.spec.options.count_objects and not work.is_counted
+    is_asked = work.job.spec.options.count_objects and not work.is_counted
+    return is_asked and not assignment.gathers(work.job)  # which tells how many they are

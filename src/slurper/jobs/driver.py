@@ -39,6 +39,7 @@ from slurper.jobs.board import Board, OpenRange, OpenUpload, Share
 from slurper.jobs.counter import Counter
 from slurper.jobs.models import Job, JobStatus
 from slurper.jobs.sweeper import Sweeper
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
@@ -373,9 +374,9 @@ class Driver:
             else:
                 self._board.close(open_work)
             self.wake()
-        elif isinstance(open_work, OpenRange) and outcome.still_open and _disorder_of(report):
-            # The job is read anew. One that is in pieces begins again, and may find its own work.
-            self._board.lose_sight(open_work, uncounted=outcome.status is not JobStatus.RUNNING)
+        elif isinstance(open_work, OpenRange) and _is_to_be_read_anew(report, outcome):
+            # One that begins again may find its own work.
+            self._board.lose_sight(open_work, uncounted=_begins_again(report, outcome))
             self.wake()
         elif outcome.still_open:
             self._take_in(open_work, report, outcome)
@@ -531,6 +532,23 @@ def _disorder_of(report: Report) -> str:
     return report.disorder if isinstance(report, RangeReport) else ""
 
 
+def _is_to_be_read_anew(report: Report, outcome: CommitOutcome) -> bool:
+    """Whether a commit has made another job of it: it is listed otherwise, or has got its keys."""
+    if not (isinstance(report, RangeReport) and outcome.still_open):
+        return False
+    if report.gathered is None:
+        return bool(report.disorder)
+    return report.gathered.finished or outcome.status is not JobStatus.RUNNING
+
+
+def _begins_again(report: Report, outcome: CommitOutcome) -> bool:
+    """Whether all that was copied of a job is to be listed once more."""
+    if not _disorder_of(report):
+        return False
+    has_none = isinstance(report, RangeReport) and report.order is KeyOrder.NONE
+    return has_none or outcome.status is not JobStatus.RUNNING
+
+
 def _delay_seconds(failures: int) -> float:
     """None after the first failure, which is put down to chance; then doubling."""
     if failures < 2:
@@ -554,7 +572,7 @@ def _settled_keys(report: RangeReport) -> int | None:
 
     A task that ended early, to have its range cut or for lack of anything to do, is no measure.
     """
-    if report.boundaries or report.halt is not None:
+    if report.boundaries or report.gathered is not None or report.halt is not None:
         return None
     return report.counts.objects + len(report.large) or None
 

@@ -182,7 +182,7 @@ class JobService:
         """Return a job's counters. Raises JobNotFound."""
         progress = await self._store.progress(account_id, job_id)
         waiting_for = self._waits.of(job_id)
-        return replace(progress, waiting_for=waiting_for) if waiting_for else progress
+        return replace(progress, waiting_for=(*progress.waiting_for, *waiting_for))
 
     async def logs(
         self, account_id: str, job_id: str, *, limit: int, offset: int

@@ -198,7 +198,7 @@ class ListingPage:
     is_placed: bool = False
     """The page shows that it begins where it was asked to; another may as well."""
     token: str = ""
-    """Of S3: goes on after a page without keys."""
+    """Goes on after this page, where the store names one."""
     lacks_sizes: bool = False
     """Some of its objects are of `UNKNOWN_SIZE`."""
     written: dict[str, str] = field(default_factory=dict)
@@ -296,6 +296,18 @@ class ObjectStore(Protocol):
 
         Raises:
             ListingError: keys out of order or not after `start_after`; XML that is no listing.
+        """
+        ...
+
+    async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
+        """List the page of `prefix` that goes on with a token; the first page without one.
+
+        Its keys come in whatever order the store has, some perhaps not for the first time. One that
+        is not finished names the token of the next.
+
+        Raises:
+            ListingError: keys that are not under `prefix`; XML that is no listing.
+            StoreError: among others, the token is not taken, or not any more.
         """
         ...
 

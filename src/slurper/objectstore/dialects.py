@@ -22,11 +22,14 @@ class KeyOrder(Enum):
     OWN = "own"
     """In an order that nobody else knows, such as that of encrypted keys: two keys cannot be
     compared, but listing after a key goes on after it (decision 0022)."""
+    NONE = "none"
+    """In none that goes on after a key: only by the tokens of its pages, from the first to the
+    last."""
 
     def rank(self, key: str) -> str:
         """A string that compares, code point by code point, as this order compares keys.
 
-        In a store's own order it only tells whether two are the same.
+        Without an order that is known it only tells whether two are the same.
         """
         return key.replace("/", "\0") if self is KeyOrder.FOLDERS else key
 
@@ -55,6 +58,8 @@ class Dialect:
     own_order: bool = False
     """Lists its keys in an order of its own. Whatever the dialect, that is found out when it
     happens, and kept with the job."""
+    no_order: bool = False
+    """Nor does it go on in that order after a key. Found out, and kept, in the same way."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""

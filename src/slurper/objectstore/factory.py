@@ -72,9 +72,9 @@ def resolve(
 
 
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
-    order = found.key_order
-    if order is not None and KeyOrder(order) is KeyOrder.OWN:
-        dialect = replace(dialect, own_order=True)
+    order = None if found.key_order is None else KeyOrder(found.key_order)
+    if order in (KeyOrder.OWN, KeyOrder.NONE):
+        dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)
     if not dialect.assumed:
         return dialect
     given = {

@@ -121,6 +121,24 @@ class GcsObjectStore(GcsClient):
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
         return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
 
+    async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
+        """List the page of `prefix` that goes on with a token. Raises ListingError."""
+        parameters = {"maxResults": str(_MAX_KEYS)}
+        parameters["fields"] = f"nextPageToken,items({gcs_resources.FIELDS})"
+        if prefix:
+            parameters["prefix"] = prefix
+        response = await self._listed(parameters, token)
+        items, following = gcs_resources.read_page(b"".join(response.body))
+        objects = self._remember(items)
+        listing.check_keys([meta.key for meta in objects], prefix, None)
+        return ListingPage(
+            objects=objects,
+            finished=not following,
+            served_at=http_date(response.headers.get("date", "")),
+            token=following,
+            lacks_sizes=any(meta.size == UNKNOWN_SIZE for meta in objects),
+        )
+
     async def _page(self, prefix: str, start_after: str | None, max_keys: int) -> ListingPage:
         # startOffset is inclusive, so the key itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)

@@ -42,6 +42,9 @@ AGAIN_PAUSE_SECONDS = 0.2
 _MOST_BYTES = (1 << 63) - 1
 """No object is larger than what a database can count."""
 
+_UNKNOWN = (KeyOrder.OWN, KeyOrder.NONE)
+"""Orders in which two keys cannot be compared."""
+
 _RESTORE = "RestoreStatus"
 
 _FIELDS = ("Key", "Size", "ETag", "LastModified", "StorageClass")
@@ -129,7 +132,7 @@ def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[s
     keys = _url_decoded(raw)
     if keys is raw:
         return raw, {}
-    if order is not KeyOrder.OWN and not _ascend(keys, raw, order):
+    if order not in _UNKNOWN and not _ascend(keys, raw, order):
         keys = _as_they_ascend(keys, raw, order)
     return keys, _other_spellings(keys, raw)
 
@@ -442,23 +445,25 @@ def check_keys(
 
     Raises:
         ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
-            `order`, or not after `start_after`.
+            `order`, or not after `start_after`. NoOrder: in a store's own order, one comes again.
     """
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
-    if order is KeyOrder.OWN:
-        _check_own_order(keys, prefix, start_after)
+    if order in _UNKNOWN:
+        _check_prefix(keys, prefix)
+        if order is KeyOrder.OWN:
+            _check_own_order(keys, start_after)
         return
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if start_after is not None and ranks[0] <= order.rank(start_after):
         text = f"the listing after {start_after!r} begins with {keys[0]!r}"
-        raise errors.OutOfOrder(text, start_after)
+        raise errors.OutOfOrder(text, start_after, keys[0])
     if not all(map(operator.lt, ranks, ranks[1:])):
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
         text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
-        raise errors.OutOfOrder(text, keys[at])
+        raise errors.OutOfOrder(text, keys[at], keys[at + 1])
     # In sorted keys, what begins both the first and the last begins all of them.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(
@@ -466,14 +471,17 @@ def check_keys(
         )
 
 
-def _check_own_order(keys: Sequence[str], prefix: str, start_after: str | None) -> None:
-    """Refuse what no order explains."""
+def _check_prefix(keys: Sequence[str], prefix: str) -> None:
     strange = next((key for key in keys if not key.startswith(prefix)), None)
     if strange is not None:
         raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
+
+
+def _check_own_order(keys: Sequence[str], start_after: str | None) -> None:
+    """Refuse what no order explains."""
     if start_after in keys or len(set(keys)) < len(keys):
         twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
-        raise errors.ListingError(f"the listing after {start_after!r} shows {twice!r} again")
+        raise errors.NoOrder(f"the listing after {start_after!r} shows {twice!r} again")
 
 
 def _is_finished(summary: Summary) -> bool:

@@ -205,6 +205,12 @@ class MemoryStore:
             is_placed=True,
         )
 
+    async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
+        """List the page of `prefix` that goes on with a token, which is the key before."""
+        page = await self.list_page(prefix=prefix, start_after=token or None)
+        page.token = "" if page.finished else page.objects[-1].key
+        return page
+
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:  # noqa: ARG002
         """Describe an object. Raises NotFound."""
         lost = await self.faults.begin("head")

@@ -69,6 +69,8 @@ _NO_TAG = len('""')
 """An ETag that is no longer says nothing."""
 
 
+_PAGE_KEYS = 1000
+
 _MOST_EMPTY_PAGES = 1000
 """In a row; a store that shows no key on so many will not show one."""
 
@@ -122,6 +124,17 @@ class S3ObjectStore(BucketClient):
             page = await self._page(replace(asked, token=page.token))
         return page
 
+    async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
+        """List the page of `prefix` that goes on with a token. Raises ListingError."""
+        if self._dialect.normalises_keys:
+            prefix = unicodedata.normalize("NFC", prefix)
+        page = await self._page(Asked(prefix, None, _PAGE_KEYS, token))
+        if not (page.finished or page.token):
+            if not page.objects:
+                raise errors.ListingError("the listing says that there is more, but not how")
+            page.token = page.objects[-1].key  # in version 1 that is the marker
+        return page
+
     async def _page(self, asked: Asked) -> ListingPage:
         """Ask for one page, and once more for one that cannot be it."""
         others: list[str] = []
@@ -149,13 +162,15 @@ class S3ObjectStore(BucketClient):
         try:
             response = await self._ask_for_page(asked, headers)
         except errors.StoreError as error:
-            if self._list_version == 1 or error.code not in failures.NOT_UNDERSTOOD:
+            is_told = asked.token or self._list_version == 1  # a token means nothing to version 1
+            if is_told or error.code not in failures.NOT_UNDERSTOOD:
                 raise
             return await self._list_by_first_version(asked, error)
         first_version = "it answers ListObjectsV2 as ListObjects, and would begin anew each time"
         try:
             page = self._read_page(response, asked)
-            if page.is_placed or asked.start_after is None or not self._is_old(response):
+            begins = asked.start_after is None and not asked.token
+            if page.is_placed or begins or not self._is_old(response):
                 return page
             raise errors.ListingError(first_version)
         except errors.ListingError as error:
@@ -220,7 +235,7 @@ class S3ObjectStore(BucketClient):
 
     def _order_of(self, response: Response) -> KeyOrder:
         if self._dialect.own_order:
-            return KeyOrder.OWN
+            return KeyOrder.NONE if self._dialect.no_order else KeyOrder.OWN
         return dialects.key_order(response.headers.get("server", ""))
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:

@@ -261,12 +261,12 @@ class RangeRun:
             return False
         return await lists_in_own_order(self._source, self._task.prefix, error)
 
-    def _stop_for_its_order(self, error: errors.OutOfOrder) -> None:
-        """Report what is settled: what follows is listed in the store's own order.
+    def _stop_for_its_order(self, error: errors.ListingError, order: KeyOrder) -> None:
+        """Report what is settled: what follows is listed in the store's own order, or in none.
 
         All that was listed so far came in that order too.
         """
-        self._order = KeyOrder.OWN
+        self._order = order
         self._disorder = failure_text(error, 1)
         self._deadline = -math.inf
         self._boundaries.drop()
@@ -293,7 +293,10 @@ class RangeRun:
             page = await anext(self._pages, None)
         except errors.SlurperError as error:
             if isinstance(error, errors.OutOfOrder) and await self._is_its_order(error):
-                self._stop_for_its_order(error)
+                self._stop_for_its_order(error, KeyOrder.OWN)
+                return
+            if isinstance(error, errors.NoOrder):
+                self._stop_for_its_order(error, KeyOrder.NONE)
                 return
             self._stop(LogType.MIGRATION_ERROR_FAILED_CONTINUATION, error)
             return

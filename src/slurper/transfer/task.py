@@ -58,6 +58,9 @@ class RangeTask:
     """None: the job has no limits, and nothing is paced."""
     only_counts: bool = False
     """Nothing is copied: the source is listed, and the report says how much it holds."""
+    gathers: bool = False
+    """Nothing is copied: the source, which has no order, is listed, and the report names its keys.
+    The slice then begins after the token of a page, in place of a key."""
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -174,6 +177,20 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Keys of a source that lists in no order."""
+
+    keys: tuple[str, ...]
+    """Each once; some may have been reported before."""
+    rows: int
+    """How many were listed since the listing began, or this task did. A page without any is one."""
+    anew: bool
+    """The listing has begun anew, as the store does not take the token any more."""
+    finished: bool
+    """It has come to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangeReport:
     """What a task settled. Everything in `(started_after, cursor]` is settled, nothing beyond."""
 
@@ -213,6 +230,8 @@ class RangeReport:
     """How many processes had a task of the job when this one ended; None: nobody knows."""
     counted: Whole | None = None
     """What a task that only counts has found in `(started_after, cursor]`."""
+    gathered: Gathered | None = None
+    """What a task that gathers has found. The cursor is then a token."""
 
     @property
     def moved_bytes(self) -> int:

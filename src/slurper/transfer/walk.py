@@ -49,7 +49,7 @@ class Walk(Protocol):
 
         Raises:
             ListingError: a store says again and again what cannot be. OutOfOrder: it lists in
-                another order than it is known to.
+                another order than it is known to. NoOrder: it does not go on in its own.
         """
         ...
 
@@ -65,10 +65,13 @@ def walk(
 async def lists_in_own_order(store: ObjectStore, prefix: str, seen: errors.OutOfOrder) -> bool:
     """Whether a store also goes on out of order when it is asked for few keys.
 
-    Otherwise it was the page that was wrong.
+    Otherwise it was the page that was wrong. A store that goes on with the greater keys, in
+    whatever order, may show none after the greater one of two; so it is asked from before the other
+    one, too.
     """
     try:
-        await store.list_page(prefix=prefix, start_after=seen.after, max_keys=_FEW)
+        for after in (seen.after, seen.then[:-1] or None):
+            await store.list_page(prefix=prefix, start_after=after, max_keys=_FEW)
     except errors.OutOfOrder:
         return True
     except errors.SlurperError:
@@ -197,7 +200,7 @@ class _OwnOrderWalk:
                 self._pass(page)
                 return page
             self._before = None
-        raise errors.ListingError(
+        raise errors.NoOrder(
             "the store lists in an order of its own, and does not go on in it after "
             f"{self._last!r} ({listing.ASKS} times in a row)"
         )
@@ -234,10 +237,9 @@ class _OwnOrderWalk:
         try:
             await self._store.head(self._last)
         except errors.NotFound as error:
-            raise errors.ListingError(
+            raise errors.NoOrder(
                 f"the store lists in an order of its own, nothing in it after {self._last!r}, and "
-                "that object is gone, so that nobody knows whether it was the last; store one "
-                "under its key, and resume"
+                "that object is gone, so that nobody knows whether it was the last"
             ) from error
 
     async def _first_after(self, key: str | None) -> str | None:

@@ -16,7 +16,7 @@ from slurper.objectstore import failures
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
-from slurper.transfer import counting
+from slurper.transfer import counting, gathering
 from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
@@ -90,6 +90,8 @@ class Worker:
             return await (parts.report() if task.swept_until is None else parts.sweep())
         if task.only_counts:
             return await counting.count(task, source)
+        if task.gathers:
+            return await gathering.gather(task, source)
         run = RangeRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
         return await run.report()
 

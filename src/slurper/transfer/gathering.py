@@ -1,0 +1,106 @@
+"""Gathers the keys of a source that lists in no order, so that they can be copied by name.
+
+Nothing can be asked for after a key there, so the listing is read from its first page to its last,
+each by the token of the one before. The token is the task's cursor. A token may die with the store
+that gave it: then the listing begins anew, which does no harm, for the database keeps every key
+once (decision 0022).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from slurper import errors
+from slurper.jobs.models import Counts, LogType
+from slurper.objectstore.base import ListingPage, ObjectStore
+from slurper.planning import own_keys
+from slurper.transfer import listing
+from slurper.transfer.copy import halt_text
+from slurper.transfer.pacing import Pacer
+from slurper.transfer.task import Gathered, Halt, RangeReport, RangeTask
+
+MOST_ROWS = 10_000
+"""After so many a task reports: each key becomes a row, and all of them travel in one report."""
+
+
+async def gather(task: RangeTask, source: ObjectStore) -> RangeReport:
+    """Go on with the listing until the budget is used up, or as many keys have come as fit."""
+    return await _Gathering(task, source).report()
+
+
+class _Gathering:
+    """One task under way."""
+
+    def __init__(self, task: RangeTask, source: ObjectStore) -> None:
+        self._task = task
+        self._source = source
+        self._pacer = None if task.share is None else Pacer(task.share)
+        self._deadline = time.monotonic() + task.budget_seconds
+        self._token = task.slice.start_after or ""
+        self._keys: dict[str, None] = {}
+        self._rows = 0
+        self._anew = False
+        self._finished = False
+        self._halt: Halt | None = None
+
+    async def report(self) -> RangeReport:
+        try:
+            await self._list()
+        except errors.SlurperError as error:
+            log_type = LogType.MIGRATION_ERROR_FAILED_CONTINUATION
+            self._halt = Halt(log_type=log_type, message=halt_text(error, None))
+        return RangeReport(
+            job_id=self._task.job_id,
+            range_id=self._task.range_id,
+            started_after=self._task.slice.start_after,
+            cursor=self._token or None,
+            finished=False,  # the objects are still to be copied
+            counts=Counts(),
+            halt=self._halt,
+            gathered=Gathered(
+                keys=tuple(self._keys),
+                rows=self._rows,
+                anew=self._anew,
+                finished=self._finished,
+            ),
+            owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
+        )
+
+    async def _list(self) -> None:
+        while not self._finished:
+            page = await self._next_page()
+            if not page.finished and page.token in ("", self._token):
+                raise errors.ListingError("the listing goes on with the same token")
+            self._keys |= dict.fromkeys(await self._keys_of(page))
+            self._rows += max(1, len(page.objects))
+            self._finished = page.finished
+            self._token = "" if page.finished else page.token
+            if self._rows >= MOST_ROWS or time.monotonic() >= self._deadline:
+                return
+            if self._pacer is not None:
+                self._pacer.spend(requests=1)
+                await self._pacer.turn_to_ask()
+
+    async def _next_page(self) -> ListingPage:
+        try:
+            return await self._source.list_on(prefix=self._task.prefix, token=self._token)
+        except errors.SlurperError:
+            if not self._token:
+                raise
+        page = await self._source.list_on(prefix=self._task.prefix)
+        self._token, self._rows, self._anew = "", 0, True
+        return page
+
+    async def _keys_of(self, page: ListingPage) -> list[str]:
+        """The keys of a page, but for our own, as the store spells them."""
+        keys = [meta.key for meta in own_keys.without_own(page.objects)]
+        doubtful = [key for key in keys if key in page.written]
+        right: dict[str, str] = {}
+        for start in range(0, len(doubtful), listing.HEADS_AT_ONCE):
+            group = doubtful[start : start + listing.HEADS_AT_ONCE]
+            told = await asyncio.gather(
+                *(listing.spelled(self._source, key, page.written[key]) for key in group)
+            )
+            right |= zip(group, told, strict=True)
+        return [right.get(key, key) for key in keys]
