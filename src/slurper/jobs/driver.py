@@ -439,18 +439,18 @@ class Driver:
         if outcome.status is not JobStatus.RUNNING:
             for_good = outcome.status is not JobStatus.PAUSED
             if self._board.drop_job(report.job_id, for_good=for_good):
-                self._note_end(report, outcome.status)
+                self._note_end(report, outcome)
         if outcome.applied:
             self._count(report)
         else:
             self._metrics.commits.labels("stale").inc()
 
-    def _note_end(self, report: Report, status: JobStatus) -> None:
+    def _note_end(self, report: Report, outcome: CommitOutcome) -> None:
         self._metrics.jobs_running.set(self._board.running_jobs)
-        if status is JobStatus.COMPLETED:
+        if outcome.status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
             _log.info("job completed", job_id=report.job_id)
-        elif cause := report.halt.message if report.halt is not None else _disorder_of(report):
+        elif cause := report.halt.message if report.halt is not None else outcome.problem:
             self._metrics.jobs_ended.labels("paused").inc()
             _log.error("job paused", job_id=report.job_id, cause=cause)
 

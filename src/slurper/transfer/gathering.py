@@ -86,7 +86,7 @@ class _Gathering:
         try:
             return await self._source.list_on(prefix=self._task.prefix, token=self._token)
         except errors.SlurperError:
-            if not self._token:
+            if self._anew or not self._token:
                 raise
         page = await self._source.list_on(prefix=self._task.prefix)
         self._token, self._rows, self._anew = "", 0, True
