@@ -99,6 +99,10 @@ class Stage:
         worker = Worker(self.settings)
         try:
             for _ in range(MOST_TASKS):
+                if self.task.source.dialect.no_order and keys is None:
+                    keys, cursor = await self._gathered(worker, run), None
+                    if keys is None:
+                        return run
                 task = replace(
                     self.task,
                     slice=KeyRange(cursor),
@@ -113,10 +117,8 @@ class Stage:
                 run.take_in(folded(found, reports))
                 if found.disorder:  # as the commit notes it with the job
                     self._list_in_order(found.order)
-                if found.disorder and found.order is KeyOrder.NONE:
-                    keys = await self._gathered(worker, run)
-                    run.counts, cursor, replayed_since = Counts(), None, None
-                    if keys is not None:
+                    if found.order is KeyOrder.NONE:
+                        run.counts = Counts()
                         continue
                 if run.last.finished or run.last.halt is not None:
                     return run
