@@ -10,7 +10,8 @@ from slurper import errors
 from slurper.jobs import counter
 from slurper.jobs import driver as driver_module
 from slurper.jobs.models import JobOptions, JobStatus, Whole
-from slurper.transfer.task import RangeReport, RangeTask, Share
+from slurper.objectstore.dialects import KeyOrder
+from slurper.transfer.task import Gathered, RangeReport, RangeTask, Share
 from tests.unit.driver.conftest import Bench, ScriptedEngine, report, until
 
 COUNTED = JobOptions(count_objects=True)
@@ -101,3 +102,41 @@ async def test_nobody_counts_unasked(bench: Bench) -> None:
         await bench.until(job, JobStatus.COMPLETED)
         assert (await bench.progress(keys)).whole == Whole(objects=2)
     assert engine.counts == []
+
+
+class Unordered(Counting):
+    """Finds on its way that its source has no order; gathers two keys, one by one."""
+
+    async def work(self, task: RangeTask) -> RangeReport:
+        if task.only_counts:
+            self.gate.set()  # the count is under way when it is found out
+            raise errors.NoOrder("the listing shows 'a' again")
+        await self.gate.wait()
+        if task.gathers:
+            is_last = task.slice.start_after == "t"
+            found = Gathered(keys=("b" if is_last else "z",), rows=1, anew=False, finished=is_last)
+            return report(task, None if is_last else "t", gathered=found)
+        if task.keys is None:
+            return report(task, "d", objects=1, order=KeyOrder.NONE, disorder="shows 'a' again")
+        return report(task, task.keys[-1], objects=len(task.keys), finished=True)
+
+
+async def test_a_source_without_an_order_is_counted_by_its_keys_and_copied_by_them(
+    bench: Bench,
+) -> None:
+    engine = Unordered()
+    async with bench.driving(engine):
+        job = await bench.create(prefix="in/", options=COUNTED, overwrite=False)
+        progress = await bench.until(job, JobStatus.COMPLETED)
+    assert progress.whole == Whole(objects=2)
+    assert progress.counts.objects == 2
+    first, *gathering, last = [task for task in engine.tasks if not task.only_counts]
+    assert (first.keys, first.gathers, first.replayed_since) == (None, False, None)
+    assert [(task.gathers, task.slice.start_after) for task in gathering] == [
+        (True, None),
+        (True, "t"),
+    ]
+    assert (last.gathers, last.keys, last.slice.start_after) == (False, ("b", "z"), None)
+    assert last.replayed_since is not None, "what it has copied before is its own"
+    assert {task.prefix for task in engine.tasks} == {"in/"}
+    assert len(engine.counts) <= counter.MAX_FAILURES

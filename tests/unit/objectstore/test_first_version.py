@@ -57,6 +57,29 @@ async def test_every_page_is_listed_once(open_s3: Open, *, refuses: bool) -> Non
 
 
 @pytest.mark.parametrize("refuses", [True, False])
+async def test_by_what_the_pages_name_every_page_is_listed_once(
+    open_s3: Open, *, refuses: bool
+) -> None:
+    """Where no marker is named, it is the last key."""
+    store, _ = await open_s3(script=of_first_version(refuses=refuses))
+    page = await store.list_on()
+    keys = [meta.key for meta in page.objects]
+    while not page.finished:
+        page = await store.list_on(token=page.token)
+        keys += [meta.key for meta in page.objects]
+    assert keys == KEYS
+
+
+async def test_a_token_that_is_refused_is_no_marker(open_s3: Open) -> None:
+    """A store of version 2 that does not take it would begin somewhere after its text."""
+    store, server = await open_s3(error("400 Bad Request", "InvalidArgument"))
+    with pytest.raises(errors.StoreError, match="InvalidArgument"):
+        await store.list_on(token="1ueGcxLPRx1Tr")
+    assert len(server.requests) == 1
+    assert "continuation-token=1ueGcxLPRx1Tr" in line_of(server)
+
+
+@pytest.mark.parametrize("refuses", [True, False])
 async def test_a_check_finds_it_out(open_s3: Open, *, refuses: bool) -> None:
     dialect = replace(PLAIN, assumed=True)
     store, _ = await open_s3(script=of_first_version(refuses=refuses), dialect=dialect)
