@@ -72,14 +72,16 @@ class _Gathering:
             page = await self._next_page()
             if not page.finished and page.token in ("", self._token):
                 raise errors.ListingError("the listing goes on with the same token")
-            self._keys |= dict.fromkeys(await self._keys_of(page))
+            keys = await self._keys_of(page)
+            if self._pacer is not None:
+                self._pacer.spend(requests=1 + len(page.written))  # keys that were looked for
+            self._keys |= dict.fromkeys(keys)
             self._rows += max(1, len(page.objects))
             self._finished = page.finished
             self._token = "" if page.finished else page.token
             if self._rows >= MOST_ROWS or time.monotonic() >= self._deadline:
                 return
             if self._pacer is not None:
-                self._pacer.spend(requests=1)
                 await self._pacer.turn_to_ask()
 
     async def _next_page(self) -> ListingPage:
