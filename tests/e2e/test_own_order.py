@@ -90,9 +90,13 @@ def test_an_order_that_is_seen_late_is_followed_from_there(world: World, overwri
     world.assert_copied()
 
 
+@pytest.mark.parametrize("goes_on", ["own", "bytes"])
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_a_job_in_pieces_by_then_pauses_and_begins_anew(world: World, overwrite: bool) -> None:
-    world.front.add(OwnOrder(world.source, most=20, rank=with_one_swapped), LIST)
+def test_a_job_in_pieces_by_then_pauses_and_begins_anew(
+    world: World, overwrite: bool, goes_on: str
+) -> None:
+    own = OwnOrder(world.source, most=20, goes_on=goes_on, rank=with_one_swapped)
+    world.front.add(own, LIST)
     slow = world.front.add(proxy.delayed(0.2), GETS)
     command = world.command(*(() if overwrite else ("--no-overwrite",)))
     env = world.env | {"SLURPER_TASK_SECONDS": "1"}
@@ -170,8 +174,9 @@ def test_what_is_copied_before_no_order_is_found_counts_once(
     world: World, goes_on: str, overwrite: bool
 ) -> None:
     world.front.add(OwnOrder(world.source, most=20, goes_on=goes_on, rank=late), LIST)
-    ended = program.run(*world.command(*(() if overwrite else ("--no-overwrite",))), env=world.env)
-    assert_ended(ended)
+    in_one_piece = world.env | {"SLURPER_WORKERS": "1"}
+    command = world.command(*(() if overwrite else ("--no-overwrite",)))
+    assert_ended(program.run(*command, env=in_one_piece))
     world.assert_copied()
 
 
