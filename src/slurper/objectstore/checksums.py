@@ -55,7 +55,7 @@ class _Crc:
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._value = self._update(cast("bytes", data), self._value)  # whatever shows its bytes
+        self._value = self._update(data, self._value)
 
     def digest(self) -> bytes:
         return self._value.to_bytes(self._width, "big")
@@ -74,11 +74,14 @@ class _XxHash:
         return self._hash.finalize()
 
 
-_CRC: dict[Algorithm, tuple[Callable[[bytes, int], int], int]] = {
-    Algorithm.CRC64NVME: (crt.crc64nvme, 8),
-    Algorithm.CRC32C: (crt.crc32c, 4),
-    Algorithm.CRC32: (crt.crc32, 4),
-}
+_CRC = cast(  # they take whatever shows its bytes
+    "dict[Algorithm, tuple[Callable[[bytes | bytearray | memoryview, int], int], int]]",
+    {
+        Algorithm.CRC64NVME: (crt.crc64nvme, 8),
+        Algorithm.CRC32C: (crt.crc32c, 4),
+        Algorithm.CRC32: (crt.crc32, 4),
+    },
+)
 
 _COMBINE: dict[Algorithm, Callable[[int, int, int], int]] = {
     Algorithm.CRC64NVME: crt.combine_crc64nvme,
@@ -135,8 +138,8 @@ def encode(algorithm: Algorithm, chunks: Iterable[bytes | memoryview]) -> str:
     """Base64 of the checksum of the joined chunks, CRCs as big-endian integers."""
     if algorithm in _CRC:  # of small objects: without the objects that would follow it
         update, width = _CRC[algorithm]
-        value = functools.reduce(lambda crc, chunk: update(cast("bytes", chunk), crc), chunks, 0)
-        return _base64(value.to_bytes(width, "big"))
+        value = functools.reduce(lambda crc, chunk: update(chunk, crc), chunks, 0)
+        return base64.b64encode(value.to_bytes(width, "big")).decode()
     one = _NEW[algorithm]()
     for chunk in chunks:
         one.update(chunk)

@@ -325,7 +325,13 @@ class S3ObjectStore(BucketClient):
         if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
             request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        response = await self._read(request, key, if_match, limit)
+        condition = self._asked_for(request, if_match)
+        try:
+            response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        except errors.PreconditionFailed as refusal:
+            response = await self._read_refused(request, key, refusal, limit)
+        if condition:
+            self._compare_version(response, key, condition)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         self._witness.read_last = request.target
@@ -333,12 +339,13 @@ class S3ObjectStore(BucketClient):
         if max_bytes is not None and body.length != max_bytes:
             verification.refuse_compressed(response.headers, body, max_bytes)
         stored = self._described(response, "GetObject", key, body.length)
-        if md5 is not SourceMd5.UNUSED:
-            body.source_md5 = verification.md5_of(stored)
-        if compares and verification.may_tell_more(stored, body):
-            await self._compare(key, stored, body, etag_counts=etag_of_parts)
-            if checksum is Algorithm.MD5 and md5 is not SourceMd5.UNUSED:
-                body.source_md5 = verification.md5_of(stored)  # the write wants an MD5 anyway
+        if verification.tells_something(stored):  # asked of every object, and false of many
+            uses_md5 = md5 is not SourceMd5.UNUSED
+            body.source_md5 = verification.md5_of(stored) if uses_md5 else ""
+            if compares and (stored.told is not None or not body.source_md5):
+                await self._compare(key, stored, body, etag_counts=etag_of_parts)
+                if checksum is Algorithm.MD5 and uses_md5:
+                    body.source_md5 = verification.md5_of(stored)  # the write wants one anyway
         return Download(stored, body)
 
     async def _compare(
@@ -378,26 +385,41 @@ class S3ObjectStore(BucketClient):
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
-        response = await self._read(request, key, if_match, limit)
+        condition = self._asked_for(request, if_match)
+        try:
+            response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        except errors.PreconditionFailed as refusal:
+            response = await self._read_refused(request, key, refusal, limit)
+        if condition:
+            self._compare_version(response, key, condition)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
 
-    async def _read(
-        self, request: Request, key: str, if_match: str | None, limit: int | None
-    ) -> Response:
-        """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
+    def _asked_for(self, request: Request, if_match: str | None) -> str:
+        """Ask for one version; return the condition that the answer has to fulfil by its ETag."""
         condition = entity_tags.condition(if_match) if if_match else ""
         if condition and self._obeys_if_match:
             request.headers["if-match"] = condition
-            try:
-                return await self._send("GetObject", request, key, max_body_bytes=limit)
-            except errors.PreconditionFailed as refusal:
-                await self._confirm_refused(key, condition, refusal)
-            del request.headers["if-match"]
+            return ""
+        return condition
+
+    async def _read_refused(
+        self, request: Request, key: str, refusal: errors.PreconditionFailed, limit: int | None
+    ) -> Response:
+        """Read a version without If-Match, if that was refused although it holds."""
+        condition = request.headers.pop("if-match", "")
+        if not condition:
+            raise refusal
+        await self._confirm_refused(key, condition, refusal)
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
+        self._compare_version(response, key, condition)
+        return response
+
+    def _compare_version(self, response: Response, key: str, condition: str) -> None:
+        """Raise PreconditionFailed for another ETag than that of a condition."""
         got = response.headers.get("etag", "")
-        if condition and got and not entity_tags.same(got, condition):
+        if got and not entity_tags.same(got, condition):
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,
@@ -405,7 +427,6 @@ class S3ObjectStore(BucketClient):
                 bucket=self._bucket,
                 key=key,
             )
-        return response
 
     async def _confirm_refused(
         self, key: str, condition: str, refusal: errors.PreconditionFailed
@@ -490,9 +511,9 @@ class S3ObjectStore(BucketClient):
 
     def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
         """Send the MD5 that the source tells, and what else goes with every write if need be."""
-        algorithm, verifies_md5 = self._dialect.checksum, self._dialect.verifies_md5
-        if body.source_md5 and verifies_md5 is not False:
-            sent[checksums.header_of(Algorithm.MD5)] = body.source_md5
+        algorithm = self._dialect.checksum
+        if body.source_md5 and (verifies_md5 := self._dialect.verifies_md5) is not False:
+            sent[_MD5_HEADER] = body.source_md5
             if verifies_md5 or algorithm is Algorithm.MD5:
                 return
         if algorithm is not None:

@@ -87,14 +87,10 @@ def md5_of(stored: StoredObject) -> str:
     return md5_of_etag(stored.meta.etag) if stored.etag_may_be_md5 else ""
 
 
-def may_tell_more(stored: StoredObject, body: Body) -> bool:
-    """Whether there may be something to compare but the body's `source_md5`.
-
-    Asked of every object: most tell nothing, or nothing else.
-    """
-    if stored.told is not None:
-        return True
-    return not body.source_md5 and (stored.told_of_parts is not None or len(stored.meta.etag) >= 34)
+def tells_something(stored: StoredObject) -> bool:
+    """Whether a description may tell something of the bytes, by a checksum or by its ETag."""
+    has_checksum = stored.told is not None or stored.told_of_parts is not None
+    return has_checksum or len(stored.meta.etag) >= _MD5_DIGITS
 
 
 def etag_of_parts(stored: StoredObject) -> Told | None:

@@ -21,6 +21,7 @@ from slurper import errors, telemetry
 from slurper.jobs.models import LogType
 from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
+    Body,
     ByteRange,
     Download,
     ObjectHeaders,
@@ -325,28 +326,78 @@ class Copier:
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
-        download = await self._read(meta)
+        download: Download | None = None
+        try:
+            download = _whole(meta, await self._asked(meta))
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        except errors.ChecksumDisagrees as error:
+            seen = error.seen
+        if download is None:  # outside of the handler, whose error keeps the body in memory
+            download = await self._read_disagreeing(meta, seen)
         if self._looks_at_content:
             first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
             if skip is not None:
                 return skip
-        outcome = await self._write(meta, download)
-        if isinstance(outcome, _Doubt):
-            del download  # before it is read again, for which no memory is set aside
-            outcome = await self._write(meta, await self._read_doubted(meta, outcome))
-        if isinstance(outcome, _Doubt):
-            raise errors.IntegrityError(str(outcome))
-        return outcome
+        told = download.body.source_md5
+        try:
+            await self._target.put(
+                self.target_key(meta.key),
+                download.body,
+                download.stored.headers,
+                if_absent=self._if_absent,
+            )
+        except errors.PreconditionFailed:
+            return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            doubt = await self._doubt(error, download.body)
+        else:
+            if told and meta.size:
+                self._etags.are_md5s = True
+            return Transferred(meta.size)
+        del download  # before it is read again, for which no memory is set aside
+        return await self._copy_doubted(meta, doubt)
+
+    async def _doubt(self, refusal: errors.SlurperError, body: Body) -> _Doubt:
+        """Look into the refusal of a write that told the source's MD5; raise all others."""
+        told = body.source_md5
+        if not (told and _may_mean_the_bytes(refusal)):
+            raise refusal
+        seen = await body.computed(Algorithm.MD5)
+        if seen == told:
+            raise refusal  # they were damaged after they had been read, or it means something else
+        return _Doubt(told, seen)
+
+    async def _copy_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Outcome | None:
+        """Read and write an object once more whose bytes had not the MD5 that its source tells."""
+        again = await self._read_doubted(meta, doubt)
+        told = again.body.source_md5
+        try:
+            await self._target.put(
+                self.target_key(meta.key),
+                again.body,
+                again.stored.headers,
+                if_absent=self._if_absent,
+            )
+        except errors.PreconditionFailed:
+            return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            raise errors.IntegrityError(str(await self._doubt(error, again.body))) from error
+        if told and meta.size:
+            self._etags.are_md5s = True
+        return Transferred(meta.size)
 
     async def _read(self, meta: ObjectMeta) -> Download:
         """Read an object whose bytes are those that its source tells, as far as it is quick."""
         try:
-            return _whole(meta, await self._asked(meta))
-        except errors.PreconditionFailed as error:
-            raise SourceChangedError(str(error)) from error
+            return await self._read_again(meta)
         except errors.ChecksumDisagrees as error:
             seen = error.seen
+        return await self._read_disagreeing(meta, seen)
+
+    async def _read_disagreeing(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read once more what has `seen` in the place of the checksum that its source tells."""
         if "-" in seen:
             return await self._read_in_doubt_of_parts(meta, seen)
         return await self._read_disputed(meta, seen)
@@ -369,30 +420,6 @@ class Copier:
             return _whole(meta, await self._asked(meta, compares=compares))
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
-
-    async def _write(self, meta: ObjectMeta, download: Download) -> Transferred | _Doubt | None:
-        """Write what was read; None when there is an object that is not to be replaced."""
-        body = download.body
-        told = body.source_md5
-        try:
-            await self._target.put(
-                self.target_key(meta.key),
-                body,
-                download.stored.headers,
-                if_absent=self._if_absent,
-            )
-        except errors.PreconditionFailed:
-            return None
-        except (errors.IntegrityError, errors.StoreError) as error:
-            if not (told and _may_mean_the_bytes(error)):
-                raise
-            seen = await body.computed(Algorithm.MD5)
-            if seen == told:
-                raise  # they were damaged after they had been read, or it means something else
-            return _Doubt(told, seen)
-        if told and meta.size:
-            self._etags.are_md5s = True
-        return Transferred(meta.size)
 
     # What was read is not what the source tells of it.
 
