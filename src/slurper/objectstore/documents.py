@@ -17,6 +17,8 @@ _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300
 _MAX_TITLE_CHARACTERS = 80
+_MOST_DIGITS = 19
+"""Of a number that has 64 bits."""
 
 _PART = re.compile(r"<(?:\w+:)?Part>(.*?)</(?:\w+:)?Part>", re.DOTALL)
 _ERROR_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
@@ -50,6 +52,12 @@ def element(text: str, name: str) -> str:
     return _tidy(html.unescape(found[1])) if found else ""
 
 
+def count_of(text: str) -> int | None:
+    """A number of bytes or things, in a header or an element; None when it is none."""
+    is_one = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    return int(text) if is_one else None
+
+
 def has_root(text: str, name: str) -> bool:
     """Whether a document is of this kind."""
     return re.match(rf"\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?{name}[\s/>]", text) is not None
@@ -59,9 +67,9 @@ def parts(document: bytes) -> dict[int, tuple[str, int]]:
     """ETag and size of each part of a ListPartsResult, by number."""
     found: dict[int, tuple[str, int]] = {}
     for row in _PART.findall(document.decode("utf-8", "replace")):
-        number, size = element(row, "PartNumber"), element(row, "Size")
-        if number.isdecimal() and size.isdecimal():
-            found[int(number)] = (element(row, "ETag"), int(size))
+        number, size = count_of(element(row, "PartNumber")), count_of(element(row, "Size"))
+        if number is not None and size is not None:
+            found[number] = (element(row, "ETag"), size)
     return found
 
 

@@ -252,8 +252,9 @@ class S3ObjectStore(BucketClient):
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
         self._witness.read_last = request.target
-        length = response.headers.get("content-length", "")
-        size = int(length) if length.isdigit() else await self._size_by_reading(key)
+        size = documents.count_of(response.headers.get("content-length", ""))
+        if size is None:
+            size = await self._size_by_reading(key)
         stored = self._described(response, "HeadObject", key, size)
         stored.served_at = http_date(response.headers.get("date", ""))
         return stored
@@ -265,9 +266,9 @@ class S3ObjectStore(BucketClient):
             response = await self._send("HeadObject", request, key)
         except errors.StoreError:
             return None
-        size = response.headers.get("content-length", "")
-        count = response.headers.get("x-amz-mp-parts-count", "")
-        return (int(size), int(count)) if size.isdigit() and count.isdigit() else None
+        size = documents.count_of(response.headers.get("content-length", ""))
+        count = documents.count_of(response.headers.get("x-amz-mp-parts-count", ""))
+        return None if size is None or count is None else (size, count)
 
     async def _raise_reason(self, key: str) -> None:
         """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""

@@ -85,6 +85,7 @@ async def test_a_ranged_get_counts_by_the_range_it_names_and_not_by_its_status(
         ("206 Partial Content", "bytes 0-9/11", False),
         ("206 Partial Content", "bytes 1-10/11", False),
         ("206 Partial Content", "bytes 0-8/9", False),
+        ("206 Partial Content", f"bytes 0-9/{'9' * 5000}", False),
         ("206 Partial Content", "", False),
         ("203 Changed", "bytes 0-9/10", False),
     ],
