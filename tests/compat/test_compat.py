@@ -105,7 +105,7 @@ def world(store_of: StoreOf) -> World:
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("overwrite", [pytest.param(True, marks=pytest.mark.deep), False])
 def test_killed_in_an_upload_and_run_again(
     world: World, pair: Pair, tmp_path: Path, *, overwrite: bool
 ) -> None:
