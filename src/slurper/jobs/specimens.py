@@ -258,13 +258,19 @@ class Specimens:
 
     async def _page(self, prefix: str) -> dict[str, int] | None:
         """What is listed with a prefix; None: the store refuses it, or lists something else."""
+        found: dict[str, int] = {}
+        last: str | None = None
         try:
-            page = await self._store.list_page(prefix=prefix)
+            while True:
+                page = await self._store.list_page(prefix=prefix, start_after=last)
+                found |= {meta.key: meta.size for meta in page.objects}
+                if page.finished or not page.objects:  # a page may be short
+                    return found
+                last = page.objects[-1].key
         except errors.SlurperError as error:
             if error.retryable:
                 raise
             return None
-        return {meta.key: meta.size for meta in page.objects}
 
 
 def _long_segment(beginning: str) -> str:

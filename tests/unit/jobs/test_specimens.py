@@ -211,6 +211,22 @@ async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
 
 
+class ShortPages(Rewriting):
+    """Shows three keys at a time."""
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        return await super().list_page(
+            prefix=prefix, start_after=start_after, max_keys=min(max_keys, 3)
+        )
+
+
+async def test_keys_are_looked_for_on_every_page() -> None:
+    assert await examined(ShortPages(str)) == set()
+    assert await examined(ShortPages(lambda key: key.lstrip("/"))) == {S.LEADING_SLASH}
+
+
 class Failing(Refusing):
     """Fails so often, and then no more."""
 
