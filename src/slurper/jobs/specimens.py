@@ -12,6 +12,7 @@ was written, as at most stores, that is all. Else each shape of a key is asked a
     | it is listed under its key, and read with it    | kept                |
     | it is written, and not found so                 | not kept            |
     | it is refused                                   | not kept            |
+    | it fails twice with 500, and is not found       | not kept            |
     | no answer, or one that may pass                 | not found out       |
 
 A key that a store rewrites must not hit somebody's object, neither when it is written nor when it
@@ -70,6 +71,15 @@ class _Specimen:
     """Of its write."""
     found: Download | errors.SlurperError | None = None
     is_listed: bool = False
+    is_second: bool = False
+    """Such an object has failed before."""
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the store had an error of its own, and has not kept the object."""
+        refusal, found = self.refusal, self.found
+        is_500 = isinstance(refusal, errors.StoreError) and refusal.status == 500
+        return is_500 and isinstance(found, errors.NotFound)
 
     @property
     def is_refused(self) -> bool:
@@ -89,7 +99,7 @@ class _Specimen:
         if self.refusal is None or self.is_refused:
             passing = isinstance(self.found, errors.SlurperError) and self.found.retryable
             return _Fate.UNKNOWN if passing and self.refusal is None else _Fate.NOT_KEPT
-        return _Fate.UNKNOWN
+        return _Fate.NOT_KEPT if self.is_second and self.is_failed else _Fate.UNKNOWN
 
     @property
     def _has_its_metadata(self) -> bool:
@@ -138,6 +148,9 @@ class Specimens:
         if whole.fate is not _Fate.KEPT:
             tried = self._of_one_shape_each()
             await self._try(tried)
+            failed = [_again(one) for one in tried if one.is_failed]
+            await self._try(failed)
+            tried += failed
         fates = {shape: one.fate for one in tried for shape in one.shapes}
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
@@ -204,6 +217,8 @@ class Specimens:
     # What comes back
 
     async def _try(self, specimens: Sequence[_Specimen]) -> None:
+        if not specimens:
+            return
         self._written += specimens
         await asyncio.gather(*map(self._write, specimens))
         listing = asyncio.ensure_future(self._listed(specimens))
@@ -243,17 +258,27 @@ class Specimens:
 
     async def _page(self, prefix: str) -> dict[str, int] | None:
         """What is listed with a prefix; None: the store refuses it, or lists something else."""
+        found: dict[str, int] = {}
+        last: str | None = None
         try:
-            page = await self._store.list_page(prefix=prefix)
+            while True:
+                page = await self._store.list_page(prefix=prefix, start_after=last)
+                found |= {meta.key: meta.size for meta in page.objects}
+                if page.finished or not page.objects:  # a page may be short
+                    return found
+                last = page.objects[-1].key
         except errors.SlurperError as error:
             if error.retryable:
                 raise
             return None
-        return {meta.key: meta.size for meta in page.objects}
 
 
 def _long_segment(beginning: str) -> str:
     return beginning.ljust(key_shapes.LONG_SEGMENT_BYTES + 1, "j")
+
+
+def _again(one: _Specimen) -> _Specimen:
+    return _Specimen(one.key, one.shapes, one.body, one.headers, is_second=True)
 
 
 def _of_shape(shape: KeyShape, key: str) -> _Specimen:
