@@ -48,6 +48,8 @@ _METADATA = {"slurper-precheck": "kept"}
 _BEYOND_ASCII = {"slurper-precheck": "grün €".encode().decode("latin-1")}
 _LONG = {"slurper-precheck": "l" * 1900}
 """Amazon holds 2,048 bytes in all."""
+_UNDERSCORED = {"slurper_precheck": "kept"}
+"""Some servers drop such headers, and some write a dash instead."""
 
 _EMPTY = frozenset({KeyShape.FOLDER, KeyShape.FOLDER_WITH_HEADERS})
 
@@ -138,11 +140,11 @@ class Specimens:
             SlurperError: not even an ordinary object could be written and read.
         """
         whole, plain = self._with_everything(), self._plain()
-        beyond, long = (
+        described = [
             _Specimen(self._under(letter), headers=ObjectHeaders({}, dict(metadata)))
-            for letter, metadata in (("c", _BEYOND_ASCII), ("d", _LONG))
-        )
-        await self._try([whole, plain, beyond, long])
+            for letter, metadata in (("c", _BEYOND_ASCII), ("d", _LONG), ("e", _UNDERSCORED))
+        ]
+        await self._try([whole, plain, *described])
         _raise_unless_kept(plain)
         tried = [whole]
         if whole.fate is not _Fate.KEPT:
@@ -155,7 +157,7 @@ class Specimens:
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
             keys=tuple(shape for shape in KeyShape if fates[shape] is _Fate.NOT_KEPT),
-            headers=tuple(_lost(plain, beyond, long)),
+            headers=tuple(_lost(plain, *described)),
             unknown=tuple(shape for shape in KeyShape if fates[shape] is _Fate.UNKNOWN),
         )
 
@@ -297,7 +299,9 @@ def _raise_unless_kept(plain: _Specimen) -> None:
         raise errors.ListingError("an object that was just written is not listed")
 
 
-def _lost(plain: _Specimen, beyond: _Specimen, long: _Specimen) -> Iterable[str]:
+def _lost(
+    plain: _Specimen, beyond: _Specimen, long: _Specimen, underscored: _Specimen
+) -> Iterable[str]:
     """Which headers have not come back, in the order of `limits.HEADERS`."""
     kept = _kept_of(plain)
     for name in limits.HEADERS:
@@ -310,6 +314,8 @@ def _lost(plain: _Specimen, beyond: _Specimen, long: _Specimen) -> Iterable[str]
         yield "metadata-beyond-ascii"
     if isinstance(long.found, Download) and _kept_of(long).metadata != _LONG:
         yield "long-metadata"
+    if isinstance(underscored.found, Download) and _kept_of(underscored).metadata != _UNDERSCORED:
+        yield "underscored-metadata"
 
 
 def _kept_of(one: _Specimen) -> ObjectHeaders:

@@ -13,7 +13,13 @@ from slurper.objectstore.dialects import Dialect
 _MAX_BYTES_PER_CHARACTER = 4
 
 
-HEADERS = (*sorted(CONTENT_HEADERS), "metadata", "metadata-beyond-ascii", "long-metadata")
+HEADERS = (
+    *sorted(CONTENT_HEADERS),
+    "metadata",
+    "metadata-beyond-ascii",
+    "long-metadata",
+    "underscored-metadata",
+)
 """What a store may lose beside the bytes: a header, or user metadata of a kind."""
 
 REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
@@ -102,6 +108,8 @@ def _has(headers: ObjectHeaders, name: str) -> bool:
             return not all(map(str.isascii, headers.metadata.values()))
         case "long-metadata":
             return any(len(value) > LONG_METADATA_BYTES for value in headers.metadata.values())
+        case "underscored-metadata":
+            return any("_" in named for named in headers.metadata)
         case _:
             return name in headers.content
 

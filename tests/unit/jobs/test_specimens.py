@@ -150,7 +150,7 @@ async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
 async def test_where_everything_is_kept_few_requests_are_needed() -> None:
     store = Rewriting(str)
     assert await examined(store) == set()
-    assert store.faults.requests == {"put": 4, "get": 4, "list_page": 4, "delete": 4}
+    assert store.faults.requests == {"put": 5, "get": 5, "list_page": 4, "delete": 5}
 
 
 class Folders(Rewriting):
@@ -306,6 +306,17 @@ def _changed(change: Callable[[str], str]) -> Callable[[ObjectHeaders], None]:
     return lose
 
 
+def _renamed(change: Callable[[str], str]) -> Callable[[ObjectHeaders], None]:
+    def lose(headers: ObjectHeaders) -> None:
+        headers.metadata = {change(name): value for name, value in headers.metadata.items()}
+
+    return lose
+
+
+def _without_underscores(headers: ObjectHeaders) -> None:
+    headers.metadata = {name: text for name, text in headers.metadata.items() if "_" not in name}
+
+
 LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
     (_without(), ()),
     *((_without(name), (name,)) for name in limits.HEADERS[:6]),
@@ -315,6 +326,8 @@ LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
     ),
     (lambda headers: headers.metadata.clear(), ("metadata",)),
     (_changed(lambda value: value[:255]), ("long-metadata",)),
+    (_renamed(lambda name: name.replace("_", "-")), ("underscored-metadata",)),
+    (_without_underscores, ("underscored-metadata",)),
     (_changed(lambda value: value if value.isascii() else "?"), ("metadata-beyond-ascii",)),
     # Stores that keep text give it back in another form.
     (
