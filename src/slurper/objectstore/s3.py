@@ -325,13 +325,7 @@ class S3ObjectStore(BucketClient):
         if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
             request.digest = verification.follower(_described, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        condition = self._asked_for(request, if_match)
-        try:
-            response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        except errors.PreconditionFailed as refusal:
-            response = await self._read_refused(request, key, refusal, limit)
-        if condition:
-            self._compare_version(response, key, condition)
+        response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
         self._witness.read_last = request.target
@@ -385,41 +379,26 @@ class S3ObjectStore(BucketClient):
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
         limit = max(len(wanted), MAX_ANSWER_BYTES)
-        condition = self._asked_for(request, if_match)
-        try:
-            response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        except errors.PreconditionFailed as refusal:
-            response = await self._read_refused(request, key, refusal, limit)
-        if condition:
-            self._compare_version(response, key, condition)
+        response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         return Download(self._described(response, "GetObject", key, size), body)
 
-    def _asked_for(self, request: Request, if_match: str | None) -> str:
-        """Ask for one version; return the condition that the answer has to fulfil by its ETag."""
+    async def _read(
+        self, request: Request, key: str, if_match: str | None, limit: int | None
+    ) -> Response:
+        """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
         condition = entity_tags.condition(if_match) if if_match else ""
         if condition and self._obeys_if_match:
             request.headers["if-match"] = condition
-            return ""
-        return condition
-
-    async def _read_refused(
-        self, request: Request, key: str, refusal: errors.PreconditionFailed, limit: int | None
-    ) -> Response:
-        """Read a version without If-Match, if that was refused although it holds."""
-        condition = request.headers.pop("if-match", "")
-        if not condition:
-            raise refusal
-        await self._confirm_refused(key, condition, refusal)
+            try:
+                return await self._send("GetObject", request, key, max_body_bytes=limit)
+            except errors.PreconditionFailed as refusal:
+                await self._confirm_refused(key, condition, refusal)
+            del request.headers["if-match"]
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        self._compare_version(response, key, condition)
-        return response
-
-    def _compare_version(self, response: Response, key: str, condition: str) -> None:
-        """Raise PreconditionFailed for another ETag than that of a condition."""
         got = response.headers.get("etag", "")
-        if got and not entity_tags.same(got, condition):
+        if condition and got and not entity_tags.same(got, condition):
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,
@@ -427,6 +406,7 @@ class S3ObjectStore(BucketClient):
                 bucket=self._bucket,
                 key=key,
             )
+        return response
 
     async def _confirm_refused(
         self, key: str, condition: str, refusal: errors.PreconditionFailed
