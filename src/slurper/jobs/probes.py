@@ -537,7 +537,7 @@ async def _reason_not_to_write(store: ObjectStore, course: Course) -> str | None
     """Why something could stay of an object; None: nothing would. Raises SlurperError."""
     course.step = "asking whether it keeps versions"
     if await store.keeps_versions():
-        return "its bucket keeps versions, and one would stay of every object"
+        return "its bucket keeps versions, so a version of every object would stay"
     course.step = "deleting a key that does not exist"
     await store.delete(own_keys.new_key())
     return None
@@ -570,7 +570,7 @@ async def _examine(store: ObjectStore, specimens: Specimens, course: Course) -> 
         course.notes += _texts_of(kept)
     finally:
         name = specimens.name
-        left = f"objects of the check may be left: delete what begins with {name}, also behind '/'"
+        left = f"objects of the check may be left: delete what begins with {name}, also after '/'"
         await clean_up.see_through(_or_note(specimens.remove(store), left, course))
 
 
@@ -580,8 +580,8 @@ def _texts_of(kept: Findings) -> Iterator[str]:
         yield f"the target does not keep every key; these fail, each by itself: {texts}"
     if kept.headers:
         yield (
-            f"the target does not keep {', '.join(kept.headers)}: objects arrive without, or fail "
-            "where options.require (--require) names it"
+            f"the target does not keep {', '.join(kept.headers)}: objects arrive without them, or "
+            "fail where options.require (--require) names them"
         )
     if kept.unknown:
         texts = "; ".join(map(key_shapes.text_of, kept.unknown))

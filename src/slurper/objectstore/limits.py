@@ -86,8 +86,8 @@ def _check_shape(
     shape = key_shapes.found_in(key, dialect.unkept_keys, size=size, has_headers=has_headers)
     if shape is not None:
         raise errors.KeyNotKept(
-            f"the target does not keep {key_shapes.text_of(shape)}: it would make something else "
-            f"of {key!a}, or refuse it"
+            f"the target does not keep {key_shapes.text_of(shape)}: it would change "
+            f"{key!a}, or refuse it"
         )
 
 

@@ -247,10 +247,10 @@ def _age_seconds(row: Summary, now: datetime) -> float:
 def _as_text(document: bytes) -> str:
     document = _unzipped(document).lstrip(_BEFORE_XML)
     if (page := documents.web_page(document)) is not None:
-        raise errors.NotAListing(f"what answers is no store but a web page: {page!r}")
+        raise errors.NotAListing(f"the answer is not a store's but a web page: {page!r}")
     if document.startswith((b"{", b"[")):
         seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
-        raise errors.NotAListing(f"what answers speaks JSON, not S3: {seen!r}")
+        raise errors.NotAListing(f"the server speaks JSON, not S3: {seen!r}")
     if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
         raise errors.ListingError("the listing holds a document type declaration")
     try:

@@ -235,8 +235,8 @@ class _OwnOrderWalk:
             await self._store.head(self._last)
         except errors.NotFound as error:
             raise errors.ListingError(
-                f"the store lists in an order of its own, nothing in it after {self._last!r}, and "
-                "that object is gone, so that nobody knows whether it was the last; store one "
+                f"the store lists in an order of its own, and shows nothing after {self._last!r}; "
+                "that object is gone, and nobody knows whether it was the last; store an object "
                 "under its key, and resume"
             ) from error
 
