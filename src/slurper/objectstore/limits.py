@@ -26,7 +26,7 @@ REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
 """What a job may require of a target: `metadata` of every kind, `headers` for all there is."""
 
 LONG_METADATA_BYTES = 255
-"""Of one value. Who takes no more may cut the rest off."""
+"""Length of one value. A store that takes no more may cut off the rest."""
 
 
 def required(names: Iterable[str]) -> frozenset[str]:

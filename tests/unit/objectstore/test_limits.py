@@ -83,7 +83,7 @@ def test_a_folder_has_a_type_and_no_other_header() -> None:
     limits.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
     for headers in (ObjectHeaders(typed, {"m": "1"}), ObjectHeaders({"cache-control": "no"})):
         limits.check("a", headers, IN_FOLDERS, size=0)
-        with pytest.raises(errors.KeyNotKept, match="with metadata or headers but their type"):
+        with pytest.raises(errors.KeyNotKept, match="metadata or headers other than their type"):
             limits.check("a/", headers, IN_FOLDERS, size=0)
 
 
