@@ -337,8 +337,8 @@ def _parse_xml(text: str) -> ET.Element:
 
 
 _CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
-"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not the
-key after which a page begins: they repeat it in this form."""
+"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not
+the key after which a page begins: they repeat it in this form."""
 _STAND_IN = re.compile("[\U000f0000-\U000f001f]")
 _STOOD_FOR = {0xF0000 + code: code for code in range(32)}
 
