@@ -611,7 +611,7 @@ class _Trial:
 
 
 async def _ask_condition(store: ObjectStore, course: Course) -> None:
-    """Whether writes with `If-None-Match: *` spare what is there."""
+    """Whether writes with `If-None-Match: *` leave an existing object alone."""
     trial = _Trial()
     try:
         async with course.limit():

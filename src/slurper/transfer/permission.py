@@ -48,8 +48,8 @@ _OUT_OF_TIME = frozenset(
 
 _ALONE = (
     "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
-    "key or its headers otherwise than they were signed; copy the object by hand, or under another "
-    "key"
+    "key or its headers in another form than the signed one; copy the object by hand, or under "
+    "another key"
 )
 
 
