@@ -301,7 +301,7 @@ class KeyNotKept(NotStorable):
 
 
 class HeadersNotKept(NotStorable):
-    """The target would lose a header without which the job copies no object."""
+    """The target would lose a header that the job requires."""
 
     advice = "copy it to another target, or leave the header out of options.require (--require)"
 

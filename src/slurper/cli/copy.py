@@ -364,7 +364,7 @@ def _print_summary(outcome: Outcome, prefix: str) -> None:
     out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
     console.print_table(table)
     if lost := outcome.capabilities.target.unkept_headers:
-        out.print(f"the target does not keep {', '.join(lost)}: copies lose them", soft_wrap=True)
+        out.print(f"the target does not keep {', '.join(lost)}: no copy has them", soft_wrap=True)
     if outcome.status == "completed" and not counts.objects:
         begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
         out.print(f"no object {begun}", soft_wrap=True)

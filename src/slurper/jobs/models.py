@@ -96,8 +96,8 @@ class JobOptions:
     count_objects: bool = False
     """List the source beside the copy, so that the whole is known before its end."""
     require: tuple[str, ...] = ()
-    """Headers without which no object is copied: content headers, `metadata`, or `headers` for all
-    of them. It matters where the target was found to lose them."""
+    """Headers that the target must keep: content headers, `metadata`, or `headers` for all of them.
+    An object that has one fails where the target was found to lose it."""
 
     @property
     def is_limited(self) -> bool:
@@ -244,7 +244,7 @@ class Progress:
     whole: Whole = Whole()
     pace: Pace = Pace()
     waiting_for: tuple[str, ...] = ()
-    """What requests under way wait for, as far as this process knows."""
+    """What requests under way wait for; empty when this process knows of nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
