@@ -26,7 +26,7 @@ REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
 """What a job may require of a target: `metadata` of every kind, `headers` for all there is."""
 
 LONG_METADATA_BYTES = 255
-"""Of one value. Who takes no more may cut the rest off."""
+"""Length of one value. A store that takes no more may cut off the rest."""
 
 
 def required(names: Iterable[str]) -> frozenset[str]:
@@ -86,8 +86,8 @@ def _check_shape(
     shape = key_shapes.found_in(key, dialect.unkept_keys, size=size, has_headers=has_headers)
     if shape is not None:
         raise errors.KeyNotKept(
-            f"the target does not keep {key_shapes.text_of(shape)}: it would make something else "
-            f"of {key!a}, or refuse it"
+            f"the target does not keep {key_shapes.text_of(shape)}: it would change "
+            f"{key!a}, or refuse it"
         )
 
 

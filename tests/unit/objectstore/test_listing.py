@@ -322,7 +322,7 @@ def test_the_other_spelling_of_decoded_keys_is_kept() -> None:
     ],
 )
 def test_a_web_page_is_told_by_its_title_and_points_at_the_port(body: bytes, title: str) -> None:
-    with pytest.raises(errors.NotAListing, match="no store but a web page") as caught:
+    with pytest.raises(errors.NotAListing, match="not a store's but a web page") as caught:
         read(body)
     assert repr(title) in str(caught.value)
     assert "check the endpoint and its port" in caught.value.advice
