@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Most tests wait more than they compute, so three processes keep two cores busy. Each file is one
+# process's: the servers that its tests share are started once.
+PYTEST = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -18,7 +21,7 @@ demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare the
 	@$(BIN)/slurper demo
 
 test: $(STAMP) ## run every test
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-compat: $(STAMP) ## every pair with the servers of other people that come as wheels, 15 minutes
 	@$(BIN)/python -m pytest tests/compat -m 'not debian'

@@ -32,7 +32,7 @@
     ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
     ├── IntegrityError          bytes or checksum differ from what was announced
     │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
-    │   └── BytesRefused        the target says that it got others than their checksum is of
+    │   └── BytesRefused        the target says that its bytes do not have their checksum
     └── ListingError            a listing that cannot be trusted or cannot go on
         ├── OutOfOrder          keys come in another order than the store is known to list in
         └── NotAListing         what came in its place: a web page, another interface's answer
@@ -141,8 +141,8 @@ class StoreError(SlurperError):
 
     `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
     message. `retry_after_seconds` repeats a Retry-After header. `retries` counts how often the
-    request had been sent before this answer. `page` is the title of the web page that came in a
-    store's stead, None when none did, and `leads_to` the address to which a redirect leads.
+    request had been sent before this answer. `page` is the title of the web page that came instead
+    of a store's answer, or None. `leads_to` is the address to which a redirect leads.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -217,8 +217,8 @@ class NoSuchBucket(StoreError):
 class Refused(StoreError):
     """The store will not do this for these credentials.
 
-    When it was asked for an object, the same answer may mean that object alone or everything. Who
-    copies objects finds out by asking for something else (`transfer.permission`).
+    For a request about one object, the answer may mean that object alone or everything. A copy
+    finds out which by asking for something else (`transfer.permission`).
     """
 
 
@@ -301,7 +301,7 @@ class KeyNotKept(NotStorable):
 
 
 class HeadersNotKept(NotStorable):
-    """The target would lose a header without which the job copies no object."""
+    """The target would lose a header that the job requires."""
 
     advice = "copy it to another target, or leave the header out of options.require (--require)"
 
@@ -323,8 +323,8 @@ class IntegrityError(SlurperError):
 class ChecksumDisagrees(IntegrityError):
     """The checksum that a source tells is not that of the bytes it has sent.
 
-    `seen` is that of the bytes, to be compared with what comes when they are read again, and
-    `algorithm` its kind.
+    `seen` is the checksum of the bytes. It is compared with that of the bytes that come when they
+    are read again. `algorithm` is its kind.
     """
 
     advice = (
@@ -340,7 +340,7 @@ class ChecksumDisagrees(IntegrityError):
 
 
 class BytesRefused(IntegrityError):
-    """The bytes that reached the target are not those of the checksum that went with them."""
+    """The bytes that reached the target do not have the checksum that went with them."""
 
 
 class ListingError(SlurperError):
@@ -353,8 +353,8 @@ class ListingError(SlurperError):
 class OutOfOrder(ListingError):
     """Keys come in another order than the store was taken to list in.
 
-    It may list in an order of its own, and then be listed in that. `after` is the key that `then`
-    followed, which ought to come before it.
+    The store may list in an order of its own; then it is listed in that order. `after` is a key
+    that `then` followed in the listing, and `then` should have come before it.
     """
 
     def __init__(self, message: str, after: str = "", then: str = "") -> None:

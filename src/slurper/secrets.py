@@ -127,9 +127,9 @@ class Sealer:
         return self._fernet.encrypt(json.dumps(plain).encode())
 
     def digests(self, plain: bytes) -> tuple[bytes, ...]:
-        """Return a digest of `plain` by each key, that in use first.
+        """Return a digest of `plain` by each key; the key in use comes first.
 
-        Without the key nobody can try out what `plain` may have been, and so learn its secrets.
+        Without the key nobody can learn the secrets in `plain` by trying them out.
         """
         return tuple(
             hmac.digest(key.encode(), b"slurper digest\0" + plain, "sha256") for key in self._keys

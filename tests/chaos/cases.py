@@ -58,7 +58,7 @@ async def play(
     if case.ends == "halted":
         halt = run.last.halt
         assert halt is not None, run.events
-        assert (halt.log_type, run.events) == (case.halt, [])
+        assert (halt.log_type, run.events) == (case.halt, []), halt
         assert re.search(case.says, halt.message), halt.message
         # As the driver goes on after a halt: objects beyond the cursor may be there already.
         run = await stage.run(overwrite=overwrite, went_before=run, replayed_since=begun)

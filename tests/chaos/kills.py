@@ -176,6 +176,7 @@ class Play:
         self.found: dict[str, Stored] = {}
         self.acts: Counter[Act] = Counter()
         self.uploads_hit = 0
+        self.failures: list[object] = []
         self.output = ""
 
     def run(self) -> Played:
@@ -424,6 +425,8 @@ class Play:
         query = f"SELECT status, {', '.join(names)} FROM jobs ORDER BY number LIMIT 1"  # noqa: S608
         with closing(sqlite3.connect(database)) as connection:
             row = connection.execute(query).fetchone()
+            failed = "SELECT object_key, message FROM logs WHERE log_type LIKE 'importError%'"
+            self.failures = connection.execute(failed).fetchall()
         status, *counts = row or ("deleted", *(0 for _ in names))
         return Played(
             status, Counts(**dict(zip(names, counts, strict=True))), self.acts, self.uploads_hit
@@ -435,7 +438,7 @@ class Play:
         assert left == [], f"uploads are left behind: {left}"
         counts = played.counts
         assert counts.objects == counts.transferred + counts.skipped + counts.failed
-        assert counts.failed == 0, counts
+        assert counts.failed == 0, (counts, self.failures)
         keys = [key for key in self.target.read_keys() if not own_keys.is_own(key)]
         at_target = read_all(self.target, keys)
         for key, stored in self.found.items():

@@ -300,8 +300,8 @@ async def test_what_lasts_fails_the_object_and_no_other(
 @pytest.mark.parametrize(
     ("name", "fault", "match"),
     [
-        ("expired", faults.status(400, "ExpiredToken"), "^PUT /[^?]*/(k-0[4-9]|k-1)"),
-        ("unsigned", faults.status(403, "SignatureDoesNotMatch"), "^PUT /[^?]*/k-0[79]"),
+        ("expired", faults.status(400, "ExpiredToken"), "^(PUT|POST) "),
+        ("unsigned", faults.status(403, "SignatureDoesNotMatch"), "^(PUT|POST) "),
         ("bucket gone", faults.status(404, "NoSuchBucket"), "^PUT /[^?]*/k-07"),
         ("down", faults.reset_before, "k-0[4-9]|k-1|large|list-type"),
         ("down after the deed", faults.lost_answer, "k-0[4-9]|k-1|large|max-keys=1[& ]"),
@@ -311,7 +311,8 @@ async def test_what_lasts_fails_the_object_and_no_other(
 async def test_a_target_that_is_down_pauses_the_job_and_counts_stay_exact(
     staged: Stage, name: str, fault: Fault, match: str, overwrite: bool
 ) -> None:
-    skip = int(name == "down" and not overwrite)  # the target's first page
+    skips = {"expired": 4, "unsigned": 4, "down": 0 if overwrite else 1}  # its first page
+    skip = skips.get(name, 0)
     case = Case(name=name, fault=fault, match=match, skip=skip, ends="halted")
     run = await play(staged, case, "target", overwrite=overwrite)
     assert run.reports[0].halt is not None

@@ -510,7 +510,7 @@ async def test_an_object_that_cannot_be_deleted_after_all_is_named(
     assert len(names) == 1
     assert texts == {
         f"an object of the check is left: delete {alone}",
-        f"objects of the check may be left: delete what begins with {names.pop()}, also behind '/'",
+        f"objects of the check may be left: delete what begins with {names.pop()}, also after '/'",
     }
 
 

@@ -87,7 +87,7 @@ ROWS = [
         "keys of Amazon given to R2",
         xml(BAD, "InvalidArgument", "Credential access key has length 20, should be 32"),
         "secret",
-        "this access key id is none of this provider",
+        "this access key id does not belong to this provider",
         "give the Access Key ID and the Secret Access Key of an R2 API token",
         R2,
     ),
@@ -95,7 +95,7 @@ ROWS = [
         "the secret of an R2 token given as its key id, in R2's endpoint",
         xml(BAD, "InvalidArgument", "Credential access key has length 64, should be 32"),
         "secret",
-        "this access key id is none of this provider",
+        "this access key id does not belong to this provider",
         "the id has 32 characters, the secret 64",
     ),
     Row(
@@ -107,7 +107,7 @@ ROWS = [
             '"&lt;YOUR-AKID&gt;/YYYYMMDD/REGION/SERVICE/aws4_request".',
         ),
         "secret",
-        "the access key id holds what none holds",
+        "the access key id holds characters that no id holds",
         "for blanks, line breaks and slashes",
     ),
     Row(
@@ -139,7 +139,7 @@ ROWS = [
         "a session token of other credentials",
         xml(FORBIDDEN, "InvalidToken", "The provided token is malformed or otherwise invalid."),
         "secret",
-        "their session token is not theirs",
+        "the session token belongs to others",
         "renew the credentials",
     ),
     Row(
@@ -202,7 +202,7 @@ ROWS = [
         ),
         "endpoint",
         "the clock of this machine and that of the store differ",
-        "set this one's (NTP)",
+        "set this machine's clock (NTP)",
     ),
     # Other ports and other programs
     Row(
@@ -223,7 +223,7 @@ ROWS = [
         "a console's page, as a success",
         page("200 OK", "MinIO Console", "You need to enable JavaScript."),
         "endpoint",
-        "a web page: 'MinIO Console'; a web page is for people, and no store's answer",
+        "a web page: 'MinIO Console'; a store never answers with a web page",
         CONSOLE,
     ),
     Row(
@@ -244,21 +244,21 @@ ROWS = [
         "SeaweedFS's master",
         answer(b'{"error":"volume id photos not found"}', status="404 Not Found"),
         "endpoint",
-        "the answer is none of an S3 store",
+        "this is not the answer of an S3 store",
         "its filer has 8888, its master 9333",
     ),
     Row(
         "SeaweedFS's filer",
         answer(b"", "Server: SeaweedFS 8000GB 4.48", status="404 Not Found"),
         "endpoint",
-        "the answer is none of an S3 store",
+        "this is not the answer of an S3 store",
         "8333 for SeaweedFS",
     ),
     Row(
         "SeaweedFS's volume server",
         answer(b"", "Server: SeaweedFS Volume 8000GB 4.48", status=BAD),
         "endpoint",
-        "the answer is none of an S3 store",
+        "this is not the answer of an S3 store",
         "8333 for SeaweedFS",
     ),
     Row(
@@ -272,14 +272,14 @@ ROWS = [
         "a program that knows no such request",
         plain("501 Not Implemented", "Unsupported method"),
         "endpoint",
-        "what answers cannot list a bucket",
+        "the server cannot list a bucket",
         "check the endpoint's host and port",
     ),
     Row(
         "a store that knows no such request",
         xml("405 Method Not Allowed", "MethodNotAllowed", "Not allowed."),
         "endpoint",
-        "what answers cannot list a bucket",
+        "the server cannot list a bucket",
         "check the endpoint's host and port",
     ),
     Row(
@@ -423,7 +423,7 @@ ROWS = [
         "requester pays",
         xml(FORBIDDEN, "AccessDenied", "Bucket is a requester pays bucket."),
         "bucket",
-        "whoever asks is to pay for this bucket",
+        "the requester has to pay for requests to this bucket",
         "SLURPER_REQUESTER_PAYS=true",
     ),
     # The bucket
@@ -472,7 +472,7 @@ ROWS = [
         "JSON",
         answer(b'{"Path": "/photos"}', "Content-Type: application/json"),
         "endpoint",
-        "the answer is none of an S3 store",
+        "this is not the answer of an S3 store",
         CONSOLE,
     ),
     Row(
@@ -486,7 +486,7 @@ ROWS = [
         "noise",
         answer(b"\xff\xfe\x00noise"),
         "endpoint",
-        "the answer is none of an S3 store",
+        "this is not the answer of an S3 store",
         CONSOLE,
     ),
     Row(
@@ -541,7 +541,7 @@ ROWS = [
             "Bucket is a requester pays bucket but no user project provided.",
         ),
         "bucket",
-        "whoever asks is to pay for this bucket",
+        "the requester has to pay for requests to this bucket",
         "it is not supported at Google",
         GOOGLE,
     ),
@@ -579,7 +579,7 @@ TOKENS = [
     (
         "Invalid JWT: Token must be a short-lived token and in a reasonable timeframe.",
         "bucket",
-        "set this one's (NTP)",
+        "set this machine's clock (NTP)",
     ),
     ("Bad Request", "secret", "check clientEmail and privateKey"),
 ]
@@ -690,7 +690,7 @@ async def test_a_check_names_a_certificate_that_does_not_cover_a_name_with_a_dot
         origin = f"https://my.photos.s3.example:{server.port}"
         pointer, message = await problem(Side.SOURCE, S3, origin, ca_file=tls_files.ca)
     assert pointer == "/source/endpoint"
-    assert "the certificate is another host's" in message
+    assert "the certificate is for another host" in message
     assert "holds a dot, so leave it out of the endpoint" in message
 
 

@@ -82,7 +82,7 @@ def nothing_is_copied_again(outcome: Outcome) -> None:
     assert (told["status"], *counts) == ("completed", 0, moved, len(failing), 0)
 
 
-def cannot_be_held(kind: Kind, store: Store, case: str) -> None:
+def cannot_be_held(store: Store, case: str) -> None:
     """Hold a row of what a store cannot keep against the store."""
     bucket = store.new_bucket()
     put(bucket, CASES["key-nfc"])
@@ -91,4 +91,4 @@ def cannot_be_held(kind: Kind, store: Store, case: str) -> None:
     except Exception:  # of the client or from the store, each in its own way
         return
     found = bucket.read_all().get(CASES[case].key)
-    assert found is None or not is_kept(kind, CASES[case], found)
+    assert found is None or not is_kept(Kind.S3, CASES[case], found)  # who keeps all

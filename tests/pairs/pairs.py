@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def around(kind: Kind) -> tuple[Pair, ...]:
 SERVERS = {
     Kind.JUICEFS: (*around(Kind.JUICEFS), Pair(Kind.JUICEFS, Kind.R2)),
     Kind.JUICEFS_PLAIN: around(Kind.JUICEFS_PLAIN),
-    Kind.RCLONE: (*around(Kind.RCLONE), Pair(Kind.RCLONE, Kind.JUICEFS)),
+    # What rclone makes of a control character shows minutes later: no source has them here.
+    Kind.RCLONE: (*around(Kind.RCLONE)[1:], Pair(Kind.RCLONE, Kind.JUICEFS)),
     Kind.CEPH: (*around(Kind.CEPH), Pair(Kind.CEPH, Kind.JUICEFS), Pair(Kind.JUICEFS, Kind.CEPH)),
     Kind.SWIFT: (*around(Kind.SWIFT), Pair(Kind.SWIFT, Kind.CEPH), Pair(Kind.CEPH, Kind.SWIFT)),
 }
@@ -135,13 +137,23 @@ class Copied:
     """What a run told, and what was at the target then."""
 
     told: Any
+    failures: Mapping[str, str]
+    """Messages by key: all of them, of which the program shows some."""
     at_target: Mapping[str, Stored]
     uploads: Sequence[str]
 
-    @property
-    def failures(self) -> dict[str, str]:
-        """Messages by key."""
-        return {failure["key"]: failure["message"] for failure in self.told["failures"]}
+
+def failures_of(job: str, data_dir: Path) -> dict[str, str]:
+    """Read the log of a job."""
+    query = (
+        "SELECT object_key, message FROM logs JOIN jobs ON jobs.number = logs.job_number"
+        " WHERE jobs.id = ? AND log_type LIKE 'importError%'"
+    )
+    for database in data_dir.glob("copies/*/slurper.db"):
+        with closing(sqlite3.connect(database)) as connection:
+            if found := connection.execute(query, (job,)).fetchall():
+                return {bytes(key).decode(): message for key, message in found}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +208,8 @@ def play(pair: Pair, source: Source, target: Target, directory: Path) -> Outcome
 
     def copied(*options: str) -> Copied:
         told = run(*options)
-        return Copied(told, target.bucket.read_all(), target.bucket.uploads())
+        failures = failures_of(told["job"], directory)
+        return Copied(told, failures, target.bucket.read_all(), target.bucket.uploads())
 
     # What is younger is taken for the job's own.
     time.sleep(max(0.0, target.at + OLD_SECONDS - time.monotonic()))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 import httpx
+from botocore.exceptions import ClientError
 
 from tests.gcs.server import write_related
 from tests.gcs.tokens import TokenEndpoint
@@ -78,7 +79,18 @@ def read_all(bucket: Bucket, keys: Sequence[str] | None = None) -> dict[str, Sto
     """Read every object of a bucket, or only some."""
     keys = bucket.read_keys() if keys is None else keys
     with ThreadPoolExecutor(4) as pool:
-        return dict(zip(keys, pool.map(bucket.get, keys), strict=True))
+        found = dict(zip(keys, pool.map(lambda key: _read(bucket, key), keys), strict=True))
+    return {key: stored for key, stored in found.items() if stored is not None}
+
+
+def _read(bucket: Bucket, key: str) -> Stored | None:
+    """None: there is no such object. Rclone lists for minutes what it has refused to write."""
+    try:
+        return bucket.get(key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            return None
+        raise
 
 
 @dataclass(frozen=True, slots=True)

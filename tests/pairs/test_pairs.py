@@ -54,7 +54,7 @@ def test_without_overwrite_nothing_is_copied_again(outcome: Outcome) -> None:
     ("kind", "case"), [(k, c) for k in Kind if k not in SERVERS for c in unheld_at(k)]
 )
 def test_what_a_store_cannot_hold(store_of: StoreOf, kind: Kind, case: str) -> None:
-    checks.cannot_be_held(kind, store_of(kind), case)
+    checks.cannot_be_held(store_of(kind), case)
 
 
 def test_every_difference_is_met_by_a_pair() -> None:

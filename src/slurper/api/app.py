@@ -171,7 +171,7 @@ def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    """What the fields of a request break; which request it is tells what else was meant."""
+    """What is wrong with the fields of a request; its type tells which names may be meant."""
     found = cast("RequestValidationError", error).errors()
     kind = routes.body_type(request.scope["route"])
     return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(found, kind))

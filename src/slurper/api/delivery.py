@@ -1,4 +1,4 @@
-"""What the headers of a request say of its being sent more than once."""
+"""What the headers of a request say about sending it again."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ OPENAPI_PARAMETERS: list[dict[str, Any]] = [
         "x-extension": True,
     }
 ]
-"""Not declared as a parameter of the operations: what upstream does not have is marked."""
+"""Not declared as a parameter of the operations, so that it can be marked as an extension."""
 
 
 def read(request: Request) -> models.Delivery:
     """Return what the client says.
 
     Raises:
-        InvalidField: the key is given and cannot be one.
+        InvalidField: a key is given and is not valid.
     """
     count = request.headers.get(RETRIES_HEADER, "")
     retries = int(count) if _COUNT.fullmatch(count) else 0

@@ -1,6 +1,6 @@
-"""Members that a request does not have: where its sender may have meant another one.
+"""Unknown members of a request: which known member the sender may have meant.
 
-What a request may hold is read from its model, so nothing in here has to be kept up with `schemas`.
+What a request may hold is read from its model, so nothing here repeats what `schemas` says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_CHARACTERS = 64
 """A longer name is no misspelling of anything, and not worth repeating."""
 
 _LIKENESS = 0.7
-"""Of names: 0 to 1. Less than this, and what is proposed is not what was meant."""
+"""How alike two names must be, 0 to 1, before one is proposed for the other."""
 
 _SYNONYMS = {
     "account": "accountId",
@@ -38,7 +38,7 @@ _SYNONYMS = {
     "sink": "target",
     "url": "endpoint",
 }
-"""What other interfaces, and people who guess, call a thing."""
+"""Names from other interfaces, and names that people guess."""
 
 
 def advice(request: object, place: Place, name: str) -> str:
@@ -70,7 +70,7 @@ def _changes_a_job(request: object) -> bool:
 
 
 def _meant(request: object, place: Place, name: str) -> Sequence[str]:
-    """What resembles the name: best the same letters, here or elsewhere, else nearly the same."""
+    """Known names with the same letters, here or elsewhere; else nearly the same letters."""
     if len(name) > MOST_CHARACTERS:
         return ()
     here = {_plain(known): [known] for known in _members(request).get(place, {})}
@@ -122,7 +122,7 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _forms(models: Sequence[type[BaseModel]]) -> str:
-    """Name the vendors of models, or what else tells them apart."""
+    """Name the vendors of models, or the kind of secret."""
     if not all(issubclass(model, schemas.Side) for model in models):
         return "the other kind of secret"
     vendors = [get_args(model.model_fields["vendor"].annotation)[0] for model in models]

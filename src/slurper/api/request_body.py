@@ -23,7 +23,7 @@ MAX_BODY_BYTES = fields.MAX_KEYS * fields.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
 
 MAX_MEMBERS = 100
-"""Of one object: far more than any has. Each that is not known becomes an error of its own."""
+"""Of one object: far more than any has. Each unknown member becomes an error of its own."""
 
 
 class JsonRequest(Request):
@@ -39,7 +39,7 @@ class JsonRequest(Request):
 async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
     """Return the request with its body parsed.
 
-    An `optional` one may be empty, whatever its type, or `null`, as generated clients send it.
+    An `optional` body may be empty, whatever its type, or `null`, as generated clients send it.
 
     Raises:
         Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.

@@ -62,10 +62,10 @@ class Request(BaseModel):
 
 
 class OneOfSeveral(Request):
-    """One form of something that has several, of which clients may send one model's members all."""
+    """One of several forms. Some clients send the members of all forms, the others as null."""
 
     of_any_form: ClassVar[frozenset[str]]
-    """The members of all forms. One that only others have may be null, which says nothing."""
+    """The members of all forms. A member of another form may be null; it is then ignored."""
 
     @model_validator(mode="before")
     @classmethod
@@ -182,7 +182,7 @@ class Selected(Side):
     @model_validator(mode="before")
     @classmethod
     def _take_the_other_spelling(cls, given: object) -> object:
-        """Take it for `pathPrefix`; one that contradicts `pathPrefix` is left, and refused."""
+        """Take it for `pathPrefix`; if it contradicts `pathPrefix`, leave it to be refused."""
         if not isinstance(given, dict) or OTHER_PATH_PREFIX not in given:
             return given
         other, own = given[OTHER_PATH_PREFIX], given.get("pathPrefix")
@@ -546,7 +546,7 @@ class ReasonView(View):
 
 
 class ConnectivityView(View):
-    """The outcome of a precheck. `reasons` is an extension, which `messages` says once more."""
+    """The outcome of a precheck. `reasons` is an extension; `messages` holds the same texts."""
 
     connectivity_status: ConnectivityStatus
     reasons: Annotated[

@@ -3,10 +3,11 @@
 A client whose answer was lost sends its request again, and each of them would make a job.
 Cloudflare's SDKs say so in a header; other clients can give a request a key (`Delivery`). A row is
 written in the transaction that makes the job, and looked for in the same one, so of requests that
-come at the same time one makes it. It outlives the job: whoever has deleted that did not mean to
-have it again.
+come at the same time one makes it. The row outlives the job: a user who deleted the job does not
+want it again.
 
-Of a request only keyed digests are kept: it holds secrets, which nobody shall be able to try out.
+Only keyed digests of a request are kept. A request holds secrets, and nobody shall be able to try
+secrets out.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from slurper.database import clock
 from slurper.database.schema import answers
 
 RETRY_SECONDS = 600
-"""How long a request that is sent again is known by its body: longer than an SDK goes on trying."""
+"""How long a request is recognised by its body: longer than an SDK goes on trying."""
 
 KEY_SECONDS = 86_400
-"""How long it is known by its key."""
+"""How long it is recognised by its key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request that makes a job, as it is known again."""
+    """A request that makes a job, and what it is recognised by."""
 
     account_id: str
     digests: tuple[bytes, ...]
-    """Of all that was asked for, by each key of the server, that in use first."""
+    """Of the whole request, one by each secret key of the server; the key in use comes first."""
     key: str | None
     retries: int
-    """How often it had been sent before, by its own account."""
+    """How often it had been sent before, as it says itself."""
     at: datetime
     """When it came, by the database's clock."""
 
@@ -70,15 +71,15 @@ def find(connection: Connection, asked: Asked) -> str | None:
         if bytes(found.digest) not in asked.digests:
             raise errors.KeyReused("came before, with another request; give each request its own")
         return job_id
-    # The first of two may be the later one to end: it was given up while the stores were checked.
+    # The client may have given up the first request while the stores were checked: it ends last.
     is_overtaken = found.retries > asked.retries and found.answered_at >= asked.at
     return job_id if asked.retries or is_overtaken else None
 
 
 def once(connection: Connection, asked: Asked | None, make: Callable[[], str]) -> str:
-    """Return the job that the request has made already; else make it, and note that it is made.
+    """Return the job that the request has made already; else make it, and note that.
 
-    None stands for a request that nobody sends again. The caller holds the account's lock.
+    `asked` None stands for a request that nobody sends again. The caller holds the account's lock.
 
     Raises:
         KeyReused: as `find` says.
@@ -111,11 +112,11 @@ def _keep(connection: Connection, asked: Asked, job_id: str) -> None:
 
 
 def forget(connection: Connection) -> int:
-    """Delete what is kept no longer; return how many answers."""
+    """Delete the answers whose time is over; return how many."""
     due = delete(answers).where(answers.c.kept_until <= clock.now(connection))
     return connection.execute(due).rowcount
 
 
 def _is_kept(asked: Asked) -> ColumnElement[bool]:
-    """Told by when the request came, so that it does not expire while the stores are checked."""
+    """At the time when the request came, so that none expires while the stores are checked."""
     return answers.c.kept_until > asked.at

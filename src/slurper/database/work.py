@@ -30,9 +30,9 @@ from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import Halt, PartsReport, RangeReport, Report, Upload
 
 _ANEW = (
-    "the source lists in an order of its own, which was found out when the job was in pieces "
-    "already, each for a part of the keys; resume it, and it begins anew in that order, in one "
-    "piece: what it has copied is copied again, and counted from nothing"
+    "the source lists in an order of its own; the job was already in pieces, each for a part of "
+    "the keys, when that was found out; resume it, and it begins anew in that order, as one piece: "
+    "it copies again what it has copied, and counts from zero"
 )
 
 
@@ -300,7 +300,7 @@ class WorkStore(Store):
 
     @_writes
     def forget_answers(self, connection: Connection) -> int:
-        """Delete the answers that no request is known by any more; return how many.
+        """Delete the answers whose time is over; return how many.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -469,10 +469,10 @@ def _turn_to_its_order(
 ) -> Halt | None:
     """From now on the job's source is listed in the order of its own that it was found to have.
 
-    What was listed before came in that order too, and so the cursor stands, as long as the job has
-    one range. In a piece of another, the keys beyond its end were left to others, which list from
-    somewhere else in that order: then the job pauses, and begins anew when it is resumed. Where it
-    was found to have none, the job begins anew at once, by gathering its keys.
+    What was listed before came in that order too. So the cursor stays, if the job has one range.
+    A job in pieces cannot go on: each piece left the keys beyond its end to other pieces, which
+    list another part of that order. Such a job pauses, and begins anew when it is resumed.
+    If the source has no order at all, the job begins anew at once, by gathering its keys.
     """
     job.find_of_source(key_order=report.order.value)
     if report.order is KeyOrder.NONE:

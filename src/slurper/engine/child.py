@@ -38,7 +38,7 @@ CLOSE_SECONDS = 1.0
 
 
 WAITS_SECONDS = 0.5
-"""How often it is looked at what tasks wait for. What has not changed is not told again."""
+"""How often a worker looks at what its tasks wait for. It tells only changes."""
 
 
 class Runner(Protocol):

@@ -1,7 +1,7 @@
 """What the tasks of each job wait for, as their worker processes tell while they run.
 
-It is for people who watch a job that does not move, and kept in memory only: a report says nothing
-of it, and a server that does not drive the jobs knows nothing.
+It is for people who watch a job that does not move. It is kept in memory only: no report holds it,
+and a server that does not drive the jobs knows nothing of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Waits:
         self._told: dict[int, Told] = {}
 
     def tell(self, pid: int, told: Told) -> None:
-        """Take what a process waits for in place of what it waited for before."""
+        """Replace what a process waited for before."""
         self._told[pid] = told
 
     def forget(self, pid: int) -> None:

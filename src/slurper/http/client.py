@@ -12,9 +12,9 @@ Which outcomes are retried (request *retry*, design rule 8):
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-When the same server error comes again and again while nothing else is asked of this server, then
-somebody waits for this one request. If the server serves others, as `serves_others` finds out, the
-request is given up after fewer retries.
+The same server error may come again and again while nothing else is asked of this server. Then the
+job waits only for this request. If the server serves other requests, as `serves_others` finds out,
+this one is given up after fewer retries.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
 
 LASTING_RETRIES = 2
-"""After so many retries with the same answer, a server error is taken for a lasting one."""
+"""After so many retries with the same answer, a server error is taken to be lasting."""
 QUIET_SECONDS = 0.2
-"""When nothing else was asked of a server for so long, its answer is all that is waited for."""
+"""If nothing else was asked of a server for so long, the job waits only for its answer."""
 
 _THROTTLED = frozenset({429, 503})
 _NOT_DONE = frozenset({408, 429, 503})
@@ -105,7 +105,7 @@ class Waiting(NamedTuple):
     since: float
     """When it began, in monotonic seconds."""
     outcome: Response | errors.TransportError
-    """What it came to last."""
+    """How its last attempt ended."""
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ def retry_after_seconds(headers: dict[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
-        seconds = float(value)  # of too many digits it is infinite
+        seconds = float(value)  # a number with too many digits is infinite
     else:
         until = http_date(value)
         if until is None:
@@ -330,7 +330,7 @@ class HttpClient:
         return _final(outcome, retries=retries)
 
     async def _pause(self, seconds: float, failing: Request | None) -> bool:
-        """Wait before a retry; False: there is no sense in it. `failing` seems to fail for ever."""
+        """Wait before a retry; False: a retry is useless. `failing`: the error seems to last."""
         if failing is None or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True
@@ -359,7 +359,7 @@ def _is_throttled(outcome: Response | errors.TransportError) -> bool:
 def _is_alike(
     before: Response | errors.TransportError, now: Response | errors.TransportError
 ) -> bool:
-    """Whether a server error came again. To be asked to slow down is none."""
+    """Whether a server error came again. An answer that asks to slow down is no such error."""
     if not (isinstance(before, Response) and isinstance(now, Response)):
         return False
     return now.status == before.status >= 500 and now.status not in _THROTTLED

@@ -1,4 +1,4 @@
-"""Dates as servers send them: one reader for all, which gives None for whatever is no date.
+"""Dates as servers send them: one reader for all, which gives None for anything else.
 
 Servers send anything: months of other languages, years of twenty digits, the year 1 for "never". No
 date here ever raises, neither when it is read nor when seconds are added to it or clocks compared.
@@ -11,8 +11,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 FIRST_YEAR, LAST_YEAR = 1900, 9998
-"""A date of another year is none. The ends of the calendar are kept free: sums must not overflow.
-"""
+"""Other years are refused. The ends of the calendar are kept free: sums must not overflow."""
 
 _MONTHS = {
     name: number
@@ -32,7 +31,7 @@ _MONTH_FIRST = re.compile(
 )
 _UTC_NAMES = frozenset({"GMT", "UTC", "UT", "Z"})
 _CENTURY_TURNS = 69
-"""Of years with two digits, from this one on they are of the 1900s."""
+"""A year of two digits, from this one on, is in the 1900s."""
 
 
 @functools.lru_cache(maxsize=1024)  # objects are written in bursts: neighbours share their second
@@ -55,7 +54,7 @@ def http_date(text: str) -> datetime | None:
 
 
 def iso_date(text: object) -> datetime | None:
-    """Read an ISO 8601 date of XML or JSON, where anything may stand in its place.
+    """Read an ISO 8601 date of XML or JSON. Any text may come instead of one.
 
     The answer is in UTC; None: it is no date.
     """

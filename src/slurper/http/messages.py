@@ -53,8 +53,8 @@ class Request:
     awaited_bytes: int = 0
     """How long the answer's body is expected to be; a long one is then read to where it stays."""
     digest: Callable[[Mapping[str, str]], Digest | None] | None = None
-    """Makes, by the answer's headers, what takes in a long body while it comes, when the processor
-    still has it at hand."""
+    """Makes, by the answer's headers, what takes in a long body while it comes: then its bytes are
+    still in the caches of the processor."""
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 
 def fault_in(data: bytes) -> str:
-    """What can be told of a part of an answer that no parser takes; empty: nothing."""
+    """What an answer that no parser takes still tells; empty: nothing."""
     if data.startswith(_TLS_RECORDS):
         return " (it answers in TLS)"
     for line in data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:

@@ -1,4 +1,4 @@
-"""Removes from a target what a check has written there, whatever becomes of the check."""
+"""Removes from a target what a check has written there, even if the check fails."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from slurper.objectstore.base import ObjectStore
 from slurper.planning import own_keys
 
 SECONDS = 2.0
-"""Whatever a check has under way when its time is up is removed within this time."""
+"""How long a check may take to remove what it has written, after its own time is over."""
 
 STALE_SECONDS = 60.0
-"""What a check has left is older only if nobody is left to remove it."""
+"""A running check removes its objects sooner: older ones have been left by a dead check."""
 
 
 async def see_through(clean_up: Awaitable[None]) -> None:
@@ -36,7 +36,7 @@ async def abort(store: ObjectStore, key: str, upload_id: str) -> None:
 
 
 async def abort_all(store: ObjectStore, key: str) -> None:
-    """Drop every upload of a key that nobody else can have thought of. Raises TimeoutError."""
+    """Drop every upload of a key that nobody else uses. Raises TimeoutError."""
     async with asyncio.timeout(SECONDS):
         for upload in await store.list_uploads(prefix=key):
             await store.abort_upload(upload.key, upload.upload_id)
@@ -54,7 +54,9 @@ async def delete_below(
     """Delete everything whose key begins with a name of ours, or with a slash and that name.
 
     `written` are the keys that may be there although no listing shows them. `folders_too`: the
-    store may have made folders for them, which go last, the deepest first. Raises TimeoutError.
+    store may have made folders for them. Folders are deleted last, the deepest first.
+
+    Raises TimeoutError.
     """
     async with asyncio.timeout(SECONDS):
         keys = set(written)
@@ -90,12 +92,12 @@ async def _keys(store: ObjectStore, prefix: str) -> list[str]:
     except (errors.ListingError, errors.StoreError) as error:
         if error.retryable:
             raise
-        return []  # a store that refuses the prefix, or makes another of it
+        return []  # the store refuses the prefix, or changes it
     return [meta.key for meta in page.objects]
 
 
 def _folders(keys: Collection[str]) -> list[set[str]]:
-    """What a store that keeps objects as files may have made folders for, the deepest first."""
+    """The folders that a store may have made for files of these keys, the deepest first."""
     found: dict[int, set[str]] = {}
     for key in keys:
         names = [name for name in key.replace("\\", "/").split("/")[:-1] if name.strip(".")]
@@ -105,7 +107,7 @@ def _folders(keys: Collection[str]) -> list[set[str]]:
 
 
 async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
-    """Drop what checks have left whose process was killed in the middle of them.
+    """Drop what checks have left whose process was killed.
 
     `objects_too`: such a check may have written objects, and deleting is allowed.
     """

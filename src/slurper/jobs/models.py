@@ -96,8 +96,8 @@ class JobOptions:
     count_objects: bool = False
     """List the source beside the copy, so that the whole is known before its end."""
     require: tuple[str, ...] = ()
-    """Headers without which no object is copied: content headers, `metadata`, or `headers` for all
-    of them. It matters where the target was found to lose them."""
+    """Headers that the target must keep: content headers, `metadata`, or `headers` for all of them.
+    An object that has one fails where the target was found to lose it."""
 
     @property
     def is_limited(self) -> bool:
@@ -107,10 +107,10 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a client says of a request that it may send again, as when the answer is lost."""
+    """What a client says about a request that it may send again when the answer is lost."""
 
     key: str | None = None
-    """The same for each time the same request is sent; None: the client gives none."""
+    """Its key, the same each time the request is sent; None: the client gives none."""
     retries: int = 0
     """How often the request had been sent before."""
 
@@ -155,7 +155,7 @@ class Capabilities:
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
     conditional_completion: bool | None = None
-    """Of a target: so does the completion of an upload."""
+    """Of a target: it obeys it also when an upload is completed."""
     unkept_keys: tuple[str, ...] | None = None
     """Of a target: shapes of keys that it rewrites or refuses, values of
     `objectstore.key_shapes.KeyShape` in their order."""
@@ -244,7 +244,7 @@ class Progress:
     whole: Whole = Whole()
     pace: Pace = Pace()
     waiting_for: tuple[str, ...] = ()
-    """What requests under way wait for, as far as this process knows."""
+    """What requests under way wait for; empty when this process knows of nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """Checks one side of a job before it is made: can what was given do what the job needs?
 
-What is asked is told in `probes`. Nothing is left behind at either side, or it is named. A check
-has few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`, so that creating a job, which
-checks both sides at the same time, answers long before its client gives up; what the job can do
-without is left out when there is no time for it. What is found wrong is told with the step that
-found it, the field to change, and how; what works and is worth knowing (clocks that differ,
-checksums that nobody verifies) is told too. What was found out of the store is kept with the job.
+`probes` asks the questions. Nothing is left behind at either side, or a note names it. A check has
+few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`. Both sides of a new job are
+checked at the same time, so the client is answered long before it gives up. A question that the
+job can do without is left out when there is no time for it. A problem is told with the step that
+found it, the field to change, and how to change it. Notes tell what works and is worth knowing:
+clocks that differ, checksums that are not verified. The job keeps what was found out.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class Precheck:
     ) -> Checked:
         """Find out whether the target can be listed and written to.
 
-        `asks_condition`: and whether it obeys conditions on writes, where that is not known.
-        `asks_what_is_kept`: and which keys and headers it keeps, where that is not known.
+        `asks_condition`: find out too whether it obeys conditions on writes, if that is not known.
+        `asks_what_is_kept`: find out too which keys and headers it keeps, if that is not known.
         """
 
         async def check(stores: Sequence[ObjectStore], course: Course) -> None:

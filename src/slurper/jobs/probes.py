@@ -1,16 +1,17 @@
 """What a check asks of a bucket, and what its answers tell of the store.
 
-A source must list (or, with explicit keys, let one be described) and let a byte of an object be
-read: of one of the first, if the very first cannot be. A target must list, begin an upload and take
-a part of it. What a dialect cannot know of a store that people run themselves is found out on the
-way (`Capabilities`), for the job to keep.
+A source must list (or, with explicit keys, describe one). It must let a byte of an object be read:
+of the first, or of one of the next if the first cannot be read. A target must list, begin an upload
+and take a part of it. No dialect can know everything of a store that people run themselves: the
+check finds out the rest (`Capabilities`), and the job keeps it.
 
-What the job can do without (another checksum when one can be used, what takes objects, what earlier
-checks have left) is asked in the time that is left, and never refuses a target.
+Some questions the job can do without: about a second checksum when one can be used, those that
+write objects, and what earlier checks have left. They use the time that is left, and never refuse a
+target.
 
-Nothing is left behind. Uploads are aborted. Two questions take objects: which keys and headers come
-back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they are
-asked
+Nothing is left behind. Uploads are aborted. Two questions write objects: which keys and headers
+come back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they
+are asked only
 
     | of a store                                          | because                              |
     |-----------------------------------------------------|--------------------------------------|
@@ -55,7 +56,7 @@ _CONTENT = b"precheck"
 _FIRST_BYTE = ByteRange(0, 1)
 
 MOST_READ = 20
-"""So many objects are tried, before all are taken for unreadable."""
+"""So many objects are tried before all are taken to be unreadable."""
 
 _FIRST_SHARE = 0.5
 """Of the time of a check, how much the first of them may take."""
@@ -138,7 +139,7 @@ async def check_keys(store: ObjectStore, keys: Sequence[str], course: Course) ->
 
     was_noted = len(course.notes)
     await _read_one_of(keys[0], others, describe, course, key_of=str)
-    if len(course.notes) > was_noted:  # then nothing has shown yet that anybody is there
+    if len(course.notes) > was_noted:  # nothing has shown yet that the store answers
         async with course.limit():
             with contextlib.suppress(errors.AccessDenied):
                 await store.list_page(max_keys=1)
@@ -155,10 +156,10 @@ async def _read_one_of(
     *,
     key_of: Callable[[Item], str],
 ) -> None:
-    """Read the first, and where that fails the others side by side: one object proves nothing.
+    """Read the first; if that fails, the others side by side: one object proves nothing.
 
-    When none can be read for want of permission, or for a lack of answers, it is no matter of
-    single objects. `read` says whether it has read anything; an object that is gone tells nothing.
+    If permission is missing for all, or none is answered, the fault is not that of single objects.
+    `read` says whether it has read anything; an object that is gone tells nothing.
     """
     key = key_of(first)
     course.step = f"reading a byte of {key!a}"
@@ -182,7 +183,7 @@ async def _read_one_of(
 async def _tried(
     read: Callable[[Item], Awaitable[bool]], item: Item, course: Course, *, share: float = 1.0
 ) -> bool | errors.SlurperError | TimeoutError:
-    """Read one and return what that says, or what is in the way; `share`: of the time left."""
+    """Read one; return what `read` says, or the error. `share`: how much of the time left."""
     now = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout_at(now + (course.deadline - now) * share):
@@ -192,13 +193,13 @@ async def _tried(
 
 
 def _is_of_all(cause: Exception) -> bool:
-    """Whether no object could be read for it. A rejected signature may be of one key alone."""
+    """Whether the error is one of all objects. A rejected signature may be of one key alone."""
     is_rejected = isinstance(cause, errors.CredentialsRejected)
     return isinstance(cause, errors.SlurperError) and cause.blocks_job and not is_rejected
 
 
 def _raise_common(causes: Sequence[Exception]) -> None:
-    """Raise the first of these, where all are of a kind that does not depend on the object."""
+    """Raise the first of these, if all are of a kind that does not depend on the object."""
     for kind in ((errors.AccessDenied, errors.CredentialsRejected), (TimeoutError,)):
         if all(isinstance(cause, kind) for cause in causes):
             raise causes[0]
@@ -228,7 +229,7 @@ async def _describe(store: ObjectStore, key: str) -> bool:
 
 
 async def _read(store: ObjectStore, key: str, size: int) -> bool:
-    """Read a byte; False: the object is archived, or gone by now, as its copy will find."""
+    """Read a byte; False: the object is archived or gone, and its copy will see that."""
     wanted = _FIRST_BYTE if size else None
     with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
         await store.get(key, byte_range=wanted, max_bytes=None if size else 0)
@@ -250,9 +251,9 @@ async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
 async def _order_of(
     store: ObjectStore, prefix: str, first: ListingPage, course: Course
 ) -> KeyOrder:
-    """List a long page: a store that lists in an order of its own shows that by it, most likely.
+    """List a long page: it shows, most likely, whether a store lists in an order of its own.
 
-    A store that is too slow for that, or fails, is not refused: the copy sees it, too.
+    A store that is too slow for that, or fails, is not refused: the copy will see the order.
     """
     if first.finished or not (store.dialect.assumed or store.dialect.may_encrypt_keys):
         return first.order
@@ -363,7 +364,7 @@ async def _check_writing(stores: Sequence[ObjectStore], course: Course) -> Objec
         unverified.append(store)
     if not unverified and refusal is not None and failures.lacks_uploads(refusal):
         course.notes.append(_without_uploads(refusal))
-        # The oldest checksum is the one that such a store is likeliest to know.
+        # Such a store most likely knows the oldest checksum.
         return _with_checksum(stores[-1], course, verifies=None)
     if not unverified:
         assert refusal is not None  # noqa: S101 - there is at least one store
@@ -471,7 +472,7 @@ async def _ask_md5(
 ) -> None:
     """Find out whether the store refuses a part with a right checksum and a wrong Content-MD5.
 
-    The job can do without: what gives no answer is left open, and half of the time is kept.
+    The job can do without it: without an answer it stays open, and half of the time is kept.
     """
     dialect = store.dialect
     if not (dialect.assumed and verifies):
@@ -491,12 +492,12 @@ async def _ask_md5(
     course.found = replace(course.found, verifies_md5=is_so)
 
 
-# What takes an object
+# Questions that write objects
 
 
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """What is to be found out by writing objects."""
+    """What has to be found out by writing objects."""
 
     condition: bool
     what_is_kept: bool
@@ -513,7 +514,7 @@ class _Questions:
 
 
 async def _ask_by_objects(store: ObjectStore, course: Course, questions: _Questions) -> bool:
-    """Ask what takes an object, all at the same time; return whether objects may be written."""
+    """Ask by writing objects, all at once; return whether objects may be written."""
     if not (questions.condition or questions.what_is_kept):
         return False
     try:
@@ -534,10 +535,10 @@ async def _ask_by_objects(store: ObjectStore, course: Course, questions: _Questi
 
 
 async def _reason_not_to_write(store: ObjectStore, course: Course) -> str | None:
-    """Why something could stay of an object; None: nothing would. Raises SlurperError."""
+    """Why something of an object could stay; None: nothing would. Raises SlurperError."""
     course.step = "asking whether it keeps versions"
     if await store.keeps_versions():
-        return "its bucket keeps versions, and one would stay of every object"
+        return "its bucket keeps versions, so a version of every object would stay"
     course.step = "deleting a key that does not exist"
     await store.delete(own_keys.new_key())
     return None
@@ -570,7 +571,7 @@ async def _examine(store: ObjectStore, specimens: Specimens, course: Course) -> 
         course.notes += _texts_of(kept)
     finally:
         name = specimens.name
-        left = f"objects of the check may be left: delete what begins with {name}, also behind '/'"
+        left = f"objects of the check may be left: delete what begins with {name}, also after '/'"
         await clean_up.see_through(_or_note(specimens.remove(store), left, course))
 
 
@@ -580,8 +581,8 @@ def _texts_of(kept: Findings) -> Iterator[str]:
         yield f"the target does not keep every key; these fail, each by itself: {texts}"
     if kept.headers:
         yield (
-            f"the target does not keep {', '.join(kept.headers)}: objects arrive without, or fail "
-            "where options.require (--require) names it"
+            f"the target does not keep {', '.join(kept.headers)}: objects arrive without them, or "
+            "fail where options.require (--require) names them"
         )
     if kept.unknown:
         texts = "; ".join(map(key_shapes.text_of, kept.unknown))
@@ -589,7 +590,7 @@ def _texts_of(kept: Findings) -> Iterator[str]:
 
 
 def _note_folders(course: Course) -> None:
-    """What is known of a store that lists folder by folder, where nothing was found out."""
+    """Note what is known of a store that lists folder by folder, if nothing was found out."""
     found = course.found
     if found.unkept_keys is None and found.key_order == KeyOrder.FOLDERS.value:
         course.notes.append(_FOLDERS_NOTED)
@@ -610,7 +611,7 @@ class _Trial:
 
 
 async def _ask_condition(store: ObjectStore, course: Course) -> None:
-    """Whether writes with `If-None-Match: *` spare what is there."""
+    """Whether writes with `If-None-Match: *` leave an existing object alone."""
     trial = _Trial()
     try:
         async with course.limit():
@@ -626,7 +627,7 @@ async def _ask_condition(store: ObjectStore, course: Course) -> None:
 
 
 async def _find_condition(store: ObjectStore, trial: _Trial, course: Course) -> None:
-    """Ask it of a PUT and of the completion of an upload, over an object that is there."""
+    """Try it with a PUT and with the completion of an upload, over an object that is there."""
     key, other = trial.key, Body([_CONTENT, _CONTENT])
     course.step = "writing an object"
     trial.has_object = True

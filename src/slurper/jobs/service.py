@@ -72,9 +72,10 @@ class JobService:
     ) -> str:
         """Check both sides, store the job as running, and return its id.
 
-        What is worth knowing of the sides is told before, and is the message of the job's first
-        log entry. When the same request has made a job already, as `delivery` tells, return that
-        one's; none is made then. None stands for a request that nobody sends again.
+        `tell` gets what is worth knowing of the sides, before the job begins. The same text is the
+        message of the job's first log entry. If the same request has made a job already, as
+        `delivery` tells, no job is made, and the id of that job is returned. `delivery` None stands
+        for a request that nobody sends again.
 
         Raises:
             KeyReused: the delivery's key came with another request.
@@ -114,8 +115,8 @@ class JobService:
     ) -> str:
         """Begin a job of exactly the objects that failed in an ended one; return its id.
 
-        It has the same settings, and the same credentials for each side none are given for. A
-        request that is sent again makes no second job, as with `create`.
+        It has the same settings. A side without new credentials keeps those it had. A request that
+        is sent again makes no second job, as with `create`.
 
         Raises:
             KeyReused: the delivery's key came with another request.
@@ -156,7 +157,7 @@ class JobService:
     async def _asked(
         self, account_id: str, delivery: Delivery | None, *request: object
     ) -> Asked | None:
-        """What a request is known by when it comes again; None when that is of no interest."""
+        """What a request is recognised by when it comes again; None: nobody sends it again."""
         if delivery is None:
             return None
         return Asked(
@@ -193,8 +194,8 @@ class JobService:
     async def pause(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
         """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict.
 
-        This command, resume and abort change nothing, and raise nothing, when they are sent again
-        (`delivery`) and the job is where they lead.
+        Pause, resume and abort may be sent again (`delivery`). If the job has the status that they
+        lead to, they change nothing and raise nothing.
         """
         done = await self._done(account_id, job_id, Command.PAUSE, delivery)
         return done or await self._command(account_id, job_id, Command.PAUSE)
@@ -310,8 +311,8 @@ class JobService:
     ) -> _BothChecked:
         """Check the sides that credentials are given for, at the same time.
 
-        Of a job that is about to be made, `is_new`, also what the job itself may rely on, and that
-        its sides are two.
+        For a job that is about to be made (`is_new`), find out too what it may rely on, and check
+        that its two sides differ.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
@@ -418,7 +419,7 @@ def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BothChecked:
-    """What came of the checks of sides that can be used."""
+    """The outcome of the checks, if both sides can be used."""
 
     found: JobCapabilities
     notes: tuple[str, ...]

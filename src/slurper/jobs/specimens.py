@@ -1,21 +1,21 @@
 """What a target keeps of keys and headers: objects that are written, listed, read and removed.
 
-Nothing but the way back tells what a store has made of a key: who drops a slash on the way in drops
-it on the way out as well, so that only the listing shows another key. And only what is read back
-shows which headers are lost.
+Only a listing shows what a store has made of a key: a store that drops a slash when it writes a key
+also drops it when it reads the key. Only reading shows which headers are lost.
 
-One object has everything in its key that any store is known to change. Where it comes back as it
-was written, as at most stores, that is all. Else each shape of a key is asked about by itself:
+One object has everything in its key that any store is known to change. Most stores give it back as
+it was written, and then nothing more is asked. Otherwise each shape of a key is tried by itself:
 
     | what becomes of an object                       | its shape of key is |
     |-------------------------------------------------|---------------------|
     | it is listed under its key, and read with it    | kept                |
-    | it is written, and not found so                 | not kept            |
+    | it is written, but not found like that          | not kept            |
     | it is refused                                   | not kept            |
+    | it fails twice with 500, and is not found       | not kept            |
     | no answer, or one that may pass                 | not found out       |
 
 A key that a store rewrites must not hit somebody's object, neither when it is written nor when it
-is deleted. So every segment of a key holds a name of ours, whichever of them a store drops.
+is deleted. So every segment of a key holds a name of ours: one is left, whatever a store drops.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _METADATA = {"slurper-precheck": "kept"}
 _BEYOND_ASCII = {"slurper-precheck": "grün €".encode().decode("latin-1")}
 _LONG = {"slurper-precheck": "l" * 1900}
 """Amazon holds 2,048 bytes in all."""
+_UNDERSCORED = {"slurper_precheck": "kept"}
+"""Some servers drop such headers, and some write a dash instead."""
 
 _EMPTY = frozenset({KeyShape.FOLDER, KeyShape.FOLDER_WITH_HEADERS})
 
@@ -63,13 +65,22 @@ class _Specimen:
 
     key: str
     shapes: tuple[KeyShape, ...] = ()
-    """What its key tells about, if it tells that."""
+    """The shapes that its key has; empty for an object that is about headers."""
     body: bytes = b"precheck"
     headers: ObjectHeaders = field(default_factory=ObjectHeaders)
     refusal: errors.SlurperError | None = None
     """Of its write."""
     found: Download | errors.SlurperError | None = None
     is_listed: bool = False
+    is_second: bool = False
+    """The same object has failed before."""
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the store answered 500 and has not kept the object."""
+        refusal, found = self.refusal, self.found
+        is_500 = isinstance(refusal, errors.StoreError) and refusal.status == 500
+        return is_500 and isinstance(found, errors.NotFound)
 
     @property
     def is_refused(self) -> bool:
@@ -89,11 +100,11 @@ class _Specimen:
         if self.refusal is None or self.is_refused:
             passing = isinstance(self.found, errors.SlurperError) and self.found.retryable
             return _Fate.UNKNOWN if passing and self.refusal is None else _Fate.NOT_KEPT
-        return _Fate.UNKNOWN
+        return _Fate.NOT_KEPT if self.is_second and self.is_failed else _Fate.UNKNOWN
 
     @property
     def _has_its_metadata(self) -> bool:
-        """For a key that ends with a slash: who keeps a folder for it keeps no metadata."""
+        """A store that keeps a folder for a key with a slash at its end keeps no metadata of it."""
         if KeyShape.FOLDER_WITH_HEADERS not in self.shapes:
             return True
         return isinstance(self.found, Download) and bool(self.found.stored.headers.metadata)
@@ -111,10 +122,10 @@ class Findings:
 
 
 class Specimens:
-    """The objects of one check, at a target without versions that lets them be deleted again."""
+    """The objects of one check. The target keeps no versions, and lets us delete objects."""
 
     def __init__(self, store: ObjectStore) -> None:
-        """Write nothing yet. A `store` that repeats no failed request answers sooner."""
+        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner."""
         self._store = store
         self.name = own_keys.new_key()
         """Begins what is left of every key."""
@@ -128,21 +139,24 @@ class Specimens:
             SlurperError: not even an ordinary object could be written and read.
         """
         whole, plain = self._with_everything(), self._plain()
-        beyond, long = (
+        described = [
             _Specimen(self._under(letter), headers=ObjectHeaders({}, dict(metadata)))
-            for letter, metadata in (("c", _BEYOND_ASCII), ("d", _LONG))
-        )
-        await self._try([whole, plain, beyond, long])
+            for letter, metadata in (("c", _BEYOND_ASCII), ("d", _LONG), ("e", _UNDERSCORED))
+        ]
+        await self._try([whole, plain, *described])
         _raise_unless_kept(plain)
         tried = [whole]
         if whole.fate is not _Fate.KEPT:
             tried = self._of_one_shape_each()
             await self._try(tried)
+            failed = [_again(one) for one in tried if one.is_failed]
+            await self._try(failed)
+            tried += failed
         fates = {shape: one.fate for one in tried for shape in one.shapes}
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
             keys=tuple(shape for shape in KeyShape if fates[shape] is _Fate.NOT_KEPT),
-            headers=tuple(_lost(plain, beyond, long)),
+            headers=tuple(_lost(plain, *described)),
             unknown=tuple(shape for shape in KeyShape if fates[shape] is _Fate.UNKNOWN),
         )
 
@@ -166,7 +180,7 @@ class Specimens:
         return _Specimen(self._under("b"), body=_ZIPPED, headers=headers)
 
     def _under(self, letter: str) -> str:
-        """Names that begin with other letters come in the same order, folder by folder or not."""
+        """A key with its letter: so the order is the same, folder by folder or not."""
         return f"{self.name}/{self.name}-{letter}"
 
     def _with_everything(self) -> _Specimen:
@@ -204,6 +218,8 @@ class Specimens:
     # What comes back
 
     async def _try(self, specimens: Sequence[_Specimen]) -> None:
+        if not specimens:
+            return
         self._written += specimens
         await asyncio.gather(*map(self._write, specimens))
         listing = asyncio.ensure_future(self._listed(specimens))
@@ -225,7 +241,7 @@ class Specimens:
             one.found = error
 
     async def _listed(self, specimens: Iterable[_Specimen]) -> dict[str, int]:
-        """The keys that are there, with their sizes, as far as they can be listed."""
+        """The keys that can be listed, with their sizes."""
         keys = [one.key for one in specimens]
         below, behind_slash = await asyncio.gather(
             self._listed_of(self.name, keys), self._listed_of(f"/{self.name}", keys)
@@ -236,24 +252,34 @@ class Specimens:
         page = await self._page(prefix)
         if page is not None:
             return page
-        # One that cannot be listed must not hide the others.
+        # A key that cannot be listed must not hide the others.
         sought = [key for key in keys if key.startswith(prefix)]
         pages = await asyncio.gather(*map(self._page, sought))
         return {key: size for page in pages if page is not None for key, size in page.items()}
 
     async def _page(self, prefix: str) -> dict[str, int] | None:
         """What is listed with a prefix; None: the store refuses it, or lists something else."""
+        found: dict[str, int] = {}
+        last: str | None = None
         try:
-            page = await self._store.list_page(prefix=prefix)
+            while True:
+                page = await self._store.list_page(prefix=prefix, start_after=last)
+                found |= {meta.key: meta.size for meta in page.objects}
+                if page.finished or not page.objects:  # a page may be short
+                    return found
+                last = page.objects[-1].key
         except errors.SlurperError as error:
             if error.retryable:
                 raise
             return None
-        return {meta.key: meta.size for meta in page.objects}
 
 
 def _long_segment(beginning: str) -> str:
     return beginning.ljust(key_shapes.LONG_SEGMENT_BYTES + 1, "j")
+
+
+def _again(one: _Specimen) -> _Specimen:
+    return _Specimen(one.key, one.shapes, one.body, one.headers, is_second=True)
 
 
 def _of_shape(shape: KeyShape, key: str) -> _Specimen:
@@ -264,7 +290,7 @@ def _of_shape(shape: KeyShape, key: str) -> _Specimen:
 
 
 def _raise_unless_kept(plain: _Specimen) -> None:
-    """Raise what is in the way of an ordinary object; then nothing is told by the others."""
+    """Raise the error of the ordinary object, if it has one: then the others tell nothing."""
     for error in (plain.refusal, plain.found):
         if isinstance(error, errors.SlurperError):
             raise error
@@ -272,7 +298,9 @@ def _raise_unless_kept(plain: _Specimen) -> None:
         raise errors.ListingError("an object that was just written is not listed")
 
 
-def _lost(plain: _Specimen, beyond: _Specimen, long: _Specimen) -> Iterable[str]:
+def _lost(
+    plain: _Specimen, beyond: _Specimen, long: _Specimen, underscored: _Specimen
+) -> Iterable[str]:
     """Which headers have not come back, in the order of `limits.HEADERS`."""
     kept = _kept_of(plain)
     for name in limits.HEADERS:
@@ -285,6 +313,8 @@ def _lost(plain: _Specimen, beyond: _Specimen, long: _Specimen) -> Iterable[str]
         yield "metadata-beyond-ascii"
     if isinstance(long.found, Download) and _kept_of(long).metadata != _LONG:
         yield "long-metadata"
+    if isinstance(underscored.found, Download) and _kept_of(underscored).metadata != _UNDERSCORED:
+        yield "underscored-metadata"
 
 
 def _kept_of(one: _Specimen) -> ObjectHeaders:

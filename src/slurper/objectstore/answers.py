@@ -1,11 +1,11 @@
-"""What an answer means for whoever set up the job: cause, field of the request, advice.
+"""What an answer means for the user who set up the job: cause, field of the request, advice.
 
-Providers, programs and what stands before them answer in many ways that say the same, and in some
-that say something else than they mean. One table holds them all. The check of a new job takes its
-pointer and its message from it, and so does the log of a job its advice.
+Providers, programs and proxies before them say one thing in many ways, and some of their answers
+mean something else than they say. One table holds them all. The check of a new job takes its
+pointer and its message from it. The log of a job takes its advice from it.
 
-The first row that fits counts. `KNOWN` rows know a cause. `KINDS` are what is left: they tell by
-the kind of an error at least which field it is about; what to do there stands in `precheck`, which
+The first row that fits counts. `KNOWN` rows know a cause. `KINDS` rows are for the rest: the kind
+of an error tells at least which field it is about. Their advice stands in `precheck`, which
 knows the vendor, and in `errors`.
 """
 
@@ -20,7 +20,7 @@ from slurper import errors
 
 
 class Field(Enum):
-    """What of a side's description is to be changed."""
+    """Which part of a side's description has to be changed."""
 
     SECRET = auto()
     PERMISSION = auto()
@@ -39,9 +39,9 @@ class Meaning:
     seen: Callable[[errors.SlurperError], bool]
     field: Field
     cause: str = ""
-    """A clause; empty where the error says all there is to say."""
+    """A clause; empty where the error itself says enough."""
     advice: str = ""
-    """What to do; empty: what is usual for the field."""
+    """What to do; empty: the usual advice for the field."""
 
 
 Seen = Callable[[errors.SlurperError], bool]
@@ -82,7 +82,7 @@ def _says(pattern: str) -> Seen:
 
 
 def _reads(pattern: str, *kinds: type[errors.SlurperError]) -> Seen:
-    """Our words for what is no answer of a store."""
+    """Our own words for an answer that does not come from a store."""
     words = re.compile(pattern, re.IGNORECASE)
     return lambda error: isinstance(error, kinds) and words.search(str(error)) is not None
 
@@ -104,13 +104,13 @@ def _any(*conditions: Seen) -> Seen:
 
 
 def _without_code(error: errors.SlurperError) -> bool:
-    """An answer that no store gives: theirs name a code, but for HEAD, which has no body."""
+    """An answer that no store gives: a store names a code, except to HEAD, which has no body."""
     is_store = isinstance(error, errors.StoreError) and not error.code
     return is_store and not _asks("HeadObject", "objects.get", "GetAccessToken")(error)
 
 
 def _of_bucket(error: errors.SlurperError) -> bool:
-    """An operation on the bucket: to one on a key even a store may answer in few words."""
+    """An operation on the bucket. About a key, even a store may answer without a code."""
     return isinstance(error, errors.StoreError) and error.key is None
 
 
@@ -167,10 +167,10 @@ KNOWN = (
     Meaning(
         _reads("it is not valid for", errors.TlsRefused),
         Field.ADDRESS,
-        "the certificate is another host's",
-        "correct the host name; a bucket's name before it is covered by no certificate where it "
-        "holds a dot, so leave it out of the endpoint; or name the certificate's authority in "
-        "SLURPER_CA_FILE",
+        "the certificate is for another host",
+        "correct the host name; if it begins with a bucket's name that holds a dot, leave that "
+        "name out of the endpoint, because no certificate covers it; or name the certificate's "
+        "authority in SLURPER_CA_FILE",
     ),
     Meaning(
         _is(errors.TlsRefused),
@@ -186,8 +186,8 @@ KNOWN = (
         _is(errors.MalformedAnswer),
         Field.ADDRESS,
         "the answer breaks the rules of HTTP",
-        "where this is so for one object alone, correct its metadata at the source; else check the "
-        "endpoint, and what stands before it",
+        "if only one object gets such an answer, correct its metadata at the source; otherwise "
+        "check the endpoint, and the proxies before it",
     ),
     # Where the bucket is
     Meaning(
@@ -244,38 +244,38 @@ KNOWN = (
     Meaning(
         _any(_is_page, _reads("web page", errors.ListingError)),
         Field.ADDRESS,
-        "a web page is for people, and no store's answer",
+        "a store never answers with a web page",
         _OTHER_PROGRAM,
     ),
     Meaning(
         _is(errors.NotAListing),
         Field.ADDRESS,
-        "the answer is none of an S3 store: a proxy or another program gives it",
+        "this is not the answer of an S3 store, but of a proxy or another program",
         _OTHER_PROGRAM,
     ),
     Meaning(
         _all(_code("required"), _status(401)),
         Field.ADDRESS,
         "the authorization did not arrive",
-        "see what stands before the store and drops the Authorization header",
+        "find the proxy before the store that drops the Authorization header",
     ),
     Meaning(
         _all(_without_code, _status(401, 407)),
         Field.ADDRESS,
-        "what answers wants another kind of login than S3's",
+        "the server wants another kind of login than S3's",
         _OTHER_PROGRAM,
     ),
     Meaning(
         _all(_without_code, _of_bucket, _status(400, 404, 410, 421)),
         Field.ADDRESS,
-        "the answer is none of an S3 store: a proxy or another program gives it",
+        "this is not the answer of an S3 store, but of a proxy or another program",
         _OTHER_PROGRAM,
     ),
     # Who asks
     Meaning(
         _says("access key has length"),
         Field.SECRET,
-        "this access key id is none of this provider",
+        "this access key id does not belong to this provider",
         "give the Access Key ID and the Secret Access Key of an R2 API token: the id has 32 "
         "characters, the secret 64; Amazon's have 20 and 40, and the token's own value is neither",
     ),
@@ -285,7 +285,7 @@ KNOWN = (
             _says("credential is mal-?formed|malformed credential|invalid credential scope"),
         ),
         Field.SECRET,
-        "the access key id holds what none holds",
+        "the access key id holds characters that no id holds",
         "check the access key id and secret for blanks, line breaks and slashes",
     ),
     Meaning(
@@ -304,12 +304,12 @@ KNOWN = (
         _any(_code("RequestTimeTooSkewed", "RequestExpired"), _says("reasonable timeframe")),
         Field.ADDRESS,
         "the clock of this machine and that of the store differ",
-        "set this one's (NTP), or see what changes the Date header on the way",
+        "set this machine's clock (NTP), or find out what changes the Date header on the way",
     ),
     Meaning(
         _code("ExpiredToken", "TokenRefreshRequired", "InvalidToken"),
         Field.SECRET,
-        "the temporary credentials have ended, or their session token is not theirs",
+        "the temporary credentials have expired, or the session token belongs to others",
         "renew the credentials, all three together: access key id, secret and session token",
     ),
     Meaning(
@@ -321,20 +321,20 @@ KNOWN = (
     Meaning(
         _all(_TOKEN, _says("signature")),
         Field.SECRET,
-        "the key is none of this service account",
+        "the key does not belong to this service account",
         "check privateKey, and that the key was not deleted",
     ),
     # Who pays
     Meaning(
         _all(_says("requester.pays|UserProjectMissing"), _any(_code("required"), _status(400))),
         Field.BUCKET,
-        "whoever asks is to pay for this bucket",
+        "the requester has to pay for requests to this bucket",
         "have its owner switch that off: it is not supported at Google",
     ),
     Meaning(
         _says("requester.pays|request.payer"),
         Field.BUCKET,
-        "whoever asks is to pay for this bucket",
+        "the requester has to pay for requests to this bucket",
         "set SLURPER_REQUESTER_PAYS=true to agree to pay",
     ),
     Meaning(
@@ -399,7 +399,7 @@ KNOWN = (
     Meaning(
         _all(_status(405, 501), _LISTS),
         Field.ADDRESS,
-        "what answers cannot list a bucket",
+        "the server cannot list a bucket",
         _OTHER_PROGRAM,
     ),
     Meaning(
@@ -413,7 +413,7 @@ KNOWN = (
         Field.BUCKET,
     ),
 )
-"""Causes that are told by what an answer says, the first that fits."""
+"""Causes that the text of an answer tells; the first that fits counts."""
 
 KINDS = (
     Meaning(_is(errors.CredentialsRejected), Field.SECRET),
@@ -427,4 +427,4 @@ KINDS = (
     Meaning(_is(errors.StoreError, errors.ListingError, errors.IntegrityError), Field.ADDRESS),
     Meaning(lambda _: True, Field.ADDRESS),
 )
-"""What the kind of an error alone tells."""
+"""What the kind of an error tells by itself."""

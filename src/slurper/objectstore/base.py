@@ -26,7 +26,7 @@ from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
 
 UNKNOWN_SIZE = -1
-"""Of an object whose row in a listing tells no size; HEAD does."""
+"""The size of an object whose row in a listing has none; HEAD tells it."""
 
 
 class ObjectMeta(NamedTuple):
@@ -36,8 +36,8 @@ class ObjectMeta(NamedTuple):
     size: int
     """Bytes; `UNKNOWN_SIZE` in a listing that does not tell."""
     etag: str
-    """As sent by the store: an identity token, never a checksum (rule 3). Stores write one and the
-    same in several ways; `entity_tags` compares them."""
+    """As sent by the store: an identity token (rule 3). Stores write the same tag in several ways;
+    `entity_tags` compares them."""
     last_modified: datetime | None
     storage_class: str
     """Empty when the store names none, and for an archived object that is shown as restored. HEAD
@@ -68,18 +68,18 @@ CONTENT_HEADERS = frozenset(
 
 
 class SourceMd5(Enum):
-    """What becomes of an MD5 that a source tells of an object, most often as its ETag."""
+    """How an MD5 is used that a source tells of an object, most often as its ETag."""
 
     UNUSED = "unused"
     """The source's ETags are no MD5s."""
     BESIDE = "beside"
-    """Whoever writes the bytes has it compared, beside the checksum that goes with every write."""
+    """It is compared at the write, beside the checksum that goes with every write."""
     INSTEAD = "instead"
     """The same, and nothing else goes with the write."""
 
 
 _INLINE_BYTES = 256 << 10
-"""Of a longer body, what takes long is computed in a thread."""
+"""For a longer body, slow checksums are computed in a thread."""
 
 
 class Body:
@@ -196,7 +196,7 @@ class ListingPage:
     list_version: int | None = None
     """Of S3: which version of ListObjects this is, 1 or 2."""
     is_placed: bool = False
-    """The page shows that it begins where it was asked to; another may as well."""
+    """The page shows that it begins where it was asked to. A page without this may do so too."""
     token: str = ""
     """Goes on after this page, where the store names one."""
     lacks_sizes: bool = False
@@ -223,12 +223,12 @@ class StoredObject:
     crc32c: str = ""
     """Base64, of the whole, where the description holds it: at Google."""
     told: checksums.Told | None = None
-    """The checksum of all its bytes that is the cheapest to compare, where the store tells one."""
+    """The checksum of all its bytes that is cheapest to compare; None: the store tells none."""
     told_of_parts: checksums.Told | None = None
-    """One that the store has made of those of the parts."""
+    """A checksum that the store has made of the checksums of the parts."""
     etag_may_be_md5: bool = True
-    """The answer says nothing by which it cannot be: encryption with a key of KMS or the customer's
-    own, or that the object is appended to."""
+    """False if the answer shows that it cannot be: the object is encrypted with a key of KMS or of
+    the customer, or was appended to."""
     served_at: datetime | None = None
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
@@ -253,9 +253,8 @@ class Part:
     checksum: str = ""
     """Base64, of the dialect's algorithm; empty when the dialect has none for parts."""
     source_sums: tuple[str, ...] = ()
-    """Base64, of the algorithm in which the source tells a checksum of the object, of each piece of
-    this part (`planning.parts.SourceSum`). Empty when nothing is told, or nobody has seen the
-    bytes."""
+    """Base64 checksums of the pieces of this part (`planning.parts.SourceSum`), in the algorithm of
+    the source's checksum. Empty when the source tells none, or nobody has seen the bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,10 +340,10 @@ class ObjectStore(Protocol):
         """Read an object, or a range of it, into memory.
 
         `max_bytes` bounds what is read of a whole object: a store that does not know `if_match`
-        may have a much larger one by now. `checksum` is what the body will be asked for, and so is
-        `also`: they can be computed while the bytes come. `md5` says what becomes of an MD5
-        that the store tells of a whole object; what else it tells is compared, unless `compares`
-        is false, and with `etag_of_parts` an ETag that is made of the MD5s of its parts.
+        may have a much larger one by now. The body will be asked for the checksums `checksum` and
+        `also`: they can be computed while the bytes come. `md5` says how an MD5 is used that the
+        store tells of a whole object. Other checksums that it tells are compared, unless `compares`
+        is false. With `etag_of_parts`, an ETag made of the MD5s of its parts is compared too.
 
         Raises:
             NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,
@@ -357,12 +356,12 @@ class ObjectStore(Protocol):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag.
 
-        What the body's `source_md5` says is compared: by the store, with its answer, or here.
+        The body's `source_md5` is compared: by the store, with the store's answer, or here.
 
         Raises:
             PreconditionFailed: `if_absent`, and the key exists. `retries` above 0 says that an
                 earlier send of this very request may be what created it.
-            BytesRefused: these are not the bytes of their checksum.
+            BytesRefused: the bytes do not have their checksum.
         """
         ...
 

@@ -15,8 +15,8 @@ from awscrt import checksums as crt
 class Algorithm(StrEnum):
     """Checksum algorithms; the value is the name in `x-amz-checksum-<name>`.
 
-    They stand in the order of what they cost, the cheapest first: CRC64NVME about as much as to
-    fetch the bytes from memory, MD5 seventeen times that (decision 0020).
+    The cheapest comes first. CRC64NVME costs about as much as fetching the bytes from memory, MD5
+    seventeen times that (decision 0020).
     """
 
     CRC64NVME = "crc64nvme"
@@ -37,7 +37,7 @@ class Told(NamedTuple):
 
     algorithm: Algorithm
     value: str
-    """Base64. Of a checksum made of those of the parts, with "-" and their number behind."""
+    """Base64. If it is made of the checksums of the parts, "-" and their number follow."""
 
 
 class _Sum(Protocol):
@@ -55,7 +55,7 @@ class _Crc:
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._value = self._update(cast("bytes", data), self._value)  # whatever shows its bytes
+        self._value = self._update(data, self._value)
 
     def digest(self) -> bytes:
         return self._value.to_bytes(self._width, "big")
@@ -74,11 +74,14 @@ class _XxHash:
         return self._hash.finalize()
 
 
-_CRC: dict[Algorithm, tuple[Callable[[bytes, int], int], int]] = {
-    Algorithm.CRC64NVME: (crt.crc64nvme, 8),
-    Algorithm.CRC32C: (crt.crc32c, 4),
-    Algorithm.CRC32: (crt.crc32, 4),
-}
+_CRC = cast(  # they take whatever shows its bytes
+    "dict[Algorithm, tuple[Callable[[bytes | bytearray | memoryview, int], int], int]]",
+    {
+        Algorithm.CRC64NVME: (crt.crc64nvme, 8),
+        Algorithm.CRC32C: (crt.crc32c, 4),
+        Algorithm.CRC32: (crt.crc32, 4),
+    },
+)
 
 _COMBINE: dict[Algorithm, Callable[[int, int, int], int]] = {
     Algorithm.CRC64NVME: crt.combine_crc64nvme,
@@ -98,10 +101,10 @@ _NEW: dict[Algorithm, Callable[[], _Sum]] = {
 }
 
 COMBINABLE = frozenset(_CRC)
-"""Those of an object follow from those of its parts."""
+"""The checksum of an object can be computed from those of its parts."""
 
 QUICK = frozenset(tuple(Algorithm)[: tuple(Algorithm).index(Algorithm.SHA256)])
-"""Those that are computed at once, and while a body comes in; the others in a thread."""
+"""These are computed at once, and while a body comes in; the others in a thread."""
 
 
 class Running:
@@ -125,7 +128,7 @@ class Running:
 def running(algorithms: Iterable[Algorithm | None]) -> Running | None:
     """Make what follows the quick ones of these piece by piece; None where there is none.
 
-    The others take so much longer than to fetch the bytes that following them saves nothing.
+    For the others it saves nothing: they take much longer than fetching the bytes.
     """
     quick = QUICK.intersection(algorithms)
     return Running(quick) if quick else None
@@ -133,10 +136,10 @@ def running(algorithms: Iterable[Algorithm | None]) -> Running | None:
 
 def encode(algorithm: Algorithm, chunks: Iterable[bytes | memoryview]) -> str:
     """Base64 of the checksum of the joined chunks, CRCs as big-endian integers."""
-    if algorithm in _CRC:  # of small objects: without the objects that would follow it
+    if algorithm in _CRC:  # small objects: the objects that follow a body are not made
         update, width = _CRC[algorithm]
-        value = functools.reduce(lambda crc, chunk: update(cast("bytes", chunk), crc), chunks, 0)
-        return _base64(value.to_bytes(width, "big"))
+        value = functools.reduce(lambda crc, chunk: update(chunk, crc), chunks, 0)
+        return base64.b64encode(value.to_bytes(width, "big")).decode()
     one = _NEW[algorithm]()
     for chunk in chunks:
         one.update(chunk)
@@ -164,7 +167,7 @@ def header_of(algorithm: Algorithm) -> str:
 
 
 def combine(algorithm: Algorithm, parts: Iterable[tuple[str, int]]) -> str:
-    """A CRC of an object from those of its parts, in order: base64 value and size in bytes."""
+    """Combine a CRC of an object from its parts, in order: base64 value and size in bytes."""
     join, width = _COMBINE[algorithm], _CRC[algorithm][1]
     whole = 0
     for value, size in parts:
@@ -174,6 +177,6 @@ def combine(algorithm: Algorithm, parts: Iterable[tuple[str, int]]) -> str:
 
 
 def composite(algorithm: Algorithm, parts: Sequence[str]) -> str:
-    """What S3 makes of the checksums of an object's parts: that of theirs one after another."""
+    """What S3 makes of the checksums of an object's parts: the checksum of all of them in a row."""
     joined = b"".join(base64.b64decode(value) for value in parts)
     return f"{encode(algorithm, [joined])}-{len(parts)}"

@@ -50,16 +50,16 @@ class Dialect:
 
     name: str
     assumed: bool = False
-    """Spoken to whatever program is there, so that some of this is found out before a job begins,
-    and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
+    """Used for servers of unknown make. Some of this is then found out before a job begins, and
+    kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
     `conditional_completion`, `unkept_keys`."""
     may_encrypt_keys: bool = False
     """Some of its buckets keep encrypted keys, and are listed in the order of those."""
     own_order: bool = False
-    """Lists its keys in an order of its own. Whatever the dialect, that is found out when it
-    happens, and kept with the job."""
+    """Lists its keys in an order of its own. In every dialect this is found out when it happens,
+    and kept with the job."""
     no_order: bool = False
-    """Nor does it go on in that order after a key. Found out, and kept, in the same way."""
+    """Does not even go on in that order after a key. It is found out, and kept, in the same way."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -95,8 +95,8 @@ class Dialect:
     encoding_type_url: bool = True
     """ListObjectsV2 understands encoding-type=url, the only form that carries every key."""
     accept_encoding: str = "identity"
-    """What requests accept, so that the bytes of objects come as they are stored. Some stores and
-    proxies compress for whoever does not say so."""
+    """What requests accept, so that the bytes of objects come as they are stored. Without it, some
+    stores and proxies compress."""
     list_version: int = 2
     """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
     requester_pays: bool = False
@@ -105,8 +105,8 @@ class Dialect:
     """What goes with every PUT and part, for the store to verify. The CRCs only where the store is
     known to know them."""
     verifies_md5: bool | None = None
-    """Content-MD5 is known to be verified: where a source tells an object's MD5, that goes with the
-    PUT, and nothing else. False: it is known not to be. None: it goes beside the checksum."""
+    """True: the store is known to verify Content-MD5; if a source tells an object's MD5, only that
+    goes with the PUT. False: it is known not to. None: not known; it goes beside the checksum."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False
@@ -228,7 +228,7 @@ GOOGLE = replace(
     hosts=("storage.googleapis.com",),
     default_region="auto",
     max_metadata_bytes=8 * KIB,
-    # It unpacks what is stored with gzip for whoever does not accept that, `identity` included.
+    # Without gzip here, it unpacks what is stored with gzip; `identity` does not prevent that.
     # https://cloud.google.com/storage/docs/transcoding
     accept_encoding="gzip",
 )

@@ -53,7 +53,7 @@ def element(text: str, name: str) -> str:
 
 
 def count_of(text: str) -> int | None:
-    """A number of bytes or things, in a header or an element; None when it is none."""
+    """A number of bytes or things, in a header or an element; None when it is no number."""
     is_one = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
     return int(text) if is_one else None
 
@@ -88,7 +88,7 @@ def words(text: str) -> str:
 
 
 def web_page(body: bytes) -> str | None:
-    """The title of a web page, or how it begins; None when a document is none."""
+    """The title of a web page, or how it begins; None when a document is no web page."""
     if _WEB_PAGE.match(body[:_MAX_PLAIN_CHARACTERS]) is None:
         return None
     text = body[:_MAX_TEXT_BYTES].decode("utf-8", "replace")

@@ -1,9 +1,9 @@
 """Whether a page of a listing is the one that was asked for, by what it repeats of the question.
 
 Two answers can be mixed up on their way: by a cache, a proxy, a connection that is out of step. A
-page of a later place shows keys in order and under the prefix, and hides all before them. But most
-stores repeat the question, and what they repeat must be what was asked. What a store leaves out, or
-leaves empty, tells nothing; how it spells what it repeats is its own affair (decision 0021).
+page of a later place shows keys in order and under the prefix, and hides all keys before them. But
+most stores repeat the question, and what they repeat must be what was asked. What a store leaves
+out, or leaves empty, tells nothing. A store may repeat it in its own spelling (decision 0021).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Asked:
     max_keys: int | None = None
     """The longest page that was asked for; None: the store's own longest."""
     token: str = ""
-    """Of the page before, which was empty."""
+    """The token of the page before, which was empty."""
     bucket: str = ""
     """Under which name the store knows the bucket; empty: any name will do."""
 
 
 class OtherBucketError(errors.ListingError):
-    """The page names another bucket, which some stores and proxies do of every page."""
+    """The page names another bucket. Some stores and proxies do that on every page."""
 
     def __init__(self, name: str, bucket: str) -> None:
         super().__init__(f"the listing of bucket {bucket!r} is one of bucket {name!r}")

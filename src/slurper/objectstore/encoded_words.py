@@ -1,7 +1,7 @@
 """Metadata that a header cannot carry as it is, as RFC 2047 words.
 
-AWS and R2 keep metadata as text: they read `=?UTF-8?B?Z3LDvG4=?=` as `grün`, and write it so when
-they are asked for it. Other stores keep the bytes of a header as they are. So words pass from store
+AWS and R2 keep metadata as text: they read `=?UTF-8?B?Z3LDvG4=?=` as `grün`, and answer with such a
+word. Other stores keep the bytes of a header as they are. So words pass from store
 to store unchanged. What is put into words:
 
     the value                                  for stores that decode   for others
@@ -9,7 +9,7 @@ to store unchanged. What is put into words:
     blanks around it, line breaks, controls    words                    words
 
 HTTP drops blanks around a value, and ends a header at a line break. Only a store with another
-interface (Google's) can hold such values. A word keeps them: whoever reads it sees what they were.
+interface (Google's) can hold such values. A word keeps them: its reader sees what they were.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CARRIED = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\
 
 
 def is_carried(value: str) -> bool:
-    """Whether a header brings this value over as it is; it has one character per byte."""
+    """Whether a header can carry this value as it is; it has one character per byte."""
     if value.isascii() and value.isprintable() and value == value.strip(" "):
         return True  # nearly every value, told in a third of the time
     return _CARRIED.fullmatch(value) is not None

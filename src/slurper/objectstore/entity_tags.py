@@ -1,8 +1,8 @@
-"""Entity tags by what they mean: stores, gateways and proxies write one and the same in many ways.
+"""Entity tags by what they mean: stores, gateways and proxies write the same tag in many ways.
 
 RFC 9110 section 8.8.3 writes `"opaque"`, or `W/"opaque"` for a weak one. Some stores leave out the
-quotes, in listings or everywhere; some escape them twice, so that `&quot;` is left of them; and a
-proxy that touches an answer makes its tag weak. What tells a version is the opaque part alone.
+quotes, in listings or everywhere. Some escape them twice, so that `&quot;` is left of them. A proxy
+that changes an answer makes its tag weak. Only the opaque part tells a version.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import html
 
 _SHORTEST = 3
-"""Characters of a tag in quotes. `""` is what a store writes that has none to give."""
+"""Characters of a tag in quotes. A store without a tag writes `""`."""
 
 
 def opaque(etag: str) -> str:
-    """What is the same however a tag is written; empty when there is none."""
+    """The opaque part, the same in every spelling; empty when there is no tag."""
     if "&" in etag:
         etag = html.unescape(etag)
     return etag.strip().removeprefix("W/").removeprefix("w/").strip('"')
@@ -33,8 +33,8 @@ def strong(etag: str) -> str:
 def condition(etag: str) -> str:
     """The tag as a condition names it: strong and in quotes; empty when there is none.
 
-    If-Match never holds for a weak tag (RFC 9110 section 13.1.1). So the strong one is asked for,
-    which stores compare by the opaque part.
+    If-Match never holds for a weak tag (RFC 9110 section 13.1.1). So the strong form is sent;
+    stores compare it by the opaque part.
     """
     if etag.startswith('"') and len(etag) >= _SHORTEST:  # as nearly every store writes it
         return etag

@@ -119,9 +119,9 @@ class Failure:
     archive: str = ""
     """The tier or class in which an object is that must be restored first."""
     page: str | None = None
-    """Title of the web page that answers in a store's stead; None: none does."""
+    """Title of the web page that came instead of a store's answer; None: there is no page."""
     leads_to: str = ""
-    """Address to which it redirects, without its query; empty for what a region explains."""
+    """Address to which it redirects, without its query; empty if a region explains it."""
 
 
 def read_failure(response: Response) -> Failure:
@@ -170,7 +170,7 @@ def to_error(
         operation: Name of the S3 operation, for the text.
         bucket: The bucket asked.
         key: The key asked; None for operations on the bucket.
-        origin: Where it was asked, for the text of what no store answers.
+        origin: Where it was asked, for the text of an answer that no store gives.
         hidden: Secrets that must not show, should the store repeat them.
     """
     failure = read_failure(response)
@@ -206,7 +206,7 @@ _UNKNOWN_OPERATION = frozenset(
 
 
 def lacks_uploads(error: errors.SlurperError) -> bool:
-    """Whether a store refused to begin a multipart upload because it knows none."""
+    """Whether a store refused to begin a multipart upload because it has no such uploads."""
     return (
         isinstance(error, errors.StoreError)
         and error.operation == "CreateMultipartUpload"
@@ -217,14 +217,14 @@ def lacks_uploads(error: errors.SlurperError) -> bool:
 def wants_md5(error: errors.StoreError) -> bool:
     """Whether a write was refused because it came without Content-MD5.
 
-    So answer buckets whose rule of retention wants it, in stores that know no other checksum.
+    Buckets with a retention rule answer so, in stores that know no other checksum.
     """
     said = f"{error.code} {error.detail}".casefold()
     return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
 
 
 def _stranger(failure: Failure, origin: str) -> str:
-    """What is to be said of an answer that no store gives."""
+    """The text about an answer that no store gives."""
     scheme, _, place = origin.partition("://")
     if failure.leads_to:
         is_upgrade = scheme == "http" and failure.leads_to.lower().startswith("https:")
@@ -240,7 +240,7 @@ def _stranger(failure: Failure, origin: str) -> str:
 def of_object(
     error: errors.MalformedAnswer, operation: str, key: str | None
 ) -> errors.MalformedAnswer:
-    """The same error, which names what was asked for: often one object's metadata are at fault."""
+    """The same error, naming the key: often the metadata of one object are at fault."""
     subject = "" if key is None else f" of {key!a}"
     return errors.MalformedAnswer(f"{operation}{subject}: {error}")
 

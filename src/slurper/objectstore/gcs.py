@@ -3,9 +3,9 @@
 One store is one bucket. What Google documents, and what follows from it here:
 
 - The answer to a download tells no custom metadata and makes up content headers that were never
-  set. What is kept beside the bytes is told by the object's resource, which the listing (and HEAD)
-  brings along: it is remembered for a while, and used if the download's generation and
-  metageneration are still those. So an object costs one request, and else one more.
+  set. The object's resource tells what is kept beside the bytes. The listing (and HEAD) brings it
+  along. It is remembered for a while, and used if the download has the same generation and
+  metageneration. So an object costs one request, or two if they differ.
 - Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way. One whose type
   is itself compressed (an image, a zip file) is unzipped all the same, unless its Cache-Control
   says `no-transform` (https://cloud.google.com/storage/docs/transcoding): that object cannot be
@@ -75,7 +75,7 @@ _MAX_KEYS = 1000
 
 
 class TranscodedError(errors.IntegrityError):
-    """Google hands out an object with another coding than it is stored with."""
+    """Google sends an object with another coding than it is stored with."""
 
     retryable = False
     advice = (
@@ -502,8 +502,8 @@ class GcsObjectStore(GcsClient):
 def _is_transcoded(response: Response, stored: str) -> bool:
     """Whether Google has unzipped or zipped the object on its way.
 
-    `stored` is the coding that is kept with it, in whatever words somebody has written it: `gzip`,
-    `x-gzip`, `gzip,gzip`, `GZIP`. So it is counted how often each answer speaks of gzip.
+    `stored` is the coding that is kept with it. People write it as `gzip`, `x-gzip`, `gzip,gzip` or
+    `GZIP`. So this counts how often each of the two names gzip.
     """
     sent = response.headers.get("content-encoding", "")
     if stored.lower().count("gzip") == sent.lower().count("gzip"):

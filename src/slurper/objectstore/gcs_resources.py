@@ -52,8 +52,8 @@ def read_object(text: bytes) -> Resource:
     """Read one resource.
 
     Raises:
-        UnavailableStore: it is none.
-        StoreError: it is one whose size is not told, so it cannot be copied.
+        UnavailableStore: it is no resource.
+        StoreError: it tells no size, so it cannot be copied.
     """
     try:
         resource = json.loads(text)
@@ -108,8 +108,8 @@ def _are_resources(items: list[object]) -> bool:
 def to_meta(resource: Resource) -> ObjectMeta:
     """One line of a listing. Raises TypeError or LookupError: it has no name.
 
-    Nothing else has to be there. A line without a size or a version, by which nothing can be
-    copied, is of `UNKNOWN_SIZE`: whoever lists asks for its object by name.
+    Nothing else has to be there. A line without a size or a version gets `UNKNOWN_SIZE`, because
+    nothing can be copied by it. The listing's reader then asks for its object by name.
     """
     name = resource["name"]
     if not isinstance(name, str):

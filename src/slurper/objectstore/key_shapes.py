@@ -1,8 +1,8 @@
 """Shapes of keys that some stores do not keep: they rewrite such a key, or refuse it.
 
-A store that keeps objects as files drops empty segments, one behind a proxy may decode a key twice,
-another brings text into one of Unicode's forms. Of a store that nobody knows it is found out before
-a job begins (`jobs.specimens`), and an object whose key has such a shape fails by itself.
+A store that keeps objects as files drops empty segments. A store behind a proxy may decode a key
+twice. Another brings text into one of Unicode's forms. For an unknown store this is found out
+before a job begins (`jobs.specimens`). An object whose key has such a shape fails by itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 LONG_SEGMENT_BYTES = 255
-"""More than this many bytes between two slashes are no file name."""
+"""A file name has no more bytes than this."""
 
 
 class KeyShape(StrEnum):
-    """What is the matter with a key. The values are shown, and kept with a job."""
+    """A shape of a key. The values are shown, and kept with a job."""
 
     LEADING_SLASH = "leading-slash"
     EMPTY_SEGMENT = "empty-segment"
@@ -54,7 +54,7 @@ _TEXTS = {
     KeyShape.DOT_SEGMENT: "keys with a segment '.'",
     KeyShape.DOUBLE_DOT_SEGMENT: "keys with a segment '..'",
     KeyShape.LONG_SEGMENT: f"keys with more than {LONG_SEGMENT_BYTES} bytes between two slashes",
-    KeyShape.EDGE_SPACE: "keys with a space at the begin or end of a segment",
+    KeyShape.EDGE_SPACE: "keys with a space at the start or end of a segment",
     KeyShape.TRAILING_DOT: "keys with a dot at the end of a segment",
     KeyShape.BACKSLASH: "keys that hold a backslash",
     KeyShape.CONTROL_CHARACTER: "keys that hold control characters",
@@ -67,7 +67,7 @@ _TEXTS = {
     KeyShape.FOLDER: "keys that end with '/'",
     KeyShape.FOLDER_WITH_BYTES: "keys that end with '/', of objects with bytes",
     KeyShape.FOLDER_WITH_HEADERS: "keys that end with '/', of objects with metadata or headers "
-    "but their type",
+    "other than their type",
 }
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
@@ -103,7 +103,7 @@ _BY_KEY: dict[KeyShape, Callable[[str], object]] = {
     KeyShape.BEYOND_BMP: lambda key: max(key, default="") > "\uffff",
     KeyShape.FOLDER: lambda key: key.endswith("/"),
 }
-"""A key tells by itself whether it has one of these."""
+"""The shapes that the key alone shows."""
 
 
 def found_in(
@@ -111,7 +111,7 @@ def found_in(
 ) -> KeyShape | None:
     """The first of these shapes that the key of such an object has; None: it has none.
 
-    `size` None: it has bytes. `has_headers`: metadata, or a header but its type.
+    `size` None: it has bytes. `has_headers`: it has metadata, or a header other than its type.
     """
     for shape in shapes:
         if shape is KeyShape.FOLDER_WITH_BYTES:

@@ -13,14 +13,20 @@ from slurper.objectstore.dialects import Dialect
 _MAX_BYTES_PER_CHARACTER = 4
 
 
-HEADERS = (*sorted(CONTENT_HEADERS), "metadata", "metadata-beyond-ascii", "long-metadata")
+HEADERS = (
+    *sorted(CONTENT_HEADERS),
+    "metadata",
+    "metadata-beyond-ascii",
+    "long-metadata",
+    "underscored-metadata",
+)
 """What a store may lose beside the bytes: a header, or user metadata of a kind."""
 
 REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
 """What a job may require of a target: `metadata` of every kind, `headers` for all there is."""
 
 LONG_METADATA_BYTES = 255
-"""Of one value. Who takes no more may cut the rest off."""
+"""Length of one value. A store that takes no more may cut off the rest."""
 
 
 def required(names: Iterable[str]) -> frozenset[str]:
@@ -80,8 +86,8 @@ def _check_shape(
     shape = key_shapes.found_in(key, dialect.unkept_keys, size=size, has_headers=has_headers)
     if shape is not None:
         raise errors.KeyNotKept(
-            f"the target does not keep {key_shapes.text_of(shape)}: it would make something else "
-            f"of {key!a}, or refuse it"
+            f"the target does not keep {key_shapes.text_of(shape)}: it would change "
+            f"{key!a}, or refuse it"
         )
 
 
@@ -102,6 +108,8 @@ def _has(headers: ObjectHeaders, name: str) -> bool:
             return not all(map(str.isascii, headers.metadata.values()))
         case "long-metadata":
             return any(len(value) > LONG_METADATA_BYTES for value in headers.metadata.values())
+        case "underscored-metadata":
+            return any("_" in named for named in headers.metadata)
         case _:
             return name in headers.content
 

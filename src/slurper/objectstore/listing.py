@@ -34,10 +34,10 @@ MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
 
 ASKS = 3
-"""So often a page is asked for that cannot be one, before its listing is given up."""
+"""How often a page is asked for, if it is bad, before its listing is given up."""
 
 AGAIN_PAUSE_SECONDS = 0.2
-"""Before the last time, so that what is in the way may pass."""
+"""Pause before the last question, so that the fault may pass."""
 
 _MOST_BYTES = (1 << 63) - 1
 """No object is larger than what a database can count."""
@@ -57,10 +57,10 @@ Summary = dict[str, str]
 
 
 async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
-    """Return the first page that can be one; `ask` is told whether it has asked before.
+    """Return the first valid page; `ask` is told whether it has asked before.
 
     Raises:
-        ListingError: there was none in `ASKS` answers.
+        ListingError: no answer of `ASKS` was valid.
     """
     for asked in range(ASKS - 1):
         try:
@@ -128,7 +128,7 @@ def _token(summary: Summary, *, is_encoded: bool) -> str:
 
 
 def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[str, str]]:
-    """Decode keys; return how else the store may mean them, too."""
+    """Decode keys; return also their other possible spellings."""
     keys = _url_decoded(raw)
     if keys is raw:
         return raw, {}
@@ -138,7 +138,7 @@ def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[s
 
 
 def _ascend(keys: Sequence[str], raw: Sequence[str], order: KeyOrder) -> bool:
-    """Whether decoded keys are in order, and different where the document shows different ones."""
+    """Whether decoded keys are in order, and no two spellings have become one key."""
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if all(map(operator.lt, ranks, ranks[1:])):
         return True
@@ -147,7 +147,7 @@ def _ascend(keys: Sequence[str], raw: Sequence[str], order: KeyOrder) -> bool:
 
 
 def _as_they_ascend(decoded: Sequence[str], raw: Sequence[str], order: KeyOrder) -> Sequence[str]:
-    """Decode only keys that are in their place then: some stores encode not all of them."""
+    """Decode only keys that are in their place then: some stores do not encode all of them."""
     keys: list[str] = []
     for key, text in zip(decoded, raw, strict=True):
         at = len(keys)
@@ -250,10 +250,10 @@ def _age_seconds(row: Summary, now: datetime) -> float:
 def _as_text(document: bytes) -> str:
     document = _unzipped(document).lstrip(_BEFORE_XML)
     if (page := documents.web_page(document)) is not None:
-        raise errors.NotAListing(f"what answers is no store but a web page: {page!r}")
+        raise errors.NotAListing(f"the answer is not a store's but a web page: {page!r}")
     if document.startswith((b"{", b"[")):
         seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
-        raise errors.NotAListing(f"what answers speaks JSON, not S3: {seen!r}")
+        raise errors.NotAListing(f"the server speaks JSON, not S3: {seen!r}")
     if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
         raise errors.ListingError("the listing holds a document type declaration")
     try:
@@ -271,7 +271,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def _unzipped(document: bytes) -> bytes:
-    """Undo gzip, which nobody asked for but no document could be taken for."""
+    """Undo gzip. Nobody asked for it, but no document can be mistaken for it."""
     if not document.startswith(_GZIP):
         return document
     try:
@@ -340,8 +340,8 @@ def _parse_xml(text: str) -> ET.Element:
 
 
 _CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
-"""XML holds no control characters, not even so. Ceph and rclone encode keys, but not the one after
-which a page begins, and repeat it in this form."""
+"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not
+the key after which a page begins: they repeat it in this form."""
 _STAND_IN = re.compile("[\U000f0000-\U000f001f]")
 _STOOD_FOR = {0xF0000 + code: code for code in range(32)}
 
@@ -514,7 +514,7 @@ def _sizes(texts: Sequence[str]) -> list[int]:
 
 
 def _size(text: str) -> int:
-    """A size, or that none is told: then HEAD is asked for it."""
+    """A size, or `UNKNOWN_SIZE` when none is told: then HEAD is asked for it."""
     try:
         size = int(text)
     except ValueError:

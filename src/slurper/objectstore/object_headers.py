@@ -37,9 +37,9 @@ def from_response(key: str, size: int, headers: Mapping[str, str]) -> StoredObje
 
 @functools.lru_cache(maxsize=1024)  # the answers of a store mostly have the same headers
 def _kept(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Of a response's headers, those of the content, and the names of the user's metadata.
+    """The content headers of a response, and the names of the user's metadata.
 
-    And whether there are any that tell of checksums.
+    Also whether it has headers that tell checksums.
     """
     metadata = (name for name in names if name.startswith(METADATA_PREFIX))
     return (
@@ -91,7 +91,7 @@ def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, s
     header can carry, such as blanks around a value, becomes words everywhere.
 
     Raises:
-        ConfigurationError: names of metadata differ in case only, as at Google they may.
+        ConfigurationError: names of metadata differ in case only; Google allows that.
         NotStorable: a name of metadata cannot be part of a header's name.
     """
     sent = dict(headers.content)

@@ -53,7 +53,7 @@ from slurper.objectstore.signing import canonical_query
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
 _FOLLOWED_BYTES = 64 << 10
-"""Checksums of shorter bodies are computed when they are here; the processor has them at hand."""
+"""Checksums of shorter bodies are computed afterwards: they are still in the caches."""
 
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
@@ -66,13 +66,13 @@ _NO_SUCH_RANGE = 416
 _MD5_HEADER = checksums.header_of(Algorithm.MD5)
 
 _NO_TAG = len('""')
-"""An ETag that is no longer says nothing."""
+"""An ETag of no more characters says nothing."""
 
 
 _PAGE_KEYS = 1000
 
 _MOST_EMPTY_PAGES = 1000
-"""In a row; a store that shows no key on so many will not show one."""
+"""In a row. A store that shows no key on so many pages will not show one."""
 
 _AGAIN = {"cache-control": "no-cache"}
 """Goes with the second question for a page: a cache may have mixed up the first answer."""
@@ -93,9 +93,9 @@ class S3ObjectStore(BucketClient):
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
         self._obeys_if_match = True
-        """False once If-Match was refused although it held: then the answers' ETags tell."""
+        """False once If-Match was refused although it held: answers' ETags are compared then."""
         self._wants_md5 = False
-        """True once a write was refused for want of Content-MD5, as buckets with locks do."""
+        """True once a write was refused because it had no Content-MD5: buckets with locks do so."""
         self._listed_as = self._bucket
         self._is_named = False
         """Whether a listing has been read."""
@@ -136,7 +136,7 @@ class S3ObjectStore(BucketClient):
         return page
 
     async def _page(self, asked: Asked) -> ListingPage:
-        """Ask for one page, and once more for one that cannot be it."""
+        """Ask for one page, and again if the answer is a bad page."""
         others: list[str] = []
 
         async def ask(again: bool) -> ListingPage:
@@ -144,7 +144,7 @@ class S3ObjectStore(BucketClient):
             try:
                 return await self._list(named, _AGAIN if again else {})
             except OtherBucketError as error:
-                # Said of every page it is a name of the bucket's own, as behind a proxy.
+                # If every page says it, it is another name of the bucket, as behind a proxy.
                 if not self._is_named and error.name in others:
                     self._listed_as = error.name
                 others.append(error.name)
@@ -294,7 +294,7 @@ class S3ObjectStore(BucketClient):
         return await self._send("GetObject", request, key)
 
     async def _describe_by_reading(self, key: str) -> StoredObject:
-        """What HEAD would say, where a store knows no HEAD."""
+        """What HEAD would say, for a store that knows no HEAD."""
         try:
             response = await self._read_byte(key)
         except errors.StoreError as error:
@@ -348,20 +348,21 @@ class S3ObjectStore(BucketClient):
         if max_bytes is not None and body.length != max_bytes:
             verification.refuse_compressed(response.headers, body, max_bytes)
         stored = self._described(response, "GetObject", key, body.length)
-        if md5 is not SourceMd5.UNUSED:
-            body.source_md5 = verification.md5_of(stored)
-        if compares and verification.may_tell_more(stored, body):
-            await self._compare(key, stored, body, etag_counts=etag_of_parts)
-            if checksum is Algorithm.MD5 and md5 is not SourceMd5.UNUSED:
-                body.source_md5 = verification.md5_of(stored)  # the write wants an MD5 anyway
+        if verification.tells_something(stored):  # asked of every object, and false of many
+            uses_md5 = md5 is not SourceMd5.UNUSED
+            body.source_md5 = verification.md5_of(stored) if uses_md5 else ""
+            if compares and (stored.told is not None or not body.source_md5):
+                await self._compare(key, stored, body, etag_counts=etag_of_parts)
+                if checksum is Algorithm.MD5 and uses_md5:
+                    body.source_md5 = verification.md5_of(stored)  # the write wants one anyway
         return Download(stored, body)
 
     async def _compare(
         self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
     ) -> None:
-        """Compare with what the store tells, apart from an MD5. Raises ChecksumDisagrees."""
+        """Compare with what the store tells, except an MD5. Raises ChecksumDisagrees."""
         if await verification.compare_with_told(stored, body):
-            body.source_md5 = ""  # what was compared need not be again
+            body.source_md5 = ""  # it was compared already
         elif not body.source_md5:
             await self._compare_with_parts(key, stored, body, etag_counts=etag_counts)
 
@@ -427,7 +428,7 @@ class S3ObjectStore(BucketClient):
     ) -> None:
         """Return when If-Match was refused although it holds; it is not sent any more then.
 
-        So it is with stores that compare it with another spelling of the tag, or with a weak one.
+        Some stores compare it with another spelling of the tag, or with a weak one.
         """
         try:
             stored = await self.head(key)
@@ -454,7 +455,7 @@ class S3ObjectStore(BucketClient):
         sent = self._new_object_headers(key, headers, size=body.length)
         is_compared_there = not body.source_md5 or self._dialect.verifies_md5
         if if_absent and not is_compared_there:
-            # What is found to be wrong only when it is there could not be put right.
+            # A wrong object that is found only after the write could not be replaced.
             await verification.compare_with_source_md5(body)
             is_compared_there = True
         self._add_checksums(sent, body)
@@ -479,7 +480,7 @@ class S3ObjectStore(BucketClient):
     async def _write_with_md5(
         self, refusal: errors.StoreError, request: Request, key: str, body: Body
     ) -> Response:
-        """Send a body again, if it was refused for want of Content-MD5; else raise the refusal."""
+        """Send a body again, if it was refused because it had no Content-MD5; else raise."""
         if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
             raise refusal
         self._wants_md5 = True
@@ -487,10 +488,10 @@ class S3ObjectStore(BucketClient):
         return await self._send(refusal.operation, request, key)
 
     async def _find_written(self, response: Response, key: str, body: Body) -> str:
-        """The ETag of an object whose write was answered without one, if it is there.
+        """The ETag of an object whose write was answered without an ETag, if the object is there.
 
         Raises:
-            SlurperError: it is not, or has other bytes, or that cannot be found out.
+            SlurperError: it is not there, or has other bytes, or that cannot be found out.
         """
         lack = self._unanswered(response, "PutObject", key, "no ETag")
         if documents.holds_error(response):
@@ -504,10 +505,10 @@ class S3ObjectStore(BucketClient):
         return stored.meta.etag
 
     def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
-        """Send the MD5 that the source tells, and what else goes with every write if need be."""
-        algorithm, verifies_md5 = self._dialect.checksum, self._dialect.verifies_md5
-        if body.source_md5 and verifies_md5 is not False:
-            sent[checksums.header_of(Algorithm.MD5)] = body.source_md5
+        """Send the MD5 that the source tells, and also the usual checksum if it is needed."""
+        algorithm = self._dialect.checksum
+        if body.source_md5 and (verifies_md5 := self._dialect.verifies_md5) is not False:
+            sent[_MD5_HEADER] = body.source_md5
             if verifies_md5 or algorithm is Algorithm.MD5:
                 return
         if algorithm is not None:
@@ -554,9 +555,9 @@ class S3ObjectStore(BucketClient):
     async def _listed_part(
         self, lack: errors.SlurperError, key: str, upload_id: str, number: int, size: int
     ) -> str:
-        """The ETag of a part whose write was answered without one; raise `lack` if there is none.
+        """The ETag of a part whose write was answered without an ETag; raise `lack` without a part.
 
-        Parts that stores keep are of this upload and this object, so that the size is proof.
+        The parts of this upload are of this object only, so an equal size is proof enough.
         """
         if not isinstance(lack, errors.TransportError):  # the answer is an error
             raise lack
@@ -736,10 +737,10 @@ class S3ObjectStore(BucketClient):
     async def _completed_without_etag(
         self, response: Response, key: str, parts: Sequence[Part]
     ) -> str:
-        """The object's ETag, where a completion succeeded and told none, as Ceph 16 does.
+        """The object's ETag, if a completion succeeded without telling one, as at Ceph 16.
 
-        HEAD must show the object: of the right size, and where the answer is no result of a
-        completion either, with the ETag that these parts make.
+        HEAD must show an object of the right size. If the answer is not even the result of a
+        completion, the object must have the ETag that these parts make.
         """
         unanswered = self._unanswered(response, "CompleteMultipartUpload", key, "no ETag")
         if documents.holds_error(response):

@@ -176,7 +176,7 @@ class BucketClient:
         if stored is not None and stored != sent.get(name, stored):
             raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
 
-    # What is waited for
+    # What requests wait for
 
     async def _serves_others(self, request: Request, since: float) -> bool:
         if request.target.partition("?")[0] == self._bucket_path:

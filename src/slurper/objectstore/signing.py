@@ -4,12 +4,14 @@ S3 differs from other AWS services in two ways that matter here: the path is enc
 normalised, and the payload may stay out of the signature (`UNSIGNED-PAYLOAD`). Integrity of bodies
 is the business of the checksum headers, which are signed.
 
-Signed are `host`, `content-type`, `content-md5` and every `x-amz-*` header; all others may be
-changed by a proxy without harm. https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+`host`, `content-type`, `content-md5` and every `x-amz-*` header are signed. A proxy may change all
+other headers without harm.
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
-Into the signature of a value goes one space for each run of white space, and none at its ends; what
-is sent stays as it is. White space is what stores take for it: the six characters of ASCII, and
-beyond ASCII what botocore, MinIO and SeaweedFS fold. To Amazon and R2 no value goes beyond ASCII.
+In the signature of a value, each run of white space is one space, and there is none at its ends.
+The value itself is sent unchanged. White space is what stores take for it: the six characters of
+ASCII, and beyond ASCII those that botocore, MinIO and SeaweedFS fold. Amazon and R2 get only ASCII
+values.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def _trimmed(value: str) -> str:
 
 
 def _has_loose_spaces(block: str) -> bool:
-    """Whether a value may hold white space that the signature must not see."""
+    """Whether a value may hold white space that must be folded in the signature."""
     if not block.isascii() or "\t" in block or "\v" in block or "\f" in block:
         return True
     # Most blocks hold no space at all, and one character is found 20 times as fast as two.

@@ -25,7 +25,7 @@ _MD5_OF_PARTS = re.compile(r"([0-9a-fA-F]{32})(-[1-9]\d*)")
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
     """The size of the object of which this is the `wanted` range, after checking that it is.
 
-    The range that the answer names counts, and not its status: some proxies say 200 for 206.
+    The range in the answer counts, not its status: some proxies say 200 instead of 206.
     """
     announced = response.headers.get("content-range", "")
     if not announced and response.status == 200 and (0, body.length) == (wanted.start, wanted.end):
@@ -52,20 +52,20 @@ def is_whole(response: Response) -> bool:
 
 
 def told_size(response: Response) -> int | None:
-    """The size of the object, by an answer to a request for its first byte."""
+    """The size of the object, as the answer to a request for its first byte tells it."""
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if found is not None:
         return int(found[3])
-    # A body that only the end of its connection ends may have been cut.
+    # A body that ends with its connection may have been cut off.
     is_framed = not response.headers.keys().isdisjoint(_FRAMES)
     return response.length if response.status == 200 and is_framed else None
 
 
 def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
-    """Say of a body of another length than `size` why that may be, before its checksum is compared.
+    """Explain a body whose length is not `size`, before its checksum is compared.
 
     Raises:
-        IntegrityError: it came in a coding, which may not be the object's own.
+        IntegrityError: it came with a coding that the object may not have.
     """
     coding = headers.get("content-encoding")
     if coding is not None:
@@ -79,28 +79,24 @@ def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None
 def md5_of(stored: StoredObject) -> str:
     """The MD5 that a store tells of an object, base64; empty where it tells none.
 
-    It is the ETag of what was written in one request, unless the answer says how else that came
-    about. Not every store makes its ETags so: see `slurper.transfer.copy`.
+    It is the ETag of an object that was written in one request, unless the answer shows that the
+    ETag is something else. Not every store makes its ETags so: see `slurper.transfer.etags`.
     """
     if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
         return stored.told.value
     return md5_of_etag(stored.meta.etag) if stored.etag_may_be_md5 else ""
 
 
-def may_tell_more(stored: StoredObject, body: Body) -> bool:
-    """Whether there may be something to compare but the body's `source_md5`.
-
-    Asked of every object: most tell nothing, or nothing else.
-    """
-    if stored.told is not None:
-        return True
-    return not body.source_md5 and (stored.told_of_parts is not None or len(stored.meta.etag) >= 34)
+def tells_something(stored: StoredObject) -> bool:
+    """Whether a description may tell something of the bytes, by a checksum or by its ETag."""
+    has_checksum = stored.told is not None or stored.told_of_parts is not None
+    return has_checksum or len(stored.meta.etag) >= _MD5_DIGITS
 
 
 def etag_of_parts(stored: StoredObject) -> Told | None:
-    """The MD5 that S3 makes of those of an object's parts, with their number; None: none is told.
+    """The MD5 that S3 makes of the MD5s of an object's parts, with their number; None: not told.
 
-    It is the ETag of what was uploaded in parts, with the same reservations.
+    It is the ETag of an object that was uploaded in parts, with the same exceptions.
     """
     if not stored.etag_may_be_md5:
         return None
@@ -111,7 +107,7 @@ def etag_of_parts(stored: StoredObject) -> Told | None:
 async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int) -> None:
     """Compare with what a source has made of the checksums of parts of so many bytes.
 
-    Nothing is compared where they cannot all have had that size. Raises ChecksumDisagrees.
+    Nothing is compared if the parts cannot all have had that size. Raises ChecksumDisagrees.
     """
     value, size = numbered(told.value, count), body.length
     if not value.endswith(f"-{count}") or part_bytes < 1 or -(-size // part_bytes) != count:
@@ -123,12 +119,12 @@ async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int
 
 
 def numbered(value: str, count: int) -> str:
-    """What was made of the checksums of parts, with their number, which some stores leave away."""
+    """The checksum made of those of parts, with their number, which some stores leave out."""
     return value if "-" in value else f"{value}-{count}"
 
 
 def md5_of_etag(etag: str) -> str:
-    """The MD5 that an ETag is, base64; empty where it is none."""
+    """The MD5 that an ETag is, base64; empty when it is no MD5."""
     digits = etag.strip('"')
     if len(digits) != _MD5_DIGITS:  # asked of every object, so the quickest way counts
         digits = entity_tags.opaque(etag) if len(digits) > _MD5_DIGITS else ""
@@ -153,7 +149,7 @@ def follower(
 ) -> Callable[[Mapping[str, str]], Running | None]:
     """Make what computes, while a body comes in, the checksums that it will be asked for.
 
-    That is the one the source tells, and the one that goes with the write, if any will.
+    These are the checksum that the source tells, and the one that goes with the write, if any.
     """
 
     def follow(headers: Mapping[str, str]) -> Running | None:
@@ -168,7 +164,7 @@ def follower(
 async def compare_with_told(stored: StoredObject, body: Body) -> bool:
     """Compare with what the source tells of the whole object, and return whether it was compared.
 
-    What takes long is not, if there is an MD5 that others will compare.
+    A slow checksum is not compared, if there is an MD5 that the target will compare.
 
     Raises:
         ChecksumDisagrees: they are not the same.
@@ -183,7 +179,7 @@ async def compare_with_told(stored: StoredObject, body: Body) -> bool:
 
 
 def disagreement(told: Told, seen: str) -> errors.ChecksumDisagrees:
-    """The error that says what was told of some bytes, and what is seen of them."""
+    """The error with the checksum that was told, and the one that the bytes have."""
     name = f"x-amz-checksum-{told.algorithm}"
     text = f"the bytes read have {name} {seen}, the source announces {told.value}"
     return errors.ChecksumDisagrees(text, seen, told.algorithm)
@@ -199,7 +195,7 @@ async def compare_with_source_md5(body: Body) -> None:
 async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> None:
     """Compare what a store says of an object it has written with the MD5 the source tells.
 
-    Where its ETag is no MD5, the bytes are looked at themselves. Raises BytesRefused.
+    If the store's ETag is no MD5, the MD5 of the bytes is computed. Raises BytesRefused.
     """
     written = md5_of_etag(etag)
     if not written or headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
@@ -211,7 +207,7 @@ async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> 
 
 
 def told_by_google(headers: Mapping[str, str]) -> dict[Algorithm, str]:
-    """What `x-goog-hash` tells of the whole object: CRC32C, which every one has, and MD5."""
+    """What `x-goog-hash` tells of the whole object: CRC32C (every object has it), and MD5."""
     pairs = (item.strip().partition("=") for item in headers.get("x-goog-hash", "").split(","))
     announced = {name: value for name, _, value in pairs}
     kinds = (Algorithm.CRC32C, Algorithm.MD5)
@@ -279,8 +275,8 @@ def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> 
 def same_bytes(one: str, other: str) -> bool:
     """Whether two ETags say that two objects of equal size, at whatever stores, have equal bytes.
 
-    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes, which
-    looks like an MD5 and is none.
+    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes. The
+    ETag of encrypted bytes looks like an MD5 and is none.
     """
     mine, theirs = entity_tags.opaque(one).lower(), entity_tags.opaque(other).lower()
     return mine == theirs and _MADE_OF_MD5.fullmatch(mine) is not None

@@ -1,12 +1,12 @@
 """Does a store serve others while it fails one object?
 
-A server error passes, most often, and is waited for. But an object that its store cannot read, say,
-answers 500 for ever, and when everything else of a job is done there is no sense in a long wait for
-it. The witness is the object that was read last, or written last: it is asked for again. A store
-that is down, or restarts, does not serve that one either.
+Most server errors pass, so requests wait for that. But an object that its store cannot read, for
+example, always answers 500. When everything else of a job is done, a long wait for it is useless.
+The witness is the object that was read last, or written last: it is asked for again. A store that
+is down, or restarts, does not serve the witness either.
 
-Only requests for whole objects are given up sooner. Of a large one, whose parts are there already,
-too much would be lost.
+Only requests for whole objects are given up sooner. A large object may have many parts at the
+target already: too much would be lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from slurper.http.messages import Request
 
 ASKED_AGAIN_SECONDS = 1.0
-"""So long a store that did not serve the witness is not asked again."""
+"""After a store did not serve the witness, it is not asked again for so long."""
 
 SERVED = frozenset({200, 204, 206, 416})
 """Answers of a store that works. The last one says that an empty object has no first byte."""
@@ -48,14 +48,14 @@ class Witness:
     async def serves_others(self, request: Request, since: float) -> bool:
         """Whether the store serves another object than this request is for.
 
-        `since` is in monotonic seconds: what was asked before that is no answer.
+        `since` is in monotonic seconds: answers to earlier questions do not count.
         """
         is_read = request.method in _READS
         other = self.read_last if is_read else self.written_last
         ask = self._read if is_read else self._write
         if not other or ask is None or not _is_for_another(request, other):
             return False
-        async with self._asking:  # who waits here learns from what the first has found
+        async with self._asking:  # a task that waited here uses the answer of the first
             asked_at, answer = self._answers.get(request.method, (-math.inf, False))
             now = time.monotonic()
             was_no_just_now = not answer and now - asked_at < ASKED_AGAIN_SECONDS

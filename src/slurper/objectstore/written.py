@@ -1,4 +1,4 @@
-"""Finds out whether a write took place of which the answer does not tell."""
+"""Finds out whether a write took place when its answer does not tell."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.settings import MIB
 
 COMPARED_BYTES = 4 * MIB
-"""So much is read at once of an object that is compared byte by byte."""
+"""How much is read at once of an object that is compared byte by byte."""
 
 
 async def find(store: ObjectStore, key: str, body: Body) -> StoredObject | None:
     """The object of this key, if it has exactly the bytes of `body`; else None.
 
-    An ETag that is their MD5 is proof. Where it is another, it may be no MD5, and they are read.
+    An ETag that is their MD5 is proof. Another ETag may be no MD5: then the object is read.
 
     Raises:
         NotFound: there is no object.

@@ -1,11 +1,11 @@
 """The keys of Slurper's own objects: what a check writes for a moment to see what a store does.
 
-The bucket that is checked may be the source of another job, whose listing then shows such an
-object, or has it gone by the time it is read. It belongs to nobody's data, so whoever lists a
-source passes over it. A key that only begins like one is a key like any other.
+The bucket that is checked may be the source of another job. That job's listing may show such an
+object, and it may be gone when it is read. It belongs to nobody's data, so listings of a source
+leave it out. A key that only begins in the same way is a key like any other.
 
-Some go on behind such a key, or begin with a slash, to see what becomes of them. Whatever a store
-makes of those, it begins like one of ours.
+Some of these keys go on behind the name, or begin with a slash, to see what the store makes of
+them. Whatever it makes, the result begins like one of ours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from slurper.objectstore.base import ObjectMeta
 
 PREFIX = ".slurper-precheck-"
-"""Begins the keys of whatever a check writes, but for a slash before it."""
+"""The start of every key that a check writes; a slash may come before it."""
 
 PREFIXES = (PREFIX, f"/{PREFIX}")
-"""By which all of them are listed."""
+"""The prefixes by which all of them are listed."""
 
 _OWN_KEY = re.compile(rf"/?{re.escape(PREFIX)}[0-9a-f]{{32}}(?:[-/\\].*)?", re.DOTALL)
 
@@ -31,7 +31,7 @@ def new_key() -> str:
 
 
 def is_own(key: str) -> bool:
-    """Whether a key is of the form that `new_key` makes, or goes on behind such a one."""
+    """Whether a key has the form that `new_key` makes, or goes on behind that form."""
     return key.startswith(PREFIXES) and _OWN_KEY.fullmatch(key) is not None
 
 

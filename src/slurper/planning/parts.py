@@ -59,27 +59,27 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
 
 
 _MOST_PIECE_BYTES = 64 * MIB
-"""Parts that are to be as long as the source's are no longer than this, for they lie in memory."""
+"""The longest parts that are made as long as the source's: they lie in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSum:
-    """A checksum that a source tells of an object, which is found again from parts of its copy.
+    """A checksum that a source tells of an object, which the parts of its copy must give again.
 
-    Each part brings those of its pieces: it is cut where the source's own parts begin, if the
-    checksum was made of theirs. CRCs can be combined, so parts of any size will do. Of other
-    checksums the parts have to be as long as those of the source.
+    Each part brings the checksums of its pieces. If the source's checksum was made of its parts, a
+    part is cut where those begin. CRCs can be combined, so parts may have any size. For other
+    checksums they have to be as long as the source's parts.
     """
 
     algorithm: Algorithm
     value: str
-    """Base64, with "-" and the number of the source's parts behind if it is made of them."""
+    """Base64; if it is made of the source's parts, "-" and their number follow."""
     piece_bytes: int
     """The size of the source's parts; of the object, if the checksum is of all its bytes."""
 
     @property
     def part_bytes(self) -> int | None:
-        """How long the parts of the copy have to be; None: any size will do."""
+        """How long the parts of the copy have to be; None: any size."""
         return None if self.algorithm in checksums.COMBINABLE else self.piece_bytes
 
     def cut(self, byte_range: ByteRange) -> tuple[int, ...]:
@@ -90,7 +90,7 @@ class SourceSum:
         return tuple(end - start for start, end in pairwise(edges))
 
     def of(self, parts: Sequence[Part]) -> str | None:
-        """What all parts, in order, make of it; None when there are some that nobody has seen."""
+        """The same checksum made of all parts, in order; None when nobody has seen some of them."""
         pieces: dict[int, list[tuple[str, int]]] = {}
         start = 0
         for part in parts:
@@ -118,10 +118,10 @@ def sum_of_whole(stored: StoredObject) -> SourceSum | None:
 def sums_of_parts(
     stored: StoredObject, dialect: Dialect, part_bytes: int, count: int
 ) -> Iterator[SourceSum]:
-    """What a source has made of the checksums of its parts, as far as copies can show it again.
+    """A checksum that a source has made of those of its parts, if a copy can give it again.
 
-    Its first part has `part_bytes`, and there are `count`; all must have had that size. The
-    cheapest comes first: a CRC, the ETag, whose MD5s a target computes anyway, and the others.
+    The source has `count` parts, the first of `part_bytes`; all must have had that size. The
+    cheapest comes first: a CRC, then the ETag (a target computes its MD5s anyway), then others.
     """
     size, told = stored.meta.size, stored.told_of_parts
     if part_bytes < 1 or -(-size // part_bytes) != count:

@@ -52,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """This job may have copied the object already, in work whose report was lost: bytes decide."""
+    """This job may have copied the object already, and the report was lost: the bytes decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def may_be_ours(size: int, existing: ObjectMeta, since: datetime | None) -> bool
     """Whether the target's object may be this job's own, from a task that never reported.
 
     True only in a replayed slice (`since` given), for an object of the right size that the target
-    stored after `since`. Somebody else may have stored it all the same: its bytes tell.
+    stored after `since`. Somebody else may have stored it all the same: its bytes decide.
     """
     return (
         since is not None

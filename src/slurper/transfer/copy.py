@@ -21,6 +21,7 @@ from slurper import errors, telemetry
 from slurper.jobs.models import LogType
 from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
+    Body,
     ByteRange,
     Download,
     ObjectHeaders,
@@ -58,7 +59,7 @@ class TargetChangedError(errors.SlurperError):
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """The bytes that were read have another MD5 than the source tells."""
+    """The bytes that were read do not have the MD5 that the source tells."""
 
     told: str
     seen: str
@@ -88,7 +89,7 @@ class Copier:
         other_spelling: Callable[[str], str | None] = lambda _: None,
         etags: SourceEtags | None = None,
     ) -> None:
-        """Prepare. `other_spelling` tells how else a listed key may be meant, if it may."""
+        """Prepare. `other_spelling` tells another key that a listed key may mean, or None."""
         self._source = source
         self._target = target
         self._checksum = target.dialect.checksum
@@ -120,7 +121,7 @@ class Copier:
         return size > self._multipart_threshold and not is_taken
 
     def take_whole(self, most: int) -> None:
-        """Copy objects of up to so many bytes in one request, whatever the settings say."""
+        """Copy objects of up to this many bytes in one request, whatever the settings say."""
         self._multipart_threshold = most
 
     async def copy(self, meta: ObjectMeta, *, in_doubt: bool = False) -> Outcome | Large:
@@ -237,8 +238,8 @@ class Copier:
     ) -> StoredObject | Skipped:
         """The object with its headers, unless it is to be left out for them or its first bytes.
 
-        `with_checksums` asks for them too, which needs the permission to read the object.
-        HEAD tells of an archive tier, and of a restore, what a listing does not.
+        `with_checksums` asks for checksums too; that needs the permission to read the object. HEAD
+        tells archive tiers and restores, which a listing does not tell.
 
         Raises:
             SourceChangedError: it is no longer this version.
@@ -257,7 +258,7 @@ class Copier:
         return stored
 
     async def confirm_unchanged(self, meta: ObjectMeta) -> None:
-        """Return when the source still has this version, whatever a condition on it came to.
+        """Return if the source still has this version, whatever the answer to a condition was.
 
         Raises:
             SourceChangedError: it has another, or none any more.
@@ -325,28 +326,78 @@ class Copier:
 
     async def _copy_whole(self, meta: ObjectMeta) -> Outcome | None:
         """Read an object and write it; None when the target has one that is not to be replaced."""
-        download = await self._read(meta)
+        download: Download | None = None
+        try:
+            download = _whole(meta, await self._asked(meta))
+        except errors.PreconditionFailed as error:
+            raise SourceChangedError(str(error)) from error
+        except errors.ChecksumDisagrees as error:
+            seen = error.seen
+        if download is None:  # outside of the handler, whose error keeps the body in memory
+            download = await self._read_disagreeing(meta, seen)
         if self._looks_at_content:
             first = download.body.beginning(selection.FIRST_BYTES.end)
             skip = self._skip_by_content(download.stored.headers, first)
             if skip is not None:
                 return skip
-        outcome = await self._write(meta, download)
-        if isinstance(outcome, _Doubt):
-            del download  # before it is read again, for which no memory is set aside
-            outcome = await self._write(meta, await self._read_doubted(meta, outcome))
-        if isinstance(outcome, _Doubt):
-            raise errors.IntegrityError(str(outcome))
-        return outcome
+        told = download.body.source_md5
+        try:
+            await self._target.put(
+                self.target_key(meta.key),
+                download.body,
+                download.stored.headers,
+                if_absent=self._if_absent,
+            )
+        except errors.PreconditionFailed:
+            return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            doubt = await self._doubt(error, download.body)
+        else:
+            if told and meta.size:
+                self._etags.are_md5s = True
+            return Transferred(meta.size)
+        del download  # before it is read again, for which no memory is set aside
+        return await self._copy_doubted(meta, doubt)
+
+    async def _doubt(self, refusal: errors.SlurperError, body: Body) -> _Doubt:
+        """Look into the refusal of a write that told the source's MD5; raise all others."""
+        told = body.source_md5
+        if not (told and _may_mean_the_bytes(refusal)):
+            raise refusal
+        seen = await body.computed(Algorithm.MD5)
+        if seen == told:
+            raise refusal  # they were damaged after the read, or the refusal means something else
+        return _Doubt(told, seen)
+
+    async def _copy_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Outcome | None:
+        """Read and write an object again whose bytes did not have the MD5 that its source tells."""
+        again = await self._read_doubted(meta, doubt)
+        told = again.body.source_md5
+        try:
+            await self._target.put(
+                self.target_key(meta.key),
+                again.body,
+                again.stored.headers,
+                if_absent=self._if_absent,
+            )
+        except errors.PreconditionFailed:
+            return None
+        except (errors.IntegrityError, errors.StoreError) as error:
+            raise errors.IntegrityError(str(await self._doubt(error, again.body))) from error
+        if told and meta.size:
+            self._etags.are_md5s = True
+        return Transferred(meta.size)
 
     async def _read(self, meta: ObjectMeta) -> Download:
-        """Read an object whose bytes are those that its source tells, as far as it is quick."""
+        """Read an object and compare the quick checksums that its source tells."""
         try:
-            return _whole(meta, await self._asked(meta))
-        except errors.PreconditionFailed as error:
-            raise SourceChangedError(str(error)) from error
+            return await self._read_again(meta)
         except errors.ChecksumDisagrees as error:
             seen = error.seen
+        return await self._read_disagreeing(meta, seen)
+
+    async def _read_disagreeing(self, meta: ObjectMeta, seen: str) -> Download:
+        """Read an object again that has `seen` instead of the checksum that its source tells."""
         if "-" in seen:
             return await self._read_in_doubt_of_parts(meta, seen)
         return await self._read_disputed(meta, seen)
@@ -364,40 +415,16 @@ class Copier:
         )
 
     async def _read_again(self, meta: ObjectMeta, *, compares: bool = True) -> Download:
-        """Read an object and raise what disagrees."""
+        """Read an object; raise the error if its checksum disagrees."""
         try:
             return _whole(meta, await self._asked(meta, compares=compares))
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
 
-    async def _write(self, meta: ObjectMeta, download: Download) -> Transferred | _Doubt | None:
-        """Write what was read; None when there is an object that is not to be replaced."""
-        body = download.body
-        told = body.source_md5
-        try:
-            await self._target.put(
-                self.target_key(meta.key),
-                body,
-                download.stored.headers,
-                if_absent=self._if_absent,
-            )
-        except errors.PreconditionFailed:
-            return None
-        except (errors.IntegrityError, errors.StoreError) as error:
-            if not (told and _may_mean_the_bytes(error)):
-                raise
-            seen = await body.computed(Algorithm.MD5)
-            if seen == told:
-                raise  # they were damaged after they had been read, or it means something else
-            return _Doubt(told, seen)
-        if told and meta.size:
-            self._etags.are_md5s = True
-        return Transferred(meta.size)
-
-    # What was read is not what the source tells of it.
+    # Objects whose bytes are not what the source tells of them.
 
     async def _read_disputed(self, meta: ObjectMeta, seen: str) -> Download:
-        """Read once more what has not the checksum that its source declares.
+        """Read an object again that does not have the checksum that its source declares.
 
         If the same bytes come again and they have the MD5 of the ETag, the declared checksum is
         wrong: some stores keep a wrong one after copies of their own.
@@ -422,10 +449,10 @@ class Copier:
         raise verification.disagreement(told, seen_again)
 
     async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
-        """Read once more what does not agree with that which its source has made of its parts.
+        """Read an object again that disagrees with the checksum made of its parts at the source.
 
         Raises:
-            ChecksumDisagrees: it does not again.
+            ChecksumDisagrees: it disagrees again.
         """
         self.attempts += 1
         try:
@@ -440,20 +467,20 @@ class Copier:
         return await self._read_again(meta)
 
     async def _read_doubted(self, meta: ObjectMeta, doubt: _Doubt) -> Download:
-        """Read once more what has not the MD5 that its source tells.
+        """Read an object again that does not have the MD5 that its source tells.
 
         If other bytes come, the first were damaged on their way. If the same come again, either
         they are damaged at the source, or its ETags are no MD5s. That is found out once.
 
         Raises:
-            IntegrityError: the bytes are damaged, as far as can be told.
+            IntegrityError: the bytes are damaged, as far as we can know.
         """
         self.attempts += 1
         async with self._etags.asking:
             again = await self._read(meta)
             body = again.body
             if not body.source_md5:
-                return again  # whoever asked before has found out
+                return again  # another task that asked before has found it out
             seen = await body.computed(Algorithm.MD5)
             if seen == body.source_md5:
                 return again
@@ -465,7 +492,7 @@ class Copier:
             return again
 
     async def _is_not_told_by_etag(self, download: Download) -> bool:
-        """Whether these bytes are right although they have not the MD5 that the source tells."""
+        """Whether these bytes are right although they lack the MD5 that the source tells."""
         told, meta, etags = download.stored.told, download.stored.meta, self._etags
         if told is not None and await download.body.computed(told.algorithm) != told.value:
             return False
@@ -508,7 +535,7 @@ class Copier:
         ours = await self._head_of_version(meta, with_checksums=True)
         if theirs.crc32c and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        # What differs is no proof: some sources keep a checksum that was never theirs.
+        # A difference is no proof: some sources keep the checksum of other bytes.
         is_same = theirs.told is not None and theirs.told == ours.told
         return Transferred(meta.size) if is_same else theirs.meta
 
@@ -539,7 +566,7 @@ class Copier:
 
 
 def _is_of_head_alone(error: errors.SlurperError) -> bool:
-    """Whether a HEAD failed for what a GET may do without: 405, say, or no word of the size."""
+    """Whether a HEAD failed in a way that a GET may not: 405, for example, or without a size."""
     return type(error) is errors.StoreError or isinstance(error, errors.IntegrityError)
 
 
@@ -551,7 +578,7 @@ BARE_FOLDER = Skipped(
 
 
 def _whole(meta: ObjectMeta, download: Download) -> Download:
-    """What was read, if it is as long as it was listed. Raises IntegrityError."""
+    """The body, if it is as long as it was listed. Raises IntegrityError."""
     if download.body.length != meta.size:
         raise errors.IntegrityError(
             f"read {download.body.length} bytes of an object listed with {meta.size}"
@@ -560,9 +587,9 @@ def _whole(meta: ObjectMeta, download: Download) -> Download:
 
 
 def _may_mean_the_bytes(error: errors.SlurperError) -> bool:
-    """Whether a refusal may be for a Content-MD5 that is not that of the bytes.
+    """Whether a write may have been refused because the bytes do not have its Content-MD5.
 
-    Not every store has the usual code for it.
+    Not every store uses the usual code for that.
     """
     if isinstance(error, errors.StoreError):
         return error.status == 400 and not error.blocks_job
@@ -597,7 +624,7 @@ def failure_text(error: errors.SlurperError, attempts: int) -> str:
 
 
 def halt_text(error: errors.SlurperError, key: str | None = None) -> str:
-    """What is said of a job that cannot go on: what was seen, for which key, and what to do."""
+    """The text for a job that cannot go on: what was seen, for which key, and what to do."""
     text = failure_text(error, 1)
     if "resume" not in text:
         text += "; then resume the job"

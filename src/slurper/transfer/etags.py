@@ -1,10 +1,10 @@
-"""What the ETags of a source are found to be: MD5s of its objects, or not.
+"""Whether the ETags of a source are MD5s of its objects.
 
-S3 makes the ETag of what was written in one request from the MD5 of its bytes. It travels with the
-copy as Content-MD5, so that the target compares its bytes with what the source says of them, and
-nothing is computed here. But nobody promises it: objects that are encrypted with a key of KMS or
-the customer's own have other ETags, which their answers mostly show, and there are stores that make
-all of theirs otherwise. So a disagreement is looked into once, by `Copier`.
+In S3, the ETag of an object that was written in one request is the MD5 of its bytes. It travels
+with the copy as Content-MD5: the target compares the bytes with it, and nothing is computed here.
+But nobody promises that. Objects that are encrypted with a key of KMS or of the customer have other
+ETags; mostly their answers show it. Some stores make all their ETags in another way. So `Copier`
+looks into a disagreement once.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class SourceEtags:
         self.are_md5s: bool | None = None
         """None: no object has shown it yet."""
         self.of_parts_are_md5s: bool | None = None
-        """The same of objects that were uploaded in parts: made of the MD5s of those."""
+        """Whether ETags of objects that were uploaded in parts are made of the parts' MD5s."""
         self.asking = asyncio.Lock()
-        """Whoever looks into a disagreement holds it; who waits learns from what was found."""
+        """Held by the task that looks into a disagreement; the others wait and use its result."""
 
     def use(self, verified: bool | None) -> SourceMd5:
-        """What becomes of an ETag at a target that is known to have MD5s `verified`, or is not."""
+        """How an ETag is used, if the target is known to verify MD5s (`verified`), or not."""
         if self.are_md5s is False:
             return SourceMd5.UNUSED
         return SourceMd5.INSTEAD if verified else SourceMd5.BESIDE
 
     async def of_parts_must_be_md5s(self, source: ObjectStore, prefix: str, but: str) -> bool:
-        """Whether ETags of parts are made of MD5s, now that one object's, `but`, seems not to be.
+        """Whether ETags of objects in parts are made of MD5s, although that of `but` seems not so.
 
-        If no object of the prefix shows it, they are taken for something else from now on.
+        If no object of the prefix shows it, they are not taken for such from now on.
         """
         if self.of_parts_are_md5s is None:
             self.of_parts_are_md5s = await some_of_parts_are_md5s(source, prefix, but)
@@ -61,7 +61,7 @@ class SourceEtags:
 async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
     """Whether an object of a prefix, other than `but`, has the MD5 of its bytes for an ETag.
 
-    A few small ones that look so are read. What cannot be read shows nothing.
+    A few small objects whose ETags look like MD5s are read. An unreadable one shows nothing.
     """
     others = _others(source, prefix, but, lambda it: verification.md5_of(it) != "", _SMALL_BYTES)
     async for stored, body in others:
@@ -71,7 +71,7 @@ async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
 
 
 async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
-    """The same of objects that were uploaded in parts, whose ETags may be made of their MD5s."""
+    """The same for objects that were uploaded in parts, whose ETags may be made of MD5s."""
 
     def looks_so(stored: StoredObject) -> bool:
         return verification.etag_of_parts(stored) is not None
@@ -95,7 +95,7 @@ async def _others(
     looks_so: Callable[[StoredObject], bool],
     most_bytes: int,
 ) -> AsyncIterator[tuple[StoredObject, Body]]:
-    """A few objects that tell something by their ETags, other than `but`, with their bytes.
+    """A few objects, other than `but`, whose ETags tell something, with their bytes.
 
     Empty ones show nothing.
     """

@@ -54,7 +54,7 @@ class Entry:
     key: str
     outcome: Outcome | Large | None = None
     in_doubt: bool = False
-    """The target has an object under its key, which lost work of the job may have put there."""
+    """The target has an object under its key. Lost work of the job may have put it there."""
 
 
 class Ledger:

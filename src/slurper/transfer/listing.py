@@ -86,7 +86,7 @@ async def listed_pages(
 async def _with_sizes(
     store: ObjectStore, rows: Sequence[tuple[str, Found]]
 ) -> list[tuple[str, Found]]:
-    """The same rows; HEAD tells of an object what its row does not."""
+    """The same rows; HEAD tells what a row does not tell of its object."""
     told = dict(rows)
     unknown = [
         key for key, found in rows if isinstance(found, ObjectMeta) and found.size == UNKNOWN_SIZE
@@ -99,7 +99,7 @@ async def _with_sizes(
 
 
 async def _measure(store: ObjectStore, key: str) -> Found:
-    """Describe an object; while the store lists, what keeps it from that is the object's affair."""
+    """Describe an object. While the store lists, an error is one of this object."""
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
@@ -125,7 +125,7 @@ async def _describe(store: ObjectStore, key: str) -> Found:
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
-        if isinstance(error, errors.Refused):  # of one key, or of all: who copies finds out
+        if isinstance(error, errors.Refused):  # of one key, or of all: the copy finds out
             return error
         if error.blocks_job or error.retryable:
             raise

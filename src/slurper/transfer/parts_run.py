@@ -141,7 +141,7 @@ class PartsRun:
         self._attempts = 0
         self._restarted: ObjectMeta | None = None
         self._seen = ""
-        """What the parts have made, if that is not what the source tells."""
+        """The checksum that the parts gave, if it is not the one that the source tells."""
         self._halt: Halt | None = None
         self._deadline = math.inf
         """Monotonic seconds. It is set when the first part is begun, so that no store is too slow
@@ -309,8 +309,9 @@ class PartsRun:
     async def _find_existing(self, parts: Sequence[Part] = ()) -> Outcome | None:
         """How the object ends for what the target has under its key, with `overwrite=false`.
 
-        The key was absent when its slice was planned. What is there now was written by this job,
-        in work of which nobody knows, or by somebody else; what is made of these `parts` is ours.
+        The key was absent when its slice was planned. The object there now was written by this job,
+        in work whose report was lost, or by somebody else. If it is made of these `parts`, it is
+        ours.
         """
         task = self._task
         if task.overwrite:
@@ -328,7 +329,7 @@ class PartsRun:
         return Skipped()
 
     async def _compare(self, existing: ObjectMeta, parts: Sequence[Part]) -> Outcome:
-        """Tell what this job has made from somebody else's object."""
+        """Decide whether this job or somebody else has made the object."""
         made = verification.multipart_etag(parts) if parts else None
         if made is not None and verification.same_bytes(made, existing.etag):
             return Transferred(self._meta.size)
@@ -364,7 +365,7 @@ class PartsRun:
         return None
 
     async def _copy_in_one(self, refusal: errors.StoreError) -> Outcome:
-        """Write the object in one request, to a target that knows no other way."""
+        """Write the object in one request, to a target without uploads in parts."""
         limit = min(self._target.dialect.max_put_bytes, self._budget.limit)
         if self._meta.size > limit:
             return Failed(
@@ -379,7 +380,7 @@ class PartsRun:
         return await self._copier.describe(self._meta, with_checksums=with_checksums)
 
     async def _sum_told(self, described: StoredObject) -> SourceSum | None:
-        """What the source tells of the object that its parts will show again."""
+        """The checksum that the source tells and that the parts will give again."""
         whole = sum_of_whole(described)
         of_parts = described.told_of_parts or etag_of_parts(described)
         if whole is not None or not of_parts:
@@ -388,7 +389,7 @@ class PartsRun:
         if first is None:
             return None
         told = next(sums_of_parts(described, self._target.dialect, *first), None)
-        # Of parts that are copied inside nobody sees more than a CRC.
+        # Parts that the store copies by itself show nothing but a CRC.
         is_seen = told is None or told.part_bytes is None or not self._may_be_inside
         return told if is_seen else None
 
@@ -555,7 +556,7 @@ class PartsRun:
         return part and self._with_own_sum(part, begun.source_sum, byte_range)
 
     def _with_own_sum(self, part: Part, told: SourceSum | None, byte_range: ByteRange) -> Part:
-        """With the checksum that the store tells of a part it has copied, if it is of that kind."""
+        """The part with the checksum that the store tells of its copy, if it is of that kind."""
         if told is None or not part.checksum or told.algorithm != self._target.dialect.checksum:
             return part
         is_one_piece = len(told.cut(byte_range)) == 1
@@ -587,12 +588,12 @@ class PartsRun:
     async def _compare_with_told(
         self, begun: BegunUpload, told: SourceSum, parts: list[Part]
     ) -> list[Part]:
-        """Compare what the parts make with what the source tells, unless some went past us.
+        """Compare the checksum of the parts with the source's, unless nobody has seen some parts.
 
         Returns the parts to complete the upload of.
 
         Raises:
-            PartsDisagreeError: some part has other bytes.
+            PartsDisagreeError: the bytes of some part differ.
         """
         seen = told.of(parts)
         is_of_etags = told.algorithm is Algorithm.MD5
@@ -628,7 +629,7 @@ class PartsRun:
     async def _written_again(self, begun: BegunUpload, part: Part) -> Part | None:
         """Copy a part once more, if its ETag is not the MD5 of its bytes.
 
-        None: nor is it then, so that ETags of the target tell nothing.
+        None: its ETag is no MD5 then either, so ETags of the target tell nothing.
         """
         byte_range = self._plan(begun).byte_range(part.number)
         size = len(byte_range)
@@ -675,7 +676,7 @@ class PartsRun:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
-                # The machines of a store come to know credentials one after the other.
+                # The machines of a store learn new credentials one after the other.
                 doubtful = isinstance(error, errors.CredentialsRejected) and attempt == 1
                 if not (passing or doubtful) or attempt >= self._copier.max_attempts:
                     raise
@@ -689,7 +690,7 @@ def _number(part: Part) -> int:
 
 
 async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
-    """With what the part shows of that which the source tells. MD5s are those of the target."""
+    """The part with its share of the source's checksum. MD5s are those of the target."""
     if told.algorithm is Algorithm.MD5:
         md5 = md5_of_etag(part.etag)
         return replace(part, source_sums=(md5,) if md5 else ())

@@ -1,10 +1,10 @@
 """Is one object refused to us, or everything?
 
 An object may be denied for a reason of its own: an access list, a policy for some folder, a lock.
-A store, or a proxy before it, may read one key or one header otherwise than it was signed.
-Credentials that lost their permission for the whole bucket, or expired, get the very same answers,
-and then the job must pause (design rule 7). So when a store refuses an object, something else is
-asked of the same side, and one yes is enough:
+A store, or a proxy before it, may read one key or one header in another way than it was signed.
+Credentials that expired, or lost their permission for the whole bucket, get the same answers. Then
+the job must pause (design rule 7). So when a store refuses an object, something else is asked of
+the same side, and one yes is enough:
 
     side    what is asked for
     source  one byte of the object read last; of up to `SAMPLE` of the task's explicit keys; of as
@@ -13,10 +13,10 @@ asked of the same side, and one yes is enough:
             and to write a part, if it was a whole object that was refused
             where it was only asked what it has: to describe that object; a key of nobody's
 
-What that costs: some requests for all objects together that were refused before these were sent,
-and `SAMPLE` once, when nothing has been read yet. Answers that only time can give, such as
-ExpiredToken, are believed as soon as they come twice. What it takes for everything though it is
-not: a source whose first `SAMPLE` keys are all refused, met before anything else was read.
+The cost: some requests, which count for all objects that were refused before; and `SAMPLE` requests
+once, when nothing has been read yet. An answer such as ExpiredToken, which is never about one
+object, is believed as soon as it comes twice. One case is judged wrongly: nothing has been read yet
+and the first `SAMPLE` keys of the source are all refused. This is taken for everything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from slurper.objectstore import answers, google_tokens
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
 
 SAMPLE = 20
-"""So many objects beside the refused one are tried before the source is given up."""
+"""How many other objects are tried before the source is given up."""
 
 _READS = frozenset({"GetObject", "HeadObject", "objects.get"})
 """The operations of the source; the others that can be refused to a copy are the target's."""
@@ -44,12 +44,12 @@ _FIRST_BYTE = ByteRange(0, 1)
 _OUT_OF_TIME = frozenset(
     {"ExpiredToken", "RequestExpired", "RequestTimeTooSkewed", "TokenRefreshRequired"}
 )
-"""Codes that are about no object."""
+"""Codes that are never about one object."""
 
 _ALONE = (
     "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
-    "key or its headers otherwise than they were signed; copy the object by hand, or under another "
-    "key"
+    "key or its headers in another form than the signed one; copy the object by hand, or under "
+    "another key"
 )
 
 
@@ -61,13 +61,13 @@ class PermissionLostError(errors.SlurperError):
 
 
 class CredentialsLostError(PermissionLostError):
-    """So it is because the store takes the credentials, or all signatures, for wrong."""
+    """The reason is that the store rejects the credentials, or all signatures."""
 
     advice = errors.CredentialsRejected.advice
 
 
 def alone_text(refusal: errors.Refused) -> str:
-    """What a log entry says of an object that is refused alone."""
+    """The log entry of an object that is refused alone."""
     is_signature = isinstance(refusal, errors.CredentialsRejected)
     return f"{refusal}; {_ALONE if is_signature else answers.advice_of(refusal)}"
 
@@ -110,12 +110,12 @@ class Permission:
         Args:
             key: The source's key of the object.
             refusal: What was answered.
-            came_at: When, in monotonic seconds: only what is asked after that is a proof.
+            came_at: When, in monotonic seconds. Only later questions are a proof.
             looked: The target was only asked what it has.
 
         Raises:
-            PermissionLostError: nothing is.
-            SlurperError: the side cannot be asked, for whatever stops the whole job.
+            PermissionLostError: nothing else is allowed.
+            SlurperError: the side cannot be asked; the error stops the whole job.
         """
         if refusal.operation == google_tokens.OPERATION:  # no object was asked for
             raise refusal
@@ -141,7 +141,7 @@ class Permission:
         refusal: errors.Refused,
         came_at: float,
     ) -> None:
-        async with self._asking:  # who waits here learns from what the first has found
+        async with self._asking:  # a task that waited here uses the answer of the first
             if self._cause is not None:
                 raise self._cause
             if self._allowed_at.get(otherwise, -math.inf) > came_at:

@@ -39,7 +39,7 @@ SPLIT_SECONDS = 0.2
 """A task that can be split works at least this long. What takes no longer is not worth it."""
 
 _PAGES_COPIED = 3
-"""Objects of so many pages may be under way at once, those of pages without objects left aside."""
+"""Objects of so many pages may be under way at once. Pages without objects do not count."""
 
 _EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -206,7 +206,7 @@ class RangeRun:
             if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
                 return
             if once_more and isinstance(error, errors.CredentialsRejected):
-                # The machines of a store come to know credentials one after the other.
+                # The machines of a store learn new credentials one after the other.
                 self._copier.attempts += 1
                 await self._copy(entry, meta, once_more=False)
                 return
@@ -262,7 +262,7 @@ class RangeRun:
         return await lists_in_own_order(self._source, self._task.prefix, error)
 
     def _stop_for_its_order(self, error: errors.ListingError, order: KeyOrder) -> None:
-        """Report what is settled: what follows is listed in the store's own order, or in none.
+        """Report what is settled: the rest is listed in the store's own order, or in none.
 
         All that was listed so far came in that order too.
         """
@@ -337,7 +337,7 @@ class RangeRun:
                 self._select(entry, found, target_key, there, displaced.get(key))
 
     def _other_spelling(self, key: str) -> str | None:
-        """How else a key may be meant; not by one that was listed as it is."""
+        """Another key that this key may mean; not one that was listed as it is."""
         others = [written[key] for written in self._written if key in written]
         return next((one for one in others if not any(one in w for w in self._written)), None)
 

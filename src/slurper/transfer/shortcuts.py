@@ -1,10 +1,10 @@
 """Copies that a store makes by itself, where one store holds both buckets.
 
-No byte of such an object passes through the worker. Whether it works can only be found out by
-asking: the target's credentials may not be allowed to read the source, and not every store that
-speaks S3 knows CopyObject. A store that refuses is not asked again by this process; its objects
-are copied the ordinary way, and none fails for it. Some refuse single objects for an ETag that they
-show themselves: those are told by a look at the source.
+No byte of such an object passes through the worker. Only asking shows whether it works: the
+target's credentials may not be allowed to read the source, and not every store that speaks S3 knows
+CopyObject. If a store refuses, this process does not ask it again. Its objects are copied the
+ordinary way, and none fails for it. Some stores refuse single objects for an ETag that they show
+themselves. A look at the source finds that out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
 MOST_UNFOUNDED = 3
-"""So many objects in a row that cannot go this way, and the store is not asked any more."""
+"""After so many objects in a row that cannot go this way, the store is not asked any more."""
 
 Answer = TypeVar("Answer")
 
@@ -63,7 +63,7 @@ class Shortcut:
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
-            NotStorable, RequiresRetrieval, Throttled: what no other way would escape.
+            NotStorable, RequiresRetrieval, Throttled: the ordinary way would get these too.
         """
         asked = target.copy_object(key, self.bucket, source, if_absent=if_absent)
         return await self._await(asked, source.meta.size)
@@ -103,9 +103,9 @@ class Shortcut:
     def doubt(self, refusal: errors.SlurperError) -> None:
         """Take note that an object could not go this way, though nothing is wrong with it.
 
-        Its copy was refused for another ETag than the source has: so answer stores that compare
-        ETags of one spelling with those of another, or those of the bytes with those of a list of
-        parts. Or HEAD does not describe it. After a few in a row the store is not asked any more.
+        Its copy was refused for its ETag although the source has that ETag. Some stores compare two
+        spellings of one ETag, or the ETag of the bytes with that of a list of parts. Or HEAD does
+        not describe the object. After a few in a row the store is not asked any more.
         """
         self._unfounded += 1
         if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:

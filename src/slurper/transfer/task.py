@@ -81,7 +81,7 @@ class BegunUpload:
     """Of the version that is copied, as its parts show it: a listing may be more exact. None: the
     store tells none, or another version might have the same."""
     source_sum: SourceSum | None = None
-    """What the source tells of this version, to be compared before the upload is completed."""
+    """The source's checksum of this version, compared before the upload is completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Upload:
     begun: BegunUpload | None = None
     """None: no task has reported that it began an upload."""
     seen: str = ""
-    """What the parts of the attempt before made instead of what the source tells of the object."""
+    """The checksum that the parts of the last attempt gave instead of the source's."""
 
     @property
     def generation(self) -> tuple[int, str | None]:
@@ -210,7 +210,7 @@ class RangeReport:
     order: KeyOrder = KeyOrder.BYTES
     """The order in which the source lists, and so the cursor moves."""
     disorder: str = ""
-    """How it was found that the source lists in another order than the task was told of."""
+    """How it was found that the source does not list in the order that the task was told."""
     boundaries: tuple[str, ...] = ()
     """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0
@@ -257,7 +257,7 @@ class PartsReport:
     restarted: ObjectMeta | None = None
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
     seen: str = ""
-    """With `restarted`: why, if the parts have made something else than the source tells."""
+    """With `restarted`: why, if the parts gave another checksum than the source tells."""
     counts: Counts = field(default_factory=Counts)
     """Of one object when it is settled, else of none."""
     events: tuple[ObjectEvent, ...] = ()

@@ -1,7 +1,7 @@
 """The listing of a prefix, page after page, each proved to go on where the one before ended.
 
-A page of a later place, taken for the one that was asked for, would hide every key before it, and
-one that says too early that it is the last hides every key behind it (decision 0021). So
+A page of a later place, taken for the one that was asked for, would hide every key before it. A
+page that says too early that it is the last hides every key behind it (decision 0021). So
 
     what has to be shown             is shown by                                       costs
     a page begins after the key      what the page repeats of the question; else by    nothing
@@ -13,9 +13,8 @@ one that says too early that it is the last hides every key behind it (decision 
     nothing comes after the last     asking for what comes after its last key          a request
     page of a slice
 
-A store that lists in an order of its own is walked by its neighbours (decision 0022): of two keys
-nobody can say which comes first, but the last one that was listed has to be followed by what
-followed it before.
+In a store's own order nobody can say which of two keys comes first (decision 0022). But the key
+that followed another before must follow it again. Such a store is walked by that rule.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ PAGE_KEYS = 1000
 """The longest page: no store lists more keys at once."""
 
 _FEW = 2
-"""Keys that are asked for to see one: some stores show the key again that they begin after."""
+"""How many keys are asked for to see one: some stores also show the key they begin after."""
 
 
 class Walk(Protocol):
@@ -48,8 +47,8 @@ class Walk(Protocol):
         """Return the next page. After one that is finished, or reaches beyond the end, none is.
 
         Raises:
-            ListingError: a store says again and again what cannot be. OutOfOrder: it lists in
-                another order than it is known to. NoOrder: it does not go on in its own.
+            ListingError: a store repeats a wrong answer. OutOfOrder: it lists in another order
+                than it is known to. NoOrder: it does not go on in its own.
         """
         ...
 
@@ -65,9 +64,8 @@ def walk(
 async def lists_in_own_order(store: ObjectStore, prefix: str, seen: errors.OutOfOrder) -> bool:
     """Whether a store also goes on out of order when it is asked for few keys.
 
-    Otherwise it was the page that was wrong. A store that goes on with the greater keys, in
-    whatever order, may show none after the greater one of two; so it is asked from before the other
-    one, too.
+    If it does not, the page was wrong. A store that goes on with the greater keys, in whatever
+    order, may show none after the greater one of two. So it is also asked from before the other.
     """
     try:
         for after in (seen.after, seen.then[:-1] or None):
@@ -128,7 +126,7 @@ class _OrderedWalk:
         return page
 
     def _join(self, page: ListingPage) -> None:
-        """Leave out of a page what was listed before, which shows that nothing is between."""
+        """Drop the keys that were listed before: they show that no key is between."""
         last = self._rank(self._last or "")
         passed = sum(1 for _ in takewhile(lambda meta: self._rank(meta.key) <= last, page.objects))
         del page.objects[:passed]
@@ -139,7 +137,7 @@ class _OrderedWalk:
     async def _follows(self, page: ListingPage) -> bool:
         """Whether no key comes between the last one and a page."""
         if page.is_placed or not page.objects:
-            return True  # of a page without keys it is seen at its end
+            return True  # a page without keys is checked at its end
         first = self._left_out = await self._first_after(self._last)
         return first is not None and self._rank(page.objects[0].key) <= self._rank(first)
 
@@ -181,7 +179,7 @@ class _OwnOrderWalk:
         self._max_keys = max_keys
         self._last = part.start_after
         self._before: str | None = None
-        """The key that was listed before the last one; None: asked is after the last one itself."""
+        """The key that was listed before the last one; None: the last one itself is asked after."""
         self._listed: frozenset[str] = frozenset()
         """The keys of the page before."""
         self.requests = 0
@@ -193,7 +191,7 @@ class _OwnOrderWalk:
                 await asyncio.sleep(listing.AGAIN_PAUSE_SECONDS * (asked - 1))
             page = await self._list(self._before or self._last)
             if not await self._goes_on(page):
-                self._before = None  # which may be gone by now
+                self._before = None  # that key may be gone by now
                 continue
             page.finished = page.finished and await self._first_after(self._end_of(page)) is None
             if page.objects or page.finished:
@@ -218,8 +216,8 @@ class _OwnOrderWalk:
     async def _is_next(self, keys: Sequence[str]) -> bool:
         """Whether keys follow the last one, and the store goes on in the order of these.
 
-        That is seen by two neighbours of which the first is the greater: a store that goes on with
-        the keys that are greater, in whatever order, passes over the second.
+        Two neighbours show that, if the first is the greater: a store that goes on with the greater
+        keys, in any order, passes over the second.
         """
         if not keys:
             await self._see_the_last()
@@ -231,15 +229,15 @@ class _OwnOrderWalk:
         return descent is None or await self._first_after(descent[0]) == descent[1]
 
     async def _see_the_last(self) -> None:
-        """Nothing follows: there are stores where that is so of a key that is gone."""
+        """Nothing follows the last key. Some stores also say so after a key that is gone."""
         if self._last is None:
             return
         try:
             await self._store.head(self._last)
         except errors.NotFound as error:
             raise errors.NoOrder(
-                f"the store lists in an order of its own, nothing in it after {self._last!r}, and "
-                "that object is gone, so that nobody knows whether it was the last"
+                f"the store lists in an order of its own, and shows nothing after {self._last!r}; "
+                "that object is gone, and nobody knows whether it was the last"
             ) from error
 
     async def _first_after(self, key: str | None) -> str | None:

@@ -37,7 +37,7 @@ STORE_IDLE_SECONDS = 300.0
 
 
 TOLD_SECONDS = 0.25
-"""A request that was repeated for so long is told of."""
+"""A request that was repeated for this long is told."""
 
 OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
 
@@ -98,8 +98,8 @@ class Worker:
     def waits(self) -> dict[str, dict[str, int]]:
         """What requests of each job under way wait for, and how many: failed ones, to be repeated.
 
-        Tasks of one job, and jobs of one store, share connections: what a store does not answer is
-        told of each job that uses it.
+        Tasks of one job, and jobs of one store, share connections. So each job that uses a store is
+        told of every request that the store does not answer.
         """
         told: dict[str, dict[str, int]] = {}
         for task in self._under_way:

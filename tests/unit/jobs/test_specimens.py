@@ -150,7 +150,7 @@ async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
 async def test_where_everything_is_kept_few_requests_are_needed() -> None:
     store = Rewriting(str)
     assert await examined(store) == set()
-    assert store.faults.requests == {"put": 4, "get": 4, "list_page": 4, "delete": 4}
+    assert store.faults.requests == {"put": 5, "get": 5, "list_page": 4, "delete": 5}
 
 
 class Folders(Rewriting):
@@ -199,7 +199,7 @@ async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError) -> No
 @pytest.mark.parametrize(
     "kind",
     [
-        errors.UnavailableStore("PutObject", status=500, code="InternalError"),
+        errors.UnavailableStore("PutObject", status=503, code="SlowDown"),
         errors.TransportError("reset"),
     ],
 )
@@ -209,6 +209,47 @@ async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
     found = await specimens.examine()
     await specimens.remove(store)
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
+
+
+class ShortPages(Rewriting):
+    """Shows three keys at a time."""
+
+    async def list_page(
+        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
+    ) -> ListingPage:
+        return await super().list_page(
+            prefix=prefix, start_after=start_after, max_keys=min(max_keys, 3)
+        )
+
+
+async def test_keys_are_looked_for_on_every_page() -> None:
+    assert await examined(ShortPages(str)) == set()
+    assert await examined(ShortPages(lambda key: key.lstrip("/"))) == {S.LEADING_SLASH}
+
+
+class Failing(Refusing):
+    """Fails so often, and then no more."""
+
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        shape, times = self.options["shape"], self.options["times"]
+        assert isinstance(shape, re.Pattern)
+        assert isinstance(times, list)
+        if shape.search(key) and times:
+            times.pop()
+            raise errors.UnavailableStore("PutObject", status=500, code="InternalError")
+        return await Rewriting.put(self, key, body, headers, if_absent=if_absent)
+
+
+@pytest.mark.parametrize(("times", "unkept"), [(2, set()), (1, set()), (9, {S.LONG_SEGMENT})])
+async def test_a_key_for_which_a_store_fails_twice_is_not_kept(
+    times: int, unkept: set[KeyShape]
+) -> None:
+    """As rclone does for a name that is too long; the first time is with everything in a key."""
+    store = Failing(str, shape=re.compile(r"[^/]{256}"), times=[None] * times)
+    assert await examined(store) == unkept
+    assert store.left == set()
 
 
 class Unlisted(Rewriting):
@@ -265,6 +306,17 @@ def _changed(change: Callable[[str], str]) -> Callable[[ObjectHeaders], None]:
     return lose
 
 
+def _renamed(change: Callable[[str], str]) -> Callable[[ObjectHeaders], None]:
+    def lose(headers: ObjectHeaders) -> None:
+        headers.metadata = {change(name): value for name, value in headers.metadata.items()}
+
+    return lose
+
+
+def _without_underscores(headers: ObjectHeaders) -> None:
+    headers.metadata = {name: text for name, text in headers.metadata.items() if "_" not in name}
+
+
 LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
     (_without(), ()),
     *((_without(name), (name,)) for name in limits.HEADERS[:6]),
@@ -274,6 +326,8 @@ LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
     ),
     (lambda headers: headers.metadata.clear(), ("metadata",)),
     (_changed(lambda value: value[:255]), ("long-metadata",)),
+    (_renamed(lambda name: name.replace("_", "-")), ("underscored-metadata",)),
+    (_without_underscores, ("underscored-metadata",)),
     (_changed(lambda value: value if value.isascii() else "?"), ("metadata-beyond-ascii",)),
     # Stores that keep text give it back in another form.
     (

@@ -32,5 +32,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away again; requests are then no longer known again."""
+    """Take it away again; repeated requests are then no longer recognised."""
     op.drop_table("answers")
