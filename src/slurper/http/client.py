@@ -12,9 +12,9 @@ Which outcomes are retried (request *retry*, design rule 8):
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-When the same server error comes again and again while nothing else is asked of this server, then
-somebody waits for this one request. If the server serves others, as `serves_others` finds out, the
-request is given up after fewer retries.
+When the same server error, or the same answer that is no HTTP, comes again and again while nothing
+else is asked of this server, then somebody waits for this one request. If the server serves others,
+as `serves_others` finds out, the request is given up after fewer retries.
 """
 
 from __future__ import annotations
@@ -359,7 +359,12 @@ def _is_throttled(outcome: Response | errors.TransportError) -> bool:
 def _is_alike(
     before: Response | errors.TransportError, now: Response | errors.TransportError
 ) -> bool:
-    """Whether a server error came again. To be asked to slow down is none."""
+    """Whether a server error came again. To be asked to slow down is none.
+
+    So is an answer that breaks the rules of HTTP: an object's own header may be why.
+    """
+    if isinstance(before, errors.MalformedAnswer) and isinstance(now, errors.MalformedAnswer):
+        return str(before) == str(now)
     if not (isinstance(before, Response) and isinstance(now, Response)):
         return False
     return now.status == before.status >= 500 and now.status not in _THROTTLED
