@@ -12,9 +12,9 @@ Which outcomes are retried (request *retry*, design rule 8):
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-The same server error may come again and again while nothing else is asked of this server. Then the
-job waits only for this request. If the server serves other requests, as `serves_others` finds out,
-this one is given up after fewer retries.
+The same server error, or the same answer that is no HTTP, may come again and again while nothing
+else is asked of this server. Then the job waits only for this request. If the server serves other
+requests, as `serves_others` finds out, this one is given up after fewer retries.
 """
 
 from __future__ import annotations
@@ -359,7 +359,12 @@ def _is_throttled(outcome: Response | errors.TransportError) -> bool:
 def _is_alike(
     before: Response | errors.TransportError, now: Response | errors.TransportError
 ) -> bool:
-    """Whether a server error came again. An answer that asks to slow down is no such error."""
+    """Whether a server error came again. An answer that asks to slow down is no such error.
+
+    An answer that breaks the rules of HTTP is one: a header of the object may be the cause.
+    """
+    if isinstance(before, errors.MalformedAnswer) and isinstance(now, errors.MalformedAnswer):
+        return str(before) == str(now)
     if not (isinstance(before, Response) and isinstance(now, Response)):
         return False
     return now.status == before.status >= 500 and now.status not in _THROTTLED

@@ -64,7 +64,7 @@ def _note_checksums(stored: StoredObject, headers: Mapping[str, str]) -> None:
     of_parts = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
     for name, algorithm in checksums.TOLD_IN.items():
         value = headers.get(name)
-        if value is None:
+        if not value:  # some stores name every checksum, and leave empty what they have not
             continue
         told = checksums.Told(algorithm, value)
         if of_parts or "-" in value:

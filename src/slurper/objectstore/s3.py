@@ -259,11 +259,10 @@ class S3ObjectStore(BucketClient):
         try:
             response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
-            if error.status in _NOT_KNOWN:
+            if error.status in _NOT_KNOWN or error.status in (400, 403):
+                # What a HEAD was refused for, its answer cannot say; a GET says it, or is allowed.
                 return await self._describe_by_reading(key)
-            if error.status in (400, 403):
-                await self._raise_reason(key)
-            elif error.status == 404:
+            if error.status == 404:
                 await self._presence.confirm()  # HEAD does not say which of the two is absent
             raise
         self._witness.read_last = request.target
@@ -284,10 +283,6 @@ class S3ObjectStore(BucketClient):
         size = documents.count_of(response.headers.get("content-length", ""))
         count = documents.count_of(response.headers.get("x-amz-mp-parts-count", ""))
         return None if size is None or count is None else (size, count)
-
-    async def _raise_reason(self, key: str) -> None:
-        """Read a byte: refused like a HEAD before, a GET says why, and whether all would be."""
-        await self._read_byte(key)
 
     async def _read_byte(self, key: str) -> Response:
         request = Request("GET", self._target(key), {"range": "bytes=0-0"})

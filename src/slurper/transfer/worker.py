@@ -139,6 +139,8 @@ def _waited_for(side: str, store: ObjectStore) -> Counter[str]:
 
 
 def _what(side: str, outcome: Response | errors.TransportError) -> str:
+    if isinstance(outcome, errors.MalformedAnswer):
+        return f"the {side} answers against the rules of HTTP"
     if not isinstance(outcome, Response):
         return f"the {side} does not answer"
     code = failures.read_failure(outcome).code

@@ -164,6 +164,20 @@ async def test_a_lasting_error_is_given_up_sooner_when_all_else_is_served_and_do
     assert others.asked == 1
 
 
+UNREADABLE = b"HTTP/1.1 200 OK\r\nX-Amz-Meta-Q: a\x0bb\r\nContent-Length: 0\r\n\r\n"
+
+
+async def test_so_is_an_answer_with_a_header_that_no_parser_takes(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(UNREADABLE))
+    others = Others(served=True)
+    client = connect(server, serves_others=others, request_retries=5)
+    with pytest.raises(errors.MalformedAnswer, match=r"X-Amz-Meta-Q.+ 2 retries"):
+        await client.send(get("/b/bad"))
+    assert others.asked == 1
+
+
 async def test_a_server_that_serves_nobody_gets_all_retries(serve: Serve, connect: Connect) -> None:
     server = await serve(answering(BROKEN))
     others = Others(served=False)

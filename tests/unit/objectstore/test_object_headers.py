@@ -8,6 +8,7 @@ import pytest
 
 from slurper import errors
 from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.checksums import Algorithm, Told
 from slurper.objectstore.object_headers import from_response, to_request
 
 TRAVELLING = {
@@ -99,3 +100,9 @@ def test_an_archive_tier_is_told_in_the_place_of_the_class() -> None:
     assert from_response("k", 1, told).meta.storage_class == "ARCHIVE_ACCESS"
     on_its_way = {**told, "x-amz-restore": 'ongoing-request="true"'}
     assert from_response("k", 1, on_its_way).meta.storage_class == "ARCHIVE_ACCESS"
+
+
+def test_a_checksum_that_a_store_leaves_empty_tells_nothing() -> None:
+    told = {"x-amz-checksum-crc32c": "", "x-amz-checksum-sha256": "c3Vt"}
+    assert from_response("k", 1, told).told == Told(Algorithm.SHA256, "c3Vt")
+    assert from_response("k", 1, {"x-amz-checksum-crc32c": ""}).told is None

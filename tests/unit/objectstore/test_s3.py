@@ -539,11 +539,18 @@ async def test_a_refused_head_is_explained_by_a_get(open_s3: Open) -> None:
     assert headers_of(server)["range"] == "bytes=0-0"
 
 
-async def test_a_head_that_alone_is_forbidden_stays_so(open_s3: Open) -> None:
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden"])
+async def test_a_head_that_alone_is_forbidden_is_done_without(open_s3: Open, status: str) -> None:
+    silent = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    byte = found(b"x", "Content-Range: bytes 0-0/7", status="206 Partial Content")
+    store, _ = await open_s3(silent, byte)
+    assert (await store.head("k")).meta.size == 7
+
+
+async def test_so_is_one_of_an_object_without_bytes(open_s3: Open) -> None:
     silent = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-    store, _ = await open_s3(silent, found(b"x", status="206 Partial Content"))
-    with pytest.raises(errors.AccessDenied):
-        await store.head("k")
+    store, _ = await open_s3(silent, error("416 Range", "InvalidRange"), found(b""))
+    assert (await store.head("k")).meta.size == 0
 
 
 SILENT_404 = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"

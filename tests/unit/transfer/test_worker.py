@@ -105,7 +105,10 @@ async def test_what_requests_wait_for_is_told_while_their_task_runs(opened: Open
         2: Waiting(long_ago, broken),
         3: Waiting(time.monotonic(), broken),
     }
-    opened["to"].trouble.waiting = {1: Waiting(long_ago, errors.TransportError("reset"))}
+    opened["to"].trouble.waiting = {
+        1: Waiting(long_ago, errors.TransportError("reset")),
+        2: Waiting(long_ago, errors.MalformedAnswer("a header")),
+    }
     assert worker.waits() == {}
     seen: list[dict[str, dict[str, int]]] = []
     listed: Any = opened["from"].list_page
@@ -120,6 +123,7 @@ async def test_what_requests_wait_for_is_told_while_their_task_runs(opened: Open
     told = {
         "the source answers with HTTP 500 InternalError": 2,
         "the target does not answer": 1,
+        "the target answers against the rules of HTTP": 1,
     }
     assert seen[0] == {"j": told}
     assert worker.waits() == {}
@@ -130,5 +134,6 @@ async def test_what_requests_wait_for_is_told_while_their_task_runs(opened: Open
     assert waits.of("j") == (
         "2 requests that the source answers with HTTP 500 InternalError",
         "1 request that the target does not answer",
+        "1 request that the target answers against the rules of HTTP",
     )
     assert waits.of("other") == ()
