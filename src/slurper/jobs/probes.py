@@ -240,10 +240,15 @@ async def _read(store: ObjectStore, key: str, size: int) -> bool:
 async def _list(store: ObjectStore, prefix: str, course: Course) -> ListingPage:
     course.step = "listing it"
     page = await store.list_page(prefix=prefix, max_keys=1)
-    order, version = await _order_of(store, prefix, page, course), page.list_version
-    if store.dialect.assumed and version == 2 and order is not KeyOrder.OWN:
-        version = await _version_that_goes_on(store, prefix, page)
-    course.found = replace(course.found, list_version=version, key_order=order.value)
+    version = asyncio.ensure_future(_version_that_goes_on(store, prefix, page))
+    try:
+        order = await _order_of(store, prefix, page, course)
+        # In an order of its own it goes on otherwise, which says nothing of the version.
+        found = page.list_version if order is KeyOrder.OWN else await version
+    finally:
+        version.cancel()
+        await asyncio.gather(version, return_exceptions=True)
+    course.found = replace(course.found, list_version=found, key_order=order.value)
     _note_clock(page, course)
     return page
 
@@ -259,7 +264,7 @@ async def _order_of(
         return first.order
     left = course.deadline - asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(left / 2):
+        async with asyncio.timeout(left / 4):  # what the job needs is asked after this
             return (await store.list_page(prefix=prefix)).order
     except errors.OutOfOrder as error:
         if not await lists_in_own_order(store, prefix, error):
@@ -275,6 +280,8 @@ async def _version_that_goes_on(store: ObjectStore, prefix: str, first: ListingP
 
     None: there is no other one to see it by.
     """
+    if not (store.dialect.assumed and first.list_version == 2):
+        return first.list_version
     if first.finished or not first.objects:
         return None
     key = first.objects[0].key
@@ -472,7 +479,7 @@ async def _ask_md5(
 ) -> None:
     """Find out whether the store refuses a part with a right checksum and a wrong Content-MD5.
 
-    The job can do without it: without an answer it stays open, and half of the time is kept.
+    The job can do without it: without an answer it stays open, and most of the time is kept.
     """
     dialect = store.dialect
     if not (dialect.assumed and verifies):
@@ -482,7 +489,7 @@ async def _ask_md5(
         course.step = "writing a part whose Content-MD5 is wrong"
         now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at((now + course.deadline) / 2):
+            async with asyncio.timeout((course.deadline - now) / 4):
                 await store.put_part(key, upload_id, 1, Body.with_wrong_md5([_CONTENT]))
         except errors.BytesRefused:
             is_so = True
