@@ -221,7 +221,8 @@ def test_a_listing_without_order_goes_on_after_kill_9_by_its_token_or_anew(
     ended = program.run(*world.command(), env=world.env)
     assert_ended(ended)
     assert ended.json["resumed"]
-    since = own.tokens[before:]
+    # The check lists one key, and what comes after it.
+    since = [token for token in own.tokens[before:] if not token.endswith("/1")]
     assert since[0].startswith("0/"), "the token that was committed"
     assert ("1/10" in since) is forgotten
     world.assert_copied()
