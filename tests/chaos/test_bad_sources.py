@@ -296,7 +296,8 @@ async def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
     key = LARGE if match is PARTS else "k-07"
     case = Case(name="", fault=flood, match=match, ends="failed", key=key, says="exceeds")
     await play(staged, case, "source")
-    assert flood.taken < 4 * PART
+    # Each of three attempts takes a part, and what the kernel's buffers hold besides.
+    assert flood.taken < 8 * PART
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])

@@ -132,7 +132,7 @@ ROWS = [
         "credentials that have ended",
         xml(BAD, "ExpiredToken", "The provided token has expired."),
         "secret",
-        "the temporary credentials have ended",
+        "the temporary credentials have expired",
         "access key id, secret and session token",
     ),
     Row(
@@ -265,7 +265,7 @@ ROWS = [
         "a load balancer without a back end of that name",
         plain("404 Not Found", "default backend - 404"),
         "endpoint",
-        "a proxy or another program gives it",
+        "but of a proxy or another program",
         "check the endpoint's host and port",
     ),
     Row(
@@ -691,7 +691,7 @@ async def test_a_check_names_a_certificate_that_does_not_cover_a_name_with_a_dot
         pointer, message = await problem(Side.SOURCE, S3, origin, ca_file=tls_files.ca)
     assert pointer == "/source/endpoint"
     assert "the certificate is for another host" in message
-    assert "holds a dot, so leave it out of the endpoint" in message
+    assert "holds a dot, leave that name out of the endpoint" in message
 
 
 # One object
