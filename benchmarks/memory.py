@@ -17,11 +17,11 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slurper.cli.assembly import Node, assembled
 from slurper.database.work import WorkStore
+from slurper.driver.loop import Driver
 from slurper.engine.local import LocalEngine
-from slurper.jobs.driver import Driver
-from slurper.jobs.models import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Vendor
+from slurper.job.model import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Vendor
+from slurper.node import Node, assembled
 from slurper.secrets import JobSecrets, S3Credentials
 from slurper.settings import Settings
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos.conftest import LARGE, SMALL
 from tests.chaos.faults import Fault
 from tests.chaos.stage import Run, Stage

@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurper.jobs.models import Counts
-from slurper.planning import own_keys
+from slurper.job.model import Counts
+from slurper.objectstore import own_keys
 from tests.chaos import faults, listings, schedules
 from tests.chaos.faults import Fault
 from tests.chaos.listings import MixedUp

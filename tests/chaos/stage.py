@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import Counts
+from slurper.job.model import Counts
 from slurper.objectstore import dialects
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import KeyOrder

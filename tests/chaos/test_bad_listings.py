@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos import faults
 from tests.chaos.cases import CONTINUATION, EVERYTHING, LIST, Case, as_parameters, play
 from tests.chaos.conftest import SMALL

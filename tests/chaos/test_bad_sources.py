@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos import faults
 from tests.chaos.cases import HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
 from tests.chaos.conftest import LARGE

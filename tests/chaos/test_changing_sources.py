@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos import faults
 from tests.chaos.cases import (
     COMPLETE,

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore import checksums
 from slurper.objectstore.checksums import COMBINABLE, Algorithm
 from tests.chaos import faults

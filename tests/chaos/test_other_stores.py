@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos import faults
 from tests.chaos.cases import (
     CREATE,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from tests.chaos import proxy
 from tests.chaos.proxy import FaultProxy
 from tests.e2e import program

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurper.planning import own_keys
+from slurper.objectstore import own_keys
 from tests.chaos import proxy
 from tests.chaos.faults import lost_answer
 from tests.e2e import program

@@ -21,13 +21,13 @@ from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
+from slurper.driver.assignment import CLOCK_ALLOWANCE
+from slurper.driver.leadership import Leadership
+from slurper.driver.loop import Driver
 from slurper.engine.local import LocalEngine
-from slurper.jobs.assignment import CLOCK_ALLOWANCE
-from slurper.jobs.driver import Driver
-from slurper.jobs.leadership import Leadership
-from slurper.jobs.models import Counts, JobSpec, JobStatus, Location, LogType, Progress, Vendor
-from slurper.jobs.service import JobService
+from slurper.job.model import Counts, JobSpec, JobStatus, Location, LogType, Progress, Vendor
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 from tests.workers import worker_processes
 

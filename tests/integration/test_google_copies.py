@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings

@@ -21,11 +21,11 @@ from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
-from slurper.jobs import clean_up, precheck
-from slurper.jobs.models import Location, Vendor
-from slurper.jobs.precheck import Checked, Precheck, Side
-from slurper.jobs.specimens import Specimens
+from slurper.job.model import Location, Vendor
 from slurper.secrets import S3Credentials
+from slurper.service import clean_up, precheck
+from slurper.service.precheck import Checked, Precheck, Side
+from slurper.service.specimens import Specimens
 from slurper.settings import Settings
 from tests.chaos import proxy
 from tests.chaos.faults import (

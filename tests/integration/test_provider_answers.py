@@ -19,13 +19,13 @@ import pytest
 
 from slurper import errors
 from slurper.demo.servers import S3Server, TlsFiles
-from slurper.jobs.models import Jurisdiction, Location, Vendor
-from slurper.jobs.precheck import Precheck, Side
+from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import answers
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import GENERIC
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, S3Credentials
+from slurper.service.precheck import Precheck, Side
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker

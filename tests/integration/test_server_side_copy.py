@@ -10,7 +10,7 @@ import pytest
 
 from slurper.demo.servers import S3Server
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import JobOptions
+from slurper.job.model import JobOptions
 from slurper.objectstore import dialects
 from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
 from slurper.objectstore.factory import open_store

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slurper.jobs.assignment import CLOCK_ALLOWANCE
+from slurper.driver.assignment import CLOCK_ALLOWANCE
 from tests.e2e import program
 from tests.pairs.cases import CASES, FOUND, IN_PARTS, Thing
 from tests.pairs.differences import Changed, difference, kept_by, unheld

@@ -19,7 +19,7 @@ from slurper.api import delivery, problems, routes
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
 from slurper.database.tokens import TokenStore
-from slurper.jobs.service import JobService
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 BASE_PATHS = ("/client/v4", "")

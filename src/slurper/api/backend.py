@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from slurper.database.tokens import TokenStore
-from slurper.jobs.service import JobService
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from slurper import errors
-from slurper.jobs import models
+from slurper.job import model
 
 KEY_HEADER = "Idempotency-Key"
 
@@ -34,7 +34,7 @@ OPENAPI_PARAMETERS: list[dict[str, Any]] = [
 """Not declared as a parameter of the operations, so that it can be marked as an extension."""
 
 
-def read(request: Request) -> models.Delivery:
+def read(request: Request) -> model.Delivery:
     """Return what the client says.
 
     Raises:
@@ -42,7 +42,7 @@ def read(request: Request) -> models.Delivery:
     """
     count = request.headers.get(RETRIES_HEADER, "")
     retries = int(count) if _COUNT.fullmatch(count) else 0
-    return models.Delivery(key=_key(request.headers.getlist(KEY_HEADER)), retries=retries)
+    return model.Delivery(key=_key(request.headers.getlist(KEY_HEADER)), retries=retries)
 
 
 def _key(given: list[str]) -> str | None:
@@ -54,4 +54,4 @@ def _key(given: list[str]) -> str | None:
     return given[0]
 
 
-Delivery = Annotated[models.Delivery, Depends(read)]
+Delivery = Annotated[model.Delivery, Depends(read)]

@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from slurper.api import fields
-from slurper.jobs import models
+from slurper.job import model
 
 Payload = TypeVar("Payload")
 
@@ -34,7 +34,7 @@ OTHER_PATH_PREFIX = "path_prefix"
 
 # Strict mode would ask for an instance of the enum, which JSON cannot hold; only the exact strings
 # pass either way.
-Jurisdiction = Annotated[models.Jurisdiction, Field(strict=False)]
+Jurisdiction = Annotated[model.Jurisdiction, Field(strict=False)]
 Key = Annotated[str, AfterValidator(fields.object_key)]
 # Fail fast: millions of wrong keys are one mistake, and must not become millions of errors.
 Keys = Annotated[
@@ -165,7 +165,7 @@ class R2Side(Side):
     vendor: Literal["r2"]
     bucket: R2Bucket
     secret: S3Secret
-    jurisdiction: Jurisdiction = models.Jurisdiction.DEFAULT
+    jurisdiction: Jurisdiction = model.Jurisdiction.DEFAULT
 
 
 class Selected(Side):
@@ -361,7 +361,7 @@ class R2SideView(View):
 
     vendor: Literal["r2"] = "r2"
     bucket: str
-    jurisdiction: models.Jurisdiction
+    jurisdiction: model.Jurisdiction
 
 
 class S3SourceView(SelectedView, S3SideView):
@@ -463,7 +463,7 @@ class JobView(View):
     finished_at: str | None
     overwrite: bool
     source: Annotated[SourceView, Field(discriminator="vendor")]
-    status: models.JobStatus
+    status: model.JobStatus
     target: Annotated[TargetView, Field(discriminator="vendor")]
     options: OptionsView
     retry_of: Annotated[
@@ -491,7 +491,7 @@ class JobProgressView(View):
     id: str
     created_at: str
     finished_at: str | None
-    status: models.JobStatus
+    status: model.JobStatus
     objects: Annotated[
         int, Field(description="Settled so far: transferred + skipped + failed; in the end, all")
     ]
@@ -523,7 +523,7 @@ class JobLogView(View):
 
     created_at: str
     job: str
-    log_type: models.LogType
+    log_type: model.LogType
     message: str | None
     object_key: str | None
 

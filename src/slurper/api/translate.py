@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from slurper import errors, secrets
 from slurper.api import schemas
-from slurper.jobs import models
+from slurper.job import model
 
 Side = (
     schemas.S3Source
@@ -18,13 +18,13 @@ Side = (
 )
 
 
-def job_spec(body: schemas.CreateJob, *, allow_http: bool) -> models.JobSpec:
+def job_spec(body: schemas.CreateJob, *, allow_http: bool) -> model.JobSpec:
     """Return what the request asks for.
 
     Raises:
         InvalidField: an endpoint without TLS although it must have it, or a key outside the prefix.
     """
-    return models.JobSpec(
+    return model.JobSpec(
         source=location(body.source, "/source", allow_http=allow_http),
         target=location(body.target, "/target", allow_http=allow_http),
         prefix=body.source.path_prefix or "",
@@ -39,13 +39,13 @@ def job_secrets(body: schemas.CreateJob) -> secrets.JobSecrets:
     return secrets.JobSecrets(source=credentials(body.source), target=credentials(body.target))
 
 
-def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
+def location(side: Side, pointer: str, *, allow_http: bool) -> model.Location:
     """Return where `side` is; `pointer` is its place in the body, for errors.
 
     Raises:
         InvalidField: the endpoint has no TLS, and `allow_http` is off.
     """
-    vendor = models.Vendor(side.vendor)
+    vendor = model.Vendor(side.vendor)
     if isinstance(side, schemas.S3Side):
         if side.endpoint is not None and side.endpoint.startswith("http://") and not allow_http:
             raise errors.InvalidField(
@@ -53,12 +53,12 @@ def location(side: Side, pointer: str, *, allow_http: bool) -> models.Location:
                 "must start with https://; plain http is allowed only where the operator of this "
                 "server has set SLURPER_ALLOW_HTTP=true",
             )
-        return models.Location(
+        return model.Location(
             vendor=vendor, bucket=side.bucket, endpoint=side.endpoint, region=side.region or None
         )
     if isinstance(side, schemas.R2Side):
-        return models.Location(vendor=vendor, bucket=side.bucket, jurisdiction=side.jurisdiction)
-    return models.Location(vendor=vendor, bucket=side.bucket)
+        return model.Location(vendor=vendor, bucket=side.bucket, jurisdiction=side.jurisdiction)
+    return model.Location(vendor=vendor, bucket=side.bucket)
 
 
 def new_credentials(
@@ -105,11 +105,11 @@ def selected_keys(source: schemas.Selected, pointer: str) -> tuple[str, ...] | N
     return tuple(sorted(set(source.keys)))
 
 
-def _options(options: schemas.Options | None) -> models.JobOptions:
+def _options(options: schemas.Options | None) -> model.JobOptions:
     if options is None:
-        return models.JobOptions()
+        return model.JobOptions()
     types = options.content_types or schemas.ContentTypes()
-    return models.JobOptions(
+    return model.JobOptions(
         skip_empty=options.skip_empty,
         include_content_types=tuple(types.include or ()),
         exclude_content_types=tuple(types.exclude or ()),
@@ -124,13 +124,13 @@ def _options(options: schemas.Options | None) -> models.JobOptions:
     )
 
 
-def limit_changes(body: schemas.ChangeJob) -> models.LimitChanges:
+def limit_changes(body: schemas.ChangeJob) -> model.LimitChanges:
     """Return the limits that the request names.
 
     Raises:
         InvalidField: it names none.
     """
-    limits, changes = body.options, models.LimitChanges()
+    limits, changes = body.options, model.LimitChanges()
     if "bandwidth_limit" in limits.model_fields_set:
         changes["bandwidth_limit"] = limits.bandwidth_limit
     if "request_rate_limit" in limits.model_fields_set:
@@ -142,7 +142,7 @@ def limit_changes(body: schemas.ChangeJob) -> models.LimitChanges:
     return changes
 
 
-def job_view(job: models.Job) -> schemas.JobView:
+def job_view(job: model.Job) -> schemas.JobView:
     """Return what a client sees of a job."""
     return schemas.JobView(
         id=job.id,
@@ -158,7 +158,7 @@ def job_view(job: models.Job) -> schemas.JobView:
     )
 
 
-def _capabilities_view(found: models.JobCapabilities) -> schemas.JobCapabilitiesView:
+def _capabilities_view(found: model.JobCapabilities) -> schemas.JobCapabilitiesView:
     source, target = found.source, found.target
     return schemas.JobCapabilitiesView(
         source=schemas.CapabilitiesView(
@@ -184,18 +184,18 @@ def _list_of(found: tuple[str, ...] | None) -> list[str] | None:
     return None if found is None else list(found)
 
 
-def _source_view(spec: models.JobSpec) -> schemas.SourceView:
+def _source_view(spec: model.JobSpec) -> schemas.SourceView:
     source = spec.source
     prefix = spec.prefix or None
     keys = None if spec.keys is None else [_readable(key) for key in spec.keys]
     match source.vendor:
-        case models.Vendor.S3:
+        case model.Vendor.S3:
             return schemas.S3SourceView(
                 bucket=source.bucket, endpoint=source.endpoint, path_prefix=prefix, keys=keys
             )
-        case models.Vendor.GCS:
+        case model.Vendor.GCS:
             return schemas.GcsSourceView(bucket=source.bucket, path_prefix=prefix, keys=keys)
-        case models.Vendor.R2:
+        case model.Vendor.R2:
             return schemas.R2SourceView(
                 bucket=source.bucket,
                 jurisdiction=_jurisdiction(source),
@@ -204,21 +204,21 @@ def _source_view(spec: models.JobSpec) -> schemas.SourceView:
             )
 
 
-def _target_view(target: models.Location) -> schemas.TargetView:
+def _target_view(target: model.Location) -> schemas.TargetView:
     match target.vendor:
-        case models.Vendor.S3:
+        case model.Vendor.S3:
             return schemas.S3TargetView(bucket=target.bucket, endpoint=target.endpoint)
-        case models.Vendor.GCS:
+        case model.Vendor.GCS:
             return schemas.GcsTargetView(bucket=target.bucket)
-        case models.Vendor.R2:
+        case model.Vendor.R2:
             return schemas.R2TargetView(bucket=target.bucket, jurisdiction=_jurisdiction(target))
 
 
-def _jurisdiction(location: models.Location) -> models.Jurisdiction:
-    return location.jurisdiction or models.Jurisdiction.DEFAULT
+def _jurisdiction(location: model.Location) -> model.Jurisdiction:
+    return location.jurisdiction or model.Jurisdiction.DEFAULT
 
 
-def _options_view(options: models.JobOptions) -> schemas.OptionsView:
+def _options_view(options: model.JobOptions) -> schemas.OptionsView:
     return schemas.OptionsView(
         skip_empty=options.skip_empty,
         content_types=schemas.ContentTypesView(
@@ -236,7 +236,7 @@ def _options_view(options: models.JobOptions) -> schemas.OptionsView:
     )
 
 
-def progress_view(progress: models.Progress) -> schemas.JobProgressView:
+def progress_view(progress: model.Progress) -> schemas.JobProgressView:
     """Return a job's counters as a client sees them."""
     counts, pace = progress.counts, progress.pace
     left = pace.seconds_left
@@ -263,7 +263,7 @@ def progress_view(progress: models.Progress) -> schemas.JobProgressView:
     )
 
 
-def log_view(job_id: str, entry: models.LogEntry) -> schemas.JobLogView:
+def log_view(job_id: str, entry: model.LogEntry) -> schemas.JobLogView:
     """Return one log entry as a client sees it."""
     return schemas.JobLogView(
         created_at=timestamp(entry.created_at),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import JobSpec
+from slurper.job.model import JobSpec
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.factory import open_store
-from slurper.planning import own_keys
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import walk
 

@@ -17,7 +17,7 @@ import typer
 from slurper import errors
 from slurper.cli import configuration, console, limits, options, sides
 from slurper.cli.sides import Side, SideOptions
-from slurper.jobs.models import JobOptions, JobSpec
+from slurper.job.model import JobOptions, JobSpec
 from slurper.secrets import JobSecrets
 
 if TYPE_CHECKING:

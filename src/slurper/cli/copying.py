@@ -22,14 +22,13 @@ from typing import Any, BinaryIO
 
 from slurper import errors
 from slurper.cli import failures
-from slurper.cli.assembly import Node, assembled, driven
 from slurper.cli.census import Census
 from slurper.cli.progress import Display, Snapshot
 from slurper.database.work import WorkStore
+from slurper.driver.leadership import Tenure
 from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
-from slurper.jobs.leadership import Tenure
-from slurper.jobs.models import (
+from slurper.job.model import (
     Counts,
     JobCapabilities,
     JobSpec,
@@ -38,6 +37,7 @@ from slurper.jobs.models import (
     LogType,
     Progress,
 )
+from slurper.node import Node, assembled, driven
 from slurper.objectstore import factory
 from slurper.secrets import JobSecrets
 from slurper.settings import Settings

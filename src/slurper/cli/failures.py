@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from slurper.jobs.models import LogEntry, LogType
-from slurper.jobs.service import JobService
+from slurper.job.model import LogEntry, LogType
+from slurper.service.jobs import JobService
 
 LOG_PAGE = 1000
 SHOWN = 10

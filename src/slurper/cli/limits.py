@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slurper import errors
-from slurper.jobs.models import LimitChanges
+from slurper.job.model import LimitChanges
 
 _NONE = "none"
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?(?:/s|ps)?", re.IGNORECASE)

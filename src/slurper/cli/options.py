@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slurper.jobs.models import Jurisdiction
+from slurper.job.model import Jurisdiction
 
 LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
 """Settings of the commands that reach stores for whoever runs them, not for users of a service."""

@@ -88,7 +88,7 @@ def precheck(
 
 
 async def _check(account: str, source: Side, target: Side, settings: Settings) -> None:
-    from slurper.jobs import precheck
+    from slurper.service import precheck
 
     check = precheck.Precheck(settings)
     addresses = {

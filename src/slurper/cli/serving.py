@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from slurper import telemetry
 from slurper.api.app import create_app
 from slurper.cli import console
-from slurper.cli.assembly import Node, assembled, driven_in_turn
 from slurper.database.tokens import TokenStore
+from slurper.node import Node, assembled, driven_in_turn
 from slurper.settings import Settings
 
 

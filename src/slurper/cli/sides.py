@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurper import errors
-from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials, tidy_pem
 from slurper.settings import Settings
 

@@ -19,7 +19,7 @@ from slurper.database.connection import insert_missing
 from slurper.database.locked import LockedJob
 from slurper.database.rows import GatheredSoFar, to_gathered
 from slurper.database.schema import job_keys, jobs, ranges, uploads
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.transfer.task import Gathered, Halt, RangeReport
 
 SPARE_ROWS = 10_000

@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, insert, or_, sele
 
 from slurper import errors
 from slurper.database import rows
+from slurper.database.pace import Recent
 from slurper.database.schema import jobs, logs, ranges, uploads
-from slurper.jobs import lifecycle
-from slurper.jobs.models import JobOptions, JobStatus, LogEntry
-from slurper.jobs.recent import Recent
+from slurper.job import lifecycle
+from slurper.job.model import JobOptions, JobStatus, LogEntry
 from slurper.transfer.task import Halt, Report
 
 _COLUMNS = (

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from slurper.database.connection import insert_missing
 from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 
 PIECE_ROWS = 20_000
 """Rows of a table that one transaction reads and writes. That took 10 to 60 ms on SQLite with two

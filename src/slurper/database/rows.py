@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
+from slurper.database.pace import Recent, pace_of
 from slurper.database.schema import job_keys, jobs
-from slurper.jobs.models import (
+from slurper.job.model import (
     Capabilities,
     Counts,
     Job,
@@ -26,7 +27,6 @@ from slurper.jobs.models import (
     Vendor,
     Whole,
 )
-from slurper.jobs.recent import Recent, pace_of
 from slurper.planning.keyspace import KeyRange
 
 JOB_COLUMNS = (

@@ -19,8 +19,8 @@ from slurper.database import answers, clock, locked, piecemeal, rows
 from slurper.database.answers import Asked
 from slurper.database.connection import Database, Store, reads, serialise, writes
 from slurper.database.schema import job_keys, jobs, logs, ranges
-from slurper.jobs import lifecycle
-from slurper.jobs.models import Job, JobOptions, JobStatus, LogEntry, Progress
+from slurper.job import lifecycle
+from slurper.job.model import Job, JobOptions, JobStatus, LogEntry, Progress
 from slurper.planning.keyspace import KeyRange
 
 MAX_KEYS_READ = 10_000

@@ -22,8 +22,8 @@ from slurper.database import answers, clock, gathering, leases, locked, piecemea
 from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
-from slurper.jobs import lifecycle
-from slurper.jobs.models import Job, JobStatus, LogEntry, LogType, Whole
+from slurper.job import lifecycle
+from slurper.job.model import Job, JobStatus, LogEntry, LogType, Whole
 from slurper.objectstore.base import Part
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange, encode_key

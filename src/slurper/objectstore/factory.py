@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
+from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, key_shapes
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm

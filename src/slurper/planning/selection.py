@@ -33,7 +33,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from slurper.jobs.models import JobOptions, LogType
+from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import verification
 from slurper.objectstore.base import ByteRange, ObjectMeta
 from slurper.objectstore.dialects import ARCHIVE_TIERS, Dialect

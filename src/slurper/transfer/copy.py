@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurper import errors, telemetry
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore import answers, entity_tags, verification
 from slurper.objectstore.base import (
     Body,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from slurper.jobs.models import Counts, Whole
+from slurper.job.model import Counts, Whole
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import ObjectStore
-from slurper.planning import own_keys
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.walk import walk

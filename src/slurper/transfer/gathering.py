@@ -12,9 +12,9 @@ import asyncio
 import time
 
 from slurper import errors
-from slurper.jobs.models import Counts, LogType
+from slurper.job.model import Counts, LogType
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import ListingPage, ObjectStore
-from slurper.planning import own_keys
 from slurper.transfer import listing
 from slurper.transfer.copy import halt_text
 from slurper.transfer.pacing import Pacer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from slurper.jobs.models import Counts, LogType
+from slurper.job.model import Counts, LogType
 from slurper.objectstore.base import ObjectMeta
 from slurper.transfer.task import ObjectEvent
 

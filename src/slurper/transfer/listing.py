@@ -18,9 +18,10 @@ from itertools import pairwise
 from typing import Protocol
 
 from slurper import errors
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import UNKNOWN_SIZE, ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
-from slurper.planning import own_keys, spellings
+from slurper.planning import spellings
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import PAGE_KEYS, walk
 

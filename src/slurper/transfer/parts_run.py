@@ -29,7 +29,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from slurper import errors, telemetry
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore import entity_tags, failures, verification
 from slurper.objectstore.base import (
     Body,

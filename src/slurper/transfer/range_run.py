@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from slurper import errors
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore import limits
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder

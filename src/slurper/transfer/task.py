@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slurper.jobs.models import Counts, JobOptions, LogType, Whole
+from slurper.job.model import Counts, JobOptions, LogType, Whole
 from slurper.objectstore.base import ObjectMeta, Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange

@@ -18,7 +18,7 @@ from slurper import data_folder
 from slurper.api.app import create_app
 from slurper.database.store import JobStore
 from slurper.database.tokens import TokenStore
-from slurper.jobs.service import JobService
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 TOKEN = "static-token-of-the-tests"

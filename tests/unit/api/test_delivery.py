@@ -8,7 +8,7 @@ from starlette.requests import Request
 from slurper import errors
 from slurper.api import delivery
 from slurper.api.envelope import Code
-from slurper.jobs.models import Delivery
+from slurper.job.model import Delivery
 from tests.unit.api import bodies
 from tests.unit.api.conftest import JOBS, Api
 from tests.unit.api.test_app import failure

@@ -15,8 +15,8 @@ from slurper.api.app import PRECONNECTIVITY_FAILED
 from slurper.api.envelope import Code
 from slurper.database.leases import LeaseStore
 from slurper.database.work import WorkStore
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import (
+from slurper.job.lifecycle import Command
+from slurper.job.model import (
     Capabilities,
     Counts,
     Job,

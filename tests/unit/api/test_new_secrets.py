@@ -14,7 +14,7 @@ from slurper.api.envelope import Code
 from slurper.database.leases import LeaseStore
 from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import Counts, LogType
+from slurper.job.model import Counts, LogType
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import ObjectEvent, RangeReport
 from tests.unit.api import bodies

@@ -8,7 +8,7 @@ import pytest
 
 from slurper import errors
 from slurper.api import fields, schemas, translate
-from slurper.jobs.models import JobOptions, JobSpec, Jurisdiction, Location, Vendor
+from slurper.job.model import JobOptions, JobSpec, Jurisdiction, Location, Vendor
 from slurper.secrets import GcsCredentials, S3Credentials
 from tests.unit.api import bodies
 from tests.unit.api.bodies import ABSENT

@@ -8,7 +8,7 @@ import pytest
 from slurper import errors
 from slurper.cli import sides
 from slurper.cli.sides import Side, SideOptions
-from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
 from tests.unit.api.bodies import PEM

@@ -12,7 +12,7 @@ from slurper import errors
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
-from slurper.jobs.models import Counts
+from slurper.job.model import Counts
 from slurper.transfer.task import RangeReport
 
 

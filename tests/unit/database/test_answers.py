@@ -15,7 +15,7 @@ from slurper import errors
 from slurper.database import schema
 from slurper.database.answers import KEY_SECONDS, RETRY_SECONDS, Asked
 from slurper.database.store import JobStore
-from slurper.jobs.models import Job
+from slurper.job.model import Job
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, SEALED, Store
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, exc, insert, select, update
 from slurper import errors
 from slurper.database import schema
 from slurper.database.work import CommitOutcome, RangeWork
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, Job, JobStatus, LogEntry, LogType, Progress
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, Job, JobStatus, LogEntry, LogType, Progress
 from slurper.objectstore.base import ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange

@@ -17,8 +17,8 @@ from slurper import errors
 from slurper.database import connection as database_connection
 from slurper.database.connection import Database
 from slurper.database.schema import jobs
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import JobStatus
+from slurper.job.lifecycle import Command
+from slurper.job.model import JobStatus
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from slurper import errors
 from slurper.database import piecemeal, schema
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, JobStatus
+from slurper.job.lifecycle import Command
+from slurper.job.model import Job, JobStatus
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 

@@ -8,8 +8,8 @@ import pytest
 
 from slurper.database import gathering
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress, Whole
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, Job, JobStatus, LogType, Progress, Whole
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import Gathered, Halt, RangeReport

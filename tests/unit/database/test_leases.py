@@ -23,8 +23,8 @@ from slurper.database.holders import Holder
 from slurper.database.leases import Lease, LeaseStore, check
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, JobStatus
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, JobStatus
 from slurper.planning.keyspace import KeyRange
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 from slurper import errors
 from slurper.database import piecemeal
 from slurper.database.work import CommitOutcome, RangeWork
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, LogType
+from slurper.job.lifecycle import Command
+from slurper.job.model import Job, LogType
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import Halt, RangeReport
 from tests.unit.database import values

@@ -19,7 +19,7 @@ from slurper import errors
 from slurper.database import migrations, rows, schema
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
-from slurper.jobs.models import Job, JobCapabilities, JobStatus, LogEntry, LogType
+from slurper.job.model import Job, JobCapabilities, JobStatus, LogEntry, LogType
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 

@@ -18,8 +18,8 @@ from slurper.database import store as store_module
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, JobStatus, LogType
+from slurper.job.lifecycle import Command
+from slurper.job.model import Job, JobStatus, LogType
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import ObjectEvent
 from tests.unit.database import values

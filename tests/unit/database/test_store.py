@@ -13,8 +13,8 @@ from sqlalchemy import event, select
 
 from slurper import errors
 from slurper.database import schema
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, Job, JobStatus, LogType, Progress, Whole
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, Job, JobStatus, LogType, Progress, Whole
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from tests.unit.database import values

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from slurper.database import schema
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import LogEntry, LogType
+from slurper.job.lifecycle import Command
+from slurper.job.model import LogEntry, LogType
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 

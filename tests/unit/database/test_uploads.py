@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import exc, func, insert, select, update
 
 from slurper.database import piecemeal, schema, work
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, JobStatus, LogType
+from slurper.job.lifecycle import Command
+from slurper.job.model import Job, JobStatus, LogType
 from slurper.transfer.task import Halt, PartsReport, Upload
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store

@@ -18,8 +18,8 @@ from slurper.database.connection import Database
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import RangeWork, WorkStore
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import (
+from slurper.job.lifecycle import Command
+from slurper.job.model import (
     Capabilities,
     Counts,
     Job,

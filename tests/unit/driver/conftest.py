@@ -19,9 +19,9 @@ from slurper import errors, telemetry
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import CommitOutcome, JobWork, WorkStore
-from slurper.jobs import driver as driver_module
-from slurper.jobs.driver import Driver
-from slurper.jobs.models import (
+from slurper.driver import loop as driver_module
+from slurper.driver.loop import Driver
+from slurper.job.model import (
     Counts,
     Job,
     JobSpec,

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slurper.jobs.models import Counts
+from slurper.job.model import Counts
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.jobs import assignment
-from slurper.jobs.models import (
+from slurper.driver import assignment
+from slurper.job.model import (
     Capabilities,
     Job,
     JobCapabilities,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
-from slurper.jobs.models import Job, JobStatus
+from slurper.driver.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
+from slurper.job.model import Job, JobStatus
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import BegunUpload, PartsReport, Upload

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from slurper import errors
-from slurper.jobs import counter
-from slurper.jobs import driver as driver_module
-from slurper.jobs.models import JobOptions, JobStatus, Whole
+from slurper.driver import counter
+from slurper.driver import loop as driver_module
+from slurper.job.model import JobOptions, JobStatus, Whole
 from slurper.objectstore.dialects import KeyOrder
 from slurper.transfer.task import Gathered, RangeReport, RangeTask, Share
 from tests.unit.driver.conftest import Bench, ScriptedEngine, report, until

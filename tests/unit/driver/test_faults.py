@@ -12,11 +12,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
 from slurper.database.store import JobStore
-from slurper.jobs import assignment
-from slurper.jobs import driver as driver_module
-from slurper.jobs.driver import MAX_FAILURES
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import JobStatus, LogType
+from slurper.driver import assignment
+from slurper.driver import loop as driver_module
+from slurper.driver.loop import MAX_FAILURES
+from slurper.job.lifecycle import Command
+from slurper.job.model import JobStatus, LogType
 from slurper.secrets import Sealer
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from tests.unit.database.values import held

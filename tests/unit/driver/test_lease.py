@@ -8,8 +8,8 @@ import pytest
 
 from slurper import errors
 from slurper.database.leases import LeaseStore
-from slurper.jobs import driver as driver_module
-from slurper.jobs.models import JobStatus
+from slurper.driver import loop as driver_module
+from slurper.job.model import JobStatus
 from slurper.transfer.task import RangeReport, RangeTask
 from tests.unit.driver.conftest import Bench, FragileWork, ScriptedEngine, report, steps, until
 

@@ -35,12 +35,12 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from slurper import errors
 from slurper.database import connection, piecemeal
 from slurper.database.store import JobStore
-from slurper.jobs import assignment, leadership, sweeper
-from slurper.jobs import driver as driver_module
-from slurper.jobs.models import Counts, JobOptions, JobStatus, LogEntry, LogType, Progress
-from slurper.jobs.service import JobService
+from slurper.driver import assignment, leadership, sweeper
+from slurper.driver import loop as driver_module
+from slurper.job.model import Counts, JobOptions, JobStatus, LogEntry, LogType, Progress
 from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
+from slurper.service.jobs import JobService
 from slurper.settings import MIB, Settings
 from slurper.transfer import boundaries, copy, parts_run, range_run
 from tests.unit.driver.conftest import SECRETS, SPEC

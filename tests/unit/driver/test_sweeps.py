@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from slurper import errors
-from slurper.jobs import assignment, sweeper
-from slurper.jobs import driver as driver_module
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Job, JobStatus, LogType
+from slurper.driver import assignment, sweeper
+from slurper.driver import loop as driver_module
+from slurper.job.lifecycle import Command
+from slurper.job.model import Job, JobStatus, LogType
 from slurper.transfer.task import PartsReport, PartsTask, RangeTask, Report, Task
 from tests.unit.driver.conftest import (
     ACCOUNT,

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import pytest
 
 from slurper import errors
-from slurper.jobs import assignment, driver
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, Job, JobStatus, LogType
+from slurper.driver import assignment, loop
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, Job, JobStatus, LogType
 from slurper.objectstore.base import Part
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask, RangeTask, Report, Task
 from tests.unit.driver.conftest import ACCOUNT, Bench, ScriptedEngine, large, report, until
@@ -198,7 +198,7 @@ async def test_an_object_that_kills_every_worker_pauses_its_job(bench: Bench) ->
         await bench.until(job, JobStatus.PAUSED)
         await bench.until(other, JobStatus.PAUSED)
     budgets = [one.budget_seconds for one in engine.tasks_of(job) if isinstance(one, PartsTask)]
-    assert len(budgets) == driver.MAX_FAILURES
+    assert len(budgets) == loop.MAX_FAILURES
     assert budgets == sorted(budgets, reverse=True)
     entry = (await bench.log_of(job))[-1]
     assert entry.log_type is LogType.MIGRATION_ERROR

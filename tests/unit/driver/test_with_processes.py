@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from slurper.engine.local import LocalEngine
-from slurper.jobs.models import Counts, Job, JobStatus, Progress
+from slurper.job.model import Counts, Job, JobStatus, Progress
 from slurper.settings import Settings
 from tests.unit.driver.conftest import SPEC, Bench, until
 from tests.unit.driver.folder_worker import BODY, FOLDER

@@ -34,10 +34,10 @@ from slurper.database.schema import (
     uploads,
 )
 from slurper.database.work import CommitOutcome, JobWork, WorkStore
+from slurper.driver.leadership import Leadership
+from slurper.driver.loop import Driver
 from slurper.http.client import TransportOptions
-from slurper.jobs.driver import Driver
-from slurper.jobs.leadership import Leadership
-from slurper.jobs.models import LogEntry, Progress
+from slurper.job.model import LogEntry, Progress
 from slurper.objectstore.base import ByteRange, Download, ObjectStore, StoreAddress
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import Faults, MemoryStore

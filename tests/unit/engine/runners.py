@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurper import errors
-from slurper.jobs.models import Counts
+from slurper.job.model import Counts
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import Jurisdiction, Location, Vendor
+from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import (
     AWS,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slurper.jobs.models import JobOptions, LogType
+from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectMeta
 from slurper.planning import selection

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore.base import StoredObject
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import Counts, Whole
+from slurper.job.model import Counts, Whole
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import counting

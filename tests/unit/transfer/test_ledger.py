@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.jobs.models import Counts, LogType
+from slurper.job.model import Counts, LogType
 from slurper.transfer.ledger import Failed, Ledger, Outcome, Skipped, Transferred
 
 outcomes = st.one_of(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import JobOptions
+from slurper.job.model import JobOptions
 from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore

@@ -9,9 +9,9 @@ import pytest
 from slurper import errors
 from slurper.cli import census
 from slurper.http.client import TransportOptions
-from slurper.jobs.models import Whole
+from slurper.job.model import Whole
+from slurper.objectstore import own_keys
 from slurper.objectstore.memory import MemoryStore
-from slurper.planning import own_keys
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import counting

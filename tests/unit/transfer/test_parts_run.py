@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.jobs.models import JobOptions, LogType
+from slurper.job.model import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, Download, ObjectHeaders
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore

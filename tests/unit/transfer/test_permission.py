@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore.base import Body, Download, ObjectHeaders, StoredObject
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange

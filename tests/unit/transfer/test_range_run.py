@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.jobs.models import JobOptions, LogType
+from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import checksums, dialects, key_shapes
 from slurper.objectstore.base import (
     Body,

@@ -14,7 +14,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.messages import Response
-from slurper.jobs.models import LogType
+from slurper.job.model import LogType
 from slurper.objectstore import failures
 from slurper.objectstore.base import Download, ObjectStore, Part, StoreAddress, StoredObject
 from slurper.objectstore.dialects import MIB

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import JobOptions
+from slurper.job.model import JobOptions
 from slurper.objectstore import dialects
 from slurper.objectstore.base import (
     ObjectHeaders,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.jobs.models import JobOptions, LogType
+from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import dialects
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.planning import own_keys
+from slurper.objectstore import own_keys
 
 
 def test_what_is_made_is_known_and_never_made_again() -> None:

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import count
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.jobs.models import Job
+from slurper.job.model import Job
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
 from slurper.planning.parts import PartPlan

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slurper.jobs.models import Counts, JobStatus, Pace, Whole
-from slurper.jobs.recent import GRACE_SECONDS, STALE_SECONDS, Recent, pace_of
+from slurper.database.pace import GRACE_SECONDS, STALE_SECONDS, Recent, pace_of
+from slurper.job.model import Counts, JobStatus, Pace, Whole
 from slurper.transfer.task import RangeReport, Traffic
 
 BEGAN = datetime(2026, 3, 19, tzinfo=UTC)

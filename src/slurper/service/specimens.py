@@ -27,11 +27,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from slurper import errors
-from slurper.jobs import clean_up
-from slurper.objectstore import encoded_words, key_shapes, limits
+from slurper.objectstore import encoded_words, key_shapes, limits, own_keys
 from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ObjectStore
 from slurper.objectstore.key_shapes import KeyShape
-from slurper.planning import own_keys
+from slurper.service import clean_up
 
 _ZIPPED = gzip.compress(b"precheck", mtime=0)
 

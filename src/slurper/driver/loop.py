@@ -33,12 +33,12 @@ from typing import TypeVar
 
 from slurper import errors, telemetry
 from slurper.database.work import CommitOutcome, WorkStore
+from slurper.driver import assignment
+from slurper.driver.board import Board, OpenRange, OpenUpload, Share
+from slurper.driver.counter import Counter
+from slurper.driver.sweeper import Sweeper
 from slurper.engine.base import Engine
-from slurper.jobs import assignment
-from slurper.jobs.board import Board, OpenRange, OpenUpload, Share
-from slurper.jobs.counter import Counter
-from slurper.jobs.models import Job, JobStatus
-from slurper.jobs.sweeper import Sweeper
+from slurper.job.model import Job, JobStatus
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer

@@ -34,10 +34,8 @@ from datetime import UTC, datetime
 from typing import TypeGuard, TypeVar
 
 from slurper import errors
-from slurper.jobs import clean_up
-from slurper.jobs.models import Capabilities
-from slurper.jobs.specimens import Findings, Specimens
-from slurper.objectstore import failures, key_shapes
+from slurper.job.model import Capabilities
+from slurper.objectstore import failures, key_shapes, own_keys
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -48,7 +46,8 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder
-from slurper.planning import own_keys
+from slurper.service import clean_up
+from slurper.service.specimens import Findings, Specimens
 from slurper.transfer.walk import lists_in_own_order
 
 _CONTENT = b"precheck"

@@ -13,9 +13,9 @@ from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import JobSpec, Location, Vendor
-from slurper.jobs.service import JobService
+from slurper.job.model import JobSpec, Location, Vendor
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 ACCOUNT = "a" * 32

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, insert, select
 
 from slurper import errors
 from slurper.database.schema import answers, jobs
-from slurper.jobs import driver as driver_module
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, JobOptions, JobStatus, LogType
+from slurper.driver import loop as driver_module
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, JobOptions, JobStatus, LogType
 from slurper.secrets import JobSecrets
 from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
 from tests.unit.driver.conftest import ACCOUNT, SECRETS, Bench, ScriptedEngine, report, steps, until

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from slurper.jobs.models import Counts, JobStatus, Pace, Whole
+from slurper.job.model import Counts, JobStatus, Pace, Whole
 from slurper.transfer.task import Report
 
 WINDOW_SECONDS = 30.0

@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 
 from slurper import errors, telemetry
 from slurper.database.work import JobWork, WorkStore
+from slurper.driver import assignment
 from slurper.engine.base import Engine
-from slurper.jobs import assignment
-from slurper.jobs.models import LogEntry, LogType
+from slurper.job.model import LogEntry, LogType
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 

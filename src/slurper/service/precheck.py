@@ -18,14 +18,14 @@ from enum import StrEnum
 from slurper import errors
 from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
-from slurper.jobs import probes
-from slurper.jobs.models import Capabilities, Jurisdiction, Location, Vendor
-from slurper.jobs.probes import Course
+from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import answers, factory
 from slurper.objectstore.answers import Field
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
+from slurper.service import probes
+from slurper.service.probes import Course
 from slurper.settings import Settings
 
 CHECK_SECONDS = 7.5

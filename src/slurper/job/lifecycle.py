@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from slurper import errors
-from slurper.jobs.models import JobStatus, LogType
+from slurper.job.model import JobStatus, LogType
 
 
 class Command(StrEnum):

@@ -30,7 +30,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slurper import errors
-from slurper.jobs.models import Capabilities, Counts, Job, JobOptions, Location, LogType
+from slurper.job.model import Capabilities, Counts, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory, limits
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder

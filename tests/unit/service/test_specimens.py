@@ -13,10 +13,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import clean_up, precheck
-from slurper.jobs.models import Location, Vendor
-from slurper.jobs.precheck import Precheck, Side
-from slurper.jobs.specimens import Specimens
+from slurper.job.model import Location, Vendor
 from slurper.objectstore import factory, limits
 from slurper.objectstore.base import (
     Body,
@@ -29,6 +26,9 @@ from slurper.objectstore.base import (
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.secrets import S3Credentials
+from slurper.service import clean_up, precheck
+from slurper.service.precheck import Precheck, Side
+from slurper.service.specimens import Specimens
 from slurper.settings import Settings
 
 S = KeyShape

@@ -14,11 +14,11 @@ from mypy_boto3_s3 import S3Client
 from slurper import errors
 from slurper.database.store import JobStore
 from slurper.demo.servers import S3Server
-from slurper.jobs.models import Delivery, JobOptions, JobSpec, JobStatus, LogType
-from slurper.jobs.service import JobService
+from slurper.job.model import Delivery, JobOptions, JobSpec, JobStatus, LogType
 from slurper.secrets import JobSecrets, S3Credentials
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
-from tests.unit.jobs.conftest import ACCOUNT, Office
+from tests.unit.service.conftest import ACCOUNT, Office
 
 
 async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:

@@ -14,8 +14,8 @@ from slurper import errors
 from slurper.database.connection import Database
 from slurper.database.holders import Holder
 from slurper.database.leases import Lease, LeaseStore
-from slurper.jobs import leadership as leadership_module
-from slurper.jobs.leadership import DRIVER, Leadership, Tenure
+from slurper.driver import leadership as leadership_module
+from slurper.driver.leadership import DRIVER, Leadership, Tenure
 
 LONG = 3600.0
 SHORT = 0.15

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from slurper import errors, telemetry
 from slurper.database.work import JobWork, WorkStore
+from slurper.driver import assignment
 from slurper.engine.base import Engine
-from slurper.jobs import assignment
-from slurper.jobs.models import Whole
+from slurper.job.model import Whole
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 

@@ -14,12 +14,12 @@ from mypy_boto3_s3 import S3Client
 
 from slurper import errors
 from slurper.demo.servers import S3Server
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import Counts, JobStatus, LogType
+from slurper.job.lifecycle import Command
+from slurper.job.model import Counts, JobStatus, LogType
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import GcsCredentials, JobSecrets, S3Credentials, Sealer
 from slurper.transfer.task import ObjectEvent, RangeReport
-from tests.unit.jobs.conftest import ACCOUNT, Office
+from tests.unit.service.conftest import ACCOUNT, Office
 
 NOW = datetime(2026, 3, 19, tzinfo=UTC)
 EVER = datetime(9999, 1, 1, tzinfo=UTC)

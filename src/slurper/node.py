@@ -11,13 +11,13 @@ from slurper import data_folder, errors, telemetry
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
+from slurper.driver.leadership import Leadership, Tenure
+from slurper.driver.loop import Driver
 from slurper.engine.local import LocalEngine
 from slurper.engine.template import Template
 from slurper.engine.waits import Waits
-from slurper.jobs.driver import Driver
-from slurper.jobs.leadership import Leadership, Tenure
-from slurper.jobs.service import JobService
 from slurper.secrets import Sealer
+from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 _log = telemetry.get_logger(__name__)

@@ -15,9 +15,9 @@ from slurper.database.answers import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
-from slurper.jobs import lifecycle
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import (
+from slurper.job import lifecycle
+from slurper.job.lifecycle import Command
+from slurper.job.model import (
     Delivery,
     Job,
     JobCapabilities,
@@ -29,10 +29,10 @@ from slurper.jobs.models import (
     LogType,
     Progress,
 )
-from slurper.jobs.precheck import Checked, Precheck, Side
 from slurper.objectstore.base import StoreAddress
 from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
+from slurper.service.precheck import Checked, Precheck, Side
 from slurper.settings import Settings
 
 _SECRETS = frozenset(f"/{side}/secret" for side in Side)

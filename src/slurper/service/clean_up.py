@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Collection, Iterable
 from datetime import UTC, datetime
 
 from slurper import errors
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import ObjectStore
-from slurper.planning import own_keys
 
 SECONDS = 2.0
 """How long a check may take to remove what it has written, after its own time is over."""

@@ -12,16 +12,15 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.jobs import clean_up, precheck, probes
-from slurper.jobs.models import Jurisdiction, Location, Vendor
-from slurper.jobs.precheck import Precheck, Side
-from slurper.objectstore import dialects, factory
+from slurper.job.model import Jurisdiction, Location, Vendor
+from slurper.objectstore import dialects, factory, own_keys
 from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.memory import Faults, MemoryStore
-from slurper.planning import own_keys
 from slurper.secrets import GcsCredentials, S3Credentials
+from slurper.service import clean_up, precheck, probes
+from slurper.service.precheck import Precheck, Side
 from slurper.settings import Settings
 
 ACCOUNT = "a" * 32

@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 
 from slurper import errors
-from slurper.jobs import lifecycle
-from slurper.jobs.lifecycle import Command
-from slurper.jobs.models import JobStatus
+from slurper.job import lifecycle
+from slurper.job.lifecycle import Command
+from slurper.job.model import JobStatus
 
 ALLOWED = {
     ("running", "pause"): ("paused", "migrationPause"),

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slurper.cli.assembly import assembled, driven_in_turn
 from slurper.database.holders import Holder
 from slurper.database.leases import Lease, LeaseStore
-from slurper.jobs.leadership import DRIVER
+from slurper.driver.leadership import DRIVER
+from slurper.node import assembled, driven_in_turn
 from slurper.settings import Settings
 
 FAR_AWAY = Holder(4711, "elsewhere", "another-boot/1", "1")

@@ -1,0 +1,1 @@
+"""Moves running jobs forward: whose turn it is, which task to send, what its report means."""

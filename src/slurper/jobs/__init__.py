@@ -1,1 +1,0 @@
-"""What a job is, what may be done to it, and what moves it forward."""
