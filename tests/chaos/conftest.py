@@ -10,7 +10,7 @@ import pytest
 
 from slurper.demo.servers import S3Server
 from slurper.http import client
-from slurper.objectstore import listing
+from slurper.objectstore.s3 import listing
 from slurper.transfer import copy
 from tests.chaos.stage import PART, Stage, stage
 from tests.pairs.referee import S3Bucket

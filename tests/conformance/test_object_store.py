@@ -19,9 +19,9 @@ from slurper.objectstore import checksums
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore, SourceMd5
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
-from slurper.objectstore.gcs import GcsObjectStore
+from slurper.objectstore.gcs.store import GcsObjectStore
 from slurper.objectstore.memory import MemoryStore
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from tests.conformance.conftest import DIALECTS, Open, Subject, wrong_credentials
 from tests.conformance.differences import DIFFERENCES
 

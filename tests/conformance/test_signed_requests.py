@@ -13,7 +13,7 @@ from slurper.demo.servers import S3Server
 from slurper.http.client import TransportOptions
 from slurper.objectstore import dialects
 from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from tests.conformance.conftest import pair_of
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
-from slurper.objectstore.google_tokens import TOKEN_URI
+from slurper.objectstore.gcs.tokens import TOKEN_URI
 from slurper.secrets import GcsCredentials
 
 EMAIL = "mover@project.iam.gserviceaccount.com"

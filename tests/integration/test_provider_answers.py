@@ -20,7 +20,7 @@ import pytest
 from slurper import errors
 from slurper.demo.servers import S3Server, TlsFiles
 from slurper.job.model import Jurisdiction, Location, Vendor
-from slurper.objectstore import answers
+from slurper.objectstore import advice
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import GENERIC
 from slurper.planning.keyspace import KeyRange
@@ -848,8 +848,8 @@ async def _copied(source: S3Server, target: S3Server, folder: Path) -> program.E
 # The table itself
 
 
-@pytest.mark.parametrize("row", answers.KNOWN)
-def test_a_row_that_names_a_cause_says_what_to_do(row: answers.Meaning) -> None:
+@pytest.mark.parametrize("row", advice.KNOWN)
+def test_a_row_that_names_a_cause_says_what_to_do(row: advice.Meaning) -> None:
     assert row.advice or not row.cause
 
 
@@ -868,5 +868,5 @@ def test_a_row_that_names_a_cause_says_what_to_do(row: answers.Meaning) -> None:
     ],
 )
 def test_names_of_objects_are_taken_for_no_cause(error: errors.SlurperError) -> None:
-    assert answers.find(error) in answers.KINDS
-    assert answers.advice_of(error) == error.advice
+    assert advice.find(error) in advice.KINDS
+    assert advice.advice_of(error) == error.advice

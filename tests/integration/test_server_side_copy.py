@@ -17,7 +17,7 @@ from slurper.objectstore.factory import open_store
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.shortcuts import MOST_UNFOUNDED
+from slurper.transfer.server_side import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle

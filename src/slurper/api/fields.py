@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic_core import PydanticCustomError
 
 from slurper import secrets
-from slurper.objectstore import limits
+from slurper.objectstore import storable
 
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1_024
@@ -202,8 +202,8 @@ def content_type(text: str) -> str:
 
 def required_header(name: str) -> str:
     """Check what a target is required to keep and return it in lower case."""
-    if name.lower() not in limits.REQUIRABLE:
-        raise _wrong(f"must be one of {', '.join(limits.REQUIRABLE)}")
+    if name.lower() not in storable.REQUIRABLE:
+        raise _wrong(f"must be one of {', '.join(storable.REQUIRABLE)}")
     return name.lower()
 
 

@@ -342,7 +342,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 def _print_summary(outcome: Outcome, prefix: str) -> None:
     from rich import filesize
 
-    from slurper.cli.failures import SKIPPED
+    from slurper.cli.outcome import SKIPPED
 
     counts, now, left = outcome.counts, outcome.copied_now, outcome.left
     seconds = max(outcome.seconds, 1e-3)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurper import errors
-from slurper.cli import failures
+from slurper.cli import outcome
 from slurper.cli.census import Census
 from slurper.cli.progress import Display, Snapshot
 from slurper.database.work import WorkStore
@@ -90,7 +90,7 @@ class Outcome:
     """Of this run."""
     copied_now: Counts
     """Of this run."""
-    left: failures.Left
+    left: outcome.Left
     """What is known of the objects that were not transferred."""
     capabilities: JobCapabilities
     """What the stores were found to do when the job was made."""
@@ -158,7 +158,7 @@ class _Copy:
             job = await node.service.get(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
             await work.erase_secrets(datetime.now(UTC))  # no server will do it later
-            left = await failures.collect(
+            left = await outcome.collect(
                 node.service,
                 self._account_id,
                 job_id,
@@ -287,7 +287,7 @@ class _Copy:
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
-        async for entry in failures.log(node.service, self._account_id, progress.job_id):
+        async for entry in outcome.log(node.service, self._account_id, progress.job_id):
             if entry.log_type in _HALTS:
                 reason = entry.message
         return reason

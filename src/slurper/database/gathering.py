@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from slurper.database.connection import insert_missing
-from slurper.database.locked import LockedJob
+from slurper.database.job_row import LockedJob
 from slurper.database.rows import GatheredSoFar, to_gathered
 from slurper.database.schema import job_keys, jobs, ranges, uploads
 from slurper.job.model import LogType

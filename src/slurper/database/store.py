@@ -1,7 +1,7 @@
 """The job store: what may be asked about jobs and done with them, grouped by transaction.
 
 Each public method is exactly one transaction. Those that change something take the job's row lock
-first (`locked.LockedJob`); those that read see one consistent state and never wait on SQLite. What
+first (`job_row.LockedJob`); those that read see one consistent state and never wait on SQLite. What
 moves jobs forward is in `work`, and is the driver's alone.
 """
 
@@ -15,9 +15,9 @@ from typing import Self
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import answers, clock, locked, piecemeal, rows
-from slurper.database.answers import Asked
+from slurper.database import clock, idempotency, in_batches, job_row, rows
 from slurper.database.connection import Database, Store, reads, serialise, writes
+from slurper.database.idempotency import Asked
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.job import lifecycle
 from slurper.job.model import Job, JobOptions, JobStatus, LogEntry, Progress
@@ -72,7 +72,7 @@ class JobStore(Store):
         Raises:
             KeyReused: its key came with another request.
         """
-        return answers.find(connection, asked)
+        return idempotency.find(connection, asked)
 
     @writes
     def create_job(
@@ -103,7 +103,7 @@ class JobStore(Store):
             return job.id
 
         serialise(connection, f"account:{job.account_id}")
-        return answers.once(connection, asked, make)
+        return idempotency.once(connection, asked, make)
 
     @reads
     def failures(self, connection: Connection, account_id: str, job_id: str) -> Failures:
@@ -118,7 +118,7 @@ class JobStore(Store):
         if row is None:
             raise errors.JobNotFound("no job with this id in this account")
         lifecycle.check_retry(JobStatus(row.status), row.failed)
-        failed = select(logs.c.object_key).where(logs.c.job_number == row.number, piecemeal.FAILED)
+        failed = select(logs.c.object_key).where(logs.c.job_number == row.number, in_batches.FAILED)
         sample = connection.scalars(failed.order_by(logs.c.position).limit(SAMPLE_KEYS))
         return Failures(
             job=rows.to_job(row),
@@ -156,16 +156,16 @@ class JobStore(Store):
             raise ValueError("a retry names another job instead of keys")
 
         def make() -> str:
-            retried = locked.lock(connection, *_is(job.account_id, retry_of))
+            retried = job_row.lock(connection, *_is(job.account_id, retry_of))
             lifecycle.check_retry(retried.status, retried.failed)
             _check_limit(connection, job.account_id, max_active)
             totals = {"retry_position": 0, "total_objects": retried.failed}
             values = rows.job_values(job, sealed) | totals
-            piecemeal.take_keys(connection, _insert(connection, values, entry))
+            in_batches.take_keys(connection, _insert(connection, values, entry))
             return job.id
 
         serialise(connection, f"account:{job.account_id}")
-        return answers.once(connection, asked, make)
+        return idempotency.once(connection, asked, make)
 
     @reads
     def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
@@ -255,7 +255,7 @@ class JobStore(Store):
             JobNotFound: no such job in this account.
             JobConflict: the job's status does not allow the command.
         """
-        job = locked.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *_is(account_id, job_id))
         if reseal is not None:
             job.reseal(reseal)
         _give(job, command)
@@ -270,7 +270,7 @@ class JobStore(Store):
         They come oldest first, and without their explicit keys as in `list_jobs`.
         """
         changed = []
-        for job in locked.lock_active(connection, account_id):
+        for job in job_row.lock_active(connection, account_id):
             try:
                 _give(job, command)
             except errors.JobConflict:
@@ -292,12 +292,12 @@ class JobStore(Store):
             JobNotFound: no such job in this account.
             JobConflict: the job is active.
         """
-        job = locked.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *_is(account_id, job_id))
         lifecycle.check_delete(job.status)
         needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
         gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
         connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
-        piecemeal.remove(connection, job.number)
+        in_batches.remove(connection, job.number)
 
     @writes
     def change_options(
@@ -313,7 +313,7 @@ class JobStore(Store):
             JobNotFound: no such job in this account.
             JobConflict: the job has ended.
         """
-        job = locked.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *_is(account_id, job_id))
         lifecycle.check_change(job.status)
         job.change_options(change(job.options))
         job.save()
@@ -329,7 +329,7 @@ class JobStore(Store):
             JobNotFound: no such job in this account.
             JobConflict: the job has ended, and credentials would do nothing but lie there.
         """
-        job = locked.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *_is(account_id, job_id))
         if job.status not in lifecycle.ACTIVE:
             raise errors.JobConflict("Job has ended; it takes no new credentials")
         row = jobs.c.number == job.number
@@ -379,7 +379,7 @@ def _read_job(connection: Connection, *where: ColumnElement[bool]) -> Job:
     return rows.to_job(row, keys if len(keys) <= MAX_KEYS_READ else ())
 
 
-def _give(job: locked.LockedJob, command: lifecycle.Command) -> None:
+def _give(job: job_row.LockedJob, command: lifecycle.Command) -> None:
     at = datetime.now(UTC)
     job.move(command, at)
     job.complete_if_done(at)

@@ -18,7 +18,16 @@ from typing import Any, Concatenate
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import answers, clock, gathering, leases, locked, piecemeal, rows, unsettled
+from slurper.database import (
+    clock,
+    gathering,
+    idempotency,
+    in_batches,
+    job_row,
+    leases,
+    rows,
+    uploads,
+)
 from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
@@ -192,7 +201,7 @@ class WorkStore(Store):
     @reads
     def parts(self, connection: Connection, upload: Upload) -> tuple[Part, ...]:
         """Return the finished parts of a large object, in order."""
-        return unsettled.read_parts(connection, upload)
+        return uploads.read_parts(connection, upload)
 
     @_writes
     def commit(self, connection: Connection, report: Report, at: datetime) -> CommitOutcome:
@@ -212,7 +221,7 @@ class WorkStore(Store):
         if isinstance(report, RangeReport):
             _check_report(report)
         try:
-            job = locked.lock(connection, jobs.c.id == report.job_id)
+            job = job_row.lock(connection, jobs.c.id == report.job_id)
         except errors.JobNotFound:
             return _GONE
         taken_in = _take_in(connection, job.number, report, at)
@@ -279,7 +288,7 @@ class WorkStore(Store):
             return False
         _end_sweeps(connection, job_id)
         with contextlib.suppress(errors.JobNotFound):  # deleted
-            job = locked.lock(connection, jobs.c.id == job_id)
+            job = job_row.lock(connection, jobs.c.id == job_id)
             job.log(entry)
             job.save()
         return True
@@ -305,7 +314,7 @@ class WorkStore(Store):
         Raises:
             LeaseLost: another process drives the jobs now.
         """
-        return answers.forget(connection)
+        return idempotency.forget(connection)
 
     async def tidy(self) -> bool:
         """Do one piece of what commands have left to be done; False when nothing is left.
@@ -326,15 +335,15 @@ class WorkStore(Store):
     def _tidy_piece(self, connection: Connection) -> bool:
         unready, removable = _find(connection)
         if unready is not None:
-            piecemeal.take_keys(connection, unready)
+            in_batches.take_keys(connection, unready)
         elif removable is not None:
-            piecemeal.remove(connection, removable)
+            in_batches.remove(connection, removable)
         return unready is not None or removable is not None
 
 
 def _find(connection: Connection) -> tuple[int | None, int | None]:
-    unready = connection.scalar(piecemeal.unready())
-    return unready, connection.scalar(piecemeal.removable())
+    unready = connection.scalar(in_batches.unready())
+    return unready, connection.scalar(in_batches.removable())
 
 
 def _end_sweeps(connection: Connection, job_id: str) -> None:
@@ -356,16 +365,14 @@ def _read_work(
     found = connection.execute(query).all()
     numbers = [row.number for row in found]
     work = _read_open_ranges(connection, numbers)
-    uploads = unsettled.read(connection, numbers, most=most_uploads)
-    counts = unsettled.count(connection, numbers)
+    large = uploads.read(connection, numbers, most=most_uploads)
+    counts = uploads.count(connection, numbers)
     return [
         JobWork(
             job=_by_our_clock(_with_gathered_keys(row), ahead),
             sealed=bytes(row.sealed),
             ranges=tuple(work[row.number]),
-            uploads=tuple(
-                replace(one, found_at=one.found_at - ahead) for one in uploads[row.number]
-            ),
+            uploads=tuple(replace(one, found_at=one.found_at - ahead) for one in large[row.number]),
             unsettled=counts.get(row.number, 0),
             is_counted=row.total_objects is not None,
         )
@@ -421,7 +428,7 @@ def _take_in(
     Return whether more is to be done, and where an open range ends. None: the report is stale.
     """
     if isinstance(report, PartsReport):
-        is_current = unsettled.take_in(connection, number, report)
+        is_current = uploads.take_in(connection, number, report)
         return (not report.settled, None) if is_current else None
     if report.gathered and not gathering.is_under_way(connection, number):
         return None
@@ -429,7 +436,7 @@ def _take_in(
     if not is_applied:
         return None
     found_at = at + clock.ahead_of_ours(connection)
-    unsettled.insert(connection, number, report.large, found_at)
+    uploads.insert(connection, number, report.large, found_at)
     return not report.finished, None if report.finished else end_at
 
 
@@ -454,7 +461,7 @@ def _advance(
 
 
 def _follow_the_listing(
-    connection: Connection, job: locked.LockedJob, report: Report
+    connection: Connection, job: job_row.LockedJob, report: Report
 ) -> Halt | None:
     """Take in how the source was found to list; return why the job cannot go on, if so."""
     if isinstance(report, PartsReport):
@@ -465,7 +472,7 @@ def _follow_the_listing(
 
 
 def _turn_to_its_order(
-    connection: Connection, job: locked.LockedJob, report: RangeReport
+    connection: Connection, job: job_row.LockedJob, report: RangeReport
 ) -> Halt | None:
     """From now on the job's source is listed in the order of its own that it was found to have.
 
@@ -511,7 +518,7 @@ def _cut(
 
 def _is_open(connection: Connection, number: int, report: Report) -> bool:
     if isinstance(report, PartsReport):
-        return unsettled.find(connection, number, report.upload.id) is not None
+        return uploads.find(connection, number, report.upload.id) is not None
     same = (ranges.c.id == report.range_id, ranges.c.job_number == number)
     done = connection.scalar(select(ranges.c.done).where(*same))
     return done is False

@@ -31,7 +31,7 @@ from datetime import datetime, timedelta
 
 from slurper import errors
 from slurper.job.model import Capabilities, Counts, Job, JobOptions, Location, LogType
-from slurper.objectstore import factory, limits
+from slurper.objectstore import factory, storable
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
@@ -268,7 +268,7 @@ def _resolve_source(job: Job, secrets: JobSecrets, settings: Settings) -> StoreA
 def _resolve_target(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
     found = job.capabilities.target
     address = _resolve("target", job.spec.target, secrets.target, found, job, settings)
-    refused = limits.required(job.spec.options.require).intersection(found.unkept_headers or ())
+    refused = storable.required(job.spec.options.require).intersection(found.unkept_headers or ())
     if not refused:
         return address
     return replace(address, dialect=replace(address.dialect, refused_headers=refused))

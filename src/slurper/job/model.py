@@ -160,7 +160,7 @@ class Capabilities:
     """Of a target: shapes of keys that it rewrites or refuses, values of
     `objectstore.key_shapes.KeyShape` in their order."""
     unkept_headers: tuple[str, ...] | None = None
-    """Of a target: what objects lose there, of `objectstore.limits.HEADERS` in their order."""
+    """Of a target: what objects lose there, of `objectstore.storable.HEADERS` in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

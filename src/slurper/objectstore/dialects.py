@@ -77,7 +77,7 @@ class Dialect:
     """Keys of these shapes are rewritten, or refused: an object with such a key is not sent."""
     refused_headers: frozenset[str] = frozenset()
     """Headers that the store was found to lose and the job requires: an object that has one is not
-    sent. Names are those of `limits.HEADERS`."""
+    sent. Names are those of `storable.HEADERS`."""
     upload_days: float | None = None
     """The store drops multipart uploads that are older."""
     hosts: tuple[str, ...] = ()

@@ -18,12 +18,12 @@ from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.objectstore.key_shapes import KeyShape
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials
 from slurper.settings import Settings
 
 if TYPE_CHECKING:
-    from slurper.objectstore.google_tokens import Accounts
+    from slurper.objectstore.gcs.tokens import Accounts
 
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
@@ -111,8 +111,8 @@ class StoreOpener:
     def __call__(self, address: StoreAddress, options: TransportOptions) -> ObjectStore:
         """Open the bucket at an address; connections are made when they are needed."""
         if isinstance(address.credentials, GcsCredentials):
-            from slurper.objectstore.gcs import GcsObjectStore
-            from slurper.objectstore.google_tokens import Accounts
+            from slurper.objectstore.gcs.store import GcsObjectStore
+            from slurper.objectstore.gcs.tokens import Accounts
 
             self._accounts = self._accounts or Accounts()
             return GcsObjectStore(address, options, accounts=self._accounts)
@@ -125,7 +125,7 @@ def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
 
 
 def _gcs_address(location: Location, credentials: Credentials, settings: Settings) -> StoreAddress:
-    from slurper.objectstore.google_tokens import TOKEN_URI
+    from slurper.objectstore.gcs.tokens import TOKEN_URI
 
     if not isinstance(credentials, GcsCredentials):
         raise errors.InvalidField("/secret", "Google Cloud Storage needs a service account")

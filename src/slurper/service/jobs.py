@@ -11,7 +11,7 @@ from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors
-from slurper.database.answers import Asked
+from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem

@@ -19,8 +19,8 @@ from slurper import errors
 from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
-from slurper.objectstore import answers, factory
-from slurper.objectstore.answers import Field
+from slurper.objectstore import advice, factory
+from slurper.objectstore.advice import Field
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
@@ -183,9 +183,9 @@ def explain(
 ) -> PrecheckProblem:
     """Say which field of the request an error points at, what was seen, why, and what to do.
 
-    What answers mean stands in one table, `objectstore.answers`.
+    What answers mean stands in one table, `objectstore.advice`.
     """
-    found = answers.find(error)
+    found = advice.find(error)
     cause = f"{found.cause}: " if found.cause else ""
     fix = found.advice or _usual_fix(found.field, side, location, error)
     when = f" ({step})" if step else ""

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from slurper import errors
-from slurper.objectstore import encoded_words, key_shapes, limits, own_keys
+from slurper.objectstore import encoded_words, key_shapes, own_keys, storable
 from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ObjectStore
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.service import clean_up
@@ -115,7 +115,7 @@ class Findings:
 
     keys: tuple[KeyShape, ...]
     headers: tuple[str, ...]
-    """Of `limits.HEADERS`."""
+    """Of `storable.HEADERS`."""
     unknown: tuple[KeyShape, ...]
     """These could not be found out."""
 
@@ -300,9 +300,9 @@ def _raise_unless_kept(plain: _Specimen) -> None:
 def _lost(
     plain: _Specimen, beyond: _Specimen, long: _Specimen, underscored: _Specimen
 ) -> Iterable[str]:
-    """Which headers have not come back, in the order of `limits.HEADERS`."""
+    """Which headers have not come back, in the order of `storable.HEADERS`."""
     kept = _kept_of(plain)
-    for name in limits.HEADERS:
+    for name in storable.HEADERS:
         if name in CONTENT_HEADERS and kept.content.get(name) != _CONTENT[name]:
             yield name
     if kept.metadata != _METADATA:

@@ -19,7 +19,7 @@ from datetime import datetime
 
 from slurper import errors, telemetry
 from slurper.job.model import LogType
-from slurper.objectstore import answers, entity_tags, verification
+from slurper.objectstore import advice, entity_tags, verification
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -35,7 +35,7 @@ from slurper.settings import MIB, Settings
 from slurper.transfer.etags import SourceEtags, some_are_md5s
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped, Transferred
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.shortcuts import Shortcut
+from slurper.transfer.server_side import Shortcut
 
 ATTEMPT_PAUSE_SECONDS = 0.5
 """Mean pause before the second attempt; doubles with each further one."""
@@ -618,9 +618,9 @@ def changing_text(error: SourceChangedError, attempts: int) -> str:
 def failure_text(error: errors.SlurperError, attempts: int) -> str:
     """What a log entry says of a failure: what was seen, how often it was tried, what to do."""
     tried = f" (after {attempts} attempts)" if attempts > 1 else ""
-    known = answers.advice_of(error)
-    advice = f"; {known}" if known else ""
-    return f"{error}{tried}{advice}"
+    known = advice.advice_of(error)
+    todo = f"; {known}" if known else ""
+    return f"{error}{tried}{todo}"
 
 
 def halt_text(error: errors.SlurperError, key: str | None = None) -> str:

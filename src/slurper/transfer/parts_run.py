@@ -70,7 +70,7 @@ from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Tra
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission, alone_text
-from slurper.transfer.shortcuts import Shortcut, may_exist
+from slurper.transfer.server_side import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
 _log = telemetry.get_logger(__name__)

@@ -30,8 +30,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from slurper import errors
-from slurper.objectstore import answers, google_tokens
+from slurper.objectstore import advice
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
+from slurper.objectstore.gcs import tokens
 
 SAMPLE = 20
 """How many other objects are tried before the source is given up."""
@@ -69,7 +70,7 @@ class CredentialsLostError(PermissionLostError):
 def alone_text(refusal: errors.Refused) -> str:
     """The log entry of an object that is refused alone."""
     is_signature = isinstance(refusal, errors.CredentialsRejected)
-    return f"{refusal}; {_ALONE if is_signature else answers.advice_of(refusal)}"
+    return f"{refusal}; {_ALONE if is_signature else advice.advice_of(refusal)}"
 
 
 class Permission:
@@ -117,7 +118,7 @@ class Permission:
             PermissionLostError: nothing else is allowed.
             SlurperError: the side cannot be asked; the error stops the whole job.
         """
-        if refusal.operation == google_tokens.OPERATION:  # no object was asked for
+        if refusal.operation == tokens.OPERATION:  # no object was asked for
             raise refusal
         if looked:
             await self._ask(
@@ -221,7 +222,7 @@ async def _allowed(request: Awaitable[object]) -> bool:
     try:
         await request
     except errors.Refused as refusal:
-        if refusal.operation == google_tokens.OPERATION or refusal.code in _OUT_OF_TIME:
+        if refusal.operation == tokens.OPERATION or refusal.code in _OUT_OF_TIME:
             raise
         return False
     except errors.IntegrityError:

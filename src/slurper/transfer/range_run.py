@@ -12,7 +12,7 @@ from datetime import datetime
 
 from slurper import errors
 from slurper.job.model import LogType
-from slurper.objectstore import limits
+from slurper.objectstore import storable
 from slurper.objectstore.base import ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.key_shapes import KeyShape
@@ -27,7 +27,7 @@ from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Trans
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.permission import Permission, alone_text
-from slurper.transfer.shortcuts import Shortcut
+from slurper.transfer.server_side import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from slurper.transfer.twins import Twins
 from slurper.transfer.walk import lists_in_own_order
@@ -438,7 +438,7 @@ class RangeRun:
         rewrite the key describes the object under the other one.
         """
         try:
-            limits.check_key(target_key, self._target.dialect, size=size)
+            storable.check_key(target_key, self._target.dialect, size=size)
         except errors.NotStorable as error:
             return error
         return None

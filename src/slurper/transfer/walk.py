@@ -25,9 +25,9 @@ from itertools import pairwise, takewhile
 from typing import Protocol
 
 from slurper import errors
-from slurper.objectstore import listing
 from slurper.objectstore.base import ListingPage, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.s3 import listing
 from slurper.planning.keyspace import KeyRange, encode_key
 
 PAGE_KEYS = 1000

@@ -21,7 +21,7 @@ from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
-from slurper.transfer.shortcuts import Shortcuts
+from slurper.transfer.server_side import Shortcuts
 from slurper.transfer.task import (
     PartsReport,
     PartsTask,

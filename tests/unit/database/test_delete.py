@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from slurper import errors
-from slurper.database import piecemeal, schema
+from slurper.database import in_batches, schema
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, JobStatus
 from tests.unit.database import values
@@ -19,7 +19,7 @@ PIECE = 10
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piecemeal, "PIECE_ROWS", PIECE)
+    monkeypatch.setattr(in_batches, "PIECE_ROWS", PIECE)
 
 
 async def _aborted(store: Store, *, failed: int = 0, keys: int | None = None) -> Job:

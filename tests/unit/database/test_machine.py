@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from slurper import errors
-from slurper.database import piecemeal
+from slurper.database import in_batches
 from slurper.database.work import CommitOutcome, RangeWork
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, LogType
@@ -288,7 +288,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def test_the_store_agrees_with_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piecemeal, "PIECE_ROWS", 3)
+    monkeypatch.setattr(in_batches, "PIECE_ROWS", 3)
     with asyncio.Runner() as runner:
         store = runner.run(Store.open(f"sqlite:///{tmp_path / 'slurper.db'}"))
         machine = type("Machine", (StoreMachine,), {"store": store, "runner": runner})

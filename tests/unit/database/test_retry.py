@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from slurper import errors
-from slurper.database import piecemeal
+from slurper.database import in_batches
 from slurper.database import store as store_module
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
@@ -31,7 +31,7 @@ HOSTILE = ("\x01", "\n", "/lead", "a//b", "x y+%25", "ü", "\U0001f600", "\udcff
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten rows a piece, so that a small job is a large one."""
-    monkeypatch.setattr(piecemeal, "PIECE_ROWS", 10)
+    monkeypatch.setattr(in_batches, "PIECE_ROWS", 10)
 
 
 async def _ended(store: Store, *failed: str, **changes: Any) -> Job:  # noqa: ANN401 - fields of JobSpec

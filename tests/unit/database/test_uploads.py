@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import exc, func, insert, select, update
 
-from slurper.database import piecemeal, schema, work
+from slurper.database import in_batches, schema, work
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, JobStatus, LogType
 from slurper.transfer.task import Halt, PartsReport, Upload
@@ -171,7 +171,7 @@ async def test_a_driver_sees_the_first_of_many_and_their_number(
 async def test_an_aborted_job_is_deleted_with_its_uploads_piece_by_piece(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(piecemeal, "PIECE_ROWS", 10)
+    monkeypatch.setattr(in_batches, "PIECE_ROWS", 10)
     job, uploads = await created(store, "a", "b")
     kept, (other,) = await created(store, "c")
     for upload in (*uploads, other):

@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
-from slurper.database import connection, piecemeal
+from slurper.database import connection, in_batches
 from slurper.database.store import JobStore
 from slurper.driver import assignment, leadership, sweeper
 from slurper.driver import loop as driver_module
@@ -638,7 +638,7 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(driver_module, "_LONGEST_DELAY_SECONDS", 0.004)
     monkeypatch.setattr(copy, "ATTEMPT_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(piecemeal, "PIECE_ROWS", 3)
+    monkeypatch.setattr(in_batches, "PIECE_ROWS", 3)
     looks_at_the_clock = count()
     clock = SimpleNamespace(monotonic=lambda: next(looks_at_the_clock))
     for module in (range_run, parts_run):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from slurper.http.client import TransportOptions
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ObjectHeaders
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from slurper.secrets import S3Credentials
 from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
 

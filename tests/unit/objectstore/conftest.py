@@ -11,7 +11,7 @@ from slurper.http import client as http_client
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from tests.unit.http.scripted import Script, ScriptedServer
 from tests.unit.objectstore.answers import OPTIONS, PAIR, PLAIN, Open, in_turn
 

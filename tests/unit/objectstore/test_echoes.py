@@ -7,7 +7,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from slurper import errors
-from slurper.objectstore.echoes import Asked, OtherBucketError, begins_as_asked
+from slurper.objectstore.s3.echoes import Asked, OtherBucketError, begins_as_asked
 
 ASKED = Asked("p/", "p/b", 1000, bucket="bucket")
 

@@ -29,7 +29,7 @@ from slurper.objectstore.dialects import (
     of_host,
 )
 from slurper.objectstore.factory import open_store, resolve
-from slurper.objectstore.gcs import GcsObjectStore
+from slurper.objectstore.gcs.store import GcsObjectStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
 from tests.gcs.tokens import pem, private_key

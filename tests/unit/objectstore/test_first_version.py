@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from slurper import errors
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from slurper.service import probes
 from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
 from tests.unit.objectstore.answers import PLAIN, Open, error, line_of

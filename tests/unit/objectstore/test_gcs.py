@@ -14,8 +14,8 @@ import pytest
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectMeta, StoreAddress
-from slurper.objectstore.gcs import GcsObjectStore
-from slurper.objectstore.google_tokens import TOKEN_URI, Accounts
+from slurper.objectstore.gcs.store import GcsObjectStore
+from slurper.objectstore.gcs.tokens import TOKEN_URI, Accounts
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import listing
 from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
@@ -186,7 +186,7 @@ async def test_an_account_that_is_refused_stops_the_job(
 async def test_a_token_endpoint_obeys_the_endpoint_policy(
     server: GcsServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.objectstore.google_tokens.TOKEN_URI", server.token_uri)
+    monkeypatch.setattr("slurper.objectstore.gcs.tokens.TOKEN_URI", server.token_uri)
     with pytest.raises(errors.EndpointRefused):
         await open_store().list_page()
     assert server.token_uri != TOKEN_URI

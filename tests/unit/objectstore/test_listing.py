@@ -13,11 +13,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.objectstore import listing
 from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.echoes import Asked
-from slurper.objectstore.listing import parse_page
+from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3.echoes import Asked
+from slurper.objectstore.s3.listing import parse_page
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 

@@ -24,7 +24,7 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import AWS, GENERIC, R2, WASABI, Dialect
-from slurper.objectstore.s3 import S3ObjectStore
+from slurper.objectstore.s3.store import S3ObjectStore
 from slurper.secrets import GcsCredentials
 from tests.unit.http.scripted import Peer, answer
 from tests.unit.objectstore.answers import (
@@ -611,7 +611,7 @@ async def test_a_lasting_error_that_came_with_a_success(open_s3: Open) -> None:
 async def test_a_listing_without_end_is_refused(
     open_s3: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.objectstore.listing.MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("slurper.objectstore.s3.listing.MAX_DOCUMENT_BYTES", 1000)
     store, _ = await open_s3(answer(b"<ListBucketResult>" + b" " * 2000))
     with pytest.raises(errors.ListingError, match="too large"):
         await store.list_page()

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.http.messages import Request, encode_head
-from slurper.objectstore.signing import (
+from slurper.objectstore.s3.signing import (
     UNSIGNED_PAYLOAD,
     Signer,
     canonical_query,

@@ -14,7 +14,7 @@ import pytest
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.job.model import Location, Vendor
-from slurper.objectstore import factory, limits
+from slurper.objectstore import factory, storable
 from slurper.objectstore.base import (
     Body,
     Download,
@@ -319,7 +319,7 @@ def _without_underscores(headers: ObjectHeaders) -> None:
 
 LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
     (_without(), ()),
-    *((_without(name), (name,)) for name in limits.HEADERS[:6]),
+    *((_without(name), (name,)) for name in storable.HEADERS[:6]),
     (
         _without("content-encoding", "content-language", "expires"),
         ("content-encoding", "content-language", "expires"),

@@ -25,7 +25,7 @@ from slurper.transfer import copy as copying
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
-from tests.unit.transfer.test_shortcuts import DIALECT, address
+from tests.unit.transfer.test_server_side import DIALECT, address
 
 ANSWERS = [
     # status, code

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.objectstore import listing
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import GENERIC, KeyOrder
 from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.s3 import listing
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import walk
 

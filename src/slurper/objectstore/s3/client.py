@@ -18,7 +18,7 @@ from slurper.http.messages import Request, Response
 from slurper.objectstore import checksums, documents, failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.signing import Signer, canonical_query
+from slurper.objectstore.s3.signing import Signer, canonical_query
 from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import S3Credentials
 

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from slurper import errors
 from slurper.database import schema
-from slurper.database.answers import KEY_SECONDS, RETRY_SECONDS, Asked
+from slurper.database.idempotency import KEY_SECONDS, RETRY_SECONDS, Asked
 from slurper.database.store import JobStore
 from slurper.job.model import Job
 from tests.unit.database import values

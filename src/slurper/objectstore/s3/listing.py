@@ -25,10 +25,11 @@ from xml.etree import ElementTree as ET
 
 from slurper import errors
 from slurper.http.dates import iso_date
-from slurper.objectstore import documents, echoes
+from slurper.objectstore import documents
 from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.echoes import Asked
+from slurper.objectstore.s3 import echoes
+from slurper.objectstore.s3.echoes import Asked
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far above a thousand keys of 1,024 bytes, each byte written as %XX."""

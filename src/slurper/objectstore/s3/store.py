@@ -2,7 +2,7 @@
 
 One S3 is one bucket. What differs between providers comes from the `Dialect`; what the answers mean
 is told by `failures`, `listing`, `documents` and `object_headers`, and how requests are sent by
-`sending`, so that here stand the requests.
+`client`, so that here stand the requests.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from slurper.objectstore import (
     documents,
     entity_tags,
     failures,
-    limits,
-    listing,
     object_headers,
+    storable,
     verification,
     written,
 )
@@ -45,10 +44,11 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder, PartCopy
-from slurper.objectstore.echoes import Asked, OtherBucketError
 from slurper.objectstore.presence import BucketPresence
-from slurper.objectstore.sending import MAX_ANSWER_BYTES, BucketClient, path_of
-from slurper.objectstore.signing import canonical_query
+from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3.client import MAX_ANSWER_BYTES, BucketClient, path_of
+from slurper.objectstore.s3.echoes import Asked, OtherBucketError
+from slurper.objectstore.s3.signing import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
@@ -700,7 +700,7 @@ class S3ObjectStore(BucketClient):
     def _new_object_headers(
         self, key: str, headers: ObjectHeaders, *, size: int | None = None
     ) -> dict[str, str]:
-        limits.check(key, headers, self._dialect, size=size)
+        storable.check(key, headers, self._dialect, size=size)
         return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
 
     @property

@@ -15,10 +15,10 @@ from slurper.http.messages import Request, Response, header_lines
 from slurper.objectstore import failures
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.google_tokens import Accounts
+from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
-from slurper.objectstore.sending import MAX_ANSWER_BYTES
-from slurper.objectstore.signing import canonical_query
+from slurper.objectstore.s3.client import MAX_ANSWER_BYTES
+from slurper.objectstore.s3.signing import canonical_query
 from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import GcsCredentials
 

@@ -34,13 +34,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
-from slurper.objectstore import (
-    checksums,
-    documents,
-    gcs_resources,
-    listing,
-    verification,
-)
+from slurper.objectstore import checksums, documents, verification
 from slurper.objectstore.base import (
     UNKNOWN_SIZE,
     Body,
@@ -56,11 +50,13 @@ from slurper.objectstore.base import (
     UploadMeta,
 )
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.gcs_resources import Resource
-from slurper.objectstore.gcs_sending import GcsClient
-from slurper.objectstore.google_tokens import Accounts
-from slurper.objectstore.sending import MAX_ANSWER_BYTES
-from slurper.objectstore.signing import canonical_query
+from slurper.objectstore.gcs import resources
+from slurper.objectstore.gcs.client import GcsClient
+from slurper.objectstore.gcs.resources import Resource
+from slurper.objectstore.gcs.tokens import Accounts
+from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3.client import MAX_ANSWER_BYTES
+from slurper.objectstore.s3.signing import canonical_query
 
 _REMEMBERED = 4096
 """Resources kept from listings: what the tasks of a process list ahead of their copying."""
@@ -124,11 +120,11 @@ class GcsObjectStore(GcsClient):
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
         """List the page of `prefix` that goes on with a token. Raises ListingError."""
         parameters = {"maxResults": str(_MAX_KEYS)}
-        parameters["fields"] = f"nextPageToken,items({gcs_resources.FIELDS})"
+        parameters["fields"] = f"nextPageToken,items({resources.FIELDS})"
         if prefix:
             parameters["prefix"] = prefix
         response = await self._listed(parameters, token)
-        items, following = gcs_resources.read_page(b"".join(response.body))
+        items, following = resources.read_page(b"".join(response.body))
         objects = self._remember(items)
         listing.check_keys([meta.key for meta in objects], prefix, None)
         return ListingPage(
@@ -143,7 +139,7 @@ class GcsObjectStore(GcsClient):
         # startOffset is inclusive, so the key itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)
         parameters = {"maxResults": str(asked)}
-        parameters["fields"] = f"nextPageToken,items({gcs_resources.FIELDS})"
+        parameters["fields"] = f"nextPageToken,items({resources.FIELDS})"
         if prefix:
             parameters["prefix"] = prefix
         if start_after:
@@ -151,7 +147,7 @@ class GcsObjectStore(GcsClient):
         token, objects, is_placed = "", list[ObjectMeta](), False
         while True:
             response = await self._listed(parameters, token)
-            items, following = gcs_resources.read_page(b"".join(response.body))
+            items, following = resources.read_page(b"".join(response.body))
             if start_after and items and items[0].get("name") == start_after:
                 is_placed = True
                 del items[0]
@@ -183,7 +179,7 @@ class GcsObjectStore(GcsClient):
     def _remember(self, items: Iterable[Resource]) -> list[ObjectMeta]:
         try:
             items = list(items)
-            objects = [gcs_resources.to_meta(item) for item in items]
+            objects = [resources.to_meta(item) for item in items]
         except (ValueError, TypeError, LookupError) as error:
             raise errors.ListingError(f"the listing holds what is no object: {error}") from error
         for item in items:
@@ -209,19 +205,19 @@ class GcsObjectStore(GcsClient):
 
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:  # noqa: ARG002
         """Describe an object, and always its checksum. Raises NotFound."""
-        return gcs_resources.to_stored(await self._resource(key))
+        return resources.to_stored(await self._resource(key))
 
     async def first_part_bytes(self, key: str) -> tuple[int, int] | None:  # noqa: ARG002 - protocol
         """Nobody needs to know: of everything Google tells a checksum of the whole."""
         return None
 
     async def _resource(self, key: str, if_match: str | None = None) -> Resource:
-        parameters = {"fields": gcs_resources.FIELDS}
+        parameters = {"fields": resources.FIELDS}
         if if_match:
-            parameters["ifGenerationMatch"] = gcs_resources.generation_of(if_match)
+            parameters["ifGenerationMatch"] = resources.generation_of(if_match)
         request = Request("GET", self._resource_target(key, **parameters), {})
         response = await self._send("objects.get", request, key)
-        resource = gcs_resources.read_object(b"".join(response.body))
+        resource = resources.read_object(b"".join(response.body))
         self._remember([resource])
         return resource
 
@@ -246,7 +242,7 @@ class GcsObjectStore(GcsClient):
             return await self._get_range(key, if_match, byte_range, (checksum, also))
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
         limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
-        generation = gcs_resources.etag_of(resource.get("generation"))
+        generation = resources.etag_of(resource.get("generation"))
         request = self._media_request(key, generation, {})
         request.awaited_bytes = max_bytes or 0
         request.digest = lambda _: checksums.running((Algorithm.CRC32C, checksum))
@@ -262,7 +258,7 @@ class GcsObjectStore(GcsClient):
         told_generation = response.headers.get("x-goog-metageneration")
         if told_generation is None or told_generation != str(resource.get("metageneration")):
             resource = await self._resource(key, generation)
-        stored = gcs_resources.to_stored(resource)
+        stored = resources.to_stored(resource)
         stored.meta = stored.meta._replace(size=body.length)
         return Download(stored, body)
 
@@ -280,10 +276,10 @@ class GcsObjectStore(GcsClient):
         response = await self._media(key, request, max(len(wanted), MAX_ANSWER_BYTES))
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
-        etag = gcs_resources.etag_of(response.headers.get("x-goog-generation", ""))
+        etag = resources.etag_of(response.headers.get("x-goog-generation", ""))
         resource = self._recall(key, etag)
         if resource is not None:
-            return Download(gcs_resources.to_stored(resource), body)
+            return Download(resources.to_stored(resource), body)
         storage_class = response.headers.get("x-goog-storage-class", "")
         meta = ObjectMeta(key, size, etag, None, storage_class)
         return Download(StoredObject(meta, ObjectHeaders()), body)
@@ -291,7 +287,7 @@ class GcsObjectStore(GcsClient):
     def _media_request(self, key: str, if_match: str | None, headers: dict[str, str]) -> Request:
         parameters = {"alt": "media"}
         if if_match:
-            parameters["ifGenerationMatch"] = gcs_resources.generation_of(if_match)
+            parameters["ifGenerationMatch"] = resources.generation_of(if_match)
         headers["accept-encoding"] = "gzip"
         return Request("GET", self._resource_target(key, **parameters), headers)
 
@@ -311,7 +307,7 @@ class GcsObjectStore(GcsClient):
         resource = self._remembered.get(key)
         if resource is None or not etag:
             return None  # without a version to insist on, what is there now counts
-        return resource if gcs_resources.etag_of(resource.get("generation")) == etag else None
+        return resource if resources.etag_of(resource.get("generation")) == etag else None
 
     # Writing
 
@@ -323,10 +319,10 @@ class GcsObjectStore(GcsClient):
         Google compares the MD5 that the source tells as well, and tells its own.
         """
         crc32c = body.checksum(Algorithm.CRC32C)
-        described = {**gcs_resources.from_headers(headers), "name": key, "crc32c": crc32c}
+        described = {**resources.from_headers(headers), "name": key, "crc32c": crc32c}
         if body.source_md5:
             described["md5Hash"] = body.source_md5
-        parameters = {"uploadType": "multipart", "fields": gcs_resources.FIELDS}
+        parameters = {"uploadType": "multipart", "fields": resources.FIELDS}
         if if_absent:
             parameters["ifGenerationMatch"] = "0"
         boundary = secrets.token_hex(16)
@@ -337,17 +333,17 @@ class GcsObjectStore(GcsClient):
             tuple(_related(boundary, described, body.chunks)),
         )
         response = await self._send("objects.insert", request, key)
-        made = gcs_resources.read_object(b"".join(response.body))
+        made = resources.read_object(b"".join(response.body))
         if made.get("crc32c") != crc32c:
             stored = made.get("crc32c")
             raise errors.IntegrityError(f"the store holds CRC32C {stored}, sent was {crc32c}")
         if body.source_md5 and made.get("md5Hash") != body.source_md5:
             await verification.compare_with_source_md5(body)
-        return gcs_resources.etag_of(made.get("generation"))
+        return resources.etag_of(made.get("generation"))
 
     async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Begin a multipart upload; return its id."""
-        sent = gcs_resources.to_xml_headers(headers)
+        sent = resources.to_xml_headers(headers)
         target = self._xml_target(key, ("uploads", ""))
         request = Request("POST", target, sent, idempotent=False)
         response = await self._send("CreateMultipartUpload", request, key)
@@ -411,20 +407,20 @@ class GcsObjectStore(GcsClient):
                 f"{made.get('crc32c')}"
             )
         await self._unpack_metadata(key, made)
-        return gcs_resources.etag_of(made.get("generation"))
+        return resources.etag_of(made.get("generation"))
 
     async def _unpack_metadata(self, key: str, made: Resource) -> None:
         """Give an object that was made of parts the metadata that came along packed, if it has."""
-        packed = gcs_resources.unpacked(made)
+        packed = resources.unpacked(made)
         if packed is None:
             return
         version = made.get("generation")
         condition = {"ifGenerationMatch": str(version)} if version else {}
-        target = self._resource_target(key, **condition, fields=gcs_resources.FIELDS)
-        body = json.dumps({"metadata": {**packed, gcs_resources.PACKED: None}}).encode()
+        target = self._resource_target(key, **condition, fields=resources.FIELDS)
+        body = json.dumps({"metadata": {**packed, resources.PACKED: None}}).encode()
         request = Request("PATCH", target, {"content-type": "application/json"}, (body,))
         response = await self._send("objects.patch", request, key)
-        self._remember([gcs_resources.read_object(b"".join(response.body))])
+        self._remember([resources.read_object(b"".join(response.body))])
 
     async def _raise_if_present(self, key: str) -> None:
         try:
@@ -455,7 +451,7 @@ class GcsObjectStore(GcsClient):
         a piece (https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite).
         """
         give_up_at = time.monotonic() + COPY_SECONDS
-        asked = {"ifSourceGenerationMatch": gcs_resources.generation_of(source.meta.etag)}
+        asked = {"ifSourceGenerationMatch": resources.generation_of(source.meta.etag)}
         if if_absent:
             asked["ifGenerationMatch"] = "0"
         made, token = await self._rewrite(key, bucket, source, asked)
@@ -463,7 +459,7 @@ class GcsObjectStore(GcsClient):
             if time.monotonic() >= give_up_at:
                 raise errors.CopyUnfinished(f"Google needs more than {COPY_SECONDS:g} s to copy it")
             made, token = await self._rewrite(key, bucket, source, {**asked, "rewriteToken": token})
-        copied, wanted = gcs_resources.to_stored(made), source
+        copied, wanted = resources.to_stored(made), source
         if (copied.meta.size, copied.crc32c) != (wanted.meta.size, wanted.crc32c):
             raise errors.IntegrityError(
                 f"the copy has {copied.meta.size} bytes with CRC32C {copied.crc32c}, its source "
@@ -475,14 +471,14 @@ class GcsObjectStore(GcsClient):
         self, key: str, bucket: str, source: StoredObject, asked: dict[str, str]
     ) -> tuple[Resource | None, str]:
         """Copy a piece: return the object, or the token to go on by."""
-        fields = f"done,rewriteToken,resource({gcs_resources.FIELDS})"
+        fields = f"done,rewriteToken,resource({resources.FIELDS})"
         target = self._rewrite_target(key, bucket, source.meta.key, fields=fields, **asked)
         # What is sent is all that the copy gets. Without a type it has been seen to be refused.
-        described = {"contentType": _TYPE_OF_NONE, **gcs_resources.from_headers(source.headers)}
+        described = {"contentType": _TYPE_OF_NONE, **resources.from_headers(source.headers)}
         body = json.dumps(described).encode()
         request = Request("POST", target, {"content-type": "application/json"}, (body,))
         response = await self._send("objects.rewrite", request, key)
-        return gcs_resources.read_rewrite(b"".join(response.body))
+        return resources.read_rewrite(b"".join(response.body))
 
     async def copy_part(self, key: str, *_: object, **__: object) -> Part:
         """Refuse: Google knows no such request, as the dialect says."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.objectstore import dialects, key_shapes, limits
+from slurper.objectstore import dialects, key_shapes, storable
 from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.key_shapes import KeyShape
@@ -21,39 +21,39 @@ def _metadata(size: int) -> ObjectHeaders:
 
 @pytest.mark.parametrize(("dialect", "limit"), [(dialects.AWS, 2048), (dialects.R2, 8192)])
 def test_metadata_up_to_the_limit(dialect: Dialect, limit: int) -> None:
-    limits.check("k", _metadata(limit), dialect)
+    storable.check("k", _metadata(limit), dialect)
     with pytest.raises(errors.NotStorable, match=f"has {limit + 1} bytes.* at most {limit}"):
-        limits.check("k", _metadata(limit + 1), dialect)
+        storable.check("k", _metadata(limit + 1), dialect)
 
 
 def test_a_store_without_a_known_limit_answers_for_itself() -> None:
-    limits.check("k", _metadata(100_000), dialects.GENERIC)
+    storable.check("k", _metadata(100_000), dialects.GENERIC)
 
 
 def test_encoded_words_count_as_the_text_they_stand_for() -> None:
     words = " ".join(["=?UTF-8?B?w7zDvMO8?="] * 1000)  # 3 letters, 6 bytes each
-    limits.check("k", ObjectHeaders({}, {"n": words}), dialects.R2)
+    storable.check("k", ObjectHeaders({}, {"n": words}), dialects.R2)
     with pytest.raises(errors.NotStorable):
-        limits.check("k", ObjectHeaders({}, {"n": words}), dialects.GOOGLE)
+        storable.check("k", ObjectHeaders({}, {"n": words}), dialects.GOOGLE)
 
 
 @pytest.mark.parametrize("key", ["k" * 1025, "ü" * 513, "😀" * 257])
 def test_keys_are_measured_in_bytes(key: str) -> None:
     for dialect in (dialects.AWS, dialects.R2, dialects.GENERIC):
         with pytest.raises(errors.NotStorable, match="at most 1024"):
-            limits.check(key, ObjectHeaders(), dialect)
+            storable.check(key, ObjectHeaders(), dialect)
 
 
 @pytest.mark.parametrize("key", ["k" * 1024, "ü" * 512, "😀" * 256])
 def test_the_longest_keys_pass(key: str) -> None:
-    limits.check(key, ObjectHeaders(), dialects.R2)
+    storable.check(key, ObjectHeaders(), dialects.R2)
 
 
 def test_a_key_counts_in_the_form_in_which_it_is_kept() -> None:
     key = "u\u0308" * 400
-    limits.check(key, ObjectHeaders(), dialects.R2)
+    storable.check(key, ObjectHeaders(), dialects.R2)
     with pytest.raises(errors.NotStorable):
-        limits.check(key, ObjectHeaders(), dialects.AWS)
+        storable.check(key, ObjectHeaders(), dialects.AWS)
 
 
 IN_FOLDERS = replace(dialects.GENERIC, unkept_keys=key_shapes.KEPT_IN_FOLDERS)
@@ -62,29 +62,29 @@ paths = st.text(st.sampled_from("a.\\/"), min_size=1, max_size=8)
 
 @pytest.mark.parametrize("key", ["a//b", "/lead", "x\\y", "a\\", "a///", "/"])
 def test_a_key_that_folders_would_rewrite_is_told(key: str) -> None:
-    limits.check_key(key, dialects.GENERIC, size=1)
+    storable.check_key(key, dialects.GENERIC, size=1)
     with pytest.raises(errors.KeyNotKept) as told:
-        limits.check_key(key, IN_FOLDERS, size=0)
+        storable.check_key(key, IN_FOLDERS, size=0)
     assert f"it would change {key!a}" in str(told.value)
     with pytest.raises(errors.KeyNotKept):
-        limits.check(key, ObjectHeaders(), IN_FOLDERS)
+        storable.check(key, ObjectHeaders(), IN_FOLDERS)
 
 
 @pytest.mark.parametrize("size", [1, None])
 def test_a_folder_has_no_bytes(size: int | None) -> None:
-    limits.check_key("a/", IN_FOLDERS, size=0)
-    limits.check_key("a/", dialects.GENERIC, size=size)
+    storable.check_key("a/", IN_FOLDERS, size=0)
+    storable.check_key("a/", dialects.GENERIC, size=size)
     with pytest.raises(errors.KeyNotKept, match="of objects with bytes"):
-        limits.check_key("a/", IN_FOLDERS, size=size)
+        storable.check_key("a/", IN_FOLDERS, size=size)
 
 
 def test_a_folder_has_a_type_and_no_other_header() -> None:
     typed = {"content-type": "a/b"}
-    limits.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
+    storable.check("a/", ObjectHeaders(typed), IN_FOLDERS, size=0)
     for headers in (ObjectHeaders(typed, {"m": "1"}), ObjectHeaders({"cache-control": "no"})):
-        limits.check("a", headers, IN_FOLDERS, size=0)
+        storable.check("a", headers, IN_FOLDERS, size=0)
         with pytest.raises(errors.KeyNotKept, match="metadata or headers other than their type"):
-            limits.check("a/", headers, IN_FOLDERS, size=0)
+            storable.check("a/", headers, IN_FOLDERS, size=0)
 
 
 @given(paths, paths)
@@ -94,7 +94,7 @@ def test_keys_that_pass_are_different_paths(one: str, other: str) -> None:
 
     for key in (one, other):
         try:
-            limits.check_key(key, IN_FOLDERS, size=1)
+            storable.check_key(key, IN_FOLDERS, size=1)
         except errors.KeyNotKept:
             assert "/".join(path(key)) != key
             return
@@ -137,10 +137,10 @@ def test_a_key_of_a_shape_that_is_not_kept_is_told_and_no_other(
     shape: KeyShape, key: str, other: str
 ) -> None:
     dialect = replace(dialects.GENERIC, unkept_keys=(shape,))
-    limits.check_key(other, dialect, size=0)
-    limits.check_key(key, dialects.GENERIC, size=0)
+    storable.check_key(other, dialect, size=0)
+    storable.check_key(key, dialects.GENERIC, size=0)
     with pytest.raises(errors.KeyNotKept, match=r"the target does not keep keys") as told:
-        limits.check_key(key, dialect, size=0)
+        storable.check_key(key, dialect, size=0)
     assert key_shapes.text_of(shape) in str(told.value)
 
 
@@ -164,14 +164,14 @@ def test_an_object_with_a_required_header_that_the_target_loses_is_refused(
     name: str, headers: ObjectHeaders
 ) -> None:
     dialect = replace(dialects.GENERIC, refused_headers=frozenset({name}))
-    limits.check("k", headers, dialects.GENERIC)
-    limits.check("k", ObjectHeaders({"content-type": "a/b"}), dialect)
+    storable.check("k", headers, dialects.GENERIC)
+    storable.check("k", ObjectHeaders({"content-type": "a/b"}), dialect)
     with pytest.raises(errors.HeadersNotKept, match=f"without its {name}, which options.require"):
-        limits.check("k", headers, dialect)
+        storable.check("k", headers, dialect)
 
 
 def test_what_may_be_required_names_all_that_can_be_lost() -> None:
-    assert limits.required(["headers"]) == set(limits.HEADERS)
-    assert limits.required(["metadata"]) == set(limits.HEADERS[6:])
-    assert limits.required(["expires"]) == {"expires"}
-    assert limits.required([]) == frozenset()
+    assert storable.required(["headers"]) == set(storable.HEADERS)
+    assert storable.required(["metadata"]) == set(storable.HEADERS[6:])
+    assert storable.required(["expires"]) == {"expires"}
+    assert storable.required([]) == frozenset()
