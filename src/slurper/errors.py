@@ -17,7 +17,8 @@
     │   ├── NoSuchBucket        the bucket does not exist
     │   ├── Refused             the store will not do it for these credentials
     │   │   ├── AccessDenied    signed correctly, not allowed
-    │   │   └── CredentialsRejected  wrong, expired or skewed credentials, or another signature
+    │   │   ├── CredentialsRejected  wrong, expired or skewed credentials, or another signature
+    │   │   └── Misdirected     asked for one object, the store names another place or no bucket
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
@@ -233,6 +234,16 @@ class CredentialsRejected(Refused):
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
+
+
+class Misdirected(Refused):
+    """Asked for one object, the store redirects, or says that there is no such bucket.
+
+    A gateway may take a key such as `../x` for the name of another bucket. If the answer is the
+    same for every object, the bucket, endpoint or region is wrong.
+    """
+
+    advice = NoSuchBucket.advice
 
 
 class PreconditionFailed(StoreError):

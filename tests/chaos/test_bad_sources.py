@@ -12,6 +12,7 @@ from tests.chaos.stage import PART, Stage
 from tests.chaos.wire import Exchange
 
 HTML = b"<html><head><style>p{}</style></head><body><h1>Bad Gateway</h1></body></html>"
+REDIRECT = faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")
 GARBAGE = b"\x00\x01 not HTTP at all \r\n\r\n"
 
 
@@ -226,10 +227,40 @@ LASTING = [
     ),
     Case(
         name="redirect",
-        fault=faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/"),
+        fault=REDIRECT,
         match=ONE,
+        ends="failed",
+        says="GetObject answered HTTP 307: it redirects.*; other requests .* succeed",
+    ),
+    Case(
+        name="redirect of a large object",
+        fault=REDIRECT,
+        match=HEAD,
+        ends="failed",
+        key=LARGE,
+        says="HeadObject answered HTTP 307.*; other requests .* succeed",
+    ),
+    Case(
+        name="redirect of parts",
+        fault=REDIRECT,
+        match=PARTS,
+        ends="failed",
+        key=LARGE,
+        says="GetObject answered HTTP 307.*; other requests .* succeed",
+    ),
+    Case(
+        name="a key that is taken for another bucket",
+        fault=faults.status(404, "NoSuchBucket"),
+        match=ONE,
+        ends="failed",
+        says="GetObject answered HTTP 404 NoSuchBucket.*; other requests .* succeed",
+    ),
+    Case(
+        name="everything is redirected",
+        fault=REDIRECT,
+        match="^GET /[^?]*/|^HEAD /",
         ends="halted",
-        says="GetObject answered HTTP 307",
+        says="no object of the source can be read any more: .*HTTP 307.*; check the bucket name",
     ),
     Case(
         name="always the whole object for a part",

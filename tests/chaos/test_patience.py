@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -48,8 +49,45 @@ async def test_a_few_lasting_errors_do_not_hold_a_finished_job(
     assert all(f"HTTP {status} InternalError" in event.message for event in run.events)
     assert run.counts.transferred == EVERYTHING - len(BAD)
     for key in BAD[1:]:  # the first one may have been waited for while others were under way
-        assert proxy.count(f"^{method} /[^?]*/{key} ") <= 3 * (1 + client.LASTING_RETRIES) + 2
+        assert proxy.count(f"^{method} /[^?]*/{key} ") <= 3 * (2 + client.LASTING_RETRIES) + 2
     assert staged.target.uploads() == []
+
+
+LASTING = {
+    "503 without a code": (faults.status(503, ""), "HTTP 503"),
+    "503 about no pace": (faults.status(503, "ServiceUnavailable"), "HTTP 503 ServiceUnavailable"),
+    "cut off": (faults.truncated(100), "closed|ended|cut"),
+    "reset": (faults.reset_before, "reset|closed"),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+async def test_whatever_lasts_for_one_object_does_not_hold_a_finished_job(
+    staged: Stage, name: str
+) -> None:
+    fault, says = LASTING[name]
+    staged.settings = PATIENT
+    staged.source_proxy.add(fault, f"^GET /[^?]*/{BAD[1]} ")
+    run = await staged.run()
+    (event,) = run.events
+    assert event.key == BAD[1]
+    assert re.search(says, event.message)
+    assert run.counts.transferred == EVERYTHING - 1
+    sent = staged.source_proxy.count(f"^GET /[^?]*/{BAD[1]} ")
+    assert sent <= 3 * (2 + client.LASTING_RETRIES) + 2
+
+
+async def test_an_object_is_waited_for_as_long_as_its_store_asks_to_slow_down(
+    staged: Stage,
+) -> None:
+    staged.settings = PATIENT
+    more_than_errors_get = client.LASTING_RETRIES + 3
+    rule = staged.source_proxy.add(
+        faults.status(503, "SlowDown"), f"^GET /[^?]*/{BAD[1]} ", times=more_than_errors_get
+    )
+    run = await staged.run()
+    assert rule.hits == more_than_errors_get
+    assert (run.events, run.counts.transferred) == ([], EVERYTHING)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

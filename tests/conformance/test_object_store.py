@@ -659,14 +659,15 @@ async def test_wrong_credentials_are_told_from_missing_rights(
 @over_tls_too
 async def test_an_absent_bucket_is_told_from_an_absent_key(open_bucket: Open) -> None:
     store = open_bucket("no-such-bucket-0b6e")
+    with pytest.raises(errors.NoSuchBucket):
+        await store.list_page()
     for attempt in (
-        lambda: store.list_page(),
         lambda: store.get("k"),
         lambda: store.head("k"),
         lambda: store.put("k", Body([b"x"]), NO_HEADERS),
         lambda: store.create_upload("k", NO_HEADERS),
     ):
-        with pytest.raises(errors.NoSuchBucket):
+        with pytest.raises((errors.NoSuchBucket, errors.Misdirected)):
             await attempt()
 
 

@@ -156,9 +156,10 @@ class HttpClient:
     `sign(request)` returns what one send needs beside the request's own headers, as lines of
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
-    usual statuses. `serves_others(request, since)` asks, after `since` (monotonic seconds), whether
-    the server serves others than this request. `trusted` lifts the endpoint policy for an origin
-    that the operator has chosen. `headers` go with every request; they are not signed.
+    usual statuses. `asks_to_slow_down(response)` tells which of these are about the pace; without
+    it that is 429 and 503. `serves_others(request, since)` asks, after `since` (monotonic seconds),
+    whether the server serves others than this request. `trusted` lifts the endpoint policy for an
+    origin that the operator has chosen. `headers` go with every request; they are not signed.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] | None = None,
         serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -191,6 +193,7 @@ class HttpClient:
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
+        self._asks_to_slow_down = asks_to_slow_down or _has_throttled
         self._serves_others = serves_others
         self._served_at = -math.inf
         """When the last request began that got an answer worth returning."""
@@ -324,10 +327,22 @@ class HttpClient:
             retries += 1
             self.statistics.retries += 1
             before, outcome = outcome, await self._attempt(request, limit)
-            alike = alike + 1 if _is_alike(before, outcome) else 0
+            alike = alike + 1 if self._is_alike(before, outcome) else 0
         if isinstance(outcome, Response) and not self._passing_answer(outcome, request):
             self._served_at = time.monotonic()
         return _final(outcome, retries=retries)
+
+    def _is_alike(
+        self, before: Response | errors.TransportError, now: Response | errors.TransportError
+    ) -> bool:
+        """Whether the same failure came again. An answer that asks to slow down is no failure.
+
+        A broken answer is one: an object that its store cannot read may be cut off each time.
+        """
+        if isinstance(before, Response) and isinstance(now, Response):
+            is_same = now.status == before.status >= 500
+            return is_same and not self._asks_to_slow_down(now)
+        return not isinstance(before, Response) and not isinstance(now, Response)
 
     async def _pause(self, seconds: float, failing: Request | None) -> bool:
         """Wait before a retry; False: a retry is useless. `failing`: the error seems to last."""
@@ -353,21 +368,11 @@ class HttpClient:
 
 
 def _is_throttled(outcome: Response | errors.TransportError) -> bool:
-    return isinstance(outcome, Response) and outcome.status in _THROTTLED
+    return isinstance(outcome, Response) and _has_throttled(outcome)
 
 
-def _is_alike(
-    before: Response | errors.TransportError, now: Response | errors.TransportError
-) -> bool:
-    """Whether a server error came again. An answer that asks to slow down is no such error.
-
-    An answer that breaks the rules of HTTP is one: a header of the object may be the cause.
-    """
-    if isinstance(before, errors.MalformedAnswer) and isinstance(now, errors.MalformedAnswer):
-        return str(before) == str(now)
-    if not (isinstance(before, Response) and isinstance(now, Response)):
-        return False
-    return now.status == before.status >= 500 and now.status not in _THROTTLED
+def _has_throttled(response: Response) -> bool:
+    return response.status in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

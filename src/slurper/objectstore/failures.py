@@ -75,9 +75,7 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
 }
 
 _BY_STATUS: dict[int, type[errors.StoreError]] = {
-    301: errors.NoSuchBucket,
-    307: errors.NoSuchBucket,
-    308: errors.NoSuchBucket,
+    **dict.fromkeys((300, 301, 302, 303, 307, 308), errors.NoSuchBucket),
     401: errors.CredentialsRejected,
     402: errors.AccessDenied,  # to one object or to everything: that is found out
     403: errors.AccessDenied,
@@ -88,6 +86,9 @@ _BY_STATUS: dict[int, type[errors.StoreError]] = {
     501: errors.StoreError,
     503: errors.Throttled,
 }
+
+_OF_REGIONS = (errors.NoSuchBucket, errors.Misdirected, errors.CredentialsRejected)
+"""Errors that a wrong region may be the cause of."""
 
 _DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"})
 """The store says that what it got is not what the checksum was made of."""
@@ -181,9 +182,11 @@ def to_error(
     if failure.code in _DAMAGED:
         return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
     kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
+    if kind is errors.NoSuchBucket and key is not None:
+        kind = errors.Misdirected
     if failure.archive and kind is errors.RequiresRetrieval:
         detail = f"{detail} It is in {failure.archive}.".strip()
-    if failure.region and kind in (errors.NoSuchBucket, errors.CredentialsRejected):
+    if failure.region and kind in _OF_REGIONS:
         detail = f"{detail} The bucket is in region {failure.region}: set that region.".strip()
     return kind(
         operation,
@@ -198,6 +201,15 @@ def to_error(
         page=failure.page,
         leads_to=failure.leads_to,
     )
+
+
+def asks_to_slow_down(response: Response) -> bool:
+    """Whether an answer is about the pace of requests, as its code says, and not about one object.
+
+    A 503 without such a code is not: stores answer it for objects that they cannot read, too.
+    """
+    code = read_failure(response).code
+    return response.status == 429 or _BY_CODE.get(code) is errors.Throttled
 
 
 _UNKNOWN_OPERATION = frozenset(

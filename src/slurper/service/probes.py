@@ -199,7 +199,7 @@ def _is_of_all(cause: Exception) -> bool:
 
 def _raise_common(causes: Sequence[Exception]) -> None:
     """Raise the first of these, if all are of a kind that does not depend on the object."""
-    for kind in ((errors.AccessDenied, errors.CredentialsRejected), (TimeoutError,)):
+    for kind in (errors.Refused, TimeoutError):
         if all(isinstance(cause, kind) for cause in causes):
             raise causes[0]
 

@@ -47,10 +47,18 @@ _OUT_OF_TIME = frozenset(
 )
 """Codes that are never about one object."""
 
-_ALONE = (
-    "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
-    "key or its headers in another form than the signed one; copy the object by hand, or under "
-    "another key"
+_OTHERS_SUCCEED = "other requests with the same credentials succeed"
+_READS_OTHERWISE = (
+    f"{_OTHERS_SUCCEED}: the store, or a proxy before it, reads this key or its headers in another "
+    "form than the signed one; copy the object by hand, or under another key"
+)
+_SENDS_ELSEWHERE = (
+    f"{_OTHERS_SUCCEED}: the store, or a proxy before it, takes this key for something else, and a "
+    "redirect is not followed; copy the object by hand, or under another key"
+)
+_CLOCKS_DIFFER = (
+    f"{_OTHERS_SUCCEED}: one of the store's servers may have a wrong clock; try the object again "
+    "by key"
 )
 
 
@@ -67,10 +75,25 @@ class CredentialsLostError(PermissionLostError):
     advice = errors.CredentialsRejected.advice
 
 
+class BucketLostError(PermissionLostError):
+    """The reason is that the store redirects every request, or has no such bucket any more."""
+
+    advice = errors.Misdirected.advice
+
+
 def alone_text(refusal: errors.Refused) -> str:
     """The log entry of an object that is refused alone."""
-    is_signature = isinstance(refusal, errors.CredentialsRejected)
-    return f"{refusal}; {_ALONE if is_signature else advice.advice_of(refusal)}"
+    return f"{refusal}; {_advice_alone(refusal)}"
+
+
+def _advice_alone(refusal: errors.Refused) -> str:
+    if refusal.code in _OUT_OF_TIME:
+        return _CLOCKS_DIFFER
+    if isinstance(refusal, errors.CredentialsRejected):
+        return _READS_OTHERWISE
+    if isinstance(refusal, errors.Misdirected):
+        return _SENDS_ELSEWHERE
+    return advice.advice_of(refusal)
 
 
 class Permission:
@@ -213,8 +236,11 @@ class Permission:
 
 
 def _lost(refusal: errors.Refused) -> type[PermissionLostError]:
-    is_known = not isinstance(refusal, errors.CredentialsRejected)
-    return PermissionLostError if is_known else CredentialsLostError
+    if isinstance(refusal, errors.CredentialsRejected):
+        return CredentialsLostError
+    if isinstance(refusal, errors.Misdirected):
+        return BucketLostError
+    return PermissionLostError
 
 
 async def _allowed(request: Awaitable[object]) -> bool:

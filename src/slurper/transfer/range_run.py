@@ -205,7 +205,7 @@ class RangeRun:
         except errors.Refused as error:
             if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
                 return
-            if once_more and isinstance(error, errors.CredentialsRejected):
+            if once_more and not isinstance(error, errors.AccessDenied):
                 # The machines of a store learn new credentials one after the other.
                 self._copier.attempts += 1
                 await self._copy(entry, meta, once_more=False)

@@ -41,7 +41,7 @@ def error_of(
         (404, "NoSuchKey", errors.NotFound),
         (404, "NoSuchUpload", errors.NotFound),
         (404, "", errors.NotFound),
-        (404, "NoSuchBucket", errors.NoSuchBucket),
+        (404, "NoSuchBucket", errors.Misdirected),
         (403, "AccessDenied", errors.AccessDenied),
         (403, "", errors.AccessDenied),
         (403, "InvalidAccessKeyId", errors.CredentialsRejected),
@@ -66,8 +66,8 @@ def error_of(
         (408, "", errors.UnavailableStore),
         (200, "InternalError", errors.UnavailableStore),
         (200, "SlowDown", errors.Throttled),
-        (301, "PermanentRedirect", errors.NoSuchBucket),
-        (307, "TemporaryRedirect", errors.NoSuchBucket),
+        (301, "PermanentRedirect", errors.Misdirected),
+        (307, "TemporaryRedirect", errors.Misdirected),
         (400, "BadDigest", errors.BytesRefused),
         (400, "EntityTooLarge", errors.StoreError),
         (501, "NotImplemented", errors.StoreError),
@@ -159,7 +159,7 @@ def test_a_redirect_says_where_it_leads_and_hides_its_query(to: str, said: str) 
 
 def test_a_redirect_of_a_store_is_told_by_its_region() -> None:
     error = error_of(answer(301, x_amz_bucket_region="eu-west-1", location="https://x/"))
-    assert isinstance(error, errors.NoSuchBucket)
+    assert isinstance(error, errors.Misdirected)
     assert (error.leads_to, error.page) == ("", None)
 
 
@@ -181,10 +181,11 @@ def test_secrets_do_not_come_back() -> None:
     ],
 )
 def test_a_region_hint_becomes_advice(response: Response) -> None:
-    error = error_of(response)
-    assert error.blocks_job
-    assert "set that region" in str(error)
-    assert "eu-west-1" in str(error)
+    for key in ("k", None):
+        error = error_of(response, key=key)
+        assert isinstance(error, errors.Refused) or error.blocks_job
+        assert "set that region" in str(error)
+        assert "eu-west-1" in str(error)
 
 
 @given(

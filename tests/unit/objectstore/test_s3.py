@@ -753,7 +753,7 @@ async def test_a_redirect_elsewhere_is_not_followed(open_s3: Open) -> None:
     )
     # An Amazon bucket at an address that is not one of Amazon's regions.
     store, server = await open_s3(moved, dialect=dialects.AWS)
-    with pytest.raises(errors.NoSuchBucket, match="eu-west-9: set that region"):
+    with pytest.raises(errors.Misdirected, match="eu-west-9: set that region"):
         await store.get("k")
     assert len(server.requests) == 1
 

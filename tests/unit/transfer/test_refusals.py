@@ -41,6 +41,11 @@ ANSWERS = [
     (403, "AccessDenied"),
     (403, "AccountProblem"),
     (403, "AllAccessDisabled"),
+    (301, "PermanentRedirect"),
+    (302, ""),
+    (307, "TemporaryRedirect"),
+    (308, ""),
+    (404, "NoSuchBucket"),
 ]
 KEYS = tuple(f"k{number:02}" for number in range(12))
 BAD = "k05"
