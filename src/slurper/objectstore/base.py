@@ -13,7 +13,7 @@ An implementation guarantees, for every method:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -286,6 +286,11 @@ class ObjectStore(Protocol):
     @property
     def statistics(self) -> ClientStatistics:
         """What has been sent so far."""
+        ...
+
+    @property
+    def found_out(self) -> Mapping[str, bool]:
+        """What answers have shown of this store beyond its dialect, named as in `Capabilities`."""
         ...
 
     async def list_page(
