@@ -15,9 +15,10 @@
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
-    │   ├── Refused             the store will not do it for these credentials
+    │   ├── Refused             the store will not do it: for one object, or for all
     │   │   ├── AccessDenied    signed correctly, not allowed
-    │   │   └── CredentialsRejected  wrong, expired or skewed credentials, or another signature
+    │   │   ├── CredentialsRejected  wrong, expired or skewed credentials, or another signature
+    │   │   └── Misdirected     asked for one object, it redirects or does not know the bucket
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
@@ -215,7 +216,7 @@ class NoSuchBucket(StoreError):
 
 
 class Refused(StoreError):
-    """The store will not do this for these credentials.
+    """The store will not do this.
 
     For a request about one object, the answer may mean that object alone or everything. A copy
     finds out which by asking for something else (`transfer.permission`).
@@ -233,6 +234,16 @@ class CredentialsRejected(Refused):
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
+
+
+class Misdirected(Refused):
+    """A request about one object is redirected, or is told that its bucket does not exist.
+
+    Requests for other objects may reach the bucket: a store, or a proxy before it, may send the
+    requests for one key elsewhere, or read the name of another bucket in the key.
+    """
+
+    advice = "check the bucket's name, its endpoint and region, and what stands before the store"
 
 
 class PreconditionFailed(StoreError):

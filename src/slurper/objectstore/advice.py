@@ -418,7 +418,7 @@ KNOWN = (
 KINDS = (
     Meaning(_is(errors.CredentialsRejected), Field.SECRET),
     Meaning(_is(errors.AccessDenied), Field.PERMISSION),
-    Meaning(_is(errors.NoSuchBucket, errors.NotFound), Field.BUCKET),
+    Meaning(_is(errors.NoSuchBucket, errors.Misdirected, errors.NotFound), Field.BUCKET),
     Meaning(
         _is(errors.Throttled, errors.UnavailableStore),
         Field.ADDRESS,

@@ -1,9 +1,10 @@
 """Is one object refused to us, or everything?
 
 An object may be denied for a reason of its own: an access list, a policy for some folder, a lock.
-A store, or a proxy before it, may read one key or one header in another way than it was signed.
-Credentials that expired, or lost their permission for the whole bucket, get the same answers. Then
-the job must pause (design rule 7). So when a store refuses an object, something else is asked of
+A store, or a proxy before it, may read one key or one header in another way than it was signed, or
+send the requests for one key to another place or bucket. Credentials that expired, or lost their
+permission for the whole bucket, and a bucket that is gone, get the same answers. Then the job must
+pause (design rule 7). So when a store refuses an object, something else is asked of
 the same side, and one yes is enough:
 
     side    what is asked for
@@ -47,10 +48,28 @@ _OUT_OF_TIME = frozenset(
 )
 """Codes that are never about one object."""
 
-_ALONE = (
+_OF_ONE_MACHINE = _OUT_OF_TIME | {"InvalidAccessKeyId", "InvalidToken", "NotSignedUp"}
+"""Codes that have nothing to do with the key, even when they come for one object only."""
+
+LEARNED_LATE = (errors.CredentialsRejected, errors.Misdirected)
+"""Asked once more: the machines of a store learn new credentials and buckets one by one."""
+
+_BY_HAND = "copy the object by hand, or under another key"
+_SIGNED_OTHERWISE = (
     "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
-    "key or its headers in another form than the signed one; copy the object by hand, or under "
-    "another key"
+    f"key or its headers in another form than the signed one; {_BY_HAND}"
+)
+_ONE_MACHINE = (
+    "other requests with the same credentials succeed: one of the store's machines, or a proxy "
+    "before it, has a wrong clock, or does not know the credentials; try the object again by key"
+)
+_SENT_ELSEWHERE = (
+    "other requests are not redirected: the store, or a proxy before it, sends requests for this "
+    f"object elsewhere, and no redirect is followed; {_BY_HAND}"
+)
+_OTHER_BUCKET = (
+    "other requests find the bucket: the store, or a proxy before it, reads the name of another "
+    f"bucket in this key; {_BY_HAND}"
 )
 
 
@@ -67,10 +86,24 @@ class CredentialsLostError(PermissionLostError):
     advice = errors.CredentialsRejected.advice
 
 
+class BucketLostError(PermissionLostError):
+    """The reason is that requests do not reach the bucket."""
+
+    advice = f"{errors.Misdirected.advice}; then resume: nothing was left out"
+
+
 def alone_text(refusal: errors.Refused) -> str:
     """The log entry of an object that is refused alone."""
-    is_signature = isinstance(refusal, errors.CredentialsRejected)
-    return f"{refusal}; {_ALONE if is_signature else advice.advice_of(refusal)}"
+    return f"{refusal}; {_why_alone(refusal)}"
+
+
+def _why_alone(refusal: errors.Refused) -> str:
+    if isinstance(refusal, errors.Misdirected):
+        is_bucket = refusal.code == "NoSuchBucket" or refusal.status == 404
+        return _OTHER_BUCKET if is_bucket else _SENT_ELSEWHERE
+    if isinstance(refusal, errors.CredentialsRejected):
+        return _ONE_MACHINE if refusal.code in _OF_ONE_MACHINE else _SIGNED_OTHERWISE
+    return advice.advice_of(refusal)
 
 
 class Permission:
@@ -127,9 +160,9 @@ class Permission:
         elif refusal.operation in _READS:
             ask = functools.partial(self._may_read, beside=key)
             await self._ask("no object of the source can be read any more", ask, refusal, came_at)
-            if isinstance(refusal, errors.CredentialsRejected):
+            if not isinstance(refusal, errors.AccessDenied):
                 await self._ask(
-                    "the target takes no request any more", self._is_known, refusal, came_at
+                    "the target takes no request any more", self._takes_any, refusal, came_at
                 )
         else:
             ask = functools.partial(self._may_write, whole=refusal.operation in _WRITES_WHOLE)
@@ -201,18 +234,25 @@ class Permission:
             return True
         return await _allowed(self._target.head(self._unused_key))
 
-    async def _is_known(self) -> bool:
-        """Whether the target takes the credentials for genuine: it may have been the one asked."""
+    async def _takes_any(self) -> bool:
+        """Whether requests reach the target and pass for genuine: it may have been the one asked.
+
+        What they may do there is not asked.
+        """
         try:
             await self._target.head(self._unused_key)
-        except errors.CredentialsRejected:
+        except (errors.CredentialsRejected, errors.Misdirected):
             return False
+        except errors.NoSuchBucket:
+            raise
         except errors.SlurperError:
             return True
         return True
 
 
 def _lost(refusal: errors.Refused) -> type[PermissionLostError]:
+    if isinstance(refusal, errors.Misdirected):
+        return BucketLostError
     is_known = not isinstance(refusal, errors.CredentialsRejected)
     return PermissionLostError if is_known else CredentialsLostError
 

@@ -230,15 +230,21 @@ class _OwnOrderWalk:
 
     async def _see_the_last(self) -> None:
         """Nothing follows the last key. Some stores also say so after a key that is gone."""
-        if self._last is None:
-            return
-        try:
-            await self._store.head(self._last)
-        except errors.NotFound as error:
+        if self._last is not None and not await self._is_there(self._last):
             raise errors.NoOrder(
                 f"the store lists in an order of its own, and shows nothing after {self._last!r}; "
                 "that object is gone, and nobody knows whether it was the last"
-            ) from error
+            )
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            await self._store.head(key)
+        except errors.NotFound:
+            return False
+        except errors.Refused:  # this key alone may be refused
+            page = await self._store.list_page(prefix=key)
+            return any(meta.key == key for meta in page.objects)
+        return True
 
     async def _first_after(self, key: str | None) -> str | None:
         page = await self._list(key, _FEW)
