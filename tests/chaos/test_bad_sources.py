@@ -6,7 +6,7 @@ import pytest
 
 from slurper.job.model import LogType
 from tests.chaos import faults
-from tests.chaos.cases import HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
+from tests.chaos.cases import FIRST, HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
 from tests.chaos.conftest import LARGE
 from tests.chaos.stage import PART, Stage
 from tests.chaos.wire import Exchange
@@ -224,12 +224,35 @@ LASTING = [
         key=LARGE,
         says=r"asked for bytes \d+-\d+, got HTTP 200",
     ),
-    Case(
-        name="redirect",
-        fault=faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/"),
-        match=ONE,
-        ends="halted",
-        says="GetObject answered HTTP 307",
+    *(
+        Case(
+            name=f"{name} for {what}",
+            fault=fault,
+            match=match,
+            ends="failed",
+            key=key,
+            says=rf"{operation} answered HTTP {name[:3]}.*other requests .* this (object|key)",
+        )
+        for name, fault in faults.ELSEWHERE.items()
+        for what, operation, match, key in (
+            ("one object", "GetObject", ONE, "k-05"),
+            ("the first object", "GetObject", FIRST, "k-00"),
+            ("a part", "GetObject", PARTS, LARGE),
+            ("HEAD", "HeadObject", HEAD, LARGE),
+        )
+        if (name, what) != ("404 NoSuchBucket", "HEAD")  # where nothing tells it from NoSuchKey
+    ),
+    *(
+        Case(
+            name=f"{name} for all objects from some time on",
+            fault=fault,
+            match=r"^(GET|HEAD) /[^?]*/(k-|large)",
+            skip=5,
+            ends="halted",
+            says=f"^at '.*no object of the source can be read any more: GetObject answered HTTP "
+            f"{name[:3]}.*check the bucket's name.*resume",
+        )
+        for name, fault in faults.ELSEWHERE.items()
     ),
     Case(
         name="always the whole object for a part",

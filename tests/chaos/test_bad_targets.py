@@ -189,12 +189,33 @@ LASTING = [
         key=LARGE,
         says="UploadPart.*names no ETag",
     ),
-    Case(
-        name="redirect",
-        fault=faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/"),
-        match=PUT,
-        ends="halted",
-        says="PutObject answered HTTP 307",
+    *(
+        Case(
+            name=f"{name} for {operation}",
+            fault=fault,
+            match=match,
+            ends="failed",
+            key=key,
+            says=rf"{operation} answered HTTP {name[:3]}.*other requests .* this (object|key)",
+        )
+        for name, fault in faults.ELSEWHERE.items()
+        for operation, match, key in (
+            ("PutObject", PUT, "k-05"),
+            ("CreateMultipartUpload", rf"^POST /[^?]*/{LARGE}\?uploads", LARGE),
+            ("UploadPart", rf"^PUT /[^?]*/{LARGE}\?partNumber=2", LARGE),
+        )
+    ),
+    *(
+        Case(
+            name=f"{name} for every write from some time on",
+            fault=fault,
+            match="^(PUT|POST) /",
+            skip=5,
+            ends="halted",
+            says="^at '.*nothing can be written to the target any more: PutObject answered HTTP "
+            f"{name[:3]}.*check the bucket's name.*resume",
+        )
+        for name, fault in faults.ELSEWHERE.items()
     ),
     Case(
         name="creation is forbidden",
@@ -302,7 +323,7 @@ async def test_what_lasts_fails_the_object_and_no_other(
     [
         ("expired", faults.status(400, "ExpiredToken"), "^(PUT|POST) "),
         ("unsigned", faults.status(403, "SignatureDoesNotMatch"), "^(PUT|POST) "),
-        ("bucket gone", faults.status(404, "NoSuchBucket"), "^PUT /[^?]*/k-07"),
+        ("bucket gone", faults.status(404, "NoSuchBucket"), "^(PUT|POST) "),
         ("down", faults.reset_before, "k-0[4-9]|k-1|large|list-type"),
         ("down after the deed", faults.lost_answer, "k-0[4-9]|k-1|large|max-keys=1[& ]"),
         ("503 for all", faults.status(503, "SlowDown"), "k-0[4-9]|k-1|large|max-keys=1[& ]"),
@@ -311,8 +332,8 @@ async def test_what_lasts_fails_the_object_and_no_other(
 async def test_a_target_that_is_down_pauses_the_job_and_counts_stay_exact(
     staged: Stage, name: str, fault: Fault, match: str, overwrite: bool
 ) -> None:
-    skips = {"expired": 4, "unsigned": 4, "down": 0 if overwrite else 1}  # its first page
-    skip = skips.get(name, 0)
+    listed = 0 if overwrite else 1  # its first page
+    skip = {"expired": 4, "unsigned": 4, "bucket gone": 4, "down": listed}.get(name, 0)
     case = Case(name=name, fault=fault, match=match, skip=skip, ends="halted")
     run = await play(staged, case, "target", overwrite=overwrite)
     assert run.reports[0].halt is not None
