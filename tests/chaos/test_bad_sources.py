@@ -308,6 +308,17 @@ async def test_what_lasts_fails_the_object_and_no_other(staged: Stage, case: Cas
         assert not case.key.startswith("k") or case.key not in staged.target.read_all()
 
 
+@pytest.mark.parametrize("name", faults.ELSEWHERE)
+async def test_of_explicit_keys_one_that_leads_elsewhere_fails_alone(
+    staged: Stage, name: str
+) -> None:
+    staged.source_proxy.add(faults.ELSEWHERE[name], "^(GET|HEAD) /[^?]*/k-00 ")
+    run = await staged.run(keys=sorted(staged.source.read_all()))
+    staged.check(run)
+    assert run.last.halt is None
+    assert [event.key for event in run.events] == ["k-00"]
+
+
 @pytest.mark.parametrize("match", [PLAIN, PARTS])
 @pytest.mark.parametrize("chunks", [False, True])
 async def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(

@@ -105,6 +105,7 @@ class _OrderedWalk:
         for asked in range(listing.ASKS):
             if asked:
                 await asyncio.sleep(listing.AGAIN_PAUSE_SECONDS * (asked - 1))
+            self._left_out = None
             page = await self._ask()
             if not await self._follows(page):
                 continue
@@ -112,10 +113,14 @@ class _OrderedWalk:
             if page.objects or page.finished:
                 self._pass(page)
                 return page
-        raise errors.ListingError(
-            f"the listing after {self._last!r} leaves out {self._left_out!r}, which the store "
-            f"shows when it is asked for the next key alone ({listing.ASKS} times in a row)"
-        )
+        raise errors.ListingError(self._contradiction())
+
+    def _contradiction(self) -> str:
+        place = "from its beginning" if self._last is None else f"after {self._last!r}"
+        alone = f"when it is asked for the next key alone ({listing.ASKS} times in a row)"
+        if self._left_out is None:
+            return f"the listing {place} goes on, but the store shows no key {alone}"
+        return f"the listing {place} leaves out {self._left_out!r}, which the store shows {alone}"
 
     async def _ask(self) -> ListingPage:
         page = await self._list(self._last if self._before is None else self._before)
