@@ -15,10 +15,10 @@
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
-    │   ├── Refused             the store will not do it for these credentials
+    │   ├── Refused             the store will not do it: for one object, or for all
     │   │   ├── AccessDenied    signed correctly, not allowed
     │   │   ├── CredentialsRejected  wrong, expired or skewed credentials, or another signature
-    │   │   └── Misdirected     asked for one object, the store names another place or no bucket
+    │   │   └── Misdirected     asked for one object, it redirects or does not know the bucket
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
@@ -216,7 +216,7 @@ class NoSuchBucket(StoreError):
 
 
 class Refused(StoreError):
-    """The store will not do this for these credentials.
+    """The store will not do this.
 
     For a request about one object, the answer may mean that object alone or everything. A copy
     finds out which by asking for something else (`transfer.permission`).
@@ -237,13 +237,13 @@ class CredentialsRejected(Refused):
 
 
 class Misdirected(Refused):
-    """Asked for one object, the store redirects, or says that there is no such bucket.
+    """A request about one object is redirected, or is told that its bucket does not exist.
 
-    A gateway may take a key such as `../x` for the name of another bucket. If the answer is the
-    same for every object, the bucket, endpoint or region is wrong.
+    Requests for other objects may reach the bucket: a store, or a proxy before it, may send the
+    requests for one key elsewhere, or read the name of another bucket in the key.
     """
 
-    advice = NoSuchBucket.advice
+    advice = "check the bucket's name, its endpoint and region, and what stands before the store"
 
 
 class PreconditionFailed(StoreError):

@@ -79,6 +79,7 @@ async def play(
 
 ONE = "^GET /[^?]*/k-05 "
 """An object whose source gives a checksum."""
+FIRST = "^GET /[^?]*/k-00 "
 PLAIN = "^GET /[^?]*/k-07 "
 """One without."""
 PARTS = f"^GET /[^?]*/{LARGE} "

@@ -47,6 +47,21 @@ def answer(head: str, body: bytes = b"") -> Fault:
     return fault
 
 
+_NO_STORE = "Location: http://127.0.0.1:1/"
+ELSEWHERE = {
+    "301": answer(f"301 Moved Permanently\r\n{_NO_STORE}"),
+    "301 to a region": answer(
+        f"301 Moved Permanently\r\n{_NO_STORE}\r\nx-amz-bucket-region: eu-x-1",
+        b"<Error><Code>PermanentRedirect</Code><Region>eu-x-1</Region></Error>",
+    ),
+    "302": answer(f"302 Found\r\n{_NO_STORE}"),
+    "307": answer(f"307 Temporary Redirect\r\n{_NO_STORE}"),
+    "308": answer(f"308 Permanent Redirect\r\n{_NO_STORE}"),
+    "404 NoSuchBucket": status(404, "NoSuchBucket"),
+}
+"""Answers that a bucket gives when it is elsewhere, and a key when it leads astray."""
+
+
 def refused_early(code: int, name: str) -> Fault:
     """An error before the request's body has been read, and then nothing more."""
 

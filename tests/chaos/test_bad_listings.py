@@ -104,6 +104,11 @@ HALTING: list[tuple[str, Fault, str]] = [
         faults.rewritten(lambda body: gzip.compress(body)[:-9]),
         "compressed, though that was not asked for",
     ),
+    (
+        "a coding nobody asked for",
+        faults.answer(f"{XML}\r\nContent-Encoding: br", b"\x8b\x0c\x80abc"),
+        r"is compressed \(Content-Encoding br\), though that was not asked for",
+    ),
     ("a key is empty", listing(rb"<Key>.*?<", b"<Key><"), "without a key"),
     ("no key", listing(rb"<Key>.*?</Key>", b""), "without a key"),
     ("bytes that are no text", listing(rb"<Key>k", b"<Key>\xff\xfe"), "not UTF-8"),

@@ -6,13 +6,12 @@ import pytest
 
 from slurper.job.model import LogType
 from tests.chaos import faults
-from tests.chaos.cases import HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
+from tests.chaos.cases import FIRST, HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
 from tests.chaos.conftest import LARGE
 from tests.chaos.stage import PART, Stage
 from tests.chaos.wire import Exchange
 
 HTML = b"<html><head><style>p{}</style></head><body><h1>Bad Gateway</h1></body></html>"
-REDIRECT = faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")
 GARBAGE = b"\x00\x01 not HTTP at all \r\n\r\n"
 
 
@@ -225,42 +224,35 @@ LASTING = [
         key=LARGE,
         says=r"asked for bytes \d+-\d+, got HTTP 200",
     ),
-    Case(
-        name="redirect",
-        fault=REDIRECT,
-        match=ONE,
-        ends="failed",
-        says="GetObject answered HTTP 307: it redirects.*; other requests .* succeed",
+    *(
+        Case(
+            name=f"{name} for {what}",
+            fault=fault,
+            match=match,
+            ends="failed",
+            key=key,
+            says=rf"{operation} answered HTTP {name[:3]}.*other requests .* this (object|key)",
+        )
+        for name, fault in faults.ELSEWHERE.items()
+        for what, operation, match, key in (
+            ("one object", "GetObject", ONE, "k-05"),
+            ("the first object", "GetObject", FIRST, "k-00"),
+            ("a part", "GetObject", PARTS, LARGE),
+            ("HEAD", "HeadObject", HEAD, LARGE),
+        )
+        if (name, what) != ("404 NoSuchBucket", "HEAD")  # where nothing tells it from NoSuchKey
     ),
-    Case(
-        name="redirect of a large object",
-        fault=REDIRECT,
-        match=HEAD,
-        ends="failed",
-        key=LARGE,
-        says="HeadObject answered HTTP 307.*; other requests .* succeed",
-    ),
-    Case(
-        name="redirect of parts",
-        fault=REDIRECT,
-        match=PARTS,
-        ends="failed",
-        key=LARGE,
-        says="GetObject answered HTTP 307.*; other requests .* succeed",
-    ),
-    Case(
-        name="a key that is taken for another bucket",
-        fault=faults.status(404, "NoSuchBucket"),
-        match=ONE,
-        ends="failed",
-        says="GetObject answered HTTP 404 NoSuchBucket.*; other requests .* succeed",
-    ),
-    Case(
-        name="everything is redirected",
-        fault=REDIRECT,
-        match="^GET /[^?]*/|^HEAD /",
-        ends="halted",
-        says="no object of the source can be read any more: .*HTTP 307.*; check the bucket name",
+    *(
+        Case(
+            name=f"{name} for all objects from some time on",
+            fault=fault,
+            match=r"^(GET|HEAD) /[^?]*/(k-|large)",
+            skip=5,
+            ends="halted",
+            says=f"^at '.*no object of the source can be read any more: GetObject answered HTTP "
+            f"{name[:3]}.*check the bucket's name.*resume",
+        )
+        for name, fault in faults.ELSEWHERE.items()
     ),
     Case(
         name="always the whole object for a part",
@@ -314,6 +306,17 @@ async def test_what_lasts_fails_the_object_and_no_other(staged: Stage, case: Cas
     await play(staged, case, "source")
     if case.ends == "failed":
         assert not case.key.startswith("k") or case.key not in staged.target.read_all()
+
+
+@pytest.mark.parametrize("name", faults.ELSEWHERE)
+async def test_of_explicit_keys_one_that_leads_elsewhere_fails_alone(
+    staged: Stage, name: str
+) -> None:
+    staged.source_proxy.add(faults.ELSEWHERE[name], "^(GET|HEAD) /[^?]*/k-00 ")
+    run = await staged.run(keys=sorted(staged.source.read_all()))
+    staged.check(run)
+    assert run.last.halt is None
+    assert [event.key for event in run.events] == ["k-00"]
 
 
 @pytest.mark.parametrize("match", [PLAIN, PARTS])

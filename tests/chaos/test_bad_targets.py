@@ -22,7 +22,6 @@ from tests.chaos.stage import Stage
 ERROR = b"\n <Error><Code>%s</Code><Message>late</Message></Error>"
 XML = "200 OK\r\nContent-Type: application/xml"
 PAGE = b"<html><body>Please sign in</body></html>"
-REDIRECT = faults.answer("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")
 
 
 def late(code: str) -> Fault:
@@ -190,42 +189,33 @@ LASTING = [
         key=LARGE,
         says="UploadPart.*names no ETag",
     ),
-    Case(
-        name="redirect",
-        fault=REDIRECT,
-        match=PUT,
-        ends="failed",
-        says="PutObject answered HTTP 307: it redirects.*; other requests .* succeed",
+    *(
+        Case(
+            name=f"{name} for {operation}",
+            fault=fault,
+            match=match,
+            ends="failed",
+            key=key,
+            says=rf"{operation} answered HTTP {name[:3]}.*other requests .* this (object|key)",
+        )
+        for name, fault in faults.ELSEWHERE.items()
+        for operation, match, key in (
+            ("PutObject", PUT, "k-05"),
+            ("CreateMultipartUpload", rf"^POST /[^?]*/{LARGE}\?uploads", LARGE),
+            ("UploadPart", rf"^PUT /[^?]*/{LARGE}\?partNumber=2", LARGE),
+        )
     ),
-    Case(
-        name="redirect of a creation",
-        fault=REDIRECT,
-        match=rf"^POST /[^?]*/{LARGE}\?uploads",
-        ends="failed",
-        key=LARGE,
-        says="CreateMultipartUpload answered HTTP 307.*; other requests .* succeed",
-    ),
-    Case(
-        name="redirect of a part",
-        fault=REDIRECT,
-        match=PUT_PART_2,
-        ends="failed",
-        key=LARGE,
-        says="UploadPart answered HTTP 307.*; other requests .* succeed",
-    ),
-    Case(
-        name="a key that is taken for another bucket",
-        fault=faults.status(404, "NoSuchBucket"),
-        match=PUT,
-        ends="failed",
-        says="PutObject answered HTTP 404 NoSuchBucket.*; other requests .* succeed",
-    ),
-    Case(
-        name="everything is redirected",
-        fault=REDIRECT,
-        match="^PUT |^POST ",
-        ends="halted",
-        says="nothing can be written to the target any more: .*HTTP 307.*; check the bucket name",
+    *(
+        Case(
+            name=f"{name} for every write from some time on",
+            fault=fault,
+            match="^(PUT|POST) /",
+            skip=5,
+            ends="halted",
+            says="^at '.*nothing can be written to the target any more: PutObject answered HTTP "
+            f"{name[:3]}.*check the bucket's name.*resume",
+        )
+        for name, fault in faults.ELSEWHERE.items()
     ),
     Case(
         name="creation is forbidden",
@@ -342,13 +332,8 @@ async def test_what_lasts_fails_the_object_and_no_other(
 async def test_a_target_that_is_down_pauses_the_job_and_counts_stay_exact(
     staged: Stage, name: str, fault: Fault, match: str, overwrite: bool
 ) -> None:
-    skips = {
-        "expired": 4,
-        "unsigned": 4,
-        "bucket gone": 4,
-        "down": 0 if overwrite else 1,
-    }  # its first page
-    skip = skips.get(name, 0)
+    listed = 0 if overwrite else 1  # its first page
+    skip = {"expired": 4, "unsigned": 4, "bucket gone": 4, "down": listed}.get(name, 0)
     case = Case(name=name, fault=fault, match=match, skip=skip, ends="halted")
     run = await play(staged, case, "target", overwrite=overwrite)
     assert run.reports[0].halt is not None

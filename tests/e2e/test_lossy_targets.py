@@ -102,6 +102,7 @@ UNREADABLE = {
     "sse-c": faults.status(400, "InvalidRequest"),
     "kms": faults.status(403, "AccessDenied"),
     "signature": faults.status(403, "SignatureDoesNotMatch"),
+    **faults.ELSEWHERE,
     "405": faults.status(405, "MethodNotAllowed"),
     "451": faults.status(451, "UnavailableForLegalReasons"),
     "500": faults.status(500, "InternalError"),

@@ -87,9 +87,6 @@ _BY_STATUS: dict[int, type[errors.StoreError]] = {
     503: errors.Throttled,
 }
 
-_OF_REGIONS = (errors.NoSuchBucket, errors.Misdirected, errors.CredentialsRejected)
-"""Errors that a wrong region may be the cause of."""
-
 _DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"})
 """The store says that what it got is not what the checksum was made of."""
 
@@ -101,6 +98,9 @@ REPEATABLE = frozenset(
 GOOGLE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 """Reasons by which Google's JSON API asks to slow down, also with status 403."""
 
+
+_GOOGLE_LACKS_BUCKET = "The specified bucket does not exist"
+"""Google's JSON API gives the same reason for an absent object."""
 
 NOT_UNDERSTOOD = frozenset(
     {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
@@ -181,13 +181,13 @@ def to_error(
     detail = detail[:MAX_DETAIL_CHARACTERS]
     if failure.code in _DAMAGED:
         return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
-    kind = _BY_CODE.get(failure.code) or _by_status(response.status, key)
-    if kind is errors.NoSuchBucket and key is not None:
-        kind = errors.Misdirected
+    kind = _kind(failure, response.status, key)
     if failure.archive and kind is errors.RequiresRetrieval:
         detail = f"{detail} It is in {failure.archive}.".strip()
-    if failure.region and kind in _OF_REGIONS:
+    if failure.region and kind in (errors.NoSuchBucket, errors.CredentialsRejected):
         detail = f"{detail} The bucket is in region {failure.region}: set that region.".strip()
+    if failure.region and kind is errors.Misdirected:
+        detail = f"{detail} It names the region {failure.region}.".strip()
     return kind(
         operation,
         status=response.status,
@@ -255,6 +255,15 @@ def of_object(
     """The same error, naming the key: often the metadata of one object are at fault."""
     subject = "" if key is None else f" of {key!a}"
     return errors.MalformedAnswer(f"{operation}{subject}: {error}")
+
+
+def _kind(failure: Failure, status: int, key: str | None) -> type[errors.StoreError]:
+    kind = _BY_CODE.get(failure.code) or _by_status(status, key)
+    if kind is errors.NotFound and failure.message.startswith(_GOOGLE_LACKS_BUCKET):
+        kind = errors.NoSuchBucket
+    if kind is errors.NoSuchBucket and key is not None:
+        return errors.Misdirected  # this key may be the only one that leads astray
+    return kind
 
 
 def _by_status(status: int, key: str | None) -> type[errors.StoreError]:

@@ -376,7 +376,7 @@ class MemoryStore:
     def _neighbour(self, operation: str, bucket: str, meta: ObjectMeta) -> _Entry:
         store = self if bucket == self._bucket else self._neighbours.get(bucket)
         if store is None:
-            raise self._refusal(errors.NoSuchBucket, operation, 404, meta.key)
+            raise self._refusal(errors.Misdirected, operation, 404, meta.key, code="NoSuchBucket")
         entry = store._find(operation, meta.key)  # noqa: SLF001 - of the same class
         if meta.etag and entry.stored.meta.etag != meta.etag:
             raise self._refusal(errors.PreconditionFailed, operation, 412, meta.key)

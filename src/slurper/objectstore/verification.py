@@ -61,18 +61,27 @@ def told_size(response: Response) -> int | None:
     return response.length if response.status == 200 and is_framed else None
 
 
+class CompressedError(errors.IntegrityError):
+    """A body came with a coding, and not in the length of its object."""
+
+    advice = (
+        "switch off what compresses, then try it again by key; if the object has this coding, it "
+        "is damaged at its source or on the way"
+    )
+
+
 def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
     """Explain a body whose length is not `size`, before its checksum is compared.
 
     Raises:
-        IntegrityError: it came with a coding that the object may not have.
+        CompressedError: it came with a coding that the object may not have.
     """
     coding = headers.get("content-encoding")
     if coding is not None:
-        raise errors.IntegrityError(
+        raise CompressedError(
             f"read {body.length} bytes of an object listed with {size}; they came with "
             f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
-            "compresses, which must be switched off"
+            "compresses"
         )
 
 

@@ -157,7 +157,7 @@ async def _read_one_of(
 ) -> None:
     """Read the first; if that fails, the others side by side: one object proves nothing.
 
-    If permission is missing for all, or none is answered, the fault is not that of single objects.
+    If all are refused, or none is answered, the fault is not that of single objects.
     `read` says whether it has read anything; an object that is gone tells nothing.
     """
     key = key_of(first)
@@ -192,9 +192,9 @@ async def _tried(
 
 
 def _is_of_all(cause: Exception) -> bool:
-    """Whether the error is one of all objects. A rejected signature may be of one key alone."""
-    is_rejected = isinstance(cause, errors.CredentialsRejected)
-    return isinstance(cause, errors.SlurperError) and cause.blocks_job and not is_rejected
+    """Whether the error is one of all objects. What is refused may be one key alone."""
+    may_be_alone = isinstance(cause, errors.Refused)
+    return isinstance(cause, errors.SlurperError) and cause.blocks_job and not may_be_alone
 
 
 def _raise_common(causes: Sequence[Exception]) -> None:

@@ -104,7 +104,7 @@ async def _measure(store: ObjectStore, key: str) -> Found:
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
-        if error.blocks_job:
+        if error.blocks_job and not isinstance(error, errors.Refused):
             raise
         if error.retryable:
             await store.list_page(max_keys=1)

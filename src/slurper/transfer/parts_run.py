@@ -69,7 +69,7 @@ from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission, alone_text
+from slurper.transfer.permission import LEARNED_LATE, Permission, alone_text
 from slurper.transfer.server_side import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 
@@ -676,8 +676,7 @@ class PartsRun:
                 raise
             except errors.SlurperError as error:
                 passing = error.retryable and not error.blocks_job
-                # The machines of a store learn new credentials one after the other.
-                doubtful = isinstance(error, errors.CredentialsRejected) and attempt == 1
+                doubtful = isinstance(error, LEARNED_LATE) and attempt == 1
                 if not (passing or doubtful) or attempt >= self._copier.max_attempts:
                     raise
             await asyncio.sleep(pause_before(attempt + 1))

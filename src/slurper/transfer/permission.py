@@ -1,9 +1,10 @@
 """Is one object refused to us, or everything?
 
 An object may be denied for a reason of its own: an access list, a policy for some folder, a lock.
-A store, or a proxy before it, may read one key or one header in another way than it was signed.
-Credentials that expired, or lost their permission for the whole bucket, get the same answers. Then
-the job must pause (design rule 7). So when a store refuses an object, something else is asked of
+A store, or a proxy before it, may read one key or one header in another way than it was signed, or
+send the requests for one key to another place or bucket. Credentials that expired, or lost their
+permission for the whole bucket, and a bucket that is gone, get the same answers. Then the job must
+pause (design rule 7). So when a store refuses an object, something else is asked of
 the same side, and one yes is enough:
 
     side    what is asked for
@@ -47,18 +48,28 @@ _OUT_OF_TIME = frozenset(
 )
 """Codes that are never about one object."""
 
-_OTHERS_SUCCEED = "other requests with the same credentials succeed"
-_READS_OTHERWISE = (
-    f"{_OTHERS_SUCCEED}: the store, or a proxy before it, reads this key or its headers in another "
-    "form than the signed one; copy the object by hand, or under another key"
+_OF_ONE_MACHINE = _OUT_OF_TIME | {"InvalidAccessKeyId", "InvalidToken", "NotSignedUp"}
+"""Codes that have nothing to do with the key, even when they come for one object only."""
+
+LEARNED_LATE = (errors.CredentialsRejected, errors.Misdirected)
+"""Asked once more: the machines of a store learn new credentials and buckets one by one."""
+
+_BY_HAND = "copy the object by hand, or under another key"
+_SIGNED_OTHERWISE = (
+    "other requests with the same credentials succeed: the store, or a proxy before it, reads this "
+    f"key or its headers in another form than the signed one; {_BY_HAND}"
 )
-_SENDS_ELSEWHERE = (
-    f"{_OTHERS_SUCCEED}: the store, or a proxy before it, takes this key for something else, and a "
-    "redirect is not followed; copy the object by hand, or under another key"
+_ONE_MACHINE = (
+    "other requests with the same credentials succeed: one of the store's machines, or a proxy "
+    "before it, has a wrong clock, or does not know the credentials; try the object again by key"
 )
-_CLOCKS_DIFFER = (
-    f"{_OTHERS_SUCCEED}: one of the store's servers may have a wrong clock; try the object again "
-    "by key"
+_SENT_ELSEWHERE = (
+    "other requests are not redirected: the store, or a proxy before it, sends requests for this "
+    f"object elsewhere, and no redirect is followed; {_BY_HAND}"
+)
+_OTHER_BUCKET = (
+    "other requests find the bucket: the store, or a proxy before it, reads the name of another "
+    f"bucket in this key; {_BY_HAND}"
 )
 
 
@@ -76,23 +87,22 @@ class CredentialsLostError(PermissionLostError):
 
 
 class BucketLostError(PermissionLostError):
-    """The reason is that the store redirects every request, or has no such bucket any more."""
+    """The reason is that requests do not reach the bucket."""
 
-    advice = errors.Misdirected.advice
+    advice = f"{errors.Misdirected.advice}; then resume: nothing was left out"
 
 
 def alone_text(refusal: errors.Refused) -> str:
     """The log entry of an object that is refused alone."""
-    return f"{refusal}; {_advice_alone(refusal)}"
+    return f"{refusal}; {_why_alone(refusal)}"
 
 
-def _advice_alone(refusal: errors.Refused) -> str:
-    if refusal.code in _OUT_OF_TIME:
-        return _CLOCKS_DIFFER
-    if isinstance(refusal, errors.CredentialsRejected):
-        return _READS_OTHERWISE
+def _why_alone(refusal: errors.Refused) -> str:
     if isinstance(refusal, errors.Misdirected):
-        return _SENDS_ELSEWHERE
+        is_bucket = refusal.code == "NoSuchBucket" or refusal.status == 404
+        return _OTHER_BUCKET if is_bucket else _SENT_ELSEWHERE
+    if isinstance(refusal, errors.CredentialsRejected):
+        return _ONE_MACHINE if refusal.code in _OF_ONE_MACHINE else _SIGNED_OTHERWISE
     return advice.advice_of(refusal)
 
 
@@ -150,9 +160,9 @@ class Permission:
         elif refusal.operation in _READS:
             ask = functools.partial(self._may_read, beside=key)
             await self._ask("no object of the source can be read any more", ask, refusal, came_at)
-            if isinstance(refusal, errors.CredentialsRejected):
+            if not isinstance(refusal, errors.AccessDenied):
                 await self._ask(
-                    "the target takes no request any more", self._is_known, refusal, came_at
+                    "the target takes no request any more", self._takes_any, refusal, came_at
                 )
         else:
             ask = functools.partial(self._may_write, whole=refusal.operation in _WRITES_WHOLE)
@@ -224,23 +234,33 @@ class Permission:
             return True
         return await _allowed(self._target.head(self._unused_key))
 
-    async def _is_known(self) -> bool:
-        """Whether the target takes the credentials for genuine: it may have been the one asked."""
+    async def _takes_any(self) -> bool:
+        """Whether requests reach the target and pass for genuine: it may have been the one asked.
+
+        What they may do there is not asked.
+        """
+        last = self._written_last
+        return (last is not None and await self._reaches(last)) or await self._reaches(
+            self._unused_key
+        )
+
+    async def _reaches(self, key: str) -> bool:
         try:
-            await self._target.head(self._unused_key)
-        except errors.CredentialsRejected:
+            await self._target.head(key)
+        except (errors.CredentialsRejected, errors.Misdirected):
             return False
+        except errors.NoSuchBucket:
+            raise
         except errors.SlurperError:
             return True
         return True
 
 
 def _lost(refusal: errors.Refused) -> type[PermissionLostError]:
-    if isinstance(refusal, errors.CredentialsRejected):
-        return CredentialsLostError
     if isinstance(refusal, errors.Misdirected):
         return BucketLostError
-    return PermissionLostError
+    is_known = not isinstance(refusal, errors.CredentialsRejected)
+    return PermissionLostError if is_known else CredentialsLostError
 
 
 async def _allowed(request: Awaitable[object]) -> bool:

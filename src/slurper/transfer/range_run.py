@@ -26,7 +26,7 @@ from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
 from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import Permission, alone_text
+from slurper.transfer.permission import LEARNED_LATE, Permission, alone_text
 from slurper.transfer.server_side import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
 from slurper.transfer.twins import Twins
@@ -205,8 +205,7 @@ class RangeRun:
         except errors.Refused as error:
             if not await self._is_refused_alone(entry, error, came_at=time.monotonic()):
                 return
-            if once_more and not isinstance(error, errors.AccessDenied):
-                # The machines of a store learn new credentials one after the other.
+            if once_more and isinstance(error, LEARNED_LATE):
                 self._copier.attempts += 1
                 await self._copy(entry, meta, once_more=False)
                 return

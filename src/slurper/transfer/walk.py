@@ -105,6 +105,7 @@ class _OrderedWalk:
         for asked in range(listing.ASKS):
             if asked:
                 await asyncio.sleep(listing.AGAIN_PAUSE_SECONDS * (asked - 1))
+            self._left_out = None
             page = await self._ask()
             if not await self._follows(page):
                 continue
@@ -112,10 +113,14 @@ class _OrderedWalk:
             if page.objects or page.finished:
                 self._pass(page)
                 return page
-        raise errors.ListingError(
-            f"the listing after {self._last!r} leaves out {self._left_out!r}, which the store "
-            f"shows when it is asked for the next key alone ({listing.ASKS} times in a row)"
-        )
+        raise errors.ListingError(self._contradiction())
+
+    def _contradiction(self) -> str:
+        place = "from its beginning" if self._last is None else f"after {self._last!r}"
+        alone = f"when it is asked for the next key alone ({listing.ASKS} times in a row)"
+        if self._left_out is None:
+            return f"the listing {place} goes on, but the store shows no key {alone}"
+        return f"the listing {place} leaves out {self._left_out!r}, which the store shows {alone}"
 
     async def _ask(self) -> ListingPage:
         page = await self._list(self._last if self._before is None else self._before)
@@ -230,15 +235,21 @@ class _OwnOrderWalk:
 
     async def _see_the_last(self) -> None:
         """Nothing follows the last key. Some stores also say so after a key that is gone."""
-        if self._last is None:
-            return
-        try:
-            await self._store.head(self._last)
-        except errors.NotFound as error:
+        if self._last is not None and not await self._is_there(self._last):
             raise errors.NoOrder(
                 f"the store lists in an order of its own, and shows nothing after {self._last!r}; "
                 "that object is gone, and nobody knows whether it was the last"
-            ) from error
+            )
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            await self._store.head(key)
+        except errors.NotFound:
+            return False
+        except errors.Refused:  # this key alone may be refused
+            page = await self._store.list_page(prefix=key)
+            return any(meta.key == key for meta in page.objects)
+        return True
 
     async def _first_after(self, key: str | None) -> str | None:
         page = await self._list(key, _FEW)

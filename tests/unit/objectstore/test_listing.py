@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
@@ -244,8 +245,22 @@ def test_what_stands_before_the_document_is_passed_over(before: bytes) -> None:
     assert keys(before + document(row("a"), row("b"))) == ["a", "b"]
 
 
-def test_a_listing_that_is_compressed_though_nobody_asked_is_read() -> None:
-    assert keys(gzip.compress(document(row("a")))) == ["a"]
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_a_listing_that_is_compressed_though_nobody_asked_is_read(
+    compress: Callable[[bytes], bytes],
+) -> None:
+    assert keys(compress(document(row("a")))) == ["a"]
+
+
+@pytest.mark.parametrize("coding", ["deflate", "br"])
+def test_a_listing_in_a_coding_that_cannot_be_undone_says_so(coding: str) -> None:
+    bare = zlib.compressobj(wbits=-15)
+    coded = bare.compress(document(row("a"))) + bare.flush()
+    with pytest.raises(errors.NotAListing, match=f"is compressed .Content-Encoding {coding}"):
+        listing.refuse_coded(coded, coding)
+    for plain in (document(row("a")), gzip.compress(document(row("a"))), b"\n<html>"):
+        listing.refuse_coded(plain, coding)
+    listing.refuse_coded(coded, "")
 
 
 @pytest.mark.parametrize(

@@ -217,13 +217,18 @@ OF_ITS_OWN = [
     _of_object(errors.StoreError, 400, "InvalidRequest", "must provide the correct secret key"),
     _of_object(errors.AccessDenied, 403, "AccessDenied", "not allowed: kms:Decrypt"),
     _of_object(errors.CredentialsRejected, 403, "SignatureDoesNotMatch"),
+    _of_object(errors.Misdirected, 307, "TemporaryRedirect"),
+    _of_object(errors.Misdirected, 302, ""),
+    _of_object(errors.Misdirected, 404, "NoSuchBucket"),
     _of_object(errors.StoreError, 405, "MethodNotAllowed"),
     _of_object(errors.StoreError, 451, "UnavailableForLegalReasons"),
     _of_object(errors.UnavailableStore, 500, "InternalError"),
     errors.TransportError("the head of the answer cannot be read"),
     errors.IntegrityError("8 bytes came, 9 were announced"),
 ]
-TELLS_OF_ALL = (errors.AccessDenied, errors.CredentialsRejected)
+
+
+POINTERS = {302: "region", 307: "region", 404: "bucket"}
 
 
 class Unreadable(Faults):
@@ -251,17 +256,18 @@ async def test_a_first_object_that_cannot_be_read_refuses_no_source(
 
 @pytest.mark.parametrize("keys", [None, ("a", "b", "c")], ids=["listed", "named"])
 @pytest.mark.parametrize("error", OF_ITS_OWN, ids=str)
-async def test_where_no_object_can_be_read_only_a_lack_of_permission_refuses_the_source(
+async def test_where_no_object_can_be_read_only_a_refusal_refuses_the_source(
     bucket: MemoryStore, error: errors.SlurperError, keys: tuple[str, ...] | None
 ) -> None:
     for key in ("a", "b", "c"):
         bucket.add(key, b"1")
     bucket.faults = Unreadable(error, 9, "get")
     (problem,) = await _source(keys=keys)
-    assert problem.blocks is isinstance(error, TELLS_OF_ALL)
+    assert problem.blocks is isinstance(error, errors.Refused)
     assert str(error) in problem.message
     if problem.blocks:
-        assert problem.pointer == "/source/secret"
+        pointer = POINTERS.get(error.status, "secret") if isinstance(error, errors.Refused) else ""
+        assert problem.pointer == f"/source/{pointer}"
         assert "(reading a byte of 'a')" in problem.message
 
 

@@ -1,4 +1,4 @@
-"""A signature, credentials or 403 answer: for one object it fails that object, for all it halts.
+"""A refusal or redirect: for one object it fails that object, for all it halts.
 
 Each answer that a store has for a request it will not serve is given to each request that a copy
 makes: once for one object only, and once for all of them.
@@ -43,6 +43,7 @@ ANSWERS = [
     (403, "AllAccessDisabled"),
     (301, "PermanentRedirect"),
     (302, ""),
+    (307, ""),
     (307, "TemporaryRedirect"),
     (308, ""),
     (404, "NoSuchBucket"),

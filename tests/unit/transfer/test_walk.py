@@ -128,7 +128,17 @@ async def test_a_page_of_a_later_place_is_asked_for_again(
 async def test_what_lasts_ends_the_walk(tells: bool) -> None:
     store = Store(tells=tells)
     store.mixed_up[(None, False)] = ["k050"] * 9
-    with pytest.raises(errors.ListingError, match=r"leaves out 'k000'.*3 times in a row"):
+    with pytest.raises(
+        errors.ListingError, match=r"listing from its beginning leaves out 'k000'.*3 times in a row"
+    ):
+        await walked(store)
+
+
+async def test_a_page_with_keys_where_there_are_none_is_told_so() -> None:
+    store = Store(tells=False)
+    store.mixed_up[(None, True)] = ["k099"] * 9
+    says = "the listing from its beginning goes on, but the store shows no key when it is asked"
+    with pytest.raises(errors.ListingError, match=says):
         await walked(store)
 
 

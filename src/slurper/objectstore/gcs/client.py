@@ -26,7 +26,6 @@ _SEGMENT_SAFE = "-_.~"
 _PATH_SAFE = "-_.~/"
 
 _NO_SUCH_OBJECT = "No such object"
-_NO_SUCH_BUCKET = "The specified bucket does not exist"
 _DAMAGED = "match calculated"
 """Of `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
 
@@ -140,10 +139,7 @@ class GcsClient:
             return response
         error = self._error(response, operation, key)
         if isinstance(error, errors.NotFound) and not error.detail.startswith(_NO_SUCH_OBJECT):
-            if error.detail.startswith(_NO_SUCH_BUCKET):
-                error = self._error(response, operation, None)
-            else:
-                await self._presence.confirm()
+            await self._presence.confirm()
         raise error
 
     async def _serves_others(self, request: Request, since: float) -> bool:

@@ -26,6 +26,8 @@ _KEY_SAFE = "-_.~/"
 _UNRESERVED = (string.ascii_letters + string.digits + _KEY_SAFE).encode()
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
+_MOST_TURNS = 2
+"""To another region: away, and back if it was one object that led there."""
 
 _SKEW_TOLERATED_SECONDS = 60.0
 _SKEW_REFUSED_SECONDS = 300.0
@@ -60,6 +62,8 @@ class BucketClient:
         self._clock = clock
         self._origin = address.origin
         self._retired: list[HttpClient] = []
+        self._served_in: str | None = None
+        """The region in which a request was served last."""
         self._taught_clock: Response | None = None
         self._witness = Witness(self._serves_read, self._serves_write)
         self._connect(address.origin, address.region)
@@ -128,12 +132,12 @@ class BucketClient:
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
         except errors.MalformedAnswer as error:
             raise failures.of_object(error, operation, key) from error
-        if 200 <= response.status < 300:
-            return response
-        if self._follow_region(response, region):
+        if not 200 <= response.status < 300 and self._follow_region(response, region):
+            region = self._signer.region
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
-            if 200 <= response.status < 300:
-                return response
+        if 200 <= response.status < 300:
+            self._served_in = region
+            return response
         raise self._error(response, operation, key)
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
@@ -255,7 +259,9 @@ class BucketClient:
         return True
 
     def _follow_region(self, response: Response, used: str) -> bool:
-        """Turn to the region the store names, once; True when sending again can help.
+        """Turn to the region the store names; True when sending again can help.
+
+        A region in which a request was served is right: who then names another means one object.
 
         Rule 12: no redirect is followed. The name of a region goes into the signature, and into a
         host name only where that stays within the provider's own hosts.
@@ -265,8 +271,10 @@ class BucketClient:
         region = failures.read_failure(response).region
         if not region or region == used or not _REGION.fullmatch(region):
             return False
-        if self._retired:
-            return region == self._signer.region
+        if region == self._signer.region:
+            return True  # somebody else has turned to it meanwhile
+        if self._served_in == self._signer.region or len(self._retired) >= _MOST_TURNS:
+            return False
         origin = self._origin_in(region)
         if origin is None:
             return False

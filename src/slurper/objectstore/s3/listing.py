@@ -248,6 +248,20 @@ def _age_seconds(row: Summary, now: datetime) -> float:
     return math.inf if begun_at is None else (now - begun_at).total_seconds()
 
 
+def refuse_coded(document: bytes, coding: str) -> None:
+    """Explain a document that a proxy before the store may have compressed.
+
+    Raises:
+        NotAListing: it came with a coding that cannot be undone.
+    """
+    begins = document[:_SHOWN_BYTES].lstrip(_BEFORE_XML)
+    is_told = coding.lower() not in ("", "identity")
+    if is_told and begins and not begins.startswith((b"<", b"{", *_ZIPPED)):
+        raise errors.NotAListing(
+            f"the listing is compressed (Content-Encoding {coding}), though that was not asked for"
+        )
+
+
 def _as_text(document: bytes) -> str:
     document = _unzipped(document).lstrip(_BEFORE_XML)
     if (page := documents.web_page(document)) is not None:
@@ -268,15 +282,16 @@ _BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
 """A byte order mark, and the blanks of programs that print a line too many."""
 
 _SHOWN_BYTES = 40
-_GZIP = b"\x1f\x8b"
+_ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+"""How gzip begins, and what HTTP calls deflate."""
 
 
 def _unzipped(document: bytes) -> bytes:
-    """Undo gzip. Nobody asked for it, but no document can be mistaken for it."""
-    if not document.startswith(_GZIP):
+    """Undo compression. Nobody asked for it, but no document can be mistaken for it."""
+    if not document.startswith(_ZIPPED):
         return document
     try:
-        unzip = zlib.decompressobj(wbits=31)
+        unzip = zlib.decompressobj(wbits=47)
         text = unzip.decompress(document, MAX_DOCUMENT_BYTES)
     except zlib.error as error:
         raise errors.NotAListing(

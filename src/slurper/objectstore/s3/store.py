@@ -234,8 +234,10 @@ class S3ObjectStore(BucketClient):
         return parameters
 
     def _read_page(self, response: Response, asked: Asked) -> ListingPage:
+        document = b"".join(response.body)
+        listing.refuse_coded(document, response.headers.get("content-encoding", ""))
         return listing.parse_page(
-            b"".join(response.body),
+            document,
             asked,
             order=self._order_of(response),
             served_at=http_date(response.headers.get("date", "")),
@@ -783,7 +785,9 @@ class S3ObjectStore(BucketClient):
 
 def _document(response: Response) -> bytes:
     """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
-    return documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
+    document = documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
+    listing.refuse_coded(document, response.headers.get("content-encoding", ""))
+    return document
 
 
 def _add_md5(request: Request, body: Body) -> None:
