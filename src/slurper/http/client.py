@@ -12,9 +12,11 @@ Which outcomes are retried (request *retry*, design rule 8):
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-The same server error, or the same answer that is no HTTP, may come again and again while nothing
-else is asked of this server. Then the job waits only for this request. If the server serves other
-requests, as `serves_others` finds out, this one is given up after fewer retries.
+The same failure may come again and again while nothing else is asked of this server. Then the job
+waits only for this request. If the server serves other requests, as `serves_others` finds out, this
+one is given up after fewer retries. Two failures never are given up sooner: an answer that asks to
+slow down, which is obeyed, and a connection that does not come about, which no single request
+causes.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
 
 LASTING_RETRIES = 2
-"""After so many retries with the same answer, a server error is taken to be lasting."""
+"""After so many retries that ended as before, a failure is taken to be lasting."""
 QUIET_SECONDS = 0.2
 """If nothing else was asked of a server for so long, the job waits only for its answer."""
 
@@ -156,9 +158,11 @@ class HttpClient:
     `sign(request)` returns what one send needs beside the request's own headers, as lines of
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
-    usual statuses. `serves_others(request, since)` asks, after `since` (monotonic seconds), whether
-    the server serves others than this request. `trusted` lifts the endpoint policy for an origin
-    that the operator has chosen. `headers` go with every request; they are not signed.
+    usual statuses. `asks_to_slow_down(response)` tells whether an answer that is retried, other
+    than 429, means the rate of the requests; without it, every 503 does.
+    `serves_others(request, since)` asks, after `since` (monotonic seconds), whether the server
+    serves others than this request. `trusted` lifts the endpoint policy for an origin that the
+    operator has chosen. `headers` go with every request; they are not signed.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
         serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -191,6 +196,7 @@ class HttpClient:
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
+        self._asks_to_slow_down = asks_to_slow_down
         self._serves_others = serves_others
         self._served_at = -math.inf
         """When the last request began that got an answer worth returning."""
@@ -308,7 +314,8 @@ class HttpClient:
             outcome = await self._attempt(request, limit, fresh=True)
         retries = failures = alike = 0
         while self._passing(outcome, request):
-            # "Slow down" is no failure: it is repeated until the deadline, in a narrower window.
+            # 429 and 503 are no failures: they are repeated until the deadline, in a narrower
+            # window. A store that slows us down, or restarts, may do so for longer than others.
             failures += not _is_throttled(outcome)
             if failures > self._options.request_retries:
                 break
@@ -324,13 +331,32 @@ class HttpClient:
             retries += 1
             self.statistics.retries += 1
             before, outcome = outcome, await self._attempt(request, limit)
-            alike = alike + 1 if _is_alike(before, outcome) else 0
+            alike = alike + 1 if self._is_alike(before, outcome) else 0
         if isinstance(outcome, Response) and not self._passing_answer(outcome, request):
             self._served_at = time.monotonic()
         return _final(outcome, retries=retries)
 
+    def _is_alike(
+        self,
+        before: Response | errors.TransportError,
+        now: Response | errors.TransportError,
+    ) -> bool:
+        """Whether a failure came again that this request alone may be the cause of.
+
+        How an answer breaks off is a matter of chance: it is closed, reset or silent, sooner or
+        later. So all requests that were sent and got no answer are alike.
+        """
+        if isinstance(before, Response) and isinstance(now, Response):
+            return now.status == before.status and not self._slows_down(now)
+        if isinstance(before, Response) or isinstance(now, Response):
+            return False
+        return not (isinstance(before, NotSent) or isinstance(now, NotSent))
+
+    def _slows_down(self, response: Response) -> bool:
+        return response.status == 429 or self._asks_to_slow_down(response)
+
     async def _pause(self, seconds: float, failing: Request | None) -> bool:
-        """Wait before a retry; False: a retry is useless. `failing`: the error seems to last."""
+        """Wait before a retry; False: a retry is useless. `failing`: its failure seems to last."""
         if failing is None or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True
@@ -354,20 +380,6 @@ class HttpClient:
 
 def _is_throttled(outcome: Response | errors.TransportError) -> bool:
     return isinstance(outcome, Response) and outcome.status in _THROTTLED
-
-
-def _is_alike(
-    before: Response | errors.TransportError, now: Response | errors.TransportError
-) -> bool:
-    """Whether a server error came again. An answer that asks to slow down is no such error.
-
-    An answer that breaks the rules of HTTP is one: a header of the object may be the cause.
-    """
-    if isinstance(before, errors.MalformedAnswer) and isinstance(now, errors.MalformedAnswer):
-        return str(before) == str(now)
-    if not (isinstance(before, Response) and isinstance(now, Response)):
-        return False
-    return now.status == before.status >= 500 and now.status not in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

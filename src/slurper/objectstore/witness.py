@@ -1,7 +1,8 @@
 """Does a store serve others while it fails one object?
 
-Most server errors pass, so requests wait for that. But an object that its store cannot read, for
-example, always answers 500. When everything else of a job is done, a long wait for it is useless.
+Most failures pass, so requests wait for that. But for an object that its store cannot read, for
+example, the answer always is 500 or 503, or breaks off. When everything else of a job is done, a
+long wait for it is useless.
 The witness is the object that was read last, or written last: it is asked for again. A store that
 is down, or restarts, does not serve the witness either.
 

@@ -80,6 +80,7 @@ class Connect(Protocol):
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
         serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient: ...
@@ -120,6 +121,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
         serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient:
@@ -130,6 +132,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,
+            asks_to_slow_down=asks_to_slow_down,
             serves_others=serves_others,
         )
         clients.append(client)

@@ -63,6 +63,7 @@ class GcsClient:
             sign=self._authorized,
             trusted=address.trusted,
             should_retry=_should_retry,
+            asks_to_slow_down=failures.asks_to_slow_down,
             serves_others=self._serves_others,
         )
         self._witness = Witness(self._serves_read, None)  # an upload to ask with is a bill to pay

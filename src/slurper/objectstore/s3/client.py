@@ -87,6 +87,7 @@ class BucketClient:
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
+            asks_to_slow_down=failures.asks_to_slow_down,
             serves_others=self._serves_others,
             headers={"accept-encoding": self._dialect.accept_encoding},
         )
