@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from slurper.http import client
+from slurper.objectstore import witness
 from slurper.settings import Settings
 from slurper.transfer import copy
 from tests.chaos import faults
 from tests.chaos.cases import EVERYTHING
-from tests.chaos.stage import HASTY, Stage
+from tests.chaos.conftest import LARGE
+from tests.chaos.stage import HASTY, PART, Stage
 from tests.chaos.wire import Exchange
 
 PATIENT = Settings(
@@ -93,6 +95,36 @@ async def test_an_object_that_is_to_come_slower_is_waited_for(staged: Stage, met
     assert slow.hits == SLOWED
     assert proxy.count(f"^{method} /[^?]*/k-11 ") == SLOWED + 1
     assert sum(report.attempts for report in run.reports) == 0
+
+
+SECOND_PART = {"GET": "^GET /[^?]*/large ", "PUT": "^PUT /[^?]*/large[?].*partNumber=2&"}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_nor_does_a_part_for_which_its_store_always_is_unavailable(
+    staged: Stage, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets more retries, because all other parts are lost with it."""
+    monkeypatch.setattr(client, "BACKOFF_BASE_SECONDS", 0.05)
+    staged.settings = PATIENT
+    proxy = staged.source_proxy if method == "GET" else staged.target_proxy
+    refused = 0
+
+    async def unavailable(exchange: Exchange) -> bool:
+        nonlocal refused
+        if method == "GET" and exchange.request.header("range") != f"bytes={PART}-{2 * PART - 1}":
+            return await faults.passed_on(exchange)
+        refused += 1
+        return await UNAVAILABLE(exchange)
+
+    proxy.add(unavailable, SECOND_PART[method])
+    run = await staged.run()
+    assert [event.key for event in run.events] == [LARGE]
+    assert "HTTP 503 ServiceUnavailable" in run.events[0].message
+    assert (run.counts.failed, run.counts.transferred) == (1, EVERYTHING - 1)
+    # A few more may come at first: while other parts are under way, it is waited for.
+    assert 3 * (1 + witness.PART_RETRIES) <= refused <= 3 * (1 + witness.PART_RETRIES) + 4
+    assert staged.target.uploads() == []
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -160,9 +160,10 @@ class HttpClient:
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
     usual statuses. `asks_to_slow_down(response)` tells whether an answer that is retried, other
     than 429, means the rate of the requests; without it, every 503 does.
-    `serves_others(request, since)` asks, after `since` (monotonic seconds), whether the server
-    serves others than this request. `trusted` lifts the endpoint policy for an origin that the
-    operator has chosen. `headers` go with every request; they are not signed.
+    `serves_others(request, since, retries)` asks, after `since` (monotonic seconds), whether the
+    server serves others than this request, which failed alike in so many `retries`. `trusted`
+    lifts the endpoint policy for an origin that the operator has chosen. `headers` go with every
+    request; they are not signed.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class HttpClient:
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
         asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
@@ -324,7 +325,7 @@ class HttpClient:
                 break
             self.statistics.waiting[id(request)] = Waiting(began, outcome)
             try:
-                if not await self._pause(pause, request if alike >= LASTING_RETRIES else None):
+                if not await self._pause(pause, request, alike):
                     break
             finally:
                 del self.statistics.waiting[id(request)]
@@ -355,15 +356,15 @@ class HttpClient:
     def _slows_down(self, response: Response) -> bool:
         return response.status == 429 or self._asks_to_slow_down(response)
 
-    async def _pause(self, seconds: float, failing: Request | None) -> bool:
-        """Wait before a retry; False: a retry is useless. `failing`: its failure seems to last."""
-        if failing is None or self._serves_others is None:
+    async def _pause(self, seconds: float, request: Request, alike: int) -> bool:
+        """Wait before a retry; False: a retry is useless. So many retries ended `alike` by now."""
+        if alike < LASTING_RETRIES or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True
         now = since = time.monotonic()
         while (left := since + seconds - now) > 0:
             is_quiet = now - self._served_at >= QUIET_SECONDS
-            if is_quiet and await self._serves_others(failing, since):
+            if is_quiet and await self._serves_others(request, since, alike):
                 return False
             await asyncio.sleep(min(left, QUIET_SECONDS))
             now = time.monotonic()

@@ -81,7 +81,7 @@ class Connect(Protocol):
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
         asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient: ...
 
@@ -122,7 +122,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
         asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient:
         trusted_file = authority.file if secured else None

@@ -143,9 +143,10 @@ class Others:
         self.served = served
         self.asked = 0
 
-    async def __call__(self, request: Request, since: float) -> bool:
+    async def __call__(self, request: Request, since: float, retries: int) -> bool:
         assert request.target == "/b/bad"
         assert since <= time.monotonic()
+        assert retries >= http_client.LASTING_RETRIES
         self.asked += 1
         return self.served
 
