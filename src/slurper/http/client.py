@@ -12,9 +12,11 @@ Which outcomes are retried (request *retry*, design rule 8):
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-The same server error, or the same answer that is no HTTP, may come again and again while nothing
-else is asked of this server. Then the job waits only for this request. If the server serves other
-requests, as `serves_others` finds out, this one is given up after fewer retries.
+The same failure may come again and again while nothing else is asked of this server. Then the job
+waits only for this request. If the server serves other requests, as `serves_others` finds out, this
+one is given up after fewer retries. Two failures never are given up sooner: an answer that asks to
+slow down, which is obeyed, and a connection that does not come about, which no single request
+causes.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
 
 LASTING_RETRIES = 2
-"""After so many retries with the same answer, a server error is taken to be lasting."""
+"""After so many retries that ended as before, a failure is taken to be lasting."""
 QUIET_SECONDS = 0.2
 """If nothing else was asked of a server for so long, the job waits only for its answer."""
 
@@ -156,10 +158,12 @@ class HttpClient:
     `sign(request)` returns what one send needs beside the request's own headers, as lines of
     `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
     left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
-    usual statuses. `asks_to_slow_down(response)` tells which of these are about the pace; without
-    it that is 429 and 503. `serves_others(request, since)` asks, after `since` (monotonic seconds),
-    whether the server serves others than this request. `trusted` lifts the endpoint policy for an
-    origin that the operator has chosen. `headers` go with every request; they are not signed.
+    usual statuses. `asks_to_slow_down(response)` tells whether an answer that is retried, other
+    than 429, means the rate of the requests; without it, every 503 does.
+    `serves_others(request, since, retries)` asks, after `since` (monotonic seconds), whether the
+    server serves others than this request, which failed alike in so many `retries`. `trusted`
+    lifts the endpoint policy for an origin that the operator has chosen. `headers` go with every
+    request; they are not signed.
     """
 
     def __init__(
@@ -170,8 +174,8 @@ class HttpClient:
         sign: Callable[[Request], str],
         trusted: bool = False,
         should_retry: Callable[[Response], bool] | None = None,
-        asks_to_slow_down: Callable[[Response], bool] | None = None,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
@@ -193,7 +197,7 @@ class HttpClient:
         self._options = options
         self._sign = sign
         self._should_retry = should_retry
-        self._asks_to_slow_down = asks_to_slow_down or _has_throttled
+        self._asks_to_slow_down = asks_to_slow_down
         self._serves_others = serves_others
         self._served_at = -math.inf
         """When the last request began that got an answer worth returning."""
@@ -311,7 +315,8 @@ class HttpClient:
             outcome = await self._attempt(request, limit, fresh=True)
         retries = failures = alike = 0
         while self._passing(outcome, request):
-            # "Slow down" is no failure: it is repeated until the deadline, in a narrower window.
+            # 429 and 503 are no failures: they are repeated until the deadline, in a narrower
+            # window. A store that slows us down, or restarts, may do so for longer than others.
             failures += not _is_throttled(outcome)
             if failures > self._options.request_retries:
                 break
@@ -320,7 +325,7 @@ class HttpClient:
                 break
             self.statistics.waiting[id(request)] = Waiting(began, outcome)
             try:
-                if not await self._pause(pause, request if alike >= LASTING_RETRIES else None):
+                if not await self._pause(pause, request, alike):
                     break
             finally:
                 del self.statistics.waiting[id(request)]
@@ -333,26 +338,33 @@ class HttpClient:
         return _final(outcome, retries=retries)
 
     def _is_alike(
-        self, before: Response | errors.TransportError, now: Response | errors.TransportError
+        self,
+        before: Response | errors.TransportError,
+        now: Response | errors.TransportError,
     ) -> bool:
-        """Whether the same failure came again. An answer that asks to slow down is no failure.
+        """Whether a failure came again that this request alone may be the cause of.
 
-        A broken answer is one: an object that its store cannot read may be cut off each time.
+        How an answer breaks off is a matter of chance: it is closed, reset or silent, sooner or
+        later. So all requests that were sent and got no answer are alike.
         """
         if isinstance(before, Response) and isinstance(now, Response):
-            is_same = now.status == before.status >= 500
-            return is_same and not self._asks_to_slow_down(now)
-        return not isinstance(before, Response) and not isinstance(now, Response)
+            return now.status == before.status and not self._slows_down(now)
+        if isinstance(before, Response) or isinstance(now, Response):
+            return False
+        return not (isinstance(before, NotSent) or isinstance(now, NotSent))
 
-    async def _pause(self, seconds: float, failing: Request | None) -> bool:
-        """Wait before a retry; False: a retry is useless. `failing`: the error seems to last."""
-        if failing is None or self._serves_others is None:
+    def _slows_down(self, response: Response) -> bool:
+        return response.status == 429 or self._asks_to_slow_down(response)
+
+    async def _pause(self, seconds: float, request: Request, alike: int) -> bool:
+        """Wait before a retry; False: a retry is useless. So many retries ended `alike` by now."""
+        if alike < LASTING_RETRIES or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True
         now = since = time.monotonic()
         while (left := since + seconds - now) > 0:
             is_quiet = now - self._served_at >= QUIET_SECONDS
-            if is_quiet and await self._serves_others(failing, since):
+            if is_quiet and await self._serves_others(request, since, alike):
                 return False
             await asyncio.sleep(min(left, QUIET_SECONDS))
             now = time.monotonic()
@@ -369,10 +381,6 @@ class HttpClient:
 
 def _is_throttled(outcome: Response | errors.TransportError) -> bool:
     return isinstance(outcome, Response) and _has_throttled(outcome)
-
-
-def _has_throttled(response: Response) -> bool:
-    return response.status in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

@@ -52,7 +52,10 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
         errors.Throttled: (
             "BandwidthLimitExceeded",
             "RequestLimitExceeded",
+            "RequestThrottled",
             "SlowDown",
+            "SlowDownRead",
+            "SlowDownWrite",
             "ThrottledException",
             "Throttling",
             "ThrottlingException",
@@ -153,6 +156,19 @@ def _leads_to(headers: Mapping[str, str]) -> str:
     address = headers.get("location", "").partition("?")[0].partition("#")[0]
     address = _USER.sub("//", address)
     return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
+
+
+def asks_to_slow_down(response: Response) -> bool:
+    """Whether an error answer is about the rate of the requests, as far as it says so.
+
+    Its code tells. Answers to HEAD have no code, nor have those of a proxy. They ask to slow down
+    if they say for how long. Otherwise one may still do so in silence. A rate holds for all
+    requests, so whether another one is served tells more of it than the status.
+    """
+    code = read_failure(response).code
+    if code:
+        return _BY_CODE.get(code) is errors.Throttled
+    return retry_after_seconds(response.headers) is not None
 
 
 def to_error(

@@ -80,7 +80,8 @@ class Connect(Protocol):
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient: ...
 
@@ -120,7 +121,8 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         sign: Callable[[Request], str] | None = None,
         trusted: bool = True,
         should_retry: Callable[[Response], bool] | None = None,
-        serves_others: Callable[[Request, float], Awaitable[bool]] | None = None,
+        asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
+        serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
         **options: Any,  # noqa: ANN401 - fields of TransportOptions
     ) -> HttpClient:
         trusted_file = authority.file if secured else None
@@ -130,6 +132,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,
+            asks_to_slow_down=asks_to_slow_down,
             serves_others=serves_others,
         )
         clients.append(client)

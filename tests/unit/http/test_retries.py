@@ -25,7 +25,7 @@ from slurper.http.client import (
 from slurper.http.messages import header_lines
 from slurper.settings import Settings
 from tests.unit.http.conftest import Connect, Serve, get, put
-from tests.unit.http.scripted import Peer, answer, answering, once
+from tests.unit.http.scripted import Peer, Script, answer, answering, once
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 
@@ -143,9 +143,10 @@ class Others:
         self.served = served
         self.asked = 0
 
-    async def __call__(self, request: Request, since: float) -> bool:
+    async def __call__(self, request: Request, since: float, retries: int) -> bool:
         assert request.target == "/b/bad"
         assert since <= time.monotonic()
+        assert retries >= http_client.LASTING_RETRIES
         self.asked += 1
         return self.served
 
@@ -162,6 +163,96 @@ async def test_a_lasting_error_is_given_up_sooner_when_all_else_is_served_and_do
     response = await client.send(get("/b/bad"))
     assert (response.status, response.retries) == (500, http_client.LASTING_RETRIES)
     assert others.asked == 1
+
+
+def slows_down(response: Response) -> bool:
+    return b"SlowDown" in b"".join(response.body)
+
+
+UNAVAILABLE = answer(b"<Code>ServiceUnavailable</Code>", status="503 Service Unavailable")
+SLOW_DOWN = answer(b"<Code>SlowDown</Code>", status="503 Slow Down")
+
+
+@pytest.mark.parametrize("lasting", [UNAVAILABLE, answer(b"", status="408 Timeout")])
+async def test_so_is_any_answer_that_does_not_ask_to_slow_down(
+    serve: Serve, connect: Connect, lasting: bytes
+) -> None:
+    server = await serve(answering(lasting))
+    others = Others(served=True)
+    client = connect(server, asks_to_slow_down=slows_down, serves_others=others, request_retries=9)
+    assert (await client.send(get("/b/bad"))).retries == http_client.LASTING_RETRIES
+    assert others.asked == 1
+
+
+async def reset(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(answer(b"12345")[:-2])
+    peer.reset()
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        [once(answer(b"12345")[:-2])],
+        [reset],
+        [once(b"")],
+        [once(answer(b"12345")[:-2]), once(b""), once(answer(b"12345")[:-4])],
+    ],
+    ids=["cut", "reset", "silent", "each way"],
+)
+async def test_so_is_an_answer_that_always_breaks_off(
+    serve: Serve, connect: Connect, scripts: list[Script]
+) -> None:
+    server = await serve(*scripts)
+    others = Others(served=True)
+    client = connect(server, serves_others=others, request_retries=9)
+    with pytest.raises(errors.TransportError, match="gave up after 2 retries"):
+        await client.send(get("/b/bad"))
+    assert len(server.requests) == 1 + http_client.LASTING_RETRIES
+    assert others.asked == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_answer_that_asks_to_slow_down_is_obeyed_until_the_deadline(
+    serve: Serve, connect: Connect, status: int
+) -> None:
+    server = await serve(answering(answer(b"<Code>SlowDown</Code>", status=f"{status} Slow")))
+    others = Others(served=True)
+    client = connect(
+        server,
+        asks_to_slow_down=slows_down,
+        serves_others=others,
+        request_retries=1,
+        retry_deadline_seconds=1.0,
+    )
+    response = await client.send(get("/b/bad"))
+    assert response.status == status
+    assert response.retries > http_client.LASTING_RETRIES
+    assert others.asked == 0
+
+
+async def test_a_server_that_is_unavailable_to_all_is_waited_for_until_the_deadline(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(UNAVAILABLE))
+    client = connect(
+        server,
+        asks_to_slow_down=slows_down,
+        serves_others=Others(served=False),
+        request_retries=1,
+        retry_deadline_seconds=1.0,
+    )
+    assert (await client.send(get("/b/bad"))).retries > http_client.LASTING_RETRIES
+
+
+async def test_a_connection_that_does_not_come_about_is_no_fault_of_the_request(
+    connect: Connect,
+) -> None:
+    others = Others(served=True)
+    client = connect("http://no-such-host.invalid", serves_others=others, request_retries=4)
+    with pytest.raises(errors.TransportError, match="gave up after 4 retries"):
+        await client.send(get("/b/bad"))
+    assert others.asked == 0
 
 
 UNREADABLE = b"HTTP/1.1 200 OK\r\nX-Amz-Meta-Q: a\x0bb\r\nContent-Length: 0\r\n\r\n"
@@ -189,7 +280,8 @@ async def test_a_server_that_serves_nobody_gets_all_retries(serve: Serve, connec
 @pytest.mark.parametrize(
     "answers",
     [
-        [answer(status="503 Slow Down")] * 4 + [answer()],
+        [SLOW_DOWN] * 4 + [answer()],
+        [UNAVAILABLE, SLOW_DOWN] * 2 + [answer()],
         [answer(status="500 A"), answer(status="502 B")] * 2 + [answer()],
         [BROKEN, BROKEN, answer()],
     ],
@@ -198,7 +290,8 @@ async def test_what_is_not_the_same_error_again_and_again_is_waited_for(
     serve: Serve, connect: Connect, answers: list[bytes]
 ) -> None:
     server = await serve(answering(*answers))
-    client = connect(server, serves_others=Others(served=True), request_retries=5)
+    others = Others(served=True)
+    client = connect(server, asks_to_slow_down=slows_down, serves_others=others, request_retries=5)
     response = await client.send(get("/b/bad"))
     assert (response.status, response.retries) == (200, len(answers) - 1)
 

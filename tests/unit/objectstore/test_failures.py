@@ -6,6 +6,7 @@ import gzip
 import json
 import pickle
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,12 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.http.messages import Response
 from slurper.objectstore import documents
-from slurper.objectstore.failures import read_failure, skew_seconds, to_error
+from slurper.objectstore.failures import (
+    asks_to_slow_down,
+    read_failure,
+    skew_seconds,
+    to_error,
+)
 
 
 def answer(status: int, body: bytes = b"", retries: int = 0, **headers: str) -> Response:
@@ -81,11 +87,33 @@ def test_status_and_code_decide(status: int, code: str, kind: type[errors.Slurpe
     assert type(error) is kind
 
 
-@pytest.mark.parametrize("code", ["", "NoSuchBucket"])
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 404])
-def test_what_concerns_no_key_concerns_the_bucket(status: int, code: str) -> None:
-    error = error_of(answer(status, document(code) if code else b""), key=None)
-    assert type(error) is errors.NoSuchBucket
+@pytest.mark.parametrize(
+    ("status", "code", "headers", "asks"),
+    [
+        (503, "SlowDown", {}, True),
+        (503, "SlowDownRead", {}, True),
+        (503, "RequestLimitExceeded", {}, True),
+        (500, "SlowDown", {}, True),
+        (200, "SlowDown", {}, True),
+        (403, "rateLimitExceeded", {}, True),
+        (503, "ServiceUnavailable", {}, False),
+        (503, "ServiceUnavailable", {"retry_after": "1"}, False),
+        (503, "AnythingElse", {}, False),
+        (503, "backendError", {}, False),
+        (503, "", {}, False),
+        (503, "", {"retry_after": "1"}, True),
+        (500, "InternalError", {}, False),
+    ],
+)
+def test_the_code_asks_to_slow_down_or_without_one_a_time(
+    status: int, code: str, headers: dict[str, Any], asks: bool
+) -> None:
+    response = answer(status, document(code) if code else b"", **headers)
+    assert asks_to_slow_down(response) is asks
+
+
+def test_a_404_that_concerns_no_key_concerns_the_bucket() -> None:
+    assert type(error_of(answer(404), key=None)) is errors.NoSuchBucket
 
 
 def test_the_error_tells_all_it_knows() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slurper import errors
+from slurper.http import client as http_client
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectMeta, StoreAddress
 from slurper.objectstore.gcs.store import GcsObjectStore
@@ -420,6 +421,30 @@ async def test_a_retried_put_may_meet_itself(server: GcsServer, store: GcsObject
     with pytest.raises(errors.PreconditionFailed) as refused:
         await store.put("k", Body([b"x"]), NO_HEADERS, if_absent=True)
     assert refused.value.retries == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_given_up"), [("backendError", True), ("rateLimitExceeded", False)]
+)
+async def test_only_a_503_that_does_not_ask_to_slow_down_is_given_up_sooner(
+    server: GcsServer,
+    bucket: str,
+    store: GcsObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    is_given_up: bool,
+) -> None:
+    monkeypatch.setattr(http_client, "QUIET_SECONDS", 0.0)
+    for key in ("good", "bad"):
+        server.add(bucket, key, b"x")
+    await store.get("good")
+    server.refusals = [Refused(503, reason, "Try again.")] * (1 + http_client.LASTING_RETRIES)
+    if is_given_up:
+        with pytest.raises(errors.UnavailableStore) as given_up:
+            await store.get("bad")
+        assert given_up.value.retries == http_client.LASTING_RETRIES
+    else:
+        assert (await store.get("bad")).body.length == 1
 
 
 async def test_parts_of_many_sizes_are_checked_as_a_whole(

@@ -142,10 +142,10 @@ class GcsClient:
             await self._presence.confirm()
         raise error
 
-    async def _serves_others(self, request: Request, since: float) -> bool:
+    async def _serves_others(self, request: Request, since: float, retries: int) -> bool:
         if request.target.partition("?")[0] == self._listing_path:
             return False  # the listing is not one of many
-        return await self._witness.serves_others(request, since)
+        return await self._witness.serves_others(request, since, retries)
 
     async def _serves_read(self, target: str) -> bool:
         try:

@@ -183,10 +183,10 @@ class BucketClient:
 
     # What requests wait for
 
-    async def _serves_others(self, request: Request, since: float) -> bool:
+    async def _serves_others(self, request: Request, since: float, retries: int) -> bool:
         if request.target.partition("?")[0] == self._bucket_path:
             return False  # the listing is not one of many
-        return await self._witness.serves_others(request, since)
+        return await self._witness.serves_others(request, since, retries)
 
     async def _serves_read(self, target: str) -> bool:
         return await self._is_served(Request("GET", target, {"range": "bytes=0-0"})) is not None
