@@ -127,43 +127,6 @@ async def test_nor_does_a_part_for_which_its_store_always_is_unavailable(
     assert staged.target.uploads() == []
 
 
-LASTING = {
-    "503 without a code": (faults.status(503, ""), "HTTP 503"),
-    "503 about no pace": (faults.status(503, "ServiceUnavailable"), "HTTP 503 ServiceUnavailable"),
-    "cut off": (faults.truncated(100), "closed|ended|cut"),
-    "reset": (faults.reset_before, "reset|closed"),
-}
-
-
-@pytest.mark.parametrize("name", LASTING)
-async def test_whatever_lasts_for_one_object_does_not_hold_a_finished_job(
-    staged: Stage, name: str
-) -> None:
-    fault, says = LASTING[name]
-    staged.settings = PATIENT
-    staged.source_proxy.add(fault, f"^GET /[^?]*/{BAD[1]} ")
-    run = await staged.run()
-    (event,) = run.events
-    assert event.key == BAD[1]
-    assert re.search(says, event.message)
-    assert run.counts.transferred == EVERYTHING - 1
-    sent = staged.source_proxy.count(f"^GET /[^?]*/{BAD[1]} ")
-    assert sent <= 3 * (2 + client.LASTING_RETRIES) + 2
-
-
-async def test_an_object_is_waited_for_as_long_as_its_store_asks_to_slow_down(
-    staged: Stage,
-) -> None:
-    staged.settings = PATIENT
-    more_than_errors_get = client.LASTING_RETRIES + 3
-    rule = staged.source_proxy.add(
-        faults.status(503, "SlowDown"), f"^GET /[^?]*/{BAD[1]} ", times=more_than_errors_get
-    )
-    run = await staged.run()
-    assert rule.hits == more_than_errors_get
-    assert (run.events, run.counts.transferred) == ([], EVERYTHING)
-
-
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize(
     "fault", [BROKEN, UNAVAILABLE, faults.reset_before], ids=["500", "503", "reset"]

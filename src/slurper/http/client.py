@@ -380,7 +380,7 @@ class HttpClient:
 
 
 def _is_throttled(outcome: Response | errors.TransportError) -> bool:
-    return isinstance(outcome, Response) and _has_throttled(outcome)
+    return isinstance(outcome, Response) and outcome.status in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

@@ -219,15 +219,6 @@ def to_error(
     )
 
 
-def asks_to_slow_down(response: Response) -> bool:
-    """Whether an answer is about the pace of requests, as its code says, and not about one object.
-
-    A 503 without such a code is not: stores answer it for objects that they cannot read, too.
-    """
-    code = read_failure(response).code
-    return response.status == 429 or _BY_CODE.get(code) is errors.Throttled
-
-
 _UNKNOWN_OPERATION = frozenset(
     {"MethodNotAllowed", "NotImplemented", "NotSupported", "UnsupportedOperation"}
 )
