@@ -433,9 +433,6 @@ class TargetCapabilitiesView(CapabilitiesView):
     checksum_verified: Annotated[
         bool | None, Field(description="False: bytes that change on the way go unnoticed")
     ]
-    content_md5_verified: Annotated[
-        bool | None, Field(description="Whether bytes are compared with their Content-MD5")
-    ]
     conditional_writes: Annotated[
         bool | None, Field(description="Whether If-None-Match is obeyed; asked if overwrite=false")
     ]

@@ -172,7 +172,6 @@ def _capabilities_view(found: model.JobCapabilities) -> schemas.JobCapabilitiesV
             clock_ahead_seconds=target.clock_ahead_seconds,
             checksum=target.checksum,
             checksum_verified=target.verifies_checksum,
-            content_md5_verified=target.verifies_md5,
             conditional_writes=target.conditional_put,
             conditional_completions=target.conditional_completion,
             unkept_keys=_list_of(target.unkept_keys),

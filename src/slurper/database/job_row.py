@@ -8,7 +8,7 @@ bulk INSERT of log entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ from slurper.database import rows
 from slurper.database.pace import Recent
 from slurper.database.schema import jobs, logs, ranges, uploads
 from slurper.job import lifecycle
-from slurper.job.model import JobCapabilities, JobOptions, JobStatus, LogEntry
+from slurper.job.model import JobOptions, JobStatus, LogEntry
 from slurper.transfer.task import Halt, Report
 
 _COLUMNS = (
@@ -82,18 +82,13 @@ class LockedJob:
         self.options = options
         self._changes["options"] = asdict(options)
 
-    def find_out(self, *, source: Mapping[str, Any], target: Mapping[str, Any]) -> None:
-        """Add to what the stores were found to do, named as in `Capabilities`."""
-        if not (source or target):
-            return
+    def find_of_source(self, **found: object) -> None:
+        """Add to what the source's store was found to do."""
         row = jobs.c.number == self.number
-        known: Any = self._connection.scalar(select(jobs.c.capabilities).where(row))
-        known = self._changes.get("capabilities", known)
-        found = rows.to_capabilities(known)
-        found = JobCapabilities(
-            source=replace(found.source, **source), target=replace(found.target, **target)
-        )
-        self._changes["capabilities"] = asdict(found)
+        known = self._connection.scalar(select(jobs.c.capabilities).where(row))
+        capabilities = rows.to_capabilities(known)
+        source = replace(capabilities.source, **found)  # type: ignore[arg-type]
+        self._changes["capabilities"] = asdict(replace(capabilities, source=source))
 
     def log(self, *entries: LogEntry) -> None:
         """Append to the job's log."""

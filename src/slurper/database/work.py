@@ -231,7 +231,6 @@ class WorkStore(Store):
         still_open, end_at = taken_in
         job.count(report, at)
         job.log(*_entries(report, at))
-        job.find_out(source=report.source_found, target=report.target_found)
         own_halt = _follow_the_listing(connection, job, report)
         halt = report.halt or own_halt
         if halt is not None and job.status is JobStatus.RUNNING:
@@ -482,7 +481,7 @@ def _turn_to_its_order(
     list another part of that order. Such a job pauses, and begins anew when it is resumed.
     If the source has no order at all, the job begins anew at once, by gathering its keys.
     """
-    job.find_out(source={"key_order": report.order.value}, target={})
+    job.find_of_source(key_order=report.order.value)
     if report.order is KeyOrder.NONE:
         gathering.begin(connection, job)
         return None

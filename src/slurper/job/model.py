@@ -152,10 +152,6 @@ class Capabilities:
     """Of a target: it refuses bytes that are not those of their checksum."""
     verifies_md5: bool | None = None
     """Of a target: it refuses bytes that are not those of their Content-MD5."""
-    wants_md5: bool | None = None
-    """Of a target: it refuses a write without Content-MD5."""
-    obeys_if_match: bool | None = None
-    """Of a source: `If-Match` holds for the ETags that it tells."""
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
     conditional_completion: bool | None = None

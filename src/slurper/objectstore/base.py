@@ -13,7 +13,7 @@ An implementation guarantees, for every method:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -286,11 +286,6 @@ class ObjectStore(Protocol):
     @property
     def statistics(self) -> ClientStatistics:
         """What has been sent so far."""
-        ...
-
-    @property
-    def found_out(self) -> Mapping[str, bool]:
-        """What answers have shown of this store beyond its dialect, named as in `Capabilities`."""
         ...
 
     async def list_page(

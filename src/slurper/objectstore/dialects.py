@@ -107,12 +107,6 @@ class Dialect:
     verifies_md5: bool | None = None
     """True: the store is known to verify Content-MD5; if a source tells an object's MD5, only that
     goes with the PUT. False: it is known not to. None: not known; it goes beside the checksum."""
-    wants_md5: bool = False
-    """Refuses a write without Content-MD5, as buckets with locks do. Found out when it happens, and
-    kept with the job."""
-    obeys_if_match: bool = True
-    """False: If-Match was refused although it held. The ETags of answers are compared then. Found
-    out and kept in the same way."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False

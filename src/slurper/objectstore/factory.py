@@ -75,10 +75,6 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
     order = None if found.key_order is None else KeyOrder(found.key_order)
     if order in (KeyOrder.OWN, KeyOrder.NONE):
         dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)
-    if found.wants_md5:  # the bucket wants it, whatever its store is
-        dialect = replace(dialect, wants_md5=True)
-    if found.obeys_if_match is False:
-        dialect = replace(dialect, obeys_if_match=False)
     if not dialect.assumed:
         return dialect
     given = {

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import unicodedata
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, takewhile
@@ -185,11 +185,6 @@ class MemoryStore:
     def statistics(self) -> ClientStatistics:
         """What has been asked so far."""
         return ClientStatistics(requests=sum(self.faults.requests.values()))
-
-    @property
-    def found_out(self) -> Mapping[str, bool]:
-        """Nothing: everything is known."""
-        return {}
 
     async def list_page(
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000

@@ -7,7 +7,6 @@ the same parts, is always safe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -222,9 +221,6 @@ class RangeReport:
     """Answers 503 SlowDown and 429."""
     source: Traffic = Traffic()
     target: Traffic = Traffic()
-    source_found: Mapping[str, bool] = field(default_factory=dict)
-    """What answers have shown of the source's store, named as in `Capabilities`."""
-    target_found: Mapping[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
     """How long the task took."""
     owed_seconds: float = 0.0
@@ -272,8 +268,6 @@ class PartsReport:
     throttled: int = 0
     source: Traffic = Traffic()
     target: Traffic = Traffic()
-    source_found: Mapping[str, bool] = field(default_factory=dict)
-    target_found: Mapping[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
     owed_seconds: float = 0.0
     workers: int | None = None

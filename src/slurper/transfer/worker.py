@@ -74,8 +74,6 @@ class Worker:
                 throttled=of_source.throttled + of_target.throttled,
                 source=of_source,
                 target=of_target,
-                source_found=dict(source.store.found_out),
-                target_found=dict(target.store.found_out),
                 seconds=time.monotonic() - began,
             )
         finally:

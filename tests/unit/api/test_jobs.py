@@ -117,7 +117,6 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
                 "clockAheadSeconds": None,
                 "checksum": "crc64nvme",
                 "checksumVerified": True,
-                "contentMd5Verified": None,
                 "conditionalWrites": True,
                 "conditionalCompletions": False,
                 "unkeptKeys": ["backslash", "plus"],

@@ -488,22 +488,6 @@ async def test_a_source_found_to_list_in_its_own_order_is_gone_on_with_in_it(sto
         await store.work.commit(stuck, values.now())
 
 
-async def test_what_a_task_has_found_out_of_the_stores_is_kept_with_the_job(store: Store) -> None:
-    job = values.job()
-    work = await values.create(store, job)
-    found = replace(
-        values.report(job, work, "d", transferred=2),
-        source_found={"obeys_if_match": False},
-        target_found={"wants_md5": True},
-    )
-    await store.work.commit(found, values.now())
-    (known,) = await store.work.running_jobs()
-    found_out = known.job.capabilities
-    assert (found_out.source.obeys_if_match, found_out.target.wants_md5) == (False, True)
-    assert found_out.source.list_version == 2
-    assert found_out.target == replace(job.capabilities.target, wants_md5=True)
-
-
 async def test_a_job_in_pieces_pauses_and_begins_anew_in_one(store: Store) -> None:
     job = values.job()
     await values.create(store, job)

@@ -166,18 +166,6 @@ def test_what_was_found_out_of_keys_counts_more_than_the_order(order: str) -> No
     assert (dialect.conditional_put, dialect.conditional_completion) == (True, False)
 
 
-@pytest.mark.parametrize("endpoint", ["https://s3.example", None])
-def test_what_earlier_tasks_have_found_out_is_known_to_later_ones(endpoint: str | None) -> None:
-    side = Location(vendor=Vendor.S3, bucket="b", endpoint=endpoint)
-    capabilities = JobCapabilities(
-        source=Capabilities(obeys_if_match=False), target=Capabilities(wants_md5=True)
-    )
-    spec = replace(SPEC, source=side, target=side)
-    task = make(replace(JOB, spec=spec, capabilities=capabilities))
-    assert (task.source.dialect.obeys_if_match, task.source.dialect.wants_md5) == (False, False)
-    assert (task.target.dialect.obeys_if_match, task.target.dialect.wants_md5) == (True, True)
-
-
 @pytest.mark.parametrize(
     ("require", "refused"),
     [

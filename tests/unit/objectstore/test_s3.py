@@ -380,22 +380,6 @@ async def test_the_md5_that_the_source_tells_goes_with_the_put(
     assert Algorithm.MD5 not in computed, "nothing that takes long is computed here"
 
 
-async def test_a_bucket_that_wants_content_md5_gets_it_with_the_first_write(open_s3: Open) -> None:
-    store, server = await open_s3(plain(b"body"), dialect=replace(GENERIC, wants_md5=True))
-    await store.put("k", Body([b"body"]), ObjectHeaders())
-    assert headers_of(server)["content-md5"] == MD5_OF_BODY
-    assert store.found_out == {}
-
-
-async def test_a_store_that_refuses_if_match_for_its_own_tags_is_not_sent_any(
-    open_s3: Open,
-) -> None:
-    store, server = await open_s3(plain(b"body"), dialect=replace(GENERIC, obeys_if_match=False))
-    await store.get("k", if_match='"841a2d689ad86bd1611447453c22c6fc"')
-    assert "if-match" not in headers_of(server)
-    assert store.found_out == {}
-
-
 async def test_a_store_that_compares_no_md5_is_not_sent_one(open_s3: Open) -> None:
     store, server = await open_s3(plain(b"body"), dialect=replace(GENERIC, verifies_md5=False))
     await store.put("k", body_told(MD5_OF_BODY), ObjectHeaders())

@@ -6,7 +6,7 @@ What the requests are is told in `gcs`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import quote_from_bytes
 
 from slurper import errors
@@ -80,11 +80,6 @@ class GcsClient:
     def statistics(self) -> ClientStatistics:
         """What has been sent so far; requests for tokens are not counted."""
         return self._client.statistics
-
-    @property
-    def found_out(self) -> Mapping[str, bool]:
-        """Nothing: everything is known."""
-        return {}
 
     async def close(self) -> None:
         """Close every connection."""

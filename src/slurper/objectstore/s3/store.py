@@ -92,7 +92,10 @@ class S3ObjectStore(BucketClient):
         super().__init__(address, options, clock=clock)
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._list_version = self._dialect.list_version
-        self._found_out: dict[str, bool] = {}
+        self._obeys_if_match = True
+        """False once If-Match was refused although it held: answers' ETags are compared then."""
+        self._wants_md5 = False
+        """True once a write was refused because it had no Content-MD5: buckets with locks do so."""
         self._listed_as = self._bucket
         self._is_named = False
         """Whether a listing has been read."""
@@ -100,19 +103,6 @@ class S3ObjectStore(BucketClient):
         """Whether one has repeated after which key it begins."""
         self._whole_checked: set[str] = set()
         """Uploads for which the store has promised to check the whole object."""
-
-    @property
-    def found_out(self) -> Mapping[str, bool]:
-        """What answers have shown of this store beyond its dialect, named as in `Capabilities`."""
-        return self._found_out
-
-    @property
-    def _obeys_if_match(self) -> bool:
-        return self._found_out.get("obeys_if_match", self._dialect.obeys_if_match)
-
-    @property
-    def _wants_md5(self) -> bool:
-        return self._found_out.get("wants_md5", self._dialect.wants_md5)
 
     # Listing
 
@@ -443,7 +433,7 @@ class S3ObjectStore(BucketClient):
             raise refusal from None
         if not entity_tags.same(stored.meta.etag, condition):
             raise refusal
-        self._found_out["obeys_if_match"] = False
+        self._obeys_if_match = False
 
     def _described(self, response: Response, operation: str, key: str, size: int) -> StoredObject:
         missing = response.headers.get("x-amz-missing-meta", "0")
@@ -490,7 +480,7 @@ class S3ObjectStore(BucketClient):
         """Send a body again, if it was refused because it had no Content-MD5; else raise."""
         if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
             raise refusal
-        self._found_out["wants_md5"] = True
+        self._wants_md5 = True
         _add_md5(request, body)
         return await self._send(refusal.operation, request, key)
 
