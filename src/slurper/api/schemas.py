@@ -415,7 +415,7 @@ class OptionsView(View):
 
 
 class CapabilitiesView(View):
-    """What a store was found to do when the job was made; null: not known."""
+    """What a store was found to do, before the job or while it copies; null: not known."""
 
     list_version: Annotated[int | None, Field(description="Of ListObjects")]
     key_order: Annotated[
@@ -423,6 +423,20 @@ class CapabilitiesView(View):
     ]
     clock_ahead_seconds: Annotated[
         int | None, Field(description="Of the server's clock; a second tells nothing")
+    ]
+    conditional_reads: Annotated[
+        bool | None, Field(description="False: it refused a read for an If-Match that held")
+    ]
+
+
+class SourceCapabilitiesView(CapabilitiesView):
+    """The same of a source, and what its ETags tell."""
+
+    etags_are_md5: Annotated[
+        bool | None, Field(description="False: those of objects written in one request are not")
+    ]
+    part_etags_are_md5: Annotated[
+        bool | None, Field(description="False: those of objects in parts are not made of MD5s")
     ]
 
 
@@ -432,6 +446,12 @@ class TargetCapabilitiesView(CapabilitiesView):
     checksum: Annotated[str | None, Field(description="What goes with every write")]
     checksum_verified: Annotated[
         bool | None, Field(description="False: bytes that change on the way go unnoticed")
+    ]
+    md5_verified: Annotated[
+        bool | None, Field(description="Whether bytes with another Content-MD5 are refused")
+    ]
+    md5_required: Annotated[
+        bool | None, Field(description="True: it refused a write that had no Content-MD5")
     ]
     conditional_writes: Annotated[
         bool | None, Field(description="Whether If-None-Match is obeyed; asked if overwrite=false")
@@ -451,7 +471,7 @@ class TargetCapabilitiesView(CapabilitiesView):
 class JobCapabilitiesView(View):
     """What both stores were found to do."""
 
-    source: CapabilitiesView
+    source: SourceCapabilitiesView
     target: TargetCapabilitiesView
 
 

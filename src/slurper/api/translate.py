@@ -161,17 +161,23 @@ def job_view(job: model.Job) -> schemas.JobView:
 def _capabilities_view(found: model.JobCapabilities) -> schemas.JobCapabilitiesView:
     source, target = found.source, found.target
     return schemas.JobCapabilitiesView(
-        source=schemas.CapabilitiesView(
+        source=schemas.SourceCapabilitiesView(
             list_version=source.list_version,
             key_order=source.key_order,
             clock_ahead_seconds=source.clock_ahead_seconds,
+            conditional_reads=source.obeys_if_match,
+            etags_are_md5=source.etags_are_md5s,
+            part_etags_are_md5=source.etags_of_parts_are_md5s,
         ),
         target=schemas.TargetCapabilitiesView(
             list_version=target.list_version,
             key_order=target.key_order,
             clock_ahead_seconds=target.clock_ahead_seconds,
+            conditional_reads=target.obeys_if_match,
             checksum=target.checksum,
             checksum_verified=target.verifies_checksum,
+            md5_verified=target.verifies_md5,
+            md5_required=target.wants_md5,
             conditional_writes=target.conditional_put,
             conditional_completions=target.conditional_completion,
             unkept_keys=_list_of(target.unkept_keys),

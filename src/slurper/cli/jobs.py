@@ -342,11 +342,19 @@ def _capabilities(found: JsonValue) -> Iterator[tuple[str, str]]:
             yield f"{side} store", said
 
 
+_UNUSUAL = (
+    ("listVersion", 1, "knows ListObjects only"),
+    ("keyOrder", "folders", "lists folder by folder"),
+    ("conditionalReads", False, "refuses If-Match"),
+    ("etagsAreMd5", False, "has ETags that are no MD5s"),
+    ("md5Required", True, "wants Content-MD5"),
+)
+
+
 def _said_of(known: JsonValue) -> Iterator[str]:
-    if known.get("listVersion") == 1:
-        yield "knows ListObjects only"
-    if known.get("keyOrder") == "folders":
-        yield "lists folder by folder"
+    for name, value, text in _UNUSUAL:
+        if known.get(name) == value:
+            yield text
     ahead = known.get("clockAheadSeconds") or 0
     if abs(ahead) > 1:
         yield f"clock {abs(ahead):,} s {'ahead' if ahead > 0 else 'behind'}"

@@ -9,7 +9,7 @@ bulk INSERT of log entries.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from slurper.database import rows
 from slurper.database.pace import Recent
 from slurper.database.schema import jobs, logs, ranges, uploads
 from slurper.job import lifecycle
-from slurper.job.model import JobOptions, JobStatus, LogEntry
+from slurper.job.model import JobCapabilities, JobOptions, JobStatus, LogEntry
 from slurper.transfer.task import Halt, Report
 
 _COLUMNS = (
@@ -45,6 +45,8 @@ class LockedJob:
         self.failed: int = row.failed
         self._connection = connection
         self.options = rows.to_options(row.options)
+        self.capabilities: JobCapabilities | None = None
+        """What its stores were found to do, if this transaction has added to it."""
         self.created_at: datetime = row.created_at
         self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
@@ -82,13 +84,19 @@ class LockedJob:
         self.options = options
         self._changes["options"] = asdict(options)
 
-    def find_of_source(self, **found: object) -> None:
-        """Add to what the source's store was found to do."""
+    def find(self, found: JobCapabilities) -> None:
+        """Add to what the job's stores were found to do."""
+        if found == JobCapabilities():  # of nearly every report
+            return
+        known = self.capabilities or self._read_capabilities()
+        now = known.with_found(found)
+        if now != known:
+            self.capabilities = now
+            self._changes["capabilities"] = asdict(now)
+
+    def _read_capabilities(self) -> JobCapabilities:
         row = jobs.c.number == self.number
-        known = self._connection.scalar(select(jobs.c.capabilities).where(row))
-        capabilities = rows.to_capabilities(known)
-        source = replace(capabilities.source, **found)  # type: ignore[arg-type]
-        self._changes["capabilities"] = asdict(replace(capabilities, source=source))
+        return rows.to_capabilities(self._connection.scalar(select(jobs.c.capabilities).where(row)))
 
     def log(self, *entries: LogEntry) -> None:
         """Append to the job's log."""

@@ -32,7 +32,15 @@ from slurper.database.connection import Arguments, Database, Result, Store, read
 from slurper.database.leases import Lease
 from slurper.database.schema import jobs, ranges
 from slurper.job import lifecycle
-from slurper.job.model import Job, JobStatus, LogEntry, LogType, Whole
+from slurper.job.model import (
+    Capabilities,
+    Job,
+    JobCapabilities,
+    JobStatus,
+    LogEntry,
+    LogType,
+    Whole,
+)
 from slurper.objectstore.base import Part
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange, encode_key
@@ -92,6 +100,8 @@ class CommitOutcome:
     """New ranges, in order, of what was the range's end: it now ends where the first begins."""
     problem: str = ""
     """Why the commit has paused the job, where the report did not ask for it."""
+    capabilities: JobCapabilities | None = None
+    """What the job's stores were found to do, where the report has added to it."""
 
 
 _GONE = CommitOutcome(applied=False, status=JobStatus.ABORTED, still_open=False)
@@ -207,6 +217,8 @@ class WorkStore(Store):
     def commit(self, connection: Connection, report: Report, at: datetime) -> CommitOutcome:
         """Make a report's results the job's: what is done, counters, log and status together.
 
+        What it has found out of the stores is kept with the job too.
+
         A report counts once. That of a range applies only while the range's cursor is where the
         task began; a second commit of the same report finds the cursor moved on and changes
         nothing. So it is with a large object that was begun again, or settled, meanwhile. A report
@@ -231,6 +243,7 @@ class WorkStore(Store):
         still_open, end_at = taken_in
         job.count(report, at)
         job.log(*_entries(report, at))
+        job.find(report.found)
         own_halt = _follow_the_listing(connection, job, report)
         halt = report.halt or own_halt
         if halt is not None and job.status is JobStatus.RUNNING:
@@ -248,6 +261,7 @@ class WorkStore(Store):
             end_at=cut_off[0].slice.start_after if cut_off else end_at,
             cut_off=cut_off,
             problem="" if own_halt is None else own_halt.message,
+            capabilities=job.capabilities,
         )
 
     @_writes
@@ -481,7 +495,7 @@ def _turn_to_its_order(
     list another part of that order. Such a job pauses, and begins anew when it is resumed.
     If the source has no order at all, the job begins anew at once, by gathering its keys.
     """
-    job.find_of_source(key_order=report.order.value)
+    job.find(JobCapabilities(source=Capabilities(key_order=report.order.value)))
     if report.order is KeyOrder.NONE:
         gathering.begin(connection, job)
         return None

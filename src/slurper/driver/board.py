@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import count
 
 from slurper.database.work import JobWork, RangeWork
-from slurper.job.model import Job
+from slurper.job.model import Job, JobCapabilities
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
 from slurper.planning.parts import PartPlan
@@ -415,6 +415,13 @@ class Board:
         if open_range.uncounted or uncounted:
             self._unsure.add(open_range.job_id)
         self.close(open_range)
+
+    def learn(self, job_id: str, capabilities: JobCapabilities) -> None:
+        """A commit has added to what the job's stores were found to do: its next tasks know it."""
+        self._touched.add(job_id)
+        if job_id in self._jobs:
+            running = self._jobs[job_id]
+            running.job = replace(running.job, capabilities=capabilities)
 
     def count_unsettled(self, job_id: str, more: int) -> None:
         """A commit has changed how many large objects a job has in progress."""

@@ -366,6 +366,8 @@ class Driver:
 
     async def _settle(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
         outcome = await self._patiently(lambda: self._commit(report), open_work)
+        if outcome.capabilities is not None:
+            self._board.learn(open_work.job_id, outcome.capabilities)
         if not outcome.applied:
             # Somebody else moved the range, or the answer to an earlier commit was lost.
             _log.warning("report was stale and changed nothing", **open_work.log_fields)

@@ -6,7 +6,7 @@ names (camelCase) live in `api.schemas` alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypedDict
@@ -138,7 +138,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the store of one side was found to do when the job was made. None: not known."""
+    """What the store of one side was found to do: before the job was made, or while it copies.
+
+    None: not known.
+    """
 
     list_version: int | None = None
     """Which version of ListObjects goes on after a key: 1 or 2."""
@@ -146,12 +149,20 @@ class Capabilities:
     """In which order it lists: a value of `objectstore.dialects.KeyOrder`."""
     clock_ahead_seconds: int | None = None
     """By how much its clock was ahead of this machine's; a second tells nothing."""
+    obeys_if_match: bool | None = None
+    """False: it refused a read for its If-Match, though the object had that ETag."""
+    etags_are_md5s: bool | None = None
+    """Of a source: whether the ETags of objects that were written in one request are MD5s."""
+    etags_of_parts_are_md5s: bool | None = None
+    """Of a source: whether those of objects in parts are made of the MD5s of their parts."""
     checksum: str | None = None
     """Of a target: what goes with every write, a value of `objectstore.checksums.Algorithm`."""
     verifies_checksum: bool | None = None
     """Of a target: it refuses bytes that are not those of their checksum."""
     verifies_md5: bool | None = None
     """Of a target: it refuses bytes that are not those of their Content-MD5."""
+    wants_md5: bool | None = None
+    """Of a target: it refused a write because it had no Content-MD5."""
     conditional_put: bool | None = None
     """Of a target: a write with `If-None-Match: *` spares what is there."""
     conditional_completion: bool | None = None
@@ -162,6 +173,11 @@ class Capabilities:
     unkept_headers: tuple[str, ...] | None = None
     """Of a target: what objects lose there, of `objectstore.storable.HEADERS` in their order."""
 
+    def with_found(self, found: Capabilities) -> Capabilities:
+        """These, and what was found since. That counts where both tell something."""
+        told = {each.name: getattr(found, each.name) for each in fields(found)}
+        return replace(self, **{name: value for name, value in told.items() if value is not None})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCapabilities:
@@ -169,6 +185,13 @@ class JobCapabilities:
 
     source: Capabilities = field(default_factory=Capabilities)
     target: Capabilities = field(default_factory=Capabilities)
+
+    def with_found(self, found: JobCapabilities) -> JobCapabilities:
+        """The same for both sides."""
+        return JobCapabilities(
+            source=self.source.with_found(found.source),
+            target=self.target.with_found(found.target),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -280,7 +280,7 @@ class ObjectStore(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """Limits and quirks of this store."""
+        """Limits and quirks of this store, those included that its answers have shown so far."""
         ...
 
     @property

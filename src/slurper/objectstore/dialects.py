@@ -46,7 +46,11 @@ class PartCopy(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What one provider's S3 interface allows and expects. Sizes are bytes."""
+    """What one provider's S3 interface allows and expects. Sizes are bytes.
+
+    An open store changes its own dialect when answers show that it is otherwise. Tasks report that
+    (`factory.found_since`). It is kept with the job, whose next tasks begin with it.
+    """
 
     name: str
     assumed: bool = False
@@ -60,6 +64,14 @@ class Dialect:
     and kept with the job."""
     no_order: bool = False
     """Does not even go on in that order after a key. It is found out, and kept, in the same way."""
+    obeys_if_match: bool = True
+    """A read under If-Match succeeds while the object has that ETag. Where it does not, If-Match is
+    not sent, and the answers' ETags are compared."""
+    etags_are_md5s: bool = True
+    """The ETag of an object that was written in one request is its MD5, unless an answer shows that
+    it is not."""
+    etags_of_parts_are_md5s: bool = True
+    """The ETag of an object in parts is made of their MD5s."""
     max_object_bytes: int = 5 * TIB
     max_put_bytes: int = 5 * GIB
     """Largest single PUT and largest part."""
@@ -107,6 +119,9 @@ class Dialect:
     verifies_md5: bool | None = None
     """True: the store is known to verify Content-MD5; if a source tells an object's MD5, only that
     goes with the PUT. False: it is known not to. None: not known; it goes beside the checksum."""
+    wants_md5: bool = False
+    """Content-MD5 goes with every PUT and part, beside the checksum: a bucket with a retention rule
+    may refuse those that have none."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False

@@ -31,6 +31,15 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _GCS_HOST = "storage.googleapis.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_FOUND_IN_EVERY_DIALECT = (
+    "obeys_if_match",
+    "etags_are_md5s",
+    "etags_of_parts_are_md5s",
+    "wants_md5",
+)
+_FOUND_WHILE_OPEN = ("list_version", *_FOUND_IN_EVERY_DIALECT)
+"""Names of members that `Capabilities` and `Dialect` share."""
+
 
 def resolve(
     location: Location,
@@ -47,7 +56,8 @@ def resolve(
         credentials: What signs.
         account_id: The Cloudflare account of the request; part of R2's host names.
         settings: Overrides of provider addresses, and what endpoints users may name.
-        found: What its store was found to do; it takes the place of what a dialect assumes.
+        found: What its store was found to do; it takes the place of what a dialect assumes. What
+            only a refused request shows counts in every dialect.
 
     Raises:
         InvalidField: a field of the location cannot work; the pointer is relative to the location.
@@ -71,13 +81,25 @@ def resolve(
     )
 
 
+def found_since(known: Dialect, now: Dialect) -> Capabilities:
+    """What a store was found to do while it was open, by how its dialect differs now."""
+    differing = {
+        name: getattr(now, name)
+        for name in _FOUND_WHILE_OPEN
+        if getattr(now, name) != getattr(known, name)
+    }
+    return Capabilities(**differing)
+
+
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
+    shown = {name: getattr(found, name) for name in _FOUND_IN_EVERY_DIALECT}
+    dialect = _with_known(dialect, shown)
     order = None if found.key_order is None else KeyOrder(found.key_order)
     if order in (KeyOrder.OWN, KeyOrder.NONE):
         dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)
     if not dialect.assumed:
         return dialect
-    given = {
+    given: dict[str, Any] = {
         "list_version": found.list_version,
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
         "verifies_md5": found.verifies_md5,
@@ -88,7 +110,11 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
         else found.conditional_completion,
         "unkept_keys": _unkept_keys(found),
     }
-    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return _with_known(dialect, given)
+
+
+def _with_known(dialect: Dialect, given: dict[str, Any]) -> Dialect:
+    known = {name: value for name, value in given.items() if value is not None}
     return replace(dialect, **known) if known else dialect
 
 

@@ -152,6 +152,9 @@ class Precheck:
         stores = [factory.open_store(address, options) for address in addresses]
         try:
             await check(stores, course)
+            for address, store in zip(addresses, stores, strict=True):
+                seen = factory.found_since(address.dialect, store.dialect)
+                course.found = course.found.with_found(seen)
         except TimeoutError:
             text = (
                 f"gave no answer within {CHECK_SECONDS:g} seconds ({course.step}); try again, or "

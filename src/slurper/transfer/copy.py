@@ -94,7 +94,7 @@ class Copier:
         self._target = target
         self._checksum = target.dialect.checksum
         self._verifies_md5 = target.dialect.verifies_md5
-        self._etags = etags or SourceEtags()
+        self._etags = etags or SourceEtags(source.dialect)
         self._prefix = prefix
         self._rules = rules
         self._strip = len(prefix) if rules.options.strip_prefix else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from slurper import errors
 from slurper.objectstore import verification
@@ -22,6 +23,7 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import Dialect
 
 _LOOKED_THROUGH = 100
 _COMPARED = 3
@@ -30,17 +32,25 @@ _LARGE_BYTES = 64 << 20
 
 
 class SourceEtags:
-    """What is known of the ETags of one source, for as long as a process has it open."""
+    """What is known of the ETags of one source. That they are no MD5s is kept with the job."""
 
     __slots__ = ("are_md5s", "asking", "of_parts_are_md5s")
 
-    def __init__(self) -> None:
-        self.are_md5s: bool | None = None
+    def __init__(self, dialect: Dialect) -> None:
+        self.are_md5s = None if dialect.etags_are_md5s else False
         """None: no object has shown it yet."""
-        self.of_parts_are_md5s: bool | None = None
+        self.of_parts_are_md5s = None if dialect.etags_of_parts_are_md5s else False
         """Whether ETags of objects that were uploaded in parts are made of the parts' MD5s."""
         self.asking = asyncio.Lock()
         """Held by the task that looks into a disagreement; the others wait and use its result."""
+
+    def noted_in(self, dialect: Dialect) -> Dialect:
+        """The dialect of the source, with what its objects have shown."""
+        return replace(
+            dialect,
+            etags_are_md5s=self.are_md5s is not False,
+            etags_of_parts_are_md5s=self.of_parts_are_md5s is not False,
+        )
 
     def use(self, verified: bool | None) -> SourceMd5:
         """How an ETag is used, if the target is known to verify MD5s (`verified`), or not."""

@@ -129,7 +129,7 @@ class PartsRun:
             pacer=self._pacer,
             etags=etags,
         )
-        self._etags = etags or SourceEtags()
+        self._etags = etags or SourceEtags(source.dialect)
         self._key = self._copier.target_key(self._meta.key)
         self._begun_at = datetime.now(UTC)
         self._begun = task.upload.begun

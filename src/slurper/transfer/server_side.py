@@ -10,6 +10,7 @@ themselves. A look at the source finds that out.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from slurper import errors, telemetry
@@ -21,7 +22,7 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.dialects import GENERIC, PartCopy
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
@@ -156,7 +157,8 @@ class Shortcuts:
         source, target = task.source, task.target
         if not (self._allowed and may_exist(task) and _share_names(source, target)):
             return None
-        pair = (source, target)
+        # What is found out of a store changes its dialect, and is no reason to ask again.
+        pair = (replace(source, dialect=GENERIC), replace(target, dialect=GENERIC))
         if pair not in self._known:
             self._known[pair] = Shortcut(source.bucket, target.dialect.max_copy_bytes)
         return self._known[pair]

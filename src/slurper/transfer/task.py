@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slurper.job.model import Counts, JobOptions, LogType, Whole
+from slurper.job.model import Counts, JobCapabilities, JobOptions, LogType, Whole
 from slurper.objectstore.base import ObjectMeta, Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
@@ -228,6 +228,8 @@ class RangeReport:
     Negative: so long it was behind."""
     workers: int | None = None
     """How many processes had a task of the job when this one ended; None: nobody knows."""
+    found: JobCapabilities = field(default_factory=JobCapabilities)
+    """What the stores were found to do that the task was not told."""
     counted: Whole | None = None
     """What a task that only counts has found in `(started_after, cursor]`."""
     gathered: Gathered | None = None
@@ -271,6 +273,7 @@ class PartsReport:
     seconds: float = 0.0
     owed_seconds: float = 0.0
     workers: int | None = None
+    found: JobCapabilities = field(default_factory=JobCapabilities)
 
     @property
     def settled(self) -> bool:

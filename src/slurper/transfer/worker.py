@@ -1,4 +1,7 @@
-"""The data plane of one process. It has no state but its open connections."""
+"""The data plane of one process. It has no state but its open connections.
+
+What it finds out of a store goes with each report, until tasks come that know it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from typing import overload
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.messages import Response
-from slurper.objectstore import failures
+from slurper.job.model import Capabilities, JobCapabilities
+from slurper.objectstore import factory, failures
 from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting, gathering
@@ -74,6 +79,10 @@ class Worker:
                 throttled=of_source.throttled + of_target.throttled,
                 source=of_source,
                 target=of_target,
+                found=JobCapabilities(
+                    source=source.found_beyond(task.source.dialect),
+                    target=target.found_beyond(task.target.dialect),
+                ),
                 seconds=time.monotonic() - began,
             )
         finally:
@@ -154,12 +163,16 @@ class _OpenedStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.etags = SourceEtags()
+        self.etags = SourceEtags(store.dialect)
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)
         self._sent = _Counter(lambda: store.statistics.requests + store.statistics.retries)
         self._throttled = _Counter(lambda: store.statistics.throttled)
+
+    def found_beyond(self, known: Dialect) -> Capabilities:
+        """What the store was found to do that a task was not told."""
+        return factory.found_since(known, self.etags.noted_in(self.store.dialect))
 
     def fresh_traffic(self) -> Traffic:
         """What was asked of the store since the last call."""

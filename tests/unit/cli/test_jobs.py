@@ -38,6 +38,11 @@ NOTHING = {"listVersion": None, "keyOrder": None, "clockAheadSeconds": None}
                 "key (leading-slash, backslash), does not keep content-encoding, expires"
             ),
         ),
+        ({"md5Required": True, "md5Verified": True}, "wants Content-MD5"),
+        (
+            {"conditionalReads": False, "etagsAreMd5": False},
+            "refuses If-Match, has ETags that are no MD5s",
+        ),
         ({"conditionalCompletions": True, "unkeptKeys": [], "unkeptHeaders": []}, ""),
     ],
 )

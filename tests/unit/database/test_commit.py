@@ -459,6 +459,57 @@ async def test_explicit_keys_are_cut_by_their_number(store: Store) -> None:
     assert await store.work.key_boundaries("gone", KeyRange(), pieces=2, least=1) == ()
 
 
+# What is found out of the stores while they are copied
+
+
+async def test_what_a_task_finds_out_of_the_stores_is_kept_with_the_job(store: Store) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    found = JobCapabilities(
+        source=Capabilities(obeys_if_match=False), target=Capabilities(wants_md5=True)
+    )
+    report = replace(values.report(job, work, "d", transferred=2), found=found)
+    outcome = await store.work.commit(report, values.now())
+    kept = JobCapabilities(
+        source=replace(values.CAPABILITIES.source, obeys_if_match=False),
+        target=replace(values.CAPABILITIES.target, wants_md5=True),
+    )
+    assert outcome.capabilities == kept
+    (known,) = await store.work.running_jobs()
+    assert known.job.capabilities == kept
+    assert (await store.job(ACCOUNT, job.id)).capabilities == kept
+    again = replace(values.report(job, known.ranges[0], "e", transferred=1), found=found)
+    assert (await store.work.commit(again, values.now())).capabilities is None
+
+
+async def test_so_is_what_a_task_for_a_large_object_finds_out(store: Store) -> None:
+    job = values.job()
+    await values.create(store, job)
+    (upload,) = await values.find_large(store, job, "k", finished=False)
+    found = JobCapabilities(source=Capabilities(etags_of_parts_are_md5s=False))
+    report = replace(values.settled(job, upload), found=found)
+    assert (await store.work.commit(report, values.now())).applied
+    (known,) = await store.work.running_jobs()
+    assert known.job.capabilities.source.etags_of_parts_are_md5s is False
+
+
+async def test_the_order_of_a_source_and_what_else_was_found_are_kept_together(
+    store: Store,
+) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    report = replace(
+        values.report(job, work, "d", transferred=2),
+        order=KeyOrder.OWN,
+        disorder=DISORDER,
+        found=JobCapabilities(source=Capabilities(obeys_if_match=False)),
+    )
+    await store.work.commit(report, values.now())
+    (known,) = await store.work.running_jobs()
+    source = known.job.capabilities.source
+    assert (source.key_order, source.obeys_if_match) == ("own", False)
+
+
 # A source that lists in an order of its own
 
 DISORDER = "the listing shows 'b' after 'd'"
@@ -471,8 +522,13 @@ async def test_a_source_found_to_list_in_its_own_order_is_gone_on_with_in_it(sto
         values.report(job, work, "d", transferred=2), order=KeyOrder.OWN, disorder=DISORDER
     )
     outcome = await store.work.commit(found, values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=True)
     (known,) = await store.work.running_jobs()
+    assert outcome == CommitOutcome(
+        applied=True,
+        status=JobStatus.RUNNING,
+        still_open=True,
+        capabilities=known.job.capabilities,
+    )
     assert known.job.capabilities.source.key_order == "own"
     assert known.job.capabilities.source.list_version == 2
     assert [one.slice for one in known.ranges] == [KeyRange("d", None)]

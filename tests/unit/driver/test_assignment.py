@@ -186,6 +186,26 @@ def test_headers_that_are_required_and_lost_are_refused(
     assert task.source.dialect.refused_headers == frozenset()
 
 
+@pytest.mark.parametrize("vendor", [Vendor.S3, Vendor.R2])
+def test_what_a_refused_request_has_shown_counts_in_every_dialect(vendor: Vendor) -> None:
+    found = Capabilities(
+        obeys_if_match=False, etags_are_md5s=False, etags_of_parts_are_md5s=False, wants_md5=True
+    )
+    spec = replace(SPEC, target=Location(vendor=vendor, bucket="b"))
+    plain = make(replace(JOB, spec=spec)).target.dialect
+    task = make(replace(JOB, spec=spec, capabilities=JobCapabilities(target=found)))
+    dialect = task.target.dialect
+    assert factory.found_since(plain, dialect) == found
+    assert factory.found_since(dialect, dialect) == Capabilities()
+    assert replace(
+        dialect,
+        obeys_if_match=True,
+        etags_are_md5s=True,
+        etags_of_parts_are_md5s=True,
+        wants_md5=False,
+    ) == plain
+
+
 def test_what_is_known_of_a_provider_counts_more() -> None:
     found = Capabilities(list_version=1, checksum="md5", conditional_put=False, key_order="folders")
     spec = replace(SPEC, target=Location(vendor=Vendor.R2, bucket="b"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slurper.database.work import JobWork, RangeWork
 from slurper.driver.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
-from slurper.job.model import Job, JobStatus
+from slurper.job.model import Capabilities, Job, JobCapabilities, JobStatus
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import BegunUpload, PartsReport, Upload
@@ -51,6 +51,20 @@ def take(shown: Board, now: float = 0.0) -> OpenRange:
     assert turn is not None
     assert isinstance(turn[0], OpenRange)
     return turn[0]
+
+
+def test_the_next_task_knows_what_a_commit_has_found_out_of_the_stores() -> None:
+    known = work("a", (1, None), (2, "k"))
+    shown = board(known)
+    take(shown)
+    found = JobCapabilities(target=Capabilities(wants_md5=True))
+    shown.begin_update()
+    shown.learn("a", found)
+    assert shown.update([known]) is False  # it was read before that commit
+    turn = shown.take(0.0)
+    assert turn is not None
+    assert turn[1].capabilities == found
+    shown.learn("gone", found)
 
 
 def test_each_range_is_taken_once_while_it_is_under_way() -> None:

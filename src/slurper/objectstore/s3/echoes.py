@@ -28,6 +28,8 @@ class Asked:
     """The token of the page before, which was empty."""
     bucket: str = ""
     """Under which name the store knows the bucket; empty: any name will do."""
+    version: int = 2
+    """Of ListObjects."""
 
 
 class OtherBucketError(errors.ListingError):

@@ -91,11 +91,6 @@ class S3ObjectStore(BucketClient):
         """Open a store; no request is sent yet. `clock` gives Unix time, for signatures."""
         super().__init__(address, options, clock=clock)
         self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
-        self._list_version = self._dialect.list_version
-        self._obeys_if_match = True
-        """False once If-Match was refused although it held: answers' ETags are compared then."""
-        self._wants_md5 = False
-        """True once a write was refused because it had no Content-MD5: buckets with locks do so."""
         self._listed_as = self._bucket
         self._is_named = False
         """Whether a listing has been read."""
@@ -140,7 +135,8 @@ class S3ObjectStore(BucketClient):
         others: list[str] = []
 
         async def ask(again: bool) -> ListingPage:
-            named = replace(asked, bucket=self._listed_as)
+            version = self._dialect.list_version
+            named = replace(asked, bucket=self._listed_as, version=version)
             try:
                 return await self._list(named, _AGAIN if again else {})
             except OtherBucketError as error:
@@ -162,7 +158,7 @@ class S3ObjectStore(BucketClient):
         try:
             response = await self._ask_for_page(asked, headers)
         except errors.StoreError as error:
-            is_told = asked.token or self._list_version == 1  # a token means nothing to version 1
+            is_told = asked.token or asked.version == 1  # a token means nothing to version 1
             if is_told or error.code not in failures.NOT_UNDERSTOOD:
                 raise
             return await self._list_by_first_version(asked, error)
@@ -170,33 +166,29 @@ class S3ObjectStore(BucketClient):
         try:
             page = self._read_page(response, asked)
             begins = asked.start_after is None and not asked.token
-            if page.is_placed or begins or not self._is_old(response):
+            if page.is_placed or begins or not _is_old(response, asked):
                 return page
             raise errors.ListingError(first_version)
         except errors.ListingError as error:
-            if not self._is_old(response):
+            if not _is_old(response, asked):
                 raise
             return await self._list_by_first_version(asked, error)
 
-    def _is_old(self, response: Response) -> bool:
-        is_second = self._list_version == 2
-        return is_second and listing.is_of_first_version(_document(response))
-
     async def _list_by_first_version(self, asked: Asked, cause: errors.SlurperError) -> ListingPage:
         """Try ListObjects, and stay with it when it works; else the error that led here counts."""
-        self._list_version = 1
+        first = replace(asked, version=1)
         try:
-            return self._read_page(await self._ask_for_page(asked, {}), asked)
+            page = self._read_page(await self._ask_for_page(first, {}), first)
         except (errors.StoreError, errors.ListingError):
-            self._list_version = 2
             raise cause from None
+        self._dialect = replace(self._dialect, list_version=1)
+        return page
 
     async def _ask_for_page(self, asked: Asked, headers: dict[str, str]) -> Response:
-        first = self._list_version == 1
         wishes = _RESTORES if self._dialect.lists_restores else {}
-        query = canonical_query(self._listing_parameters(asked, first=first))
+        query = canonical_query(self._listing_parameters(asked))
         request = Request("GET", f"{self._bucket_path}?{query}", wishes | headers)
-        operation = "ListObjects" if first else "ListObjectsV2"
+        operation = "ListObjects" if asked.version == 1 else "ListObjectsV2"
         try:
             response = await self._send(
                 operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
@@ -207,7 +199,8 @@ class S3ObjectStore(BucketClient):
             raise self._error(response, operation, None)
         return response
 
-    def _listing_parameters(self, asked: Asked, *, first: bool) -> list[tuple[str, str]]:
+    def _listing_parameters(self, asked: Asked) -> list[tuple[str, str]]:
+        first = asked.version == 1
         parameters = [("max-keys", str(asked.max_keys))]
         if not first:
             parameters.append(("list-type", "2"))
@@ -232,7 +225,7 @@ class S3ObjectStore(BucketClient):
             order=self._order_of(response),
             served_at=http_date(response.headers.get("date", "")),
             normalised=self._dialect.normalises_keys,
-            list_version=self._list_version,
+            list_version=asked.version,
         )
 
     def _order_of(self, response: Response) -> KeyOrder:
@@ -401,7 +394,7 @@ class S3ObjectStore(BucketClient):
     ) -> Response:
         """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
         condition = entity_tags.condition(if_match) if if_match else ""
-        if condition and self._obeys_if_match:
+        if condition and self._dialect.obeys_if_match:
             request.headers["if-match"] = condition
             try:
                 return await self._send("GetObject", request, key, max_body_bytes=limit)
@@ -433,7 +426,7 @@ class S3ObjectStore(BucketClient):
             raise refusal from None
         if not entity_tags.same(stored.meta.etag, condition):
             raise refusal
-        self._obeys_if_match = False
+        self._dialect = replace(self._dialect, obeys_if_match=False)
 
     def _described(self, response: Response, operation: str, key: str, size: int) -> StoredObject:
         missing = response.headers.get("x-amz-missing-meta", "0")
@@ -459,7 +452,7 @@ class S3ObjectStore(BucketClient):
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
-        if self._wants_md5:
+        if self._dialect.wants_md5:
             _add_md5(request, body)
         try:
             response = await self._send("PutObject", request, key)
@@ -480,7 +473,7 @@ class S3ObjectStore(BucketClient):
         """Send a body again, if it was refused because it had no Content-MD5; else raise."""
         if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
             raise refusal
-        self._wants_md5 = True
+        self._dialect = replace(self._dialect, wants_md5=True)
         _add_md5(request, body)
         return await self._send(refusal.operation, request, key)
 
@@ -534,7 +527,7 @@ class S3ObjectStore(BucketClient):
         self._add_checksums(sent, body)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent, body.chunks)
-        if self._wants_md5:
+        if self._dialect.wants_md5:
             _add_md5(request, body)
         try:
             response = await self._send("UploadPart", request, key)
@@ -778,6 +771,11 @@ def _document(response: Response) -> bytes:
     document = documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
     listing.refuse_coded(document, response.headers.get("content-encoding", ""))
     return document
+
+
+def _is_old(response: Response, asked: Asked) -> bool:
+    """Whether what was asked in the second version of ListObjects is answered in the first."""
+    return asked.version == 2 and listing.is_of_first_version(_document(response))
 
 
 def _add_md5(request: Request, body: Body) -> None:
