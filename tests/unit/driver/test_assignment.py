@@ -19,7 +19,7 @@ from slurper.job.model import (
     Location,
     Vendor,
 )
-from slurper.objectstore import dialects, key_shapes
+from slurper.objectstore import dialects, factory, key_shapes
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.planning.keyspace import KeyRange, encode_key
@@ -197,13 +197,16 @@ def test_what_a_refused_request_has_shown_counts_in_every_dialect(vendor: Vendor
     dialect = task.target.dialect
     assert factory.found_since(plain, dialect) == found
     assert factory.found_since(dialect, dialect) == Capabilities()
-    assert replace(
-        dialect,
-        obeys_if_match=True,
-        etags_are_md5s=True,
-        etags_of_parts_are_md5s=True,
-        wants_md5=False,
-    ) == plain
+    assert (
+        replace(
+            dialect,
+            obeys_if_match=True,
+            etags_are_md5s=True,
+            etags_of_parts_are_md5s=True,
+            wants_md5=False,
+        )
+        == plain
+    )
 
 
 def test_what_is_known_of_a_provider_counts_more() -> None:
