@@ -367,6 +367,16 @@ def unless(name: str, value: str | None, fault: Fault) -> Fault:
     return chosen
 
 
+def noting(lines: list[str], fault: Fault) -> Fault:
+    """Note the first line of each request that meets the fault."""
+
+    async def noted(exchange: Exchange) -> bool:
+        lines.append(exchange.request.first_line)
+        return await fault(exchange)
+
+    return noted
+
+
 def compressed(*, weak: bool = True) -> Fault:
     """The answer's body is compressed on the way, as web servers do it."""
 

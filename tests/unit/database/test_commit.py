@@ -14,7 +14,16 @@ from slurper import errors
 from slurper.database import schema
 from slurper.database.work import CommitOutcome, RangeWork
 from slurper.job.lifecycle import Command
-from slurper.job.model import Counts, Job, JobStatus, LogEntry, LogType, Progress
+from slurper.job.model import (
+    Capabilities,
+    Counts,
+    Job,
+    JobCapabilities,
+    JobStatus,
+    LogEntry,
+    LogType,
+    Progress,
+)
 from slurper.objectstore.base import ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
@@ -477,7 +486,7 @@ async def test_what_a_task_finds_out_of_the_stores_is_kept_with_the_job(store: S
     assert outcome.capabilities == kept
     (known,) = await store.work.running_jobs()
     assert known.job.capabilities == kept
-    assert (await store.job(ACCOUNT, job.id)).capabilities == kept
+    assert (await store.get_job(ACCOUNT, job.id)).capabilities == kept
     again = replace(values.report(job, known.ranges[0], "e", transferred=1), found=found)
     assert (await store.work.commit(again, values.now())).capabilities is None
 

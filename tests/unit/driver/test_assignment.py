@@ -19,7 +19,7 @@ from slurper.job.model import (
     Location,
     Vendor,
 )
-from slurper.objectstore import dialects, key_shapes
+from slurper.objectstore import dialects, factory, key_shapes
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.planning.keyspace import KeyRange, encode_key

@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from slurper import errors
+from slurper.job.model import Capabilities
+from slurper.objectstore import factory
 from slurper.objectstore.s3.store import S3ObjectStore
 from slurper.service import probes
 from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
@@ -51,6 +53,7 @@ async def test_every_page_is_listed_once(open_s3: Open, *, refuses: bool) -> Non
     store, server = await open_s3(script=of_first_version(refuses=refuses))
     assert await everything(store) == KEYS
     assert len(server.requests) == 4  # three pages, and one question too many
+    assert factory.found_since(PLAIN, store.dialect) == Capabilities(list_version=1)
     before = len(server.requests)
     assert await everything(store) == KEYS
     assert len(server.requests) == before + 3

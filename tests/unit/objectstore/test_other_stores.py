@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.objectstore import dialects
+from slurper.job.model import Capabilities
+from slurper.objectstore import dialects, factory
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectMeta, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
@@ -193,6 +194,7 @@ async def test_an_if_match_refused_although_it_holds_is_not_sent_any_more(
     with pytest.raises(errors.PreconditionFailed, match="another"):
         await store.get("k", if_match=f'W/"{MD5}"', byte_range=byte_range)
     assert methods_of(server) == ["GET", "HEAD", "GET", "GET", "GET"]
+    assert factory.found_since(PLAIN, store.dialect) == Capabilities(obeys_if_match=False)
     assert ["if-match" in headers_of(server, index) for index in range(5)] == [
         True,
         False,
@@ -419,8 +421,18 @@ async def test_a_rule_of_retention_that_wants_md5_gets_it_from_then_on(
     sent = [headers_of(server, index).get("content-md5") for index in range(4)]
     assert sent == [None, *[body.checksum(Algorithm.MD5)] * 3]
     assert "content-md5" in headers_of(server)["authorization"]
+    assert factory.found_since(dialect, store.dialect) == Capabilities(wants_md5=True)
     crc = checksum and body.checksum(checksum)
     assert headers_of(server).get("x-amz-checksum-crc32c") == crc
+
+
+async def test_a_bucket_that_is_known_to_want_md5_gets_it_at_once(open_s3: Open) -> None:
+    store, server = await open_s3(found(), dialect=replace(PLAIN, wants_md5=True))
+    body = Body([BODY])
+    await store.put("k", body, NO_HEADERS)
+    await store.put_part("m", "u", 1, body)
+    sent = [headers_of(server, index).get("content-md5") for index in range(2)]
+    assert sent == [body.checksum(Algorithm.MD5)] * 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from slurper import errors
 from slurper.engine.waits import Waits
 from slurper.http.client import ClientStatistics, Waiting
 from slurper.http.messages import Response
+from slurper.job.model import Capabilities, JobCapabilities
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ListingPage, ObjectStore, StoreAddress
 from slurper.objectstore.memory import MemoryStore
@@ -54,6 +56,7 @@ class Opened(dict[str, TroubledStore]):
     def open(self, where: StoreAddress, _: object) -> ObjectStore:
         assert where.bucket not in self
         self[where.bucket] = TroubledStore()
+        self[where.bucket]._dialect = where.dialect
         return self[where.bucket]
 
 
@@ -92,6 +95,23 @@ async def test_each_retry_is_reported_once(opened: Opened) -> None:
     assert (report.retries, report.throttled) == (3, 2)
     report = await worker.run(TASK)
     assert (report.retries, report.throttled) == (0, 0)
+
+
+async def test_what_was_found_out_is_told_until_a_task_knows_it(opened: Opened) -> None:
+    worker = workers.Worker(Settings(), open_store=opened.open)
+    assert (await worker.run(TASK)).found == JobCapabilities()
+    opened["from"]._dialect = replace(dialects.GENERIC, obeys_if_match=False)
+    opened["to"]._dialect = replace(dialects.GENERIC, wants_md5=True)
+    found = JobCapabilities(
+        source=Capabilities(obeys_if_match=False), target=Capabilities(wants_md5=True)
+    )
+    assert (await worker.run(TASK)).found == found
+    assert (await worker.run(replace(TASK, only_counts=True))).found == found
+    opened.clear()
+    known = replace(TASK.target, dialect=replace(dialects.GENERIC, wants_md5=True))
+    report = await worker.run(replace(TASK, target=known))
+    assert report.found == JobCapabilities(source=found.source)
+    await worker.close()
 
 
 async def test_what_requests_wait_for_is_told_while_their_task_runs(opened: Opened) -> None:
