@@ -299,16 +299,17 @@ async def test_a_page_of_another_place_that_lasts_pauses_the_job(staged: Stage) 
     assert (run.counts.objects, mixed_up.mixed_up) == (0, 3)
 
 
-async def test_an_object_whose_size_nobody_tells_fails_alone(staged: Stage) -> None:
+@pytest.mark.parametrize("code", [403, 401, 307, 500])
+async def test_an_object_whose_size_nobody_tells_fails_alone(staged: Stage, code: int) -> None:
     def unsized(body: bytes) -> bytes:
         return re.sub(rb"(<Key>k-05</Key>.*?)<Size>\d+<", rb"\1<Size><", body, flags=re.DOTALL)
 
     staged.source_proxy.add(faults.rewritten(unsized), LIST)
-    staged.source_proxy.add(faults.status(500, "InternalError"), "^HEAD /[^?]*/k-05 ")
+    staged.source_proxy.add(faults.answer(f"{code} Injected"), "^(HEAD|GET) /[^?]*/k-05 ")
     run = await staged.run()
     staged.check(run)
     assert [event.key for event in run.events] == ["k-05"]
-    assert "HTTP 500" in run.events[0].message
+    assert f"HTTP {code}" in run.events[0].message
     assert (run.counts.transferred, run.counts.failed) == (EVERYTHING - 1, 1)
 
 

@@ -116,7 +116,7 @@ class _OrderedWalk:
         raise errors.ListingError(self._contradiction())
 
     def _contradiction(self) -> str:
-        place = "from its beginning" if self._last is None else f"after {self._last!r}"
+        place = _place(self._last)
         alone = f"when it is asked for the next key alone ({listing.ASKS} times in a row)"
         if self._left_out is None:
             return f"the listing {place} goes on, but the store shows no key {alone}"
@@ -175,6 +175,10 @@ class _OrderedWalk:
         self._before = before if self._overlaps and not self._is_told else None
 
 
+def _place(last: str | None) -> str:
+    return "from its beginning" if last is None else f"after {last!r}"
+
+
 class _OwnOrderWalk:
     """Goes through all keys of `prefix` in the order in which the store happens to list them."""
 
@@ -204,8 +208,8 @@ class _OwnOrderWalk:
                 return page
             self._before = None
         raise errors.NoOrder(
-            "the store lists in an order of its own, and does not go on in it after "
-            f"{self._last!r} ({listing.ASKS} times in a row)"
+            "the store lists in an order of its own, and does not go on in it "
+            f"{_place(self._last)} ({listing.ASKS} times in a row)"
         )
 
     async def _goes_on(self, page: ListingPage) -> bool:

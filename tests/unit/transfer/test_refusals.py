@@ -225,6 +225,23 @@ async def test_a_key_that_is_refused_pauses_nothing_after_a_resume(answer: tuple
         assert (report.halt, [event.key for event in report.events]) == (None, [BAD])
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((403, "SignatureDoesNotMatch"), "in another form than the signed one; copy the object by"),
+        ((400, "ExpiredToken"), "has a wrong clock, or does not know the credentials; try the"),
+        ((403, "RequestTimeTooSkewed"), "has a wrong clock, or does not know the credentials; try"),
+        ((307, "TemporaryRedirect"), "sends requests for this object elsewhere, and no redirect"),
+        ((404, "NoSuchBucket"), "reads the name of another bucket in this key; copy the object by"),
+    ],
+)
+async def test_the_entry_says_what_such_an_answer_means(answer: tuple[int, str], says: str) -> None:
+    scene = Scene(WAYS["GET"], answer)
+    scene.source.refuses = lambda method, key: (method, key) == ("get", BAD)
+    (event,) = (await scene.run()).events
+    assert says in event.message
+
+
 async def test_many_objects_refused_at_once_cost_few_questions() -> None:
     scene = Scene(WAYS["GET"], (403, "AccessDenied"))
     bad = set(KEYS[4:])

@@ -257,7 +257,7 @@ async def test_in_its_own_order_a_walk_costs_three_small_requests() -> None:
 
 async def test_a_store_that_goes_on_with_greater_keys_is_told_by_its_first_page() -> None:
     store = Hashed(goes_on="bytes")
-    with pytest.raises(errors.ListingError, match="does not go on in it after None"):
+    with pytest.raises(errors.ListingError, match="does not go on in it from its beginning"):
         await walked(store)
 
 
@@ -281,6 +281,22 @@ async def test_in_its_own_order_what_is_deleted_meanwhile_hides_nothing(
         finished = page.finished
         keys += [meta.key for meta in page.objects]
     assert keys == [key for at, key in enumerate(IN_ORDER) if at != gone or at < 30]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_in_its_own_order_a_last_key_that_is_refused_is_looked_for_by_name(
+    *, is_gone: bool
+) -> None:
+    store = Hashed()
+    if is_gone:
+        await store.delete(IN_ORDER[-1])
+    store.faults.fail(errors.Misdirected("HeadObject", status=307), operation="head", times=3)
+    steps = walk(store, KeyRange(IN_ORDER[-1]))
+    if not is_gone:
+        assert (await steps.next_page()).finished
+        return
+    with pytest.raises(errors.NoOrder, match="nobody knows whether it was the last"):
+        await steps.next_page()
 
 
 @pytest.mark.parametrize("after", [5, 50, 98])
