@@ -531,7 +531,7 @@ async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> N
         store.add(key, b"x")
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     under_way = store.add(own_keys.PREFIX + "1" * 32, b"x").key
-    await clean_up.remove_stale_objects(store)
+    await clean_up.remove_stale_objects(store, ())
     assert {*store.keys} == {under_way, f"{own_keys.PREFIX}notes.txt", "somebody-elses"}
 
 
@@ -542,7 +542,7 @@ async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() ->
         await store.create_upload(key, ObjectHeaders())
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     await store.create_upload(f"{own_keys.PREFIX}under-way", ObjectHeaders())
-    await clean_up.remove_stale_uploads(store)
+    await clean_up.remove_stale_uploads(store, ())
     assert sorted(store.open_uploads) == [f"{own_keys.PREFIX}under-way", "somebody-elses"]
 
 
@@ -674,10 +674,11 @@ async def test_an_upload_that_nobody_drops_in_time_is_named(
     bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the job needs: a target that keeps it is refused, and the text says why."""
-    monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.5)
-    monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     bucket.faults = Silence("abort_upload", 1)
-    (problem,) = await _target()
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        patch.setattr(clean_up, "SECONDS", 0.2)
+        (problem,) = await _target()
     assert problem.blocks
     assert "(aborting the upload)" in problem.message
     assert "an upload of the check is left" in problem.message

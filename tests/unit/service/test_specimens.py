@@ -14,7 +14,7 @@ import pytest
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.job.model import Location, Vendor
-from slurper.objectstore import factory, storable
+from slurper.objectstore import factory, own_keys, storable
 from slurper.objectstore.base import (
     Body,
     Download,
@@ -126,7 +126,7 @@ def deadline() -> float:
 
 
 async def examined(store: MemoryStore) -> set[KeyShape]:
-    specimens = Specimens(store)
+    specimens = Specimens(store, own_keys.new_key())
     try:
         return set((await specimens.examine(deadline())).keys)
     finally:
@@ -210,7 +210,7 @@ async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError) -> No
 )
 async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
     store = Refusing(str, shape=re.compile(r"\\"), kind=kind)
-    specimens = Specimens(store)
+    specimens = Specimens(store, own_keys.new_key())
     found = await specimens.examine(deadline())
     await specimens.remove(store)
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
@@ -271,7 +271,7 @@ class Unlisted(Rewriting):
 
 async def test_one_key_that_cannot_be_listed_hides_no_other() -> None:
     store = Unlisted(lambda key: key.replace("+", " "))
-    specimens = Specimens(store)
+    specimens = Specimens(store, own_keys.new_key())
     found = await specimens.examine(deadline())
     assert set(found.keys) == {S.CONTROL_CHARACTER, S.PLUS}
     with_bad = [key for key in store.left if "\x01" in key]
@@ -352,7 +352,7 @@ async def test_headers_that_do_not_come_back_are_found_out(
     lose: Callable[[ObjectHeaders], None], lost: tuple[str, ...]
 ) -> None:
     store = Losing(lose)
-    specimens = Specimens(store)
+    specimens = Specimens(store, own_keys.new_key())
     assert set((await specimens.examine(deadline())).headers) == set(lost)
     await specimens.remove(store)
     assert store.keys == ()
@@ -431,12 +431,12 @@ async def test_what_a_killed_check_left_is_deleted_by_the_next(rewrite: Rewrite)
     moment = datetime.now(UTC)
     store = Rewriting(rewrite)
     store._now = lambda: moment
-    await Specimens(store).examine(deadline())
+    await Specimens(store, own_keys.new_key()).examine(deadline())
     assert store.left
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
-    await Specimens(store).examine(deadline())
+    await Specimens(store, own_keys.new_key()).examine(deadline())
     young = {key for key in store.left if store._entries[key].stored.meta.last_modified == moment}
-    await clean_up.remove_stale_objects(store)
+    await clean_up.remove_stale_objects(store, ())
     assert store.left == young
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from slurper import errors
 from slurper.job.model import Capabilities
+from slurper.objectstore import own_keys
 from slurper.objectstore.base import ObjectStore
 from slurper.service.probes import clean_up
 
@@ -52,6 +53,8 @@ class Check:
     found: Capabilities = field(default_factory=Capabilities)
     aborts: list[Removal] = field(default_factory=list)
     """Of the uploads."""
+    names: set[str] = field(default_factory=set)
+    """What this check writes has one of these in its key."""
     _background: list[asyncio.Task[object]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -63,6 +66,12 @@ class Check:
                 yield
         except (errors.SlurperError, TimeoutError) as error:
             raise StepFailed(name, error) from error
+
+    def new_key(self) -> str:
+        """A key to write to."""
+        key = own_keys.new_key()
+        self.names.add(key)
+        return key
 
     def is_slow(self) -> bool:
         """Whether what was asked took too long for as much again, or nearly, to fit in."""
@@ -99,7 +108,7 @@ class Check:
 
 
 async def side_by_side(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
-    """Ask two things at once and wait for both answers, also if one fails. Raises the first's."""
+    """Ask two things at once and wait for both answers, also if one fails. Raises that failure."""
     first, second = await asyncio.gather(one, other, return_exceptions=True)
     if isinstance(first, BaseException):
         raise first

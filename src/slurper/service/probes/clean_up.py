@@ -79,22 +79,28 @@ def _folders(keys: Collection[str]) -> list[set[str]]:
     return [found[depth] for depth in sorted(found, reverse=True)]
 
 
-async def remove_stale_uploads(store: ObjectStore) -> None:
-    """Drop the uploads of checks whose process was killed. Raises TimeoutError."""
+async def remove_stale_uploads(store: ObjectStore, spared: Collection[str]) -> None:
+    """Drop the uploads of checks whose process was killed. Raises TimeoutError.
+
+    Those of `spared` keys are the running check's. A store may be wrong about their age.
+    """
     async with asyncio.timeout(SECONDS):
         for upload in await store.list_uploads(prefix=own_keys.PREFIX):
-            if upload.age_seconds > STALE_SECONDS:
+            if upload.age_seconds > STALE_SECONDS and upload.key not in spared:
                 await store.abort_upload(upload.key, upload.upload_id)
 
 
-async def remove_stale_objects(store: ObjectStore) -> None:
-    """Delete the objects of such checks. Raises TimeoutError."""
+async def remove_stale_objects(store: ObjectStore, spared: Collection[str]) -> None:
+    """Delete the objects of such checks. Raises TimeoutError.
+
+    What has a `spared` name in its key is the running check's.
+    """
     async with asyncio.timeout(SECONDS):
-        for prefix in own_keys.PREFIXES:
-            await _delete_stale(store, prefix)
+        prefixes = own_keys.PREFIXES
+        await asyncio.gather(*(_delete_stale(store, prefix, spared) for prefix in prefixes))
 
 
-async def _delete_stale(store: ObjectStore, prefix: str) -> None:
+async def _delete_stale(store: ObjectStore, prefix: str, spared: Collection[str]) -> None:
     try:
         page = await store.list_page(prefix=prefix)
     except (errors.ListingError, errors.StoreError):  # as above
@@ -105,6 +111,7 @@ async def _delete_stale(store: ObjectStore, prefix: str) -> None:
         for meta in page.objects
         if meta.last_modified is not None
         and own_keys.is_own(meta.key)
+        and not any(name in meta.key for name in spared)
         and (now - meta.last_modified).total_seconds() > STALE_SECONDS
     ]
     _raise_first(await _delete_all(store, stale))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from slurper import errors
-from slurper.objectstore import failures, own_keys
+from slurper.objectstore import failures
 from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore
 from slurper.service.probes import uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
@@ -17,13 +17,17 @@ from slurper.service.probes.uploads import Upload
 
 async def ask(store: ObjectStore, upload: Upload | None, check: Check) -> None:
     """Try it with a PUT and with the completion of an upload; None: a new one is begun for it."""
-    key = own_keys.new_key() if upload is None else upload.key
+    key = check.new_key() if upload is None else upload.key
     written = asyncio.ensure_future(_write(store, key, check))
-    asked = side_by_side(
-        _ask_put(store, key, check, written), _ask_completion(store, key, upload, check, written)
-    )
+
+    async def ask_both() -> None:
+        await side_by_side(
+            _ask_put(store, key, check, written),
+            _ask_completion(store, key, upload, check, written),
+        )
+
     try:
-        await side_by_side(written, asked)
+        await side_by_side(written, ask_both())
     except StepFailed as failed:
         check.notes.append(
             "whether the target obeys conditions on writes could not be found out, and is assumed "

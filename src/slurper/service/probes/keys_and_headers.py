@@ -21,7 +21,7 @@ async def ask(store: ObjectStore, check: Check) -> None:
     """Write objects, and read them."""
     hasty = check.open_hasty(store)
     try:
-        await _examine(store, Specimens(hasty), check)
+        await _examine(store, Specimens(hasty, check.new_key()), check)
     finally:
         await hasty.close()
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from slurper import errors
-from slurper.objectstore import encoded_words, key_shapes, own_keys, storable
+from slurper.objectstore import encoded_words, key_shapes, storable
 from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ObjectStore
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.service.probes import clean_up
@@ -123,11 +123,13 @@ class Findings:
 class Specimens:
     """The objects of one check. The target keeps no versions, and lets us delete objects."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner."""
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner.
+
+        `name`, one of `own_keys`, begins what is left of every key.
+        """
         self._store = store
-        self.name = own_keys.new_key()
-        """Begins what is left of every key."""
+        self.name = name
         self._written: list[_Specimen] = []
         self._is_faithful = False
 

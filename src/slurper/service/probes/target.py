@@ -45,7 +45,7 @@ async def check_target(
     """
     store = stores[0]
     page = await listing.first_page(store, "", check)
-    check.in_background(clean_up.remove_stale_uploads(store))
+    check.in_background(clean_up.remove_stale_uploads(store, check.names))
     questions = _Questions(condition=asks_condition, what_is_kept=asks_what_is_kept)
     await side_by_side(
         _check_writing(stores, check, questions), listing.find_order(store, "", page, check)
@@ -88,7 +88,7 @@ async def _reason_not_to_write(store: ObjectStore, check: Check) -> str | None:
             keeps_versions = await store.keeps_versions()
         if keeps_versions:  # nothing may be deleted either: a marker would stay
             return "its bucket keeps versions, so a version of every object would stay"
-        check.in_background(clean_up.remove_stale_objects(store))
+        check.in_background(clean_up.remove_stale_objects(store, check.names))
         async with check.step("deleting a key that does not exist"):
             await store.delete(own_keys.new_key())
     except StepFailed as failed:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
-from slurper.objectstore import failures, own_keys
+from slurper.objectstore import failures
 from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore, Part
 from slurper.objectstore.checksums import Algorithm
 from slurper.service.probes import clean_up
@@ -134,14 +134,17 @@ async def _check_upload(
     store: ObjectStore, check: Check, begun: contextlib.AsyncExitStack
 ) -> tuple[Upload, bool]:
     """Write parts, and return whether the store compares checksums."""
-    key = own_keys.new_key()
+    key = check.new_key()
     upload_id = await begun.enter_async_context(begin(store, key, check))
-    upload, (verifies, verifies_md5) = await side_by_side(
-        take_part(store, key, upload_id, check),
-        side_by_side(
+
+    async def refusals() -> tuple[bool, bool | None]:
+        return await side_by_side(
             _refuses_wrong_checksum(store, key, upload_id, check),
             _refuses_wrong_md5(store, key, upload_id, check),
-        ),
+        )
+
+    upload, (verifies, verifies_md5) = await side_by_side(
+        take_part(store, key, upload_id, check), refusals()
     )
     if store.dialect.assumed and verifies:
         check.found = replace(check.found, verifies_md5=verifies_md5)
