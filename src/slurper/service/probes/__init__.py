@@ -13,15 +13,15 @@ A store may take more than a second for each answer. So questions that do not ne
 answers are asked side by side. At a target of unknown make that keeps everything, these are the
 rounds:
 
-    | round | the upload      | objects                    | conditions        | beside them     |
-    |-------|-----------------|----------------------------|-------------------|-----------------|
-    | 1     |                 |                            |                   | listing         |
-    | 2     | begin it        | are versions kept?         |                   | order of keys   |
-    | 3     | write its parts | delete a key that is not   |                   | what was left   |
-    | 4     | abort it        | write objects              | PUT, begin upload |                 |
-    | 5     |                 | read and list them         | PUT again, a part |                 |
-    | 6     |                 | delete them                | complete upload   |                 |
-    | 7     |                 |                            | abort and delete  |                 |
+    | round | an upload           | objects                         | beside them               |
+    |-------|---------------------|---------------------------------|---------------------------|
+    | 1     |                     |                                 | list the first key        |
+    | 2     | begin it            | are versions kept?              | order; uploads once left  |
+    | 3     | write three parts   | delete a key that is not there  | objects once left         |
+    | 4     |                     | write them                      |                           |
+    | 5     | complete it, unless | read and list them; write one   |                           |
+    |       | an object is there  | again, unless it is there       |                           |
+    | 6     | abort it            | delete them                     |                           |
 
 Nothing is left behind. Uploads are aborted. Two questions write objects: which keys and headers
 come back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they
