@@ -224,7 +224,7 @@ _UNKNOWN_OPERATION = frozenset(
 )
 
 
-def lacks_uploads(error: errors.SlurperError) -> bool:
+def lacks_uploads(error: Exception) -> bool:
     """Whether a store refused to begin a multipart upload because it has no such uploads."""
     return (
         isinstance(error, errors.StoreError)

@@ -2,7 +2,8 @@
 
 A store that keeps objects as files drops empty segments. A store behind a proxy may decode a key
 twice. Another brings text into one of Unicode's forms. For an unknown store this is found out
-before a job begins (`jobs.specimens`). An object whose key has such a shape fails by itself.
+before a job begins (`service.probes.specimens`). An object whose key has such a shape fails by
+itself.
 """
 
 from __future__ import annotations

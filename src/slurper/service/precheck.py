@@ -1,7 +1,7 @@
 """Checks one side of a job before it is made: can what was given do what the job needs?
 
-`probes` asks the questions. Nothing is left behind at either side, or a note names it. A check has
-few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`. Both sides of a new job are
+`probes` asks the questions. Nothing is left behind at either side, or the answer names it. A check
+has few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`. Both sides of a new job are
 checked at the same time, so the client is answered long before it gives up. A question that the
 job can do without is left out when there is no time for it. A problem is told with the step that
 found it, the field to change, and how to change it. Notes tell what works and is worth knowing:
@@ -24,8 +24,9 @@ from slurper.objectstore.advice import Field
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
-from slurper.service import probes
-from slurper.service.probes import Course
+from slurper.service.probes.check import Check, StepFailed
+from slurper.service.probes.source import check_keys, check_listed
+from slurper.service.probes.target import check_target
 from slurper.settings import Settings
 
 CHECK_SECONDS = 7.5
@@ -55,7 +56,7 @@ class Checked:
     """What was found out of its store."""
 
 
-Check = Callable[[Sequence[ObjectStore], Course], Awaitable[None]]
+Probe = Callable[[Sequence[ObjectStore], Check], Awaitable[None]]
 """Asks one bucket, open in each dialect that it may speak."""
 
 
@@ -91,13 +92,13 @@ class Precheck:
     ) -> Checked:
         """Find out whether the source can be read."""
 
-        async def check(stores: Sequence[ObjectStore], course: Course) -> None:
+        async def probe(stores: Sequence[ObjectStore], check: Check) -> None:
             if keys:
-                await probes.check_keys(stores[0], keys, course)
+                await check_keys(stores[0], keys, check)
             else:
-                await probes.check_listed(stores[0], prefix, course)
+                await check_listed(stores[0], prefix, check)
 
-        return await self._run(Side.SOURCE, location, [address], check)
+        return await self._run(Side.SOURCE, location, [address], probe)
 
     async def target(
         self,
@@ -113,64 +114,68 @@ class Precheck:
         `asks_what_is_kept`: find out too which keys and headers it keeps, if that is not known.
         """
 
-        async def check(stores: Sequence[ObjectStore], course: Course) -> None:
-            await probes.check_target(
+        async def probe(stores: Sequence[ObjectStore], check: Check) -> None:
+            await check_target(
                 stores,
-                course,
+                check,
                 asks_condition=asks_condition,
                 asks_what_is_kept=asks_what_is_kept,
             )
 
-        return await self._run(Side.TARGET, location, _spoken_at(address), check)
+        return await self._run(Side.TARGET, location, _spoken_at(address), probe)
 
     async def _run(
-        self, side: Side, location: Location, addresses: Sequence[StoreAddress], check: Check
+        self, side: Side, location: Location, addresses: Sequence[StoreAddress], probe: Probe
     ) -> Checked:
-        once = replace(_impatient(self._settings), request_retries=0)
+        options = _impatient(self._settings)
+        once = replace(options, request_retries=0)
 
         def open_hasty(store: ObjectStore) -> ObjectStore:
             return factory.open_store(replace(addresses[0], dialect=store.dialect), once)
 
-        course = Course(asyncio.get_running_loop().time() + CHECK_SECONDS, open_hasty)
-        blocking = await self._find_problem(side, location, addresses, check, course)
-        if blocking is not None:
-            return Checked(problems=(blocking,))
-        pointer = f"/{side}/{_address_field(location)}"
-        notes = tuple(PrecheckProblem(pointer, note, blocks=False) for note in course.notes)
-        return Checked(problems=notes, capabilities=course.found)
-
-    async def _find_problem(
-        self,
-        side: Side,
-        location: Location,
-        addresses: Sequence[StoreAddress],
-        check: Check,
-        course: Course,
-    ) -> PrecheckProblem | None:
-        """Run a check and return why the side cannot be used."""
-        options = _impatient(self._settings)
+        now = asyncio.get_running_loop().time()
+        check = Check(began=now, deadline=now + CHECK_SECONDS, open_hasty=open_hasty)
         stores = [factory.open_store(address, options) for address in addresses]
         try:
-            await check(stores, course)
+            failed = await _failure(probe, stores, check)
             for address, store in zip(addresses, stores, strict=True):
                 seen = factory.found_since(address.dialect, store.dialect)
-                course.found = course.found.with_found(seen)
-        except TimeoutError:
-            text = (
-                f"gave no answer within {CHECK_SECONDS:g} seconds ({course.step}); try again, or "
-                "check it"
-            )
-            pointer = _address_field(location)
-            return PrecheckProblem(f"/{side}/{pointer}", f"The {side}'s {pointer} {text}")
-        except probes.LeftError as left:
-            problem = explain(side, location, left.cause, course.step)
-            return replace(problem, message=f"{problem.message}; {left}")
-        except _ANSWERS as error:
-            return explain(side, location, error, course.step)
+                check.found = check.found.with_found(seen)
         finally:
+            await check.end()
             for store in stores:
                 await store.close()
-        return None
+        pointer = f"/{side}/{_address_field(location)}"
+        if failed is None:
+            told = [PrecheckProblem(pointer, text, blocks=False) for text in check.notes]
+            told += [PrecheckProblem(pointer, text, blocks=False) for text in check.left]
+            return Checked(problems=tuple(told), capabilities=check.found)
+        problem = _explain_step(side, location, failed)
+        message = "; ".join([problem.message, *check.left])
+        return Checked(problems=(replace(problem, message=message),))
+
+
+async def _failure(probe: Probe, stores: Sequence[ObjectStore], check: Check) -> StepFailed | None:
+    """Ask, and return why the side cannot be used."""
+    try:
+        await probe(stores, check)
+    except StepFailed as failed:
+        return failed
+    return None
+
+
+def _explain_step(side: Side, location: Location, failed: StepFailed) -> PrecheckProblem:
+    cause = failed.cause
+    if isinstance(cause, TimeoutError):
+        field = _address_field(location)
+        text = (
+            f"The {side}'s {field} gave no answer within {CHECK_SECONDS:g} seconds "
+            f"({failed.step}); try again, or check it"
+        )
+        return PrecheckProblem(f"/{side}/{field}", text)
+    if not isinstance(cause, _ANSWERS):
+        raise cause
+    return explain(side, location, cause, failed.step)
 
 
 def _spoken_at(address: StoreAddress) -> list[StoreAddress]:

@@ -12,7 +12,8 @@ from slurper import errors
 from slurper.job.model import Capabilities
 from slurper.objectstore import factory
 from slurper.objectstore.s3.store import S3ObjectStore
-from slurper.service import probes
+from slurper.service.probes.check import Check
+from slurper.service.probes.source import check_listed
 from tests.unit.http.scripted import Peer, Script, ScriptedServer, answer
 from tests.unit.objectstore.answers import PLAIN, Open, error, line_of
 
@@ -86,11 +87,11 @@ async def test_a_token_that_is_refused_is_no_marker(open_s3: Open) -> None:
 async def test_a_check_finds_it_out(open_s3: Open, *, refuses: bool) -> None:
     dialect = replace(PLAIN, assumed=True)
     store, _ = await open_s3(script=of_first_version(refuses=refuses), dialect=dialect)
-    deadline = asyncio.get_running_loop().time() + 60
-    course = probes.Course(deadline, open_hasty=lambda same: same)
-    await probes.check_listed(store, "", course)
-    assert course.found.list_version == 1
-    (note,) = course.notes  # of the read that follows: the script knows none
+    now = asyncio.get_running_loop().time()
+    check = Check(began=now, deadline=now + 60, open_hasty=lambda same: same)
+    await check_listed(store, "", check)
+    assert check.found.list_version == 1
+    (note,) = check.notes  # of the read that follows: the script knows none
     assert "could not be read" in note
 
 

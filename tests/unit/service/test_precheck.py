@@ -19,8 +19,9 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.secrets import GcsCredentials, S3Credentials
-from slurper.service import clean_up, precheck, probes
+from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side
+from slurper.service.probes import clean_up, source
 from slurper.settings import Settings
 
 ACCOUNT = "a" * 32
@@ -292,7 +293,7 @@ async def test_so_many_objects_are_tried_and_no_more(bucket: MemoryStore) -> Non
         bucket.faults = Unreadable(DENIED, 99, "get")
         (problem,) = await _source(keys=named)
         assert problem.blocks
-        assert bucket.faults.requests["get"] == probes.MOST_READ
+        assert bucket.faults.requests["get"] == source.MOST_READ
 
 
 async def test_keys_that_get_no_answer_at_all_refuse_the_source(bucket: MemoryStore) -> None:
@@ -536,9 +537,7 @@ async def test_an_object_that_a_killed_check_left_is_deleted_and_no_other() -> N
         store.add(key, b"x")
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     under_way = store.add(own_keys.PREFIX + "1" * 32, b"x").key
-    await clean_up.remove_stale(store, objects_too=False)
-    assert old in store.keys
-    await clean_up.remove_stale(store, objects_too=True)
+    await clean_up.remove_stale_objects(store, ())
     assert {*store.keys} == {under_way, f"{own_keys.PREFIX}notes.txt", "somebody-elses"}
 
 
@@ -549,7 +548,7 @@ async def test_what_a_killed_check_left_is_dropped_once_nobody_can_be_at_it() ->
         await store.create_upload(key, ObjectHeaders())
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
     await store.create_upload(f"{own_keys.PREFIX}under-way", ObjectHeaders())
-    await clean_up.remove_stale(store, objects_too=False)
+    await clean_up.remove_stale_uploads(store, ())
     assert sorted(store.open_uploads) == [f"{own_keys.PREFIX}under-way", "somebody-elses"]
 
 
@@ -564,8 +563,9 @@ class Silence(Faults):
         self._silent = operation, nth
 
     async def begin(self, operation: str) -> errors.SlurperError | None:
+        is_silent = (operation, self.requests.get(operation, 0) + 1) == self._silent
         lost = await super().begin(operation)
-        if (operation, self.requests[operation]) == self._silent:
+        if is_silent:
             await asyncio.sleep(60)
         return lost
 
@@ -582,9 +582,6 @@ async def _generic_target(*, asks_what_is_kept: bool = False) -> precheck.Checke
         ("keeps_versions", 1, None),
         ("delete", 1, None),
         ("put", 1, None),
-        ("put", 2, None),
-        ("create_upload", 2, True),
-        ("put_part", 4, True),
         ("complete_upload", 1, True),
     ],
 )
@@ -633,43 +630,61 @@ async def test_nor_without_time_for_what_earlier_checks_have_left(
 FAILS = _answer(errors.UnavailableStore, 500, "InternalError")
 
 
+class Unverifying(MemoryStore):
+    """Takes bytes with any checksum. So an upload of its own is begun to ask about conditions."""
+
+    def _verify(self, body: Body) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("operation", "nth", "put", "completion"),
+    [
+        ("put", 2, None, True),
+        ("create_upload", 3, True, None),
+        ("put_part", 7, True, None),
+        ("abort_upload", 3, True, True),
+    ],
+)
 @pytest.mark.parametrize("is_silent", [False, True])
-async def test_an_upload_of_the_question_that_stays_is_named_and_refuses_nothing(
-    bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, is_silent: bool
+async def test_what_goes_wrong_with_one_condition_takes_nothing_from_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    nth: int,
+    put: bool | None,
+    completion: bool | None,
+    is_silent: bool,
 ) -> None:
+    store = Unverifying(faults=Silence(operation, nth) if is_silent else Faults())
     if is_silent:
-        bucket.faults = Silence("abort_upload", 2)
+        monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.5)
         monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     else:
-        bucket.faults.fail(FAILS, operation="abort_upload", nth=2)
+        store.faults.fail(
+            FAILS, operation=operation, nth=nth, takes_effect=operation == "create_upload"
+        )
+    monkeypatch.setattr(factory, "open_store", lambda *_: store)
     answer = await _generic_target()
-    (note,) = answer.problems
-    assert not note.blocks
-    (key,) = bucket.open_uploads
-    assert "an upload of the check is left" in note.message
-    assert f"of the key {key}" in note.message
-    assert answer.capabilities.conditional_put is True
-    assert bucket.keys == ()
-
-
-async def test_an_upload_of_the_question_whose_beginning_got_no_answer_is_dropped(
-    bucket: MemoryStore,
-) -> None:
-    bucket.faults.fail(FAILS, operation="create_upload", nth=2, takes_effect=True)
-    answer = await _generic_target()
-    assert [note.blocks for note in answer.problems] == [False]
     found = answer.capabilities
-    assert (found.conditional_put, found.conditional_completion) == (True, None)
-    assert (bucket.keys, bucket.open_uploads) == ((), ())
+    assert (found.conditional_put, found.conditional_completion) == (put, completion)
+    notes = [
+        note.message for note in answer.problems if "verifies no checksums" not in note.message
+    ]
+    assert not any(note.blocks for note in answer.problems)
+    assert len(notes) == 1
+    assert store.keys == ()
+    assert all(key in notes[0] for key in store.open_uploads)
 
 
 async def test_an_upload_that_nobody_drops_in_time_is_named(
     bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the job needs: a target that keeps it is refused, and the text says why."""
-    monkeypatch.setattr(clean_up, "SECONDS", 0.2)
     bucket.faults = Silence("abort_upload", 1)
-    (problem,) = await _target()
+    with monkeypatch.context() as patch:
+        patch.setattr(precheck, "CHECK_SECONDS", 0.5)
+        patch.setattr(clean_up, "SECONDS", 0.2)
+        (problem,) = await _target()
     assert problem.blocks
     assert "(aborting the upload)" in problem.message
     assert "an upload of the check is left" in problem.message
@@ -677,7 +692,7 @@ async def test_an_upload_that_nobody_drops_in_time_is_named(
 
 @pytest.mark.parametrize(
     ("operation", "nth"),
-    [("create_upload", 2), ("put_part", 3), ("put_part", 4), ("abort_upload", 2)],
+    [("create_upload", 2), ("put_part", 4), ("put_part", 5)],
 )
 @pytest.mark.parametrize("is_silent", [False, True])
 async def test_a_second_checksum_that_cannot_be_tried_takes_nothing_from_the_first(

@@ -14,7 +14,7 @@ import pytest
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.job.model import Location, Vendor
-from slurper.objectstore import factory, storable
+from slurper.objectstore import factory, own_keys, storable
 from slurper.objectstore.base import (
     Body,
     Download,
@@ -26,9 +26,10 @@ from slurper.objectstore.base import (
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.objectstore.memory import Faults, MemoryStore
 from slurper.secrets import S3Credentials
-from slurper.service import clean_up, precheck
+from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side
-from slurper.service.specimens import Specimens
+from slurper.service.probes import clean_up
+from slurper.service.probes.specimens import Specimens
 from slurper.settings import Settings
 
 S = KeyShape
@@ -120,10 +121,14 @@ REWRITES: list[tuple[str, Rewrite, set[KeyShape]]] = [
 ]
 
 
+def deadline() -> float:
+    return asyncio.get_running_loop().time() + 60
+
+
 async def examined(store: MemoryStore) -> set[KeyShape]:
-    specimens = Specimens(store)
+    specimens = Specimens(store, own_keys.new_key())
     try:
-        return set((await specimens.examine()).keys)
+        return set((await specimens.examine(deadline())).keys)
     finally:
         await specimens.remove(store)
 
@@ -150,7 +155,7 @@ async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
 async def test_where_everything_is_kept_few_requests_are_needed() -> None:
     store = Rewriting(str)
     assert await examined(store) == set()
-    assert store.faults.requests == {"put": 5, "get": 5, "list_page": 4, "delete": 5}
+    assert store.faults.requests == {"put": 5, "get": 5, "list_page": 2, "delete": 5}
 
 
 class Folders(Rewriting):
@@ -205,8 +210,8 @@ async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError) -> No
 )
 async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
     store = Refusing(str, shape=re.compile(r"\\"), kind=kind)
-    specimens = Specimens(store)
-    found = await specimens.examine()
+    specimens = Specimens(store, own_keys.new_key())
+    found = await specimens.examine(deadline())
     await specimens.remove(store)
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
 
@@ -266,8 +271,8 @@ class Unlisted(Rewriting):
 
 async def test_one_key_that_cannot_be_listed_hides_no_other() -> None:
     store = Unlisted(lambda key: key.replace("+", " "))
-    specimens = Specimens(store)
-    found = await specimens.examine()
+    specimens = Specimens(store, own_keys.new_key())
+    found = await specimens.examine(deadline())
     assert set(found.keys) == {S.CONTROL_CHARACTER, S.PLUS}
     with_bad = [key for key in store.left if "\x01" in key]
     assert with_bad
@@ -347,8 +352,8 @@ async def test_headers_that_do_not_come_back_are_found_out(
     lose: Callable[[ObjectHeaders], None], lost: tuple[str, ...]
 ) -> None:
     store = Losing(lose)
-    specimens = Specimens(store)
-    assert set((await specimens.examine()).headers) == set(lost)
+    specimens = Specimens(store, own_keys.new_key())
+    assert set((await specimens.examine(deadline())).headers) == set(lost)
     await specimens.remove(store)
     assert store.keys == ()
 
@@ -416,7 +421,7 @@ async def test_a_check_that_runs_out_of_time_leaves_nothing(
     monkeypatch.setattr(precheck, "CHECK_SECONDS", 0.3)
     answer = await checked(store, monkeypatch)
     (note,) = answer.problems
-    assert "could not be found out, and is assumed (no answer in time)" in note.message
+    assert "could not be found out, and is assumed (writing" in note.message
     assert answer.capabilities.unkept_keys is None
     assert store.keys == ()
 
@@ -426,14 +431,12 @@ async def test_what_a_killed_check_left_is_deleted_by_the_next(rewrite: Rewrite)
     moment = datetime.now(UTC)
     store = Rewriting(rewrite)
     store._now = lambda: moment
-    await Specimens(store).examine()
+    await Specimens(store, own_keys.new_key()).examine(deadline())
     assert store.left
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
-    await Specimens(store).examine()
+    await Specimens(store, own_keys.new_key()).examine(deadline())
     young = {key for key in store.left if store._entries[key].stored.meta.last_modified == moment}
-    await clean_up.remove_stale(store, objects_too=False)
-    assert store.left > young
-    await clean_up.remove_stale(store, objects_too=True)
+    await clean_up.remove_stale_objects(store, ())
     assert store.left == young
 
 

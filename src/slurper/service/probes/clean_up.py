@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from slurper import errors
@@ -18,56 +17,30 @@ STALE_SECONDS = 60.0
 """A running check removes its objects sooner: older ones have been left by a dead check."""
 
 
-async def see_through(clean_up: Awaitable[None]) -> None:
-    """Clean up to the end, although the check may run out of time just now."""
-    task = asyncio.ensure_future(clean_up)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with contextlib.suppress(errors.SlurperError, TimeoutError):
-            await task
-        raise
-
-
-async def abort(store: ObjectStore, key: str, upload_id: str) -> None:
-    """Drop an upload. Raises TimeoutError."""
-    async with asyncio.timeout(SECONDS):
-        await store.abort_upload(key, upload_id)
-
-
 async def abort_all(store: ObjectStore, key: str) -> None:
-    """Drop every upload of a key that nobody else uses. Raises TimeoutError."""
-    async with asyncio.timeout(SECONDS):
-        for upload in await store.list_uploads(prefix=key):
-            await store.abort_upload(upload.key, upload.upload_id)
-
-
-async def delete(store: ObjectStore, key: str) -> None:
-    """Delete an object. Raises TimeoutError."""
-    async with asyncio.timeout(SECONDS):
-        await store.delete(key)
+    """Drop every upload of a key that nobody else uses."""
+    for upload in await store.list_uploads(prefix=key):
+        await store.abort_upload(upload.key, upload.upload_id)
 
 
 async def delete_below(
-    store: ObjectStore, name: str, written: Iterable[str], *, folders_too: bool
+    store: ObjectStore, name: str, written: Iterable[str], *, is_faithful: bool
 ) -> None:
     """Delete everything whose key begins with a name of ours, or with a slash and that name.
 
-    `written` are the keys that may be there although no listing shows them. `folders_too`: the
-    store may have made folders for them. Folders are deleted last, the deepest first.
-
-    Raises TimeoutError.
+    `written` are the keys that may be there although no listing shows them. `is_faithful`: the
+    store is known to have made no other keys of them. Otherwise others are looked for, and it may
+    have made folders. Those are deleted last, the deepest first.
     """
-    async with asyncio.timeout(SECONDS):
-        keys = set(written)
-        answers = await _delete_all(store, keys)
+    keys = set(written)
+    answers = await _delete_all(store, keys)
+    if not is_faithful:
         # Only now: a key that breaks a listing would hide the others.
         pages = await asyncio.gather(_keys(store, name), _keys(store, f"/{name}"))
         others = {*pages[0], *pages[1]} - keys
         answers += await _delete_all(store, others)
-        if folders_too:
-            await _delete_folders(store, keys | others)
-        _raise_first(answers)
+        await _delete_folders(store, keys | others)
+    _raise_first(answers)
 
 
 async def _delete_all(store: ObjectStore, keys: Collection[str]) -> list[BaseException | None]:
@@ -106,21 +79,28 @@ def _folders(keys: Collection[str]) -> list[set[str]]:
     return [found[depth] for depth in sorted(found, reverse=True)]
 
 
-async def remove_stale(store: ObjectStore, *, objects_too: bool) -> None:
-    """Drop what checks have left whose process was killed.
+async def remove_stale_uploads(store: ObjectStore, spared: Collection[str]) -> None:
+    """Drop the uploads of checks whose process was killed. Raises TimeoutError.
 
-    `objects_too`: such a check may have written objects, and deleting is allowed.
+    Those of `spared` keys are the running check's. A store may be wrong about their age.
     """
     async with asyncio.timeout(SECONDS):
         for upload in await store.list_uploads(prefix=own_keys.PREFIX):
-            if upload.age_seconds > STALE_SECONDS:
+            if upload.age_seconds > STALE_SECONDS and upload.key not in spared:
                 await store.abort_upload(upload.key, upload.upload_id)
-        if objects_too:
-            for prefix in own_keys.PREFIXES:
-                await _delete_stale(store, prefix)
 
 
-async def _delete_stale(store: ObjectStore, prefix: str) -> None:
+async def remove_stale_objects(store: ObjectStore, spared: Collection[str]) -> None:
+    """Delete the objects of such checks. Raises TimeoutError.
+
+    What has a `spared` name in its key is the running check's.
+    """
+    async with asyncio.timeout(SECONDS):
+        prefixes = own_keys.PREFIXES
+        await asyncio.gather(*(_delete_stale(store, prefix, spared) for prefix in prefixes))
+
+
+async def _delete_stale(store: ObjectStore, prefix: str, spared: Collection[str]) -> None:
     try:
         page = await store.list_page(prefix=prefix)
     except (errors.ListingError, errors.StoreError):  # as above
@@ -131,6 +111,7 @@ async def _delete_stale(store: ObjectStore, prefix: str) -> None:
         for meta in page.objects
         if meta.last_modified is not None
         and own_keys.is_own(meta.key)
+        and not any(name in meta.key for name in spared)
         and (now - meta.last_modified).total_seconds() > STALE_SECONDS
     ]
     _raise_first(await _delete_all(store, stale))

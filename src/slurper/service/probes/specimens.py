@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from slurper import errors
-from slurper.objectstore import encoded_words, key_shapes, own_keys, storable
+from slurper.objectstore import encoded_words, key_shapes, storable
 from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ObjectStore
 from slurper.objectstore.key_shapes import KeyShape
-from slurper.service import clean_up
+from slurper.service.probes import clean_up
 
 _ZIPPED = gzip.compress(b"precheck", mtime=0)
 
@@ -123,20 +123,25 @@ class Findings:
 class Specimens:
     """The objects of one check. The target keeps no versions, and lets us delete objects."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner."""
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner.
+
+        `name`, one of `own_keys`, begins what is left of every key.
+        """
         self._store = store
-        self.name = own_keys.new_key()
-        """Begins what is left of every key."""
+        self.name = name
         self._written: list[_Specimen] = []
         self._is_faithful = False
 
-    async def examine(self) -> Findings:
+    async def examine(self, deadline: float) -> Findings:
         """Write, list and read.
 
         Raises:
             SlurperError: not even an ordinary object could be written and read.
+            TimeoutError: to try each shape by itself would take until after the deadline. So what
+                is written can still be removed.
         """
+        began = asyncio.get_running_loop().time()
         whole, plain = self._with_everything(), self._plain()
         described = [
             _Specimen(self._under(letter), headers=ObjectHeaders({}, dict(metadata)))
@@ -146,6 +151,9 @@ class Specimens:
         _raise_unless_kept(plain)
         tried = [whole]
         if whole.fate is not _Fate.KEPT:
+            now = asyncio.get_running_loop().time()
+            if deadline - now < now - began:
+                raise TimeoutError
             tried = self._of_one_shape_each()
             await self._try(tried)
             failed = [_again(one) for one in tried if one.is_failed]
@@ -165,12 +173,11 @@ class Specimens:
         `store` is the same one, more patient.
 
         Raises:
-            SlurperError, TimeoutError: something may be left.
+            SlurperError: something may be left.
         """
         if self._written:
             keys = [one.key for one in self._written if not one.is_refused]
-            folders_too = not self._is_faithful
-            await clean_up.delete_below(store, self.name, keys, folders_too=folders_too)
+            await clean_up.delete_below(store, self.name, keys, is_faithful=self._is_faithful)
 
     # What is written
 

@@ -1,0 +1,126 @@
+"""A check under way: the time that it has, what it has found out, and what it must still remove.
+
+Questions run side by side, so each says by itself what it was about when it failed. None is broken
+off because another fails: it may be in the middle of writing. What is written is removed in the
+background, so that the next question need not wait for it. The check ends when all is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from slurper import errors
+from slurper.job.model import Capabilities
+from slurper.objectstore import own_keys
+from slurper.objectstore.base import ObjectStore
+from slurper.service.probes import clean_up
+
+Failure = errors.SlurperError | TimeoutError
+
+Removal = asyncio.Task[Failure | None]
+
+One = TypeVar("One")
+Other = TypeVar("Other")
+
+
+class StepFailed(Exception):
+    """A step of a check got no good answer; the text says which step, and why."""
+
+    def __init__(self, step: str, cause: Failure) -> None:
+        self.step = step
+        self.cause = cause
+        self.reason = _reason(cause)
+        super().__init__(f"{step}: {self.reason}")
+
+
+@dataclass(slots=True)
+class Check:
+    """The check of one side of a job."""
+
+    began: float
+    """By the clock of the event loop, as the next."""
+    deadline: float
+    """When it must have asked everything."""
+    open_hasty: Callable[[ObjectStore], ObjectStore]
+    """Opens the same store once more, to send each request once: some are expected to fail."""
+    notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """What could not be removed, or not surely."""
+    found: Capabilities = field(default_factory=Capabilities)
+    aborts: list[Removal] = field(default_factory=list)
+    """Of the uploads."""
+    names: set[str] = field(default_factory=set)
+    """What this check writes has one of these in its key."""
+    _background: list[asyncio.Task[object]] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def step(self, name: str, *, share: float = 1.0) -> AsyncIterator[None]:
+        """Ask something in the time that is left, or in a share of it. Raises StepFailed."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(now + (self.deadline - now) * share):
+                yield
+        except (errors.SlurperError, TimeoutError) as error:
+            raise StepFailed(name, error) from error
+
+    def new_key(self) -> str:
+        """A key to write to."""
+        key = own_keys.new_key()
+        self.names.add(key)
+        return key
+
+    def is_slow(self) -> bool:
+        """Whether what was asked took too long for as much again, or nearly, to fit in."""
+        now = asyncio.get_running_loop().time()
+        return (self.deadline - now) * 3 < (now - self.began) * 2
+
+    def in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Do what the job can do without."""
+        self._background.append(asyncio.ensure_future(_quietly(work)))
+
+    def remove(self, removal: Awaitable[None], left: str) -> Removal:
+        """Begin to remove what was written; `left` is what to say if that fails."""
+        task = asyncio.ensure_future(self._removed(removal, left))
+        self._background.append(task)
+        return task
+
+    async def _removed(self, removal: Awaitable[None], left: str) -> Failure | None:
+        try:
+            async with asyncio.timeout_at(self.deadline + clean_up.SECONDS):
+                await removal
+        except (errors.SlurperError, TimeoutError) as error:
+            self.left.append(f"{left} ({_reason(error)})")
+            return error
+        return None
+
+    async def end(self) -> None:
+        """Wait for what runs in the background, also when the check is cancelled meanwhile."""
+        rest = asyncio.gather(*self._background)
+        try:
+            await asyncio.shield(rest)
+        except asyncio.CancelledError:
+            await rest
+            raise
+
+
+async def side_by_side(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
+    """Ask two things at once and wait for both answers, also if one fails. Raises that failure."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    with contextlib.suppress(errors.SlurperError, TimeoutError):
+        await work
+
+
+def _reason(error: Failure) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)

@@ -1,0 +1,95 @@
+"""Whether a target obeys `If-None-Match: *`, found out over an object that is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from slurper import errors
+from slurper.objectstore import failures
+from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore
+from slurper.service.probes import uploads
+from slurper.service.probes.check import Check, StepFailed, side_by_side
+from slurper.service.probes.uploads import Upload
+
+
+async def ask(store: ObjectStore, upload: Upload | None, check: Check) -> None:
+    """Try it with a PUT and with the completion of an upload; None: a new one is begun for it."""
+    key = check.new_key() if upload is None else upload.key
+    written = asyncio.ensure_future(_write(store, key, check))
+
+    async def ask_both() -> None:
+        await side_by_side(
+            _ask_put(store, key, check, written),
+            _ask_completion(store, key, upload, check, written),
+        )
+
+    try:
+        await side_by_side(written, ask_both())
+    except StepFailed as failed:
+        check.notes.append(
+            "whether the target obeys conditions on writes could not be found out, and is assumed "
+            f"({failed})"
+        )
+    finally:
+        check.remove(store.delete(key), f"an object of the check is left: delete {key}")
+
+
+async def _write(store: ObjectStore, key: str, check: Check) -> None:
+    async with check.step("writing an object"):
+        await store.put(key, _of_length(2), ObjectHeaders())
+
+
+async def _ask_put(
+    store: ObjectStore, key: str, check: Check, written: asyncio.Future[None]
+) -> None:
+    await asyncio.shield(written)
+    async with check.step("writing an object unless it exists"):
+        obeys = await _is_refused(store.put(key, _of_length(3), ObjectHeaders(), if_absent=True))
+    check.found = replace(check.found, conditional_put=obeys)
+
+
+async def _ask_completion(
+    store: ObjectStore,
+    key: str,
+    upload: Upload | None,
+    check: Check,
+    written: asyncio.Future[None],
+) -> None:
+    try:
+        async with contextlib.AsyncExitStack() as begun:
+            if upload is None:
+                upload_id = await begun.enter_async_context(uploads.begin(store, key, check))
+                upload = await uploads.take_part(store, key, upload_id, check)
+            await asyncio.shield(written)
+            async with check.step("completing an upload unless the object exists"):
+                obeys = await _is_refused(
+                    store.complete_upload(key, upload.upload_id, [upload.part], if_absent=True)
+                )
+    except StepFailed as failed:
+        if not failures.lacks_uploads(failed.cause):
+            raise
+    else:
+        check.found = replace(check.found, conditional_completion=obeys)
+
+
+def _of_length(times: int) -> Body:
+    """Another length than the part has: nobody takes the object for a completed upload."""
+    return Body([uploads.CONTENT] * times)
+
+
+async def _is_refused(write: Awaitable[str]) -> bool:
+    """Whether a write over an existing object fails for its condition.
+
+    One that is refused because the store does not understand the condition is none to rely on.
+    """
+    try:
+        await write
+    except errors.PreconditionFailed:
+        return True
+    except errors.StoreError as error:
+        if error.code not in failures.NOT_UNDERSTOOD:
+            raise
+    return False

@@ -1,0 +1,194 @@
+"""Which checksum a target verifies, found out with the parts of an upload that is aborted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from slurper import errors
+from slurper.objectstore import failures
+from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore, Part
+from slurper.objectstore.checksums import Algorithm
+from slurper.service.probes import clean_up
+from slurper.service.probes.check import Check, Failure, StepFailed, side_by_side
+
+CONTENT = b"precheck"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One with a single part, which the store has taken."""
+
+    key: str
+    upload_id: str
+    part: Part
+
+
+async def find_checksum(
+    stores: Sequence[ObjectStore], check: Check, begun: contextlib.AsyncExitStack
+) -> tuple[ObjectStore, Upload | None]:
+    """Return the store in whose dialect checksums are verified, else the first that can be used.
+
+    With it comes an upload if there is one that can be completed. `begun` aborts all that were
+    begun. Raises StepFailed: no store can be used.
+    """
+    unverified: list[ObjectStore] = []
+    refusal: StepFailed | None = None
+    for store in stores:
+        try:
+            upload, verifies = await _check_upload(store, check, begun)
+        except StepFailed as failed:
+            if _is_not_understood(failed.cause):
+                refusal = refusal or failed
+            elif unverified:  # one that can be used is known, and that is enough
+                check.notes.append(
+                    f"whether the target verifies {_checksum_name(store)} could not be found out "
+                    f"({failed})"
+                )
+            else:
+                raise
+            continue
+        if verifies:
+            return _with_checksum(store, check, verifies=True), upload
+        unverified.append(store)
+    if unverified:
+        tried = " or ".join(map(_checksum_name, unverified))
+        check.notes.append(
+            f"the target took bytes with a wrong {tried}: it verifies no checksums, so bytes that "
+            "change on the way to it go unnoticed"
+        )
+        # Its upload holds the wrong parts too.
+        return _with_checksum(unverified[0], check, verifies=False), None
+    assert refusal is not None  # noqa: S101 - there is at least one store
+    if not failures.lacks_uploads(refusal.cause):
+        raise refusal
+    check.notes.append(
+        f"the target knows no uploads in parts ({refusal.reason}): objects over "
+        "SLURPER_MULTIPART_THRESHOLD_BYTES are written in one request, and fail if they do not fit "
+        "into SLURPER_IN_FLIGHT_BYTES; whether it verifies checksums could not be found out"
+    )
+    # Such a store most likely knows the oldest checksum.
+    return _with_checksum(stores[-1], check, verifies=None), None
+
+
+def _is_not_understood(cause: Failure) -> bool:
+    return isinstance(cause, errors.StoreError) and (
+        cause.code in failures.NOT_UNDERSTOOD or failures.lacks_uploads(cause)
+    )
+
+
+def _checksum_name(store: ObjectStore) -> str:
+    return "checksum" if store.dialect.checksum is None else store.dialect.checksum.upper()
+
+
+def _with_checksum(store: ObjectStore, check: Check, *, verifies: bool | None) -> ObjectStore:
+    checksum = store.dialect.checksum
+    check.found = replace(
+        check.found,
+        checksum=None if checksum is None else checksum.value,
+        verifies_checksum=verifies,
+    )
+    return store
+
+
+@contextlib.asynccontextmanager
+async def begin(store: ObjectStore, key: str, check: Check) -> AsyncIterator[str]:
+    """An upload that is aborted in the end, whatever happens. Raises StepFailed."""
+    try:
+        async with check.step("beginning an upload"):
+            upload_id = await store.create_upload(key, ObjectHeaders())
+    except BaseException as error:
+        cause = error.cause if isinstance(error, StepFailed) else error
+        # Without an answer, or out of time: there may be an upload whose id is not known.
+        if not isinstance(cause, errors.StoreError) or cause.retryable:
+            left = f"an upload of the check may be left: abort those of the key {key}"
+            check.remove(clean_up.abort_all(store, key), left)
+        raise
+    try:
+        yield upload_id
+    finally:
+        left = (
+            f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule "
+            "of the bucket do it"
+        )
+        check.aborts.append(check.remove(store.abort_upload(key, upload_id), left))
+
+
+async def see_aborted(check: Check) -> None:
+    """Wait for the aborts. Raises StepFailed: the target lets us abort no upload."""
+    answers = await asyncio.shield(asyncio.gather(*check.aborts))
+    failed = [answer for answer in answers if answer is not None]
+    if failed and len(failed) == len(answers):
+        raise StepFailed("aborting the upload", failed[0])
+
+
+async def take_part(store: ObjectStore, key: str, upload_id: str, check: Check) -> Upload:
+    """Write a part. Raises StepFailed."""
+    async with check.step("writing a part"):
+        return Upload(key, upload_id, await store.put_part(key, upload_id, 1, Body([CONTENT])))
+
+
+async def _check_upload(
+    store: ObjectStore, check: Check, begun: contextlib.AsyncExitStack
+) -> tuple[Upload, bool]:
+    """Write parts, and return whether the store compares checksums."""
+    key = check.new_key()
+    upload_id = await begun.enter_async_context(begin(store, key, check))
+
+    async def refusals() -> tuple[bool, bool | None]:
+        return await side_by_side(
+            _refuses_wrong_checksum(store, key, upload_id, check),
+            _refuses_wrong_md5(store, key, upload_id, check),
+        )
+
+    upload, (verifies, verifies_md5) = await side_by_side(
+        take_part(store, key, upload_id, check), refusals()
+    )
+    if store.dialect.assumed and verifies:
+        check.found = replace(check.found, verifies_md5=verifies_md5)
+    return upload, verifies
+
+
+async def _refuses_wrong_checksum(
+    store: ObjectStore, key: str, upload_id: str, check: Check
+) -> bool:
+    """Whether the store refuses the bytes that it takes when they come with a wrong checksum."""
+    algorithm = store.dialect.checksum
+    if algorithm is None:
+        return False
+    try:
+        async with check.step("writing a part whose checksum is wrong"):
+            await store.put_part(key, upload_id, 2, Body.mislabelled([CONTENT], algorithm))
+    except StepFailed as failed:
+        if isinstance(failed.cause, errors.IntegrityError) or _is_bad_request(failed.cause):
+            return True
+        raise
+    return False
+
+
+async def _refuses_wrong_md5(
+    store: ObjectStore, key: str, upload_id: str, check: Check
+) -> bool | None:
+    """Whether the store refuses a part with a right checksum and a wrong Content-MD5.
+
+    The job can do without it: without an answer it stays open, and most of the time is kept.
+    """
+    dialect = store.dialect
+    if dialect.checksum is Algorithm.MD5:
+        return True
+    if dialect.checksum is None or not dialect.assumed:
+        return None
+    try:
+        async with check.step("writing a part whose Content-MD5 is wrong", share=1 / 3):
+            await store.put_part(key, upload_id, 3, Body.with_wrong_md5([CONTENT]))
+    except StepFailed as failed:
+        if isinstance(failed.cause, errors.BytesRefused):
+            return True
+        return False if _is_bad_request(failed.cause) else None
+    return False
+
+
+def _is_bad_request(cause: Failure) -> bool:
+    return isinstance(cause, errors.StoreError) and cause.status == 400
