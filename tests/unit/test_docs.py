@@ -44,9 +44,11 @@ def test_the_architecture_page_names_every_module() -> None:
     for path in source.rglob("*.py"):
         if path.stem.startswith("__") or "migrations" in path.parts:
             continue
-        package = f"{path.parent.name}/" if path.parent != source else ""
-        named = [block for block in blocks if block.startswith(package)]
-        found = [block for block in named if re.search(rf"\b{path.stem}\b", block)]
+        package, *rooms = path.relative_to(source).with_suffix("").parts
+        named = [block for block in blocks if re.match(rf"{package}\b", block)]
+        found = [
+            block for block in named if all(re.search(rf"\b{room}\b", block) for room in rooms)
+        ]
         assert found, f"{path.relative_to(source)} is not in docs/architecture.md"
 
 

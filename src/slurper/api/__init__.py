@@ -1,1 +1,1 @@
-"""The HTTP face: the Super Slurper wire contract over `jobs.service`."""
+"""The HTTP face: the Super Slurper wire contract over `service.jobs`."""

@@ -16,7 +16,7 @@ What goes wrong costs one range or large object a turn, never the loop:
     | the task raised                        | likewise; the job is paused if no task could pass |
     | the same work failed `MAX_FAILURES` x  | the job is paused, the log names the slice or key |
     | secrets or addresses are unusable      | the job is paused                                 |
-    | the job was aborted                    | its target is swept (`jobs.sweeper`)              |
+    | the job was aborted                    | its target is swept (`driver.sweeper`)              |
     | the database is locked, full, away     | the report is kept and committed later            |
     | another process drives now             | `run` ends with `LeaseLost`; nothing is written   |
 """
@@ -70,7 +70,7 @@ _log = telemetry.get_logger(__name__)
 class Driver:
     """Runs the jobs of a database on an engine.
 
-    It is made with a store that was made with a lease (`jobs.leadership`), and so when no other
+    It is made with a store that was made with a lease (`driver.leadership`), and so when no other
     drives any more: it takes jobs created since then for its own, and only older ones for possibly
     half-done.
     """
