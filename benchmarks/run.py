@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import trustme
+from tests.servers.seaweedfs import TlsFiles
 
 from benchmarks import contenders, datasets, machine, report, results
 from benchmarks.contenders import Contender, Copy
@@ -31,7 +32,7 @@ from benchmarks.results import Run
 from benchmarks.seaweedfs import seaweedfs
 from benchmarks.sets import SETS, Set
 from benchmarks.targets import Endpoint, nginx
-from slurper.demo.servers import HOST, TlsFiles
+from slurper.demo.servers import HOST
 
 TARGETS: dict[str, Callable[[Path, TlsFiles | None], AbstractContextManager[Endpoint]]] = {
     "nginx": nginx,

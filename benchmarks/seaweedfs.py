@@ -10,11 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.servers import seaweedfs as seaweed
+from tests.servers.seaweedfs import TlsFiles
+
 from benchmarks.datasets import MODIFIED, Dataset
 from benchmarks.errors import MeasurementFailed
 from benchmarks.targets import Endpoint
-from slurper.demo import servers
-from slurper.demo.servers import S3Server, TlsFiles
+from slurper.demo.servers import S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -91,5 +93,5 @@ def _md5_of_file(path: Path) -> str:
 @contextmanager
 def seaweedfs(root: Path, tls: TlsFiles | None = None) -> Iterator[SeaweedFs]:
     """Run a SeaweedFS with its data in `root` until the block ends."""
-    with servers.seaweedfs(root, tls=tls) as server, closing(server.client()) as client:
+    with seaweed.seaweedfs(root, tls=tls) as server, closing(server.client()) as client:
         yield SeaweedFs(server, client)

@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers.seaweedfs import TlsFiles
+
 from benchmarks import companion
 from benchmarks.companion import HOST, Companion
 from benchmarks.datasets import Dataset
 from benchmarks.errors import MeasurementFailed
 from benchmarks.uploads import PARTS_FOLDER
-from slurper.demo.servers import TlsFiles
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

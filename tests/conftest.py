@@ -14,20 +14,22 @@ import pytest
 from hypothesis import settings
 
 from slurper.demo import servers
-from slurper.demo.servers import S3Server, TlsFiles
-from tests.compat import servers as compat
-from tests.gcs.fake import (
+from slurper.demo.servers import S3Server
+from tests.pairs.stores import Kind, Store, google_store, s3_store
+from tests.servers import gateways as compat
+from tests.servers import seaweedfs as seaweed
+from tests.servers.gcs.fake import (
     Guard,
     binary,
     fake_gcs_server,
     gcp_storage_emulator,
     has_emulator,
 )
-from tests.gcs.server import Front, GcsServer, gcs_server
-from tests.pairs.stores import Kind, Store, google_store, s3_store
-from tests.r2 import server as r2
-from tests.r2.server import R2Stub
-from tests.tls_forwarder import TlsForwarder, issue
+from tests.servers.gcs.server import Front, GcsServer, gcs_server
+from tests.servers.r2 import server as r2
+from tests.servers.r2.server import R2Stub
+from tests.servers.seaweedfs import TlsFiles
+from tests.servers.tls_forwarder import TlsForwarder, issue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,7 +75,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Disk-backed; checks signatures, checksums and clocks; not faithful to hostile keys."""
-    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+    with seaweed.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
 
 
@@ -112,7 +114,7 @@ def seaweedfs_tls(
     tmp_path_factory: pytest.TempPathFactory, tls_files: TlsFiles
 ) -> Iterator[S3Server]:
     """A SeaweedFS of its own that speaks TLS itself."""
-    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs-tls"), tls=tls_files) as server:
+    with seaweed.seaweedfs(tmp_path_factory.mktemp("seaweedfs-tls"), tls=tls_files) as server:
         yield server
 
 

@@ -20,8 +20,8 @@ from slurper.objectstore.factory import open_store
 from slurper.objectstore.memory import MemoryStore
 from slurper.secrets import Credentials, S3Credentials
 from tests.conformance.differences import DIFFERENCES
-from tests.gcs.server import Google, address_of
-from tests.gcs.tokens import ACCOUNT, pem
+from tests.servers.gcs.server import Google, address_of
+from tests.servers.gcs.tokens import ACCOUNT, pem
 
 # Which dialect a server is spoken to in; between them they cover CRC64NVME of whole objects, CRC32C
 # of parts (generic) and plain MD5.

@@ -20,7 +20,7 @@ from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.s3.store import S3ObjectStore
 from tests.conformance.conftest import pair_of
-from tests.r2.server import R2Stub
+from tests.servers.r2.server import R2Stub
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

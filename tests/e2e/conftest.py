@@ -18,9 +18,10 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
-from slurper.demo.servers import S3Server, TlsFiles
+from slurper.demo.servers import S3Server
 from tests.chaos import proxy
-from tests.gcs.server import GcsServer
+from tests.servers.gcs.server import GcsServer
+from tests.servers.seaweedfs import TlsFiles
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,7 +18,7 @@ from cloudflare.types.r2.super_slurper.job_create_params import (
 )
 
 from slurper.demo.servers import S3Server
-from tests.gcs.tokens import ACCOUNT
+from tests.servers.gcs.tokens import ACCOUNT
 
 WAIT_SECONDS = 60
 ENDED = frozenset({"completed", "aborted"})

@@ -14,9 +14,9 @@ from cloudflare import Cloudflare
 from slurper.demo.servers import S3Server
 from tests.e2e import program, sdk_requests
 from tests.e2e.sdk_requests import gcs_source, r2_target, wait_for_end
-from tests.gcs.server import GcsServer
-from tests.gcs.tokens import ACCOUNT
 from tests.pairs.stores import google_store, s3_store
+from tests.servers.gcs.server import GcsServer
+from tests.servers.gcs.tokens import ACCOUNT
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

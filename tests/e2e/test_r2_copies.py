@@ -15,9 +15,9 @@ from tests.e2e import program
 from tests.pairs.cases import IN_PARTS
 from tests.pairs.referee import Bucket
 from tests.pairs.stores import Kind, Store, s3_store
-from tests.r2 import server as r2
-from tests.r2.bucket import Bucket as R2Bucket
-from tests.r2.bucket import PartOf
+from tests.servers.r2 import server as r2
+from tests.servers.r2.bucket import Bucket as R2Bucket
+from tests.servers.r2.bucket import PartOf
 
 StoreOf = Callable[[Kind], Store]
 

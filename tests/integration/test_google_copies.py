@@ -15,11 +15,11 @@ from slurper.settings import Settings
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
-from tests.gcs.server import Asked, GcsServer, Refused
-from tests.gcs.tokens import ACCOUNT
 from tests.pairs.cases import FULL
 from tests.pairs.referee import Bucket
 from tests.pairs.stores import Kind, Store
+from tests.servers.gcs.server import Asked, GcsServer, Refused
+from tests.servers.gcs.tokens import ACCOUNT
 
 MIB = 1 << 20
 SETTINGS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB)

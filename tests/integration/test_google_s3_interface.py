@@ -14,7 +14,7 @@ from slurper.objectstore.base import Download, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import open_store
 from slurper.secrets import S3Credentials
-from tests.gcs.fake import Guard
+from tests.servers.gcs.fake import Guard
 
 PLAIN = b"packed " * 1000
 PACKED = gzip.compress(PLAIN)

@@ -42,8 +42,8 @@ from tests.chaos.faults import (
     without_request_headers,
 )
 from tests.chaos.wire import Exchange
-from tests.r2.server import R2Stub
-from tests.tls_forwarder import TlsForwarder, issue
+from tests.servers.r2.server import R2Stub
+from tests.servers.tls_forwarder import TlsForwarder, issue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

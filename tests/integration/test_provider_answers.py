@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from slurper import errors
-from slurper.demo.servers import S3Server, TlsFiles
+from slurper.demo.servers import S3Server
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import advice
 from slurper.objectstore.base import StoreAddress
@@ -30,7 +30,8 @@ from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.e2e import program
-from tests.gcs.tokens import ACCOUNT as GOOGLE_ACCOUNT
+from tests.servers.gcs.tokens import ACCOUNT as GOOGLE_ACCOUNT
+from tests.servers.seaweedfs import TlsFiles
 from tests.unit.http.scripted import Peer, Received, Script, ScriptedServer, answer
 
 ACCOUNT = "d" * 32

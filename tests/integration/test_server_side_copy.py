@@ -24,7 +24,7 @@ from tests.chain import first_task, folded, settle
 from tests.chaos.faults import Fault, status, with_header
 from tests.chaos.proxy import FaultProxy
 from tests.conformance.test_object_store import KEYS
-from tests.r2.server import R2Stub
+from tests.servers.r2.server import R2Stub
 
 MakeBucket = Callable[[S3Server], str]
 

@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 import httpx
 from botocore.exceptions import ClientError
 
-from tests.gcs.server import write_related
-from tests.gcs.tokens import TokenEndpoint
+from tests.servers.gcs.server import write_related
+from tests.servers.gcs.tokens import TokenEndpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

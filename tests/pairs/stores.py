@@ -19,10 +19,11 @@ from slurper.demo.servers import S3Server
 from slurper.objectstore import dialects
 from slurper.objectstore.base import StoreAddress
 from slurper.secrets import S3Credentials
-from tests.gcs.server import Google, address_of, gcs_server
-from tests.gcs.tokens import ACCOUNT
 from tests.pairs.referee import Bucket, GoogleBucket, S3Bucket
-from tests.r2 import server as r2
+from tests.servers import seaweedfs as seaweed
+from tests.servers.gcs.server import Google, address_of, gcs_server
+from tests.servers.gcs.tokens import ACCOUNT
+from tests.servers.r2 import server as r2
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -213,7 +214,7 @@ def started(directory: Path) -> Iterator[Mapping[Kind, Store]]:
         for kind in (Kind.S3, Kind.SEAWEEDFS, Kind.GCS):
             (directory / kind).mkdir()
         s3 = enter(servers.ministack(directory / Kind.S3))
-        seaweedfs = enter(servers.seaweedfs(directory / Kind.SEAWEEDFS))
+        seaweedfs = enter(seaweed.seaweedfs(directory / Kind.SEAWEEDFS))
         yield {
             Kind.S3: enter(s3_store(s3)),
             Kind.SEAWEEDFS: enter(s3_store(seaweedfs)),

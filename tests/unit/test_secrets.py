@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.secrets import Sealer, tidy_pem
-from tests.gcs.tokens import pem, private_key
+from tests.servers.gcs.tokens import pem, private_key
 
 BREAKS = ("\n", "\r\n", "\r", " ", "\n\n", " \n\t", "\\n", "\\r\\n", "\\\\n", "\\\\\\r\\\\\\n")
 AROUND = ("", " ", "\n", '"', "'", '\\"', " '\"", "\t\r\n", '",')

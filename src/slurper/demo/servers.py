@@ -37,16 +37,7 @@ LAUNCH_ATTEMPTS = 4
 # Below the range from which the kernel takes ports of outgoing connections, so that none of those
 # can get between choosing a port and listening on it. SeaweedFS's gRPC ports lie 10,000 higher.
 _PORTS = range(20_000, 22_700)
-_GRPC_OFFSET = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """PEM files of a server certificate; clients trust `ca`."""
-
-    certificate: Path
-    key: Path
-    ca: Path
+GRPC_OFFSET = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +74,6 @@ class S3Server:
 def ministack(directory: Path) -> Iterator[S3Server]:
     """Run ministack, in memory, with signatures checked. Its log is `directory/server.log`."""
     with served(lambda: _plan_ministack(directory)) as server:
-        yield server
-
-
-@contextmanager
-def seaweedfs(directory: Path, *, tls: TlsFiles | None = None) -> Iterator[S3Server]:
-    """Run SeaweedFS with its data in `directory`, over https when `tls` is given."""
-    with served(lambda: _plan_seaweedfs(directory, tls)) as server:
         yield server
 
 
@@ -187,62 +171,6 @@ def _create_iam_user(server: S3Server) -> S3Server:
     )
 
 
-def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> Plan:
-    master, volume, filer, http, https, admin = free_ports(6)
-    key, secret = "AKIASEAWEEDFS", secrets.token_hex(20)
-    _write_identities(directory / "identities.json", key, secret)
-    ports = {"master": master, "volume": volume, "filer": filer, "s3": http, "admin": admin}
-    options: dict[str, object] = dict(_SEAWEEDFS_OPTIONS)
-    for name, port in ports.items():
-        options |= {f"{name}.port": port, f"{name}.port.grpc": port + _GRPC_OFFSET}
-    if tls is not None:
-        files = {"s3.cert.file": tls.certificate, "s3.key.file": tls.key}
-        options |= files | {"s3.port.https": https}
-    return Plan(
-        name="seaweedfs",
-        server=S3Server(
-            endpoint=f"https://{HOST}:{https}" if tls else f"http://{HOST}:{http}",
-            access_key_id=key,
-            secret_access_key=secret,
-            ca_file=tls.ca if tls else None,
-        ),
-        command=[binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
-        directory=directory,
-        environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
-        grace_seconds=0.2,  # it takes seconds to tidy up what is thrown away
-        leftovers=tuple(
-            Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock")  # noqa: S108 - fixed by it
-            for name, port in ports.items()
-        ),
-    )
-
-
-_SEAWEEDFS_OPTIONS: Mapping[str, object] = {
-    "admin.ui": "false",
-    "dir": ".",
-    "filer.localSocket": "filer.sock",
-    "ip": HOST,
-    "ip.bind": HOST,
-    "master.telemetry": "false",
-    "s3.autoCreateBucket": "false",
-    "s3.config": "identities.json",
-    "s3.iam": "false",
-    "s3.localSocket": "s3.sock",
-    "s3.port.iceberg": 0,
-    "s3.port.lance": 0,
-    "volume.max": 10_000,  # every bucket takes a volume of its own
-    "webdav": "false",
-}
-
-
-def _write_identities(path: Path, access_key_id: str, secret_access_key: str) -> None:
-    pair = {"accessKey": access_key_id, "secretKey": secret_access_key}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    owner = {"name": "owner", "credentials": [pair], "actions": actions}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"identities": [owner]}))
-
-
 def binary(name: str) -> str:
     """Find a program that was installed beside the interpreter, which need not be on PATH."""
     path = Path(sys.executable).parent / name
@@ -259,7 +187,7 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as held:
         while len(chosen) < count:
             port = _PORTS[secrets.randbelow(len(_PORTS))]
-            if all(_hold(held, number) for number in (port, port + _GRPC_OFFSET)):
+            if all(_hold(held, number) for number in (port, port + GRPC_OFFSET)):
                 chosen.append(port)
     return chosen
 

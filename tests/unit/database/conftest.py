@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.database import postgres_server
-from tests.unit.database.postgres_server import PostgresServer
+from tests.servers import postgresql
+from tests.servers.postgresql import PostgresServer
 from tests.unit.database.values import Store
 
 _numbers = count()
@@ -17,13 +17,11 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    with postgres_server.running() as server:
+    with postgresql.running() as server:
         yield server
 
 
-_NEEDS_POSTGRES = pytest.mark.skipif(
-    postgres_server.find_binaries() is None, reason=postgres_server.MISSING
-)
+_NEEDS_POSTGRES = pytest.mark.skipif(postgresql.find_binaries() is None, reason=postgresql.MISSING)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=_NEEDS_POSTGRES)])

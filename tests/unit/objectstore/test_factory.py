@@ -32,7 +32,7 @@ from slurper.objectstore.factory import open_store, resolve
 from slurper.objectstore.gcs.store import GcsObjectStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
-from tests.gcs.tokens import pem, private_key
+from tests.servers.gcs.tokens import pem, private_key
 
 PAIR = S3Credentials(access_key_id="A", secret_access_key="S")
 ACCOUNT = "0123456789abcdef0123456789abcdef"

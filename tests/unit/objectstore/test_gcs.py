@@ -19,9 +19,9 @@ from slurper.objectstore.gcs.store import GcsObjectStore
 from slurper.objectstore.gcs.tokens import TOKEN_URI, Accounts
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import listing
-from tests.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
-from tests.gcs.serving import Answer
-from tests.gcs.tokens import ACCOUNT, pem
+from tests.servers.gcs.server import GcsServer, Kept, Refused, address_of, gcs_server
+from tests.servers.gcs.serving import Answer
+from tests.servers.gcs.tokens import ACCOUNT, pem
 
 NO_HEADERS = ObjectHeaders()
 MIB = 1 << 20

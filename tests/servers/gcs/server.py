@@ -28,8 +28,17 @@ from xml.sax.saxutils import escape
 from slurper.objectstore import dialects
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.checksums import Algorithm, encode
-from tests.gcs.serving import Answer, Receive, Scope, Send, headers_of, read_body, reply, serving
-from tests.gcs.tokens import ACCOUNT, TokenEndpoint
+from tests.servers.gcs.serving import (
+    Answer,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    read_body,
+    reply,
+    serving,
+)
+from tests.servers.gcs.tokens import ACCOUNT, TokenEndpoint
 
 MIN_PART_BYTES = 5 << 20
 MAX_PARTS = 10_000

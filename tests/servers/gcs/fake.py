@@ -24,8 +24,8 @@ from urllib.parse import unquote
 
 import httpx
 
-from tests.gcs import server
-from tests.gcs.serving import (
+from tests.servers.gcs import server
+from tests.servers.gcs.serving import (
     HOST,
     Answer,
     Receive,
@@ -36,7 +36,7 @@ from tests.gcs.serving import (
     reply,
     serving,
 )
-from tests.gcs.tokens import TokenEndpoint
+from tests.servers.gcs.tokens import TokenEndpoint
 
 READY_SECONDS = 30
 _HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "server")

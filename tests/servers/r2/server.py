@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.objectstore.s3 import signing
-from tests.r2.bucket import Bucket, PartOf, Refusal, Stored, shown_metadata
+from tests.servers.r2.bucket import Bucket, PartOf, Refusal, Stored, shown_metadata
 
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "r2-token-id", "r2-token-hash-of-64-characters"
 REGIONS = ("auto", "us-east-1", "")

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import trustme
 
-from slurper.demo.servers import HOST, TlsFiles
+from slurper.demo.servers import HOST
+from tests.servers.seaweedfs import TlsFiles
 
 _CHUNK_BYTES = 256 * 1024
 
