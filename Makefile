@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-compat test-ceph chaos check format bench lock clean
+.PHONY: help install demo test unit test-compat test-ceph chaos check format bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare the
 
 test: $(STAMP) ## run every test
 	@$(PYTEST)
+
+unit: $(STAMP) ## run the tests of single parts, two minutes
+	@$(PYTEST) tests/unit
 
 test-compat: $(STAMP) ## every pair with the servers of other people that come as wheels, 15 minutes
 	@$(BIN)/python -m pytest tests/compat -m 'not debian'
