@@ -18,7 +18,7 @@ from itertools import islice, takewhile
 
 from slurper import errors
 from slurper.http.client import ClientStatistics
-from slurper.objectstore import checksums, storable, verification
+from slurper.objectstore import checksums, storable, urls, verification
 from slurper.objectstore.base import (
     Body,
     ByteRange,
@@ -459,9 +459,7 @@ class MemoryStore:
         size: int | None = None,
     ) -> None:
         """Raise if this object must not be written."""
-        if not key:
-            raise errors.ConfigurationError("an object's key cannot be empty")
-        storable.check(key, headers, self._dialect, size=size)
+        storable.check(urls.not_empty(key), headers, self._dialect, size=size)
 
     def _check_parts(self, key: str, upload: _Upload, parts: Sequence[Part]) -> None:
         operation = "CompleteMultipartUpload"

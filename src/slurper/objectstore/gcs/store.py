@@ -55,8 +55,7 @@ from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.s3 import listing
-from slurper.objectstore.s3.client import MAX_ANSWER_BYTES
-from slurper.objectstore.s3.signing import canonical_query
+from slurper.objectstore.urls import canonical_query
 
 _REMEMBERED = 4096
 """Resources kept from listings: what the tasks of a process list ahead of their copying."""
@@ -241,7 +240,7 @@ class GcsObjectStore(GcsClient):
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, (checksum, also))
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
-        limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
+        limit = None if max_bytes is None else max(max_bytes, documents.MAX_ANSWER_BYTES)
         generation = resources.etag_of(resource.get("generation"))
         request = self._media_request(key, generation, {})
         request.awaited_bytes = max_bytes or 0
@@ -273,7 +272,7 @@ class GcsObjectStore(GcsClient):
         request = self._media_request(key, if_match, asked)
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
-        response = await self._media(key, request, max(len(wanted), MAX_ANSWER_BYTES))
+        response = await self._media(key, request, max(len(wanted), documents.MAX_ANSWER_BYTES))
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         etag = resources.etag_of(response.headers.get("x-goog-generation", ""))

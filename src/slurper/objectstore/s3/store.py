@@ -26,6 +26,7 @@ from slurper.objectstore import (
     failures,
     object_headers,
     storable,
+    urls,
     verification,
     written,
 )
@@ -46,9 +47,9 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder, PartCopy
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.s3 import listing
-from slurper.objectstore.s3.client import MAX_ANSWER_BYTES, BucketClient, path_of
+from slurper.objectstore.s3.client import BucketClient
 from slurper.objectstore.s3.echoes import Asked, OtherBucketError
-from slurper.objectstore.s3.signing import canonical_query
+from slurper.objectstore.urls import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
@@ -329,7 +330,7 @@ class S3ObjectStore(BucketClient):
         request.awaited_bytes = max_bytes or 0
         if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
             request.digest = verification.follower(_described, checksum, md5)
-        limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
+        limit = None if max_bytes is None else max(max_bytes, documents.MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
@@ -383,7 +384,7 @@ class S3ObjectStore(BucketClient):
         request = Request("GET", self._target(key), headers)
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
-        limit = max(len(wanted), MAX_ANSWER_BYTES)
+        limit = max(len(wanted), documents.MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
@@ -787,4 +788,4 @@ def _described(headers: Mapping[str, str]) -> StoredObject:
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:
-    return {"x-amz-copy-source": path_of(bucket, key)}
+    return {"x-amz-copy-source": urls.object_path(bucket, key)}
