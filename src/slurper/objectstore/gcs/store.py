@@ -54,7 +54,7 @@ from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
-from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3 import pages
 from slurper.objectstore.urls import canonical_query
 
 _REMEMBERED = 4096
@@ -114,7 +114,7 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
-        return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+        return await pages.asked_again(lambda _: self._page(prefix, start_after, max_keys))
 
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
         """List the page of `prefix` that goes on with a token. Raises ListingError."""
@@ -125,7 +125,7 @@ class GcsObjectStore(GcsClient):
         response = await self._listed(parameters, token)
         items, following = resources.read_page(b"".join(response.body))
         objects = self._remember(items)
-        listing.check_keys([meta.key for meta in objects], prefix, None)
+        pages.check_keys([meta.key for meta in objects], prefix, None)
         return ListingPage(
             objects=objects,
             finished=not following,
@@ -156,7 +156,7 @@ class GcsObjectStore(GcsClient):
             if following == token:
                 raise errors.ListingError("the listing goes on with the same page token")
             token = following
-        listing.check_keys([meta.key for meta in objects], prefix, start_after)
+        pages.check_keys([meta.key for meta in objects], prefix, start_after)
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
@@ -170,7 +170,7 @@ class GcsObjectStore(GcsClient):
         request = Request("GET", f"{self._listing_path}?{canonical_query(asked.items())}", {})
         try:
             return await self._send(
-                "objects.list", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+                "objects.list", request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -189,16 +189,16 @@ class GcsObjectStore(GcsClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await listing.every_upload(self._uploads_page, prefix)
+        return await pages.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> pages.UploadsPage:
         request = Request("GET", f"{self._xml_path}?{canonical_query(parameters)}", {})
         response = await self._send(
-            "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+            "ListMultipartUploads", request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
         )
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(b"".join(response.body), now=now)
+        return pages.parse_uploads(b"".join(response.body), now=now)
 
     # Reading
 

@@ -1,7 +1,7 @@
 """The S3 REST interface over our own HTTP client: pages and parts, byte-exact keys.
 
 One S3 is one bucket. What differs between providers comes from the `Dialect`; what the answers mean
-is told by `failures`, `listing`, `documents` and `object_headers`, and how requests are sent by
+is told by `failures`, `pages`, `documents` and `object_headers`, and how requests are sent by
 `client`, so that here stand the requests.
 """
 
@@ -46,7 +46,7 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder, PartCopy
 from slurper.objectstore.presence import BucketPresence
-from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3 import pages
 from slurper.objectstore.s3.client import BucketClient
 from slurper.objectstore.s3.echoes import Asked, OtherBucketError
 from slurper.objectstore.urls import canonical_query
@@ -147,7 +147,7 @@ class S3ObjectStore(BucketClient):
                 others.append(error.name)
                 raise
 
-        page = await listing.asked_again(ask)
+        page = await pages.asked_again(ask)
         self._is_named = True
         if asked.start_after is not None:
             self._tells_place |= page.is_placed
@@ -192,7 +192,7 @@ class S3ObjectStore(BucketClient):
         operation = "ListObjects" if asked.version == 1 else "ListObjectsV2"
         try:
             response = await self._send(
-                operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+                operation, request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -219,8 +219,8 @@ class S3ObjectStore(BucketClient):
 
     def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         document = b"".join(response.body)
-        listing.refuse_coded(document, response.headers.get("content-encoding", ""))
-        return listing.parse_page(
+        pages.refuse_coded(document, response.headers.get("content-encoding", ""))
+        return pages.parse_page(
             document,
             asked,
             order=self._order_of(response),
@@ -236,15 +236,15 @@ class S3ObjectStore(BucketClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await listing.every_upload(self._uploads_page, prefix)
+        return await pages.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> pages.UploadsPage:
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
-        limit = listing.MAX_DOCUMENT_BYTES
+        limit = pages.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(_document(response), now=now)
+        return pages.parse_uploads(_document(response), now=now)
 
     # Reading
 
@@ -554,7 +554,7 @@ class S3ObjectStore(BucketClient):
             raise lack
         asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
         request = Request("GET", self._target(key, *asked.items()), {})
-        limit = listing.MAX_DOCUMENT_BYTES  # some stores list all parts
+        limit = pages.MAX_DOCUMENT_BYTES  # some stores list all parts
         try:
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
@@ -769,14 +769,14 @@ class S3ObjectStore(BucketClient):
 
 def _document(response: Response) -> bytes:
     """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
-    document = documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
-    listing.refuse_coded(document, response.headers.get("content-encoding", ""))
+    document = documents.unpacked(response, most=pages.MAX_DOCUMENT_BYTES)
+    pages.refuse_coded(document, response.headers.get("content-encoding", ""))
     return document
 
 
 def _is_old(response: Response, asked: Asked) -> bool:
     """Whether what was asked in the second version of ListObjects is answered in the first."""
-    return asked.version == 2 and listing.is_of_first_version(_document(response))
+    return asked.version == 2 and pages.is_of_first_version(_document(response))
 
 
 def _add_md5(request: Request, body: Body) -> None:
