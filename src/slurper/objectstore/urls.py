@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from slurper import errors
 
@@ -44,6 +44,11 @@ def not_empty(key: str) -> str:
     if not key:
         raise errors.ConfigurationError("an object's key cannot be empty")
     return key
+
+
+def unquoted(text: str) -> str:
+    """Undo encoding-type=url, in which `+` is a space, exactly once. Odd bytes are kept."""
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
 
 
 def _bytes(text: str) -> bytes:

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slurper import errors
+from slurper.objectstore import listing_xml, listings
 from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.s3 import pages
@@ -257,17 +258,17 @@ def test_a_listing_in_a_coding_that_cannot_be_undone_says_so(coding: str) -> Non
     bare = zlib.compressobj(wbits=-15)
     coded = bare.compress(document(row("a"))) + bare.flush()
     with pytest.raises(errors.NotAListing, match=f"is compressed .Content-Encoding {coding}"):
-        pages.refuse_coded(coded, coding)
+        listing_xml.refuse_coded(coded, coding)
     for plain in (document(row("a")), gzip.compress(document(row("a"))), b"\n<html>"):
-        pages.refuse_coded(plain, coding)
-    pages.refuse_coded(coded, "")
+        listing_xml.refuse_coded(plain, coding)
+    listing_xml.refuse_coded(coded, "")
 
 
 @pytest.mark.parametrize(
     "damaged",
     [
         gzip.compress(document(row("a")), mtime=0)[:-20],
-        gzip.compress(b" " * (pages.MAX_DOCUMENT_BYTES + 1), mtime=0),
+        gzip.compress(b" " * (listings.MAX_DOCUMENT_BYTES + 1), mtime=0),
         b"\x1f\x8bno",
     ],
 )

@@ -34,7 +34,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, verification
+from slurper.objectstore import checksums, documents, listing_xml, listings, verification
 from slurper.objectstore.base import (
     UNKNOWN_SIZE,
     Body,
@@ -54,7 +54,6 @@ from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
-from slurper.objectstore.s3 import pages
 from slurper.objectstore.urls import canonical_query
 
 _REMEMBERED = 4096
@@ -114,7 +113,7 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
-        return await pages.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+        return await listings.asked_again(lambda _: self._page(prefix, start_after, max_keys))
 
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
         """List the page of `prefix` that goes on with a token. Raises ListingError."""
@@ -125,7 +124,7 @@ class GcsObjectStore(GcsClient):
         response = await self._listed(parameters, token)
         items, following = resources.read_page(b"".join(response.body))
         objects = self._remember(items)
-        pages.check_keys([meta.key for meta in objects], prefix, None)
+        listings.check_keys([meta.key for meta in objects], prefix, None)
         return ListingPage(
             objects=objects,
             finished=not following,
@@ -156,7 +155,7 @@ class GcsObjectStore(GcsClient):
             if following == token:
                 raise errors.ListingError("the listing goes on with the same page token")
             token = following
-        pages.check_keys([meta.key for meta in objects], prefix, start_after)
+        listings.check_keys([meta.key for meta in objects], prefix, start_after)
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
@@ -170,7 +169,7 @@ class GcsObjectStore(GcsClient):
         request = Request("GET", f"{self._listing_path}?{canonical_query(asked.items())}", {})
         try:
             return await self._send(
-                "objects.list", request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
+                "objects.list", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -189,16 +188,16 @@ class GcsObjectStore(GcsClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await pages.every_upload(self._uploads_page, prefix)
+        return await listings.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> pages.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._xml_path}?{canonical_query(parameters)}", {})
         response = await self._send(
-            "ListMultipartUploads", request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
+            "ListMultipartUploads", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
         )
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return pages.parse_uploads(b"".join(response.body), now=now)
+        return listing_xml.parse_uploads(b"".join(response.body), now=now)
 
     # Reading
 

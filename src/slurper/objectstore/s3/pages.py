@@ -4,47 +4,29 @@ Two readers give the same answer. The general one is an XML parser. The fast one
 the rows of a page all have the markup of its first row, and reads them with one regular expression
 made from that row; where anything is out of the ordinary it declines, and the general one decides.
 Nothing is guessed: a document that is cut off, or is no listing, raises ListingError.
-
-Listings of multipart uploads are short and rare, and are left to the parser.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import math
 import operator
 import re
 import unicodedata
-import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import compress, pairwise
 from xml.etree import ElementTree as ET
 
-from slurper import errors
 from slurper.http.dates import iso_date
-from slurper.objectstore import documents
-from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta, UploadMeta
+from slurper.objectstore import listing_xml, listings, urls
+from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.listing_xml import Summary, local_name
 from slurper.objectstore.s3 import echoes
 from slurper.objectstore.s3.echoes import Asked
 
-MAX_DOCUMENT_BYTES = 16 << 20
-"""Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
-
-ASKS = 3
-"""How often a page is asked for, if it is bad, before its listing is given up."""
-
-AGAIN_PAUSE_SECONDS = 0.2
-"""Pause before the last question, so that the fault may pass."""
-
 _MOST_BYTES = (1 << 63) - 1
 """No object is larger than what a database can count."""
-
-_UNKNOWN = (KeyOrder.OWN, KeyOrder.NONE)
-"""Orders in which two keys cannot be compared."""
 
 _RESTORE = "RestoreStatus"
 
@@ -52,23 +34,6 @@ _FIELDS = ("Key", "Size", "ETag", "LastModified", "StorageClass")
 
 Columns = dict[str, Sequence[str]]
 """For each of `_FIELDS`, its text in every row; empty where a row lacks it."""
-
-Summary = dict[str, str]
-"""Text of the elements beside the rows."""
-
-
-async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
-    """Return the first valid page; `ask` is told whether it has asked before.
-
-    Raises:
-        ListingError: no answer of `ASKS` was valid.
-    """
-    for asked in range(ASKS - 1):
-        try:
-            return await ask(asked > 0)
-        except errors.ListingError:
-            await asyncio.sleep(AGAIN_PAUSE_SECONDS * asked)
-    return await ask(True)
 
 
 def parse_page(
@@ -90,7 +55,7 @@ def parse_page(
         ListingError: not a complete ListBucketResult, or not the one that was asked for; keys not
             increasing in `order`, not after the key asked for or not under the prefix.
     """
-    text = _as_text(document)
+    text = listing_xml.as_text(document)
     plain = len(document.translate(None, _CONTROLS)) == len(document)
     columns, summary = (_read_fast(text) if plain else None) or _read_with_parser(text)
     keys = columns["Key"]
@@ -106,10 +71,10 @@ def parse_page(
     if _has_repeats(keys, asked.start_after):
         objects = _without_repeats(objects, asked.start_after)
         keys = [meta.key for meta in objects]
-    check_keys(keys, asked.prefix, asked.start_after, order)
+    listings.check_keys(keys, asked.prefix, asked.start_after, order)
     return ListingPage(
         objects=objects,
-        finished=_is_finished(summary),
+        finished=listing_xml.is_finished(summary),
         order=order,
         served_at=served_at,
         list_version=list_version,
@@ -123,9 +88,7 @@ def parse_page(
 def _token(summary: Summary, *, is_encoded: bool) -> str:
     """What goes on after this page: an opaque token, or a marker as keys are written."""
     marker = summary.get("NextMarker", "")
-    return summary.get("NextContinuationToken") or (
-        echoes.unquoted(marker) if is_encoded else marker
-    )
+    return summary.get("NextContinuationToken") or (urls.unquoted(marker) if is_encoded else marker)
 
 
 def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[str, str]]:
@@ -133,7 +96,7 @@ def _decoded(raw: Sequence[str], order: KeyOrder) -> tuple[Sequence[str], dict[s
     keys = _url_decoded(raw)
     if keys is raw:
         return raw, {}
-    if order not in _UNKNOWN and not _ascend(keys, raw, order):
+    if order not in listings.OWN_ORDERS and not _ascend(keys, raw, order):
         keys = _as_they_ascend(keys, raw, order)
     return keys, _other_spellings(keys, raw)
 
@@ -163,7 +126,7 @@ def _as_they_ascend(decoded: Sequence[str], raw: Sequence[str], order: KeyOrder)
 
 def _other_spellings(keys: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
     return {
-        key: text if key != text else echoes.unquoted(text)
+        key: text if key != text else urls.unquoted(text)
         for key, text in zip(keys, raw, strict=True)
         if key != text or "%" in text or "+" in text
     }
@@ -189,129 +152,14 @@ def is_of_first_version(document: bytes) -> bool:
     return b"<Marker" in document and b"<KeyCount>" not in document
 
 
-@dataclass(frozen=True, slots=True)
-class UploadsPage:
-    """One ListMultipartUploads response."""
-
-    uploads: list[UploadMeta]
-    following: tuple[str, str] | None
-    """Key marker and upload id marker of the next page; None: there is none."""
-
-
-async def every_upload(
-    read: Callable[[Sequence[tuple[str, str]]], Awaitable[UploadsPage]], prefix: str
-) -> list[UploadMeta]:
-    """Every multipart upload for keys of `prefix`, page by page; `read` sends these parameters."""
-    found: dict[str, UploadMeta] = {}
-    following: tuple[str, str] | None = ("", "")
-    while following is not None:
-        key_marker, id_marker = following
-        # Without encoding-type: there are stores that repeat it here and encode nothing.
-        wanted = {"prefix": prefix, "key-marker": key_marker, "upload-id-marker": id_marker}
-        page = await read([("uploads", ""), *((k, v) for k, v in wanted.items() if v)])
-        new = [upload for upload in page.uploads if upload.upload_id not in found]
-        found |= {upload.upload_id: upload for upload in new}
-        following = page.following if new else None  # some stores page in circles
-    return [upload for upload in found.values() if upload.key.startswith(prefix)]
-
-
-def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
-    """Read one page of a listing of uploads; `now` is the store's time.
-
-    Raises:
-        ListingError: not a complete ListMultipartUploadsResult.
-    """
-    rows: list[Summary] = []
-    summary: Summary = {}
-    for child in _parse(_as_text(document), "ListMultipartUploadsResult"):
-        if _local(child.tag) == "Upload":
-            rows.append({_local(leaf.tag): leaf.text or "" for leaf in child})
-        else:
-            summary[_local(child.tag)] = child.text or ""
-    encoded = summary.get("EncodingType", "").lower() == "url"
-    read_key = echoes.unquoted if encoded else str
-    uploads = [
-        UploadMeta(read_key(row.get("Key", "")), upload_id, _age_seconds(row, now))
-        for row in rows
-        if (upload_id := row.get("UploadId", "")) and row.get("Key")
-    ]
-    if _is_finished(summary) or not uploads:
-        return UploadsPage(uploads, None)
-    last = uploads[-1]
-    key_marker = read_key(summary.get("NextKeyMarker", "")) or last.key
-    return UploadsPage(uploads, (key_marker, summary.get("NextUploadIdMarker") or last.upload_id))
-
-
-def _age_seconds(row: Summary, now: datetime) -> float:
-    """An upload whose beginning is not told counts as infinitely old: nobody's to abort."""
-    begun_at = iso_date(row.get("Initiated", ""))
-    return math.inf if begun_at is None else (now - begun_at).total_seconds()
-
-
-def refuse_coded(document: bytes, coding: str) -> None:
-    """Explain a document that a proxy before the store may have compressed.
-
-    Raises:
-        NotAListing: it came with a coding that cannot be undone.
-    """
-    begins = document[:_SHOWN_BYTES].lstrip(_BEFORE_XML)
-    is_told = coding.lower() not in ("", "identity")
-    if is_told and begins and not begins.startswith((b"<", b"{", *_ZIPPED)):
-        raise errors.NotAListing(
-            f"the listing is compressed (Content-Encoding {coding}), though that was not asked for"
-        )
-
-
-def _as_text(document: bytes) -> str:
-    document = _unzipped(document).lstrip(_BEFORE_XML)
-    if (page := documents.web_page(document)) is not None:
-        raise errors.NotAListing(f"the answer is not a store's but a web page: {page!r}")
-    if document.startswith((b"{", b"[")):
-        seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
-        raise errors.NotAListing(f"the server speaks JSON, not S3: {seen!r}")
-    if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
-        raise errors.ListingError("the listing holds a document type declaration")
-    try:
-        return document.decode("utf-8")
-    except UnicodeDecodeError as error:
-        seen = ascii(document[:_SHOWN_BYTES])[1:]
-        raise errors.NotAListing(f"the listing is not UTF-8: {error}; it begins {seen}") from error
-
-
-_BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
-"""A byte order mark, and the blanks of programs that print a line too many."""
-
-_SHOWN_BYTES = 40
-_ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
-"""How gzip begins, and what HTTP calls deflate."""
-
-
-def _unzipped(document: bytes) -> bytes:
-    """Undo compression. Nobody asked for it, but no document can be mistaken for it."""
-    if not document.startswith(_ZIPPED):
-        return document
-    try:
-        unzip = zlib.decompressobj(wbits=47)
-        text = unzip.decompress(document, MAX_DOCUMENT_BYTES)
-    except zlib.error as error:
-        raise errors.NotAListing(
-            f"the listing is compressed, though that was not asked for, and damaged: {error}"
-        ) from error
-    if not unzip.eof:
-        raise errors.NotAListing(
-            "the listing is compressed, though that was not asked for, and cut off or too large"
-        )
-    return text
-
-
 # The general reader
 
 
 def _read_with_parser(text: str) -> tuple[Columns, Summary]:
     rows: list[dict[str, str]] = []
     summary: Summary = {}
-    for child in _parse(text, "ListBucketResult"):
-        name = _local(child.tag)
+    for child in listing_xml.parse(text, "ListBucketResult"):
+        name = local_name(child.tag)
         if name == "Contents":
             rows.append(_row(child))
         else:
@@ -320,54 +168,16 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
 
 
 def _row(contents: ET.Element) -> Summary:
-    row = {_local(leaf.tag): leaf.text or "" for leaf in contents}
+    row = {local_name(leaf.tag): leaf.text or "" for leaf in contents}
     if _RESTORE in row and _is_restored(contents):
         row["StorageClass"] = ""  # it keeps its class, and can be read
     return row
 
 
 def _is_restored(contents: ET.Element) -> bool:
-    status = (leaf for leaf in contents if _local(leaf.tag) == _RESTORE)
-    told = {_local(leaf.tag): leaf.text for one in status for leaf in one}
+    status = (leaf for leaf in contents if local_name(leaf.tag) == _RESTORE)
+    told = {local_name(leaf.tag): leaf.text for one in status for leaf in one}
     return told.get("IsRestoreInProgress") == "false"
-
-
-def _parse(text: str, expected: str) -> ET.Element:
-    try:
-        root = _parse_xml(text)
-    except ET.ParseError as error:
-        raise errors.ListingError(f"the listing is not complete XML: {error}") from error
-    if _local(root.tag) != expected:
-        raise errors.NotAListing(f"expected a {expected}, got {_local(root.tag)[:80]!r}")
-    return root
-
-
-def _parse_xml(text: str) -> ET.Element:
-    try:
-        return ET.fromstring(text)  # noqa: S314 - without a DTD, see _as_text
-    except ET.ParseError:
-        escaped = _CONTROL_REFERENCE.sub(_stand_in, text)
-        if escaped == text or _STAND_IN.search(text):
-            raise
-    root = ET.fromstring(escaped)  # noqa: S314
-    for element in root.iter():
-        element.text = (element.text or "").translate(_STOOD_FOR)
-    return root
-
-
-_CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
-"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not
-the key after which a page begins: they repeat it in this form."""
-_STAND_IN = re.compile("[\U000f0000-\U000f001f]")
-_STOOD_FOR = {0xF0000 + code: code for code in range(32)}
-
-
-def _stand_in(found: re.Match[str]) -> str:
-    return chr(0xF0000 + (int(found[1], 16) if found[1] else int(found[2])))
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
 
 
 # The fast reader
@@ -419,7 +229,7 @@ def _read_rows(body: str) -> Columns | None:
 def _row_reader(shape: str) -> _RowReader | None:
     """Make a reader for rows with this markup; a provider has one or two of them."""
     try:
-        children = [child.tag for child in ET.fromstring(shape)]  # noqa: S314 - see _as_text
+        children = [child.tag for child in ET.fromstring(shape)]  # noqa: S314 - see listing_xml.as_text
     except ET.ParseError:
         return None
     found = [name for name in children if name in _FIELDS]
@@ -450,61 +260,8 @@ def _url_decoded(keys: Sequence[str]) -> Sequence[str]:
         return keys
     # All at once is twice as fast, as long as every line break is one between two keys.
     if "%0A" in joined or "%0a" in joined or joined.count("\n") != len(keys) - 1:
-        return [echoes.unquoted(key) for key in keys]
-    return echoes.unquoted(joined).split("\n")
-
-
-def check_keys(
-    keys: Sequence[str], prefix: str, start_after: str | None, order: KeyOrder = KeyOrder.BYTES
-) -> None:
-    """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
-
-    Raises:
-        ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
-            `order`, or not after `start_after`. NoOrder: in a store's own order, one comes again.
-    """
-    if not keys:
-        return
-    if not all(keys):
-        raise errors.ListingError("the listing holds an object without a key")
-    if order in _UNKNOWN:
-        _check_prefix(keys, prefix)
-        if order is KeyOrder.OWN:
-            _check_own_order(keys, start_after)
-        return
-    ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
-    if start_after is not None and ranks[0] <= order.rank(start_after):
-        text = f"the listing after {start_after!r} begins with {keys[0]!r}"
-        raise errors.OutOfOrder(text, start_after, keys[0])
-    if not all(map(operator.lt, ranks, ranks[1:])):
-        at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
-        text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
-        raise errors.OutOfOrder(text, keys[at], keys[at + 1])
-    # In sorted keys, what begins both the first and the last begins all of them.
-    if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
-        raise errors.ListingError(
-            f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
-        )
-
-
-def _check_prefix(keys: Sequence[str], prefix: str) -> None:
-    strange = next((key for key in keys if not key.startswith(prefix)), None)
-    if strange is not None:
-        raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
-
-
-def _check_own_order(keys: Sequence[str], start_after: str | None) -> None:
-    """Refuse what no order explains."""
-    if start_after in keys or len(set(keys)) < len(keys):
-        twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
-        raise errors.NoOrder(f"the listing after {start_after!r} shows {twice!r} again")
-
-
-def _is_finished(summary: Summary) -> bool:
-    truncated = summary.get("IsTruncated", "").strip().lower()
-    if truncated not in ("true", "false"):
-        raise errors.ListingError("the listing does not say whether it is truncated")
-    return truncated == "false"
+        return [urls.unquoted(key) for key in keys]
+    return urls.unquoted(joined).split("\n")
 
 
 def _objects(keys: Sequence[str], sizes: Sequence[int], columns: Columns) -> list[ObjectMeta]:

@@ -24,6 +24,8 @@ from slurper.objectstore import (
     documents,
     entity_tags,
     failures,
+    listing_xml,
+    listings,
     object_headers,
     storable,
     urls,
@@ -147,7 +149,7 @@ class S3ObjectStore(BucketClient):
                 others.append(error.name)
                 raise
 
-        page = await pages.asked_again(ask)
+        page = await listings.asked_again(ask)
         self._is_named = True
         if asked.start_after is not None:
             self._tells_place |= page.is_placed
@@ -192,7 +194,7 @@ class S3ObjectStore(BucketClient):
         operation = "ListObjects" if asked.version == 1 else "ListObjectsV2"
         try:
             response = await self._send(
-                operation, request, None, max_body_bytes=pages.MAX_DOCUMENT_BYTES
+                operation, request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -219,7 +221,7 @@ class S3ObjectStore(BucketClient):
 
     def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         document = b"".join(response.body)
-        pages.refuse_coded(document, response.headers.get("content-encoding", ""))
+        listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
         return pages.parse_page(
             document,
             asked,
@@ -236,15 +238,15 @@ class S3ObjectStore(BucketClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await pages.every_upload(self._uploads_page, prefix)
+        return await listings.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> pages.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
-        limit = pages.MAX_DOCUMENT_BYTES
+        limit = listings.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return pages.parse_uploads(_document(response), now=now)
+        return listing_xml.parse_uploads(_document(response), now=now)
 
     # Reading
 
@@ -554,7 +556,7 @@ class S3ObjectStore(BucketClient):
             raise lack
         asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
         request = Request("GET", self._target(key, *asked.items()), {})
-        limit = pages.MAX_DOCUMENT_BYTES  # some stores list all parts
+        limit = listings.MAX_DOCUMENT_BYTES  # some stores list all parts
         try:
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
@@ -769,8 +771,8 @@ class S3ObjectStore(BucketClient):
 
 def _document(response: Response) -> bytes:
     """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
-    document = documents.unpacked(response, most=pages.MAX_DOCUMENT_BYTES)
-    pages.refuse_coded(document, response.headers.get("content-encoding", ""))
+    document = documents.unpacked(response, most=listings.MAX_DOCUMENT_BYTES)
+    listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
     return document
 
 
