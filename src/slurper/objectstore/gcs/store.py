@@ -39,6 +39,7 @@ from slurper.objectstore.base import (
     UNKNOWN_SIZE,
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ListingPage,
     ObjectHeaders,
@@ -339,7 +340,7 @@ class GcsObjectStore(GcsClient):
             await verification.compare_with_source_md5(body)
         return resources.etag_of(made.get("generation"))
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         """Begin a multipart upload; return its id."""
         sent = resources.to_xml_headers(headers)
         target = self._xml_target(key, ("uploads", ""))
@@ -348,7 +349,7 @@ class GcsObjectStore(GcsClient):
         upload_id = documents.element(documents.text_of(response), "UploadId")
         if not upload_id:
             raise self._unusable(response, "CreateMultipartUpload", key, "no upload id")
-        return upload_id
+        return CreatedUpload(upload_id)
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with its CRC32C."""
@@ -362,10 +363,6 @@ class GcsObjectStore(GcsClient):
         verification.compare_with_google(response.headers, body)
         return Part(number, body.length, etag, crc32c)
 
-    def checks_whole(self, upload_id: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Google promises nothing: the whole is compared here after it was made."""
-        return False
-
     async def complete_upload(
         self,
         key: str,
@@ -373,7 +370,7 @@ class GcsObjectStore(GcsClient):
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,  # noqa: ARG002 - as above
+        whole_checked: bool = False,  # noqa: ARG002 - Google promises nothing
     ) -> str:
         """Join the parts into the object; return its identity token."""
         if if_absent:

@@ -35,6 +35,7 @@ from slurper.objectstore import (
 from slurper.objectstore.base import (
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ListingPage,
     ObjectHeaders,
@@ -99,8 +100,6 @@ class S3ObjectStore(BucketClient):
         """Whether a listing has been read."""
         self._tells_place = False
         """Whether one has repeated after which key it begins."""
-        self._whole_checked: set[str] = set()
-        """Uploads for which the store has promised to check the whole object."""
 
     # Listing
 
@@ -507,7 +506,7 @@ class S3ObjectStore(BucketClient):
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         """Begin a multipart upload; return its id."""
         sent = self._new_object_headers(key, headers)
         algorithm = self._part_algorithm
@@ -520,9 +519,8 @@ class S3ObjectStore(BucketClient):
         upload_id = documents.element(documents.text_of(response), "UploadId")
         if not upload_id:
             raise self._unanswered(response, "CreateMultipartUpload", key, "no upload id")
-        if response.headers.get("x-amz-checksum-type", "").upper() == "FULL_OBJECT":
-            self._whole_checked.add(upload_id)
-        return upload_id
+        promised = response.headers.get("x-amz-checksum-type", "").upper()
+        return CreatedUpload(upload_id, whole_checked=promised == "FULL_OBJECT")
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
@@ -566,10 +564,6 @@ class S3ObjectStore(BucketClient):
             raise lack
         return listed[0]
 
-    def checks_whole(self, upload_id: str) -> bool:
-        """Whether the store promised so to this process, when it began the upload."""
-        return upload_id in self._whole_checked
-
     async def complete_upload(
         self,
         key: str,
@@ -577,14 +571,13 @@ class S3ObjectStore(BucketClient):
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,
+        whole_checked: bool = False,
     ) -> str:
         """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
         whole = None
         if self._dialect.full_object_checksum:
             whole = verification.whole_checksum(parts)
-        promised = self.checks_whole(upload_id) if whole_checked is None else whole_checked
-        sent = self._whole_object_headers(parts, whole if promised else None)
+        sent = self._whole_object_headers(parts, whole if whole_checked else None)
         if if_absent and self._dialect.conditional_completion:
             sent["if-none-match"] = "*"
         request = Request(
@@ -608,7 +601,6 @@ class S3ObjectStore(BucketClient):
                 # It may come from an earlier upload of the same parts; then this one is left.
                 with contextlib.suppress(errors.SlurperError):
                     await self.abort_upload(key, upload_id)
-        self._whole_checked.discard(upload_id)
         if whole is not None:
             verification.compare_whole(answer, whole)
         return etag
@@ -670,7 +662,6 @@ class S3ObjectStore(BucketClient):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
-        self._whole_checked.discard(upload_id)
         request = Request("DELETE", self._target(key, ("uploadId", upload_id)), {})
         try:
             await self._send("AbortMultipartUpload", request, key)
