@@ -10,7 +10,7 @@ import pytest
 
 from slurper.demo.servers import S3Server
 from slurper.http import client
-from slurper.objectstore.s3 import listing
+from slurper.objectstore import listings
 from slurper.transfer import copy
 from tests.chaos.stage import PART, Stage, stage
 from tests.pairs.referee import S3Bucket
@@ -32,7 +32,7 @@ LARGE = "large"
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_BASE_SECONDS", 0.01)
     monkeypatch.setattr(copy, "ATTEMPT_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(listing, "AGAIN_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listings, "AGAIN_PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from slurper import errors
 from slurper.demo.servers import S3Server
 from slurper.objectstore import checksums
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore, SourceMd5
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ProbedStore, SourceMd5
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
 from slurper.objectstore.gcs.store import GcsObjectStore
@@ -73,7 +73,7 @@ KEYS = {
 }
 
 
-async def keys_of(store: ObjectStore, prefix: str = "", *, max_keys: int = 1000) -> list[str]:
+async def keys_of(store: ProbedStore, prefix: str = "", *, max_keys: int = 1000) -> list[str]:
     """Every key, page by page."""
     keys: list[str] = []
     while True:
@@ -86,7 +86,7 @@ async def keys_of(store: ObjectStore, prefix: str = "", *, max_keys: int = 1000)
             return keys
 
 
-async def fill(store: ObjectStore, keys: list[str]) -> None:
+async def fill(store: ProbedStore, keys: list[str]) -> None:
     await asyncio.gather(*(store.put(key, Body([key.encode()]), NO_HEADERS) for key in keys))
 
 
@@ -94,7 +94,7 @@ async def fill(store: ObjectStore, keys: list[str]) -> None:
 
 
 @over_tls_too
-async def test_bytes_come_back_as_they_were(store: ObjectStore, prefix: str) -> None:
+async def test_bytes_come_back_as_they_were(store: ProbedStore, prefix: str) -> None:
     chunks = [bytes(range(256)) * 1000, b"", b"\r\n--\0", b"x" * 300_000]
     etag = await store.put(f"{prefix}k", Body(chunks), NO_HEADERS)
     download = await store.get(f"{prefix}k")
@@ -104,7 +104,7 @@ async def test_bytes_come_back_as_they_were(store: ObjectStore, prefix: str) -> 
 
 
 @pytest.mark.parametrize("name", KEYS)
-async def test_a_key_is_kept(empty_store: ObjectStore, name: str) -> None:
+async def test_a_key_is_kept(empty_store: ProbedStore, name: str) -> None:
     key = KEYS[name]
     await empty_store.put(key, Body([key.encode()]), NO_HEADERS)
     assert await keys_of(empty_store) == [key]
@@ -112,7 +112,7 @@ async def test_a_key_is_kept(empty_store: ObjectStore, name: str) -> None:
     assert (await empty_store.head(key)).meta.key == key
 
 
-async def test_a_marker_stands_beside_an_object(empty_store: ObjectStore) -> None:
+async def test_a_marker_stands_beside_an_object(empty_store: ProbedStore) -> None:
     await fill(empty_store, ["dir", "dir/", "dir/x"])
     assert await keys_of(empty_store) == ["dir", "dir/", "dir/x"]
     for key in ("dir", "dir/", "dir/x"):
@@ -120,7 +120,7 @@ async def test_a_marker_stands_beside_an_object(empty_store: ObjectStore) -> Non
 
 
 @over_tls_too
-async def test_everything_kept_beside_the_bytes(store: ObjectStore, prefix: str) -> None:
+async def test_everything_kept_beside_the_bytes(store: ProbedStore, prefix: str) -> None:
     await store.put(f"{prefix}k", Body([b"not gzip at all"]), EVERYTHING)
     download = await store.get(f"{prefix}k")
     assert download.stored.headers == EVERYTHING
@@ -128,19 +128,19 @@ async def test_everything_kept_beside_the_bytes(store: ObjectStore, prefix: str)
     assert bytes(download.body) == b"not gzip at all"
 
 
-async def test_metadata_may_hold_any_bytes(store: ObjectStore, prefix: str) -> None:
+async def test_metadata_may_hold_any_bytes(store: ProbedStore, prefix: str) -> None:
     text = "grün 😀".encode().decode("latin-1")
     await store.put(f"{prefix}k", Body([]), ObjectHeaders({}, {"text": text}))
     assert (await store.head(f"{prefix}k")).headers.metadata == {"text": text}
 
 
-async def test_metadata_of_western_letters(store: ObjectStore, prefix: str) -> None:
+async def test_metadata_of_western_letters(store: ProbedStore, prefix: str) -> None:
     text = "grün".encode().decode("latin-1")
     await store.put(f"{prefix}k", Body([]), ObjectHeaders({}, {"text": text}))
     assert (await store.head(f"{prefix}k")).headers.metadata == {"text": text}
 
 
-async def test_nothing_is_an_object_too(store: ObjectStore, prefix: str) -> None:
+async def test_nothing_is_an_object_too(store: ProbedStore, prefix: str) -> None:
     headers = ObjectHeaders({"content-type": "a/b"}, {"m": "1"})
     await store.put(f"{prefix}k", Body([]), headers)
     download = await store.get(f"{prefix}k")
@@ -148,7 +148,7 @@ async def test_nothing_is_an_object_too(store: ObjectStore, prefix: str) -> None
     assert download.stored.headers == headers
 
 
-async def test_listing_head_and_get_describe_the_same(store: ObjectStore, prefix: str) -> None:
+async def test_listing_head_and_get_describe_the_same(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     etag = await store.put(key, Body([b"12345"]), NO_HEADERS)
     (listed,) = (await store.list_page(prefix=prefix)).objects
@@ -159,7 +159,7 @@ async def test_listing_head_and_get_describe_the_same(store: ObjectStore, prefix
     assert listed.storage_class == "STANDARD"
 
 
-async def test_a_later_put_replaces(store: ObjectStore, prefix: str) -> None:
+async def test_a_later_put_replaces(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     first = await store.put(key, Body([b"1"]), ObjectHeaders({}, {"old": "1"}))
     second = await store.put(key, Body([b"22"]), ObjectHeaders({}, {"new": "2"}))
@@ -168,7 +168,7 @@ async def test_a_later_put_replaces(store: ObjectStore, prefix: str) -> None:
     assert (bytes(download.body), download.stored.headers.metadata) == (b"22", {"new": "2"})
 
 
-async def test_a_key_too_long_is_refused(store: ObjectStore) -> None:
+async def test_a_key_too_long_is_refused(store: ProbedStore) -> None:
     for key in ("k" * 1025, "ü" * 513):
         with pytest.raises(errors.NotStorable, match="bytes"):
             await store.put(key, Body([b"x"]), NO_HEADERS)
@@ -180,7 +180,7 @@ async def test_a_key_too_long_is_refused(store: ObjectStore) -> None:
 
 
 @over_tls_too
-async def test_a_version_can_be_insisted_on(store: ObjectStore, prefix: str) -> None:
+async def test_a_version_can_be_insisted_on(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     etag = await store.put(key, Body([b"12345"]), NO_HEADERS)
     assert bytes((await store.get(key, if_match=etag)).body) == b"12345"
@@ -192,7 +192,7 @@ async def test_a_version_can_be_insisted_on(store: ObjectStore, prefix: str) -> 
 
 
 @over_tls_too
-async def test_a_range_is_exactly_that(store: ObjectStore, prefix: str) -> None:
+async def test_a_range_is_exactly_that(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     etag = await store.put(key, Body([b"0123456789"]), NO_HEADERS)
     for begin, end in ((0, 1), (2, 5), (9, 10), (0, 10)):
@@ -201,7 +201,7 @@ async def test_a_range_is_exactly_that(store: ObjectStore, prefix: str) -> None:
         assert (part.stored.meta.size, part.stored.meta.etag) == (10, etag)
 
 
-async def test_a_range_beyond_the_end_is_an_error(store: ObjectStore, prefix: str) -> None:
+async def test_a_range_beyond_the_end_is_an_error(store: ProbedStore, prefix: str) -> None:
     await store.put(f"{prefix}k", Body([b"0123456789"]), NO_HEADERS)
     for begin, end in ((10, 12), (8, 12)):
         with pytest.raises((errors.StoreError, errors.IntegrityError)):
@@ -209,7 +209,7 @@ async def test_a_range_beyond_the_end_is_an_error(store: ObjectStore, prefix: st
 
 
 @over_tls_too
-async def test_what_exists_is_not_replaced_unasked(store: ObjectStore, prefix: str) -> None:
+async def test_what_exists_is_not_replaced_unasked(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     await store.put(key, Body([b"first"]), NO_HEADERS, if_absent=True)
     with pytest.raises(errors.PreconditionFailed) as refused:
@@ -219,7 +219,7 @@ async def test_what_exists_is_not_replaced_unasked(store: ObjectStore, prefix: s
 
 
 @over_tls_too
-async def test_what_is_absent_is_not_found(store: ObjectStore, prefix: str) -> None:
+async def test_what_is_absent_is_not_found(store: ProbedStore, prefix: str) -> None:
     for ask in (store.get, store.head):
         with pytest.raises(errors.NotFound) as missing:
             await ask(f"{prefix}absent")
@@ -227,7 +227,7 @@ async def test_what_is_absent_is_not_found(store: ObjectStore, prefix: str) -> N
 
 
 async def test_a_deleted_object_is_gone_and_may_be_deleted_again(
-    store: ObjectStore, prefix: str
+    store: ProbedStore, prefix: str
 ) -> None:
     for key in (f"{prefix}k", f"{prefix}k2"):
         await store.put(key, Body([b"x"]), NO_HEADERS)
@@ -238,7 +238,7 @@ async def test_a_deleted_object_is_gone_and_may_be_deleted_again(
 
 async def test_a_bucket_that_keeps_versions_says_so(
     subject: Subject,
-    empty_store: ObjectStore,
+    empty_store: ProbedStore,
     boto: Callable[[S3Server], S3Client],
 ) -> None:
     if not isinstance(subject.server, S3Server):
@@ -255,7 +255,7 @@ async def test_a_bucket_that_keeps_versions_says_so(
 
 async def test_archived_objects_say_so(
     subject: Subject,
-    empty_store: ObjectStore,
+    empty_store: ProbedStore,
     boto: Callable[[S3Server], S3Client],
 ) -> None:
     await empty_store.put("probe", Body([]), NO_HEADERS)
@@ -277,7 +277,7 @@ async def test_archived_objects_say_so(
 
 async def test_a_restored_object_can_be_read_and_says_so(
     subject: Subject,
-    empty_store: ObjectStore,
+    empty_store: ProbedStore,
     boto: Callable[[S3Server], S3Client],
 ) -> None:
     if not isinstance(subject.server, S3Server):
@@ -299,7 +299,7 @@ async def test_a_restored_object_can_be_read_and_says_so(
 
 
 @over_tls_too
-async def test_pages_continue_after_a_key(store: ObjectStore, prefix: str) -> None:
+async def test_pages_continue_after_a_key(store: ProbedStore, prefix: str) -> None:
     keys = [f"{prefix}{number:03d}" for number in range(20)]
     await fill(store, keys)
     for max_keys in (1, 7, 19, 20, 21):
@@ -307,7 +307,7 @@ async def test_pages_continue_after_a_key(store: ObjectStore, prefix: str) -> No
 
 
 async def test_a_page_begins_after_a_key_that_need_not_exist(
-    store: ObjectStore, prefix: str
+    store: ProbedStore, prefix: str
 ) -> None:
     await fill(store, [f"{prefix}{name}" for name in ("a", "c", "e")])
     for start_after, expected in (("a", "ce"), ("b", "ce"), ("e", ""), ("d~", "e"), ("", "ace")):
@@ -316,7 +316,7 @@ async def test_a_page_begins_after_a_key_that_need_not_exist(
         assert page.finished
 
 
-async def test_a_start_before_or_behind_the_prefix(store: ObjectStore, prefix: str) -> None:
+async def test_a_start_before_or_behind_the_prefix(store: ProbedStore, prefix: str) -> None:
     await fill(store, [f"{prefix}m/1", f"{prefix}m/2"])
     early = await store.list_page(prefix=f"{prefix}m/", start_after=f"{prefix}a")
     late = await store.list_page(prefix=f"{prefix}m/", start_after=f"{prefix}z")
@@ -324,7 +324,7 @@ async def test_a_start_before_or_behind_the_prefix(store: ObjectStore, prefix: s
     assert (late.objects, late.finished) == ([], True)
 
 
-async def test_a_prefix_is_letters_not_a_folder(store: ObjectStore, prefix: str) -> None:
+async def test_a_prefix_is_letters_not_a_folder(store: ProbedStore, prefix: str) -> None:
     await fill(store, [f"{prefix}{name}" for name in ("ab", "abc", "b", "ab/c")])
     assert sorted(await keys_of(store, f"{prefix}ab")) == [
         f"{prefix}ab",
@@ -333,7 +333,7 @@ async def test_a_prefix_is_letters_not_a_folder(store: ObjectStore, prefix: str)
     ]
 
 
-async def test_keys_come_in_the_order_that_the_page_tells(empty_store: ObjectStore) -> None:
+async def test_keys_come_in_the_order_that_the_page_tells(empty_store: ProbedStore) -> None:
     keys = [
         "a!",
         "a-1",
@@ -354,12 +354,12 @@ async def test_keys_come_in_the_order_that_the_page_tells(empty_store: ObjectSto
     assert await keys_of(empty_store, max_keys=3) == sorted(keys, key=order.rank)
 
 
-async def test_an_empty_bucket_is_finished(empty_store: ObjectStore) -> None:
+async def test_an_empty_bucket_is_finished(empty_store: ProbedStore) -> None:
     page = await empty_store.list_page()
     assert (page.objects, page.finished) == ([], True)
 
 
-async def test_more_than_a_page_of_a_thousand(subject: Subject, empty_store: ObjectStore) -> None:
+async def test_more_than_a_page_of_a_thousand(subject: Subject, empty_store: ProbedStore) -> None:
     if subject.name not in ("memory", "ministack", "gcs"):
         pytest.skip("one real server shows it; the others are slow to fill")
     keys = [f"{number:04d}" for number in range(1003)]
@@ -373,10 +373,10 @@ async def test_more_than_a_page_of_a_thousand(subject: Subject, empty_store: Obj
 
 
 @over_tls_too
-async def test_parts_become_an_object(store: ObjectStore, prefix: str) -> None:
+async def test_parts_become_an_object(store: ProbedStore, prefix: str) -> None:
     key, headers = f"{prefix}k", ObjectHeaders({"content-type": "a/b"}, {"m": "1"})
     bodies = [bytes([number]) * size for number, size in enumerate((5 * MIB, 5 * MIB, 7))]
-    upload = await store.create_upload(key, headers)
+    upload = (await store.create_upload(key, headers)).upload_id
     parts = [
         await store.put_part(key, upload, number, Body([body]))
         for number, body in reversed(list(enumerate(bodies, 1)))
@@ -390,9 +390,9 @@ async def test_parts_become_an_object(store: ObjectStore, prefix: str) -> None:
     assert (listed.size, listed.etag) == (10 * MIB + 7, etag)
 
 
-async def test_a_part_may_be_written_again(store: ObjectStore, prefix: str) -> None:
+async def test_a_part_may_be_written_again(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     await store.put_part(key, upload, 1, Body([b"first"]))
     part = await store.put_part(key, upload, 1, Body([b"second"]))
     await store.complete_upload(key, upload, [part])
@@ -400,9 +400,9 @@ async def test_a_part_may_be_written_again(store: ObjectStore, prefix: str) -> N
 
 
 @over_tls_too
-async def test_an_aborted_upload_leaves_nothing(store: ObjectStore, prefix: str) -> None:
+async def test_an_aborted_upload_leaves_nothing(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     part = await store.put_part(key, upload, 1, Body([b"x"]))
     await store.abort_upload(key, upload)
     await store.abort_upload(key, upload)
@@ -413,9 +413,9 @@ async def test_an_aborted_upload_leaves_nothing(store: ObjectStore, prefix: str)
     assert await keys_of(store, prefix) == []
 
 
-async def test_uploads_under_way_are_listed(store: ObjectStore, prefix: str) -> None:
+async def test_uploads_under_way_are_listed(store: ProbedStore, prefix: str) -> None:
     keys = [f"{prefix}a", f"{prefix}a", f"{prefix}b+ %41ü", f"{prefix[:-1]}other"]
-    begun = [(key, await store.create_upload(key, NO_HEADERS)) for key in keys]
+    begun = [(key, (await store.create_upload(key, NO_HEADERS)).upload_id) for key in keys]
     try:
         listed = await store.list_uploads(prefix=prefix)
         assert {(found.key, found.upload_id) for found in listed} == set(begun[:3])
@@ -429,9 +429,9 @@ async def test_uploads_under_way_are_listed(store: ObjectStore, prefix: str) -> 
     assert await store.list_uploads(prefix=prefix) == []
 
 
-async def test_an_upload_does_not_replace_unasked(store: ObjectStore, prefix: str) -> None:
+async def test_an_upload_does_not_replace_unasked(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     part = await store.put_part(key, upload, 1, Body([b"new"]))
     await store.put(key, Body([b"old"]), NO_HEADERS)
     with pytest.raises(errors.PreconditionFailed):
@@ -440,18 +440,18 @@ async def test_an_upload_does_not_replace_unasked(store: ObjectStore, prefix: st
     await store.abort_upload(key, upload)
 
 
-async def test_a_part_that_is_missing_is_an_error(store: ObjectStore, prefix: str) -> None:
+async def test_a_part_that_is_missing_is_an_error(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     part = await store.put_part(key, upload, 1, Body([b"x"]))
     with pytest.raises(errors.StoreError, match="InvalidPart"):
         await store.complete_upload(key, upload, [replace(part, number=2)])
     await store.abort_upload(key, upload)
 
 
-async def test_a_small_part_must_be_the_last(store: ObjectStore, prefix: str) -> None:
+async def test_a_small_part_must_be_the_last(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     parts = [await store.put_part(key, upload, number, Body([b"x"])) for number in (1, 2)]
     with pytest.raises(errors.StoreError, match="EntityTooSmall"):
         await store.complete_upload(key, upload, parts)
@@ -461,24 +461,24 @@ async def test_a_small_part_must_be_the_last(store: ObjectStore, prefix: str) ->
 # Copies that the store makes itself
 
 
-def bucket_of(store: ObjectStore) -> str:
+def bucket_of(store: ProbedStore) -> str:
     if not store.dialect.server_side_copy:
         pytest.skip("this store does not copy by itself, and says so")
     assert isinstance(store, S3ObjectStore | GcsObjectStore | MemoryStore)
     return store._bucket
 
 
-def skip_without_copied_parts(store: ObjectStore) -> None:
+def skip_without_copied_parts(store: ProbedStore) -> None:
     if store.dialect.part_copy is PartCopy.NONE:
         pytest.skip("this store copies whole objects only, and says so")
 
 
-async def copy(store: ObjectStore, key: str, to: str) -> str:
+async def copy(store: ProbedStore, key: str, to: str) -> str:
     return await store.copy_object(to, bucket_of(store), await store.head(key))
 
 
 @over_tls_too
-async def test_a_copy_has_everything_its_source_has(store: ObjectStore, prefix: str) -> None:
+async def test_a_copy_has_everything_its_source_has(store: ProbedStore, prefix: str) -> None:
     body = bytes(range(256)) * 5000
     await store.put(f"{prefix}from", Body([body]), EVERYTHING)
     etag = await copy(store, f"{prefix}from", f"{prefix}to")
@@ -488,7 +488,7 @@ async def test_a_copy_has_everything_its_source_has(store: ObjectStore, prefix: 
     assert download.stored.headers == EVERYTHING
 
 
-async def test_a_copy_has_nothing_else(store: ObjectStore, prefix: str) -> None:
+async def test_a_copy_has_nothing_else(store: ProbedStore, prefix: str) -> None:
     await store.put(f"{prefix}from", Body([]), ObjectHeaders({"content-type": "a/b"}, {"m": "1"}))
     await store.put(
         f"{prefix}to", Body([b"old"]), ObjectHeaders({"content-language": "de"}, {"o": "2"})
@@ -500,7 +500,7 @@ async def test_a_copy_has_nothing_else(store: ObjectStore, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-async def test_any_key_is_copied_from_and_to(empty_store: ObjectStore, name: str) -> None:
+async def test_any_key_is_copied_from_and_to(empty_store: ProbedStore, name: str) -> None:
     key = KEYS[name]
     await empty_store.put(key, Body([key.encode()]), NO_HEADERS)
     await copy(empty_store, key, "plain")
@@ -511,7 +511,7 @@ async def test_any_key_is_copied_from_and_to(empty_store: ObjectStore, name: str
     assert sorted(await keys_of(empty_store)) == sorted([key, "other", "plain"])
 
 
-async def test_a_copy_insists_on_a_version(store: ObjectStore, prefix: str) -> None:
+async def test_a_copy_insists_on_a_version(store: ProbedStore, prefix: str) -> None:
     await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
     first = await store.head(f"{prefix}from")
     await store.put(f"{prefix}from", Body([b"2"]), NO_HEADERS)
@@ -521,7 +521,7 @@ async def test_a_copy_insists_on_a_version(store: ObjectStore, prefix: str) -> N
         await store.head(f"{prefix}to")
 
 
-async def test_a_copy_does_not_replace_unasked(store: ObjectStore, prefix: str) -> None:
+async def test_a_copy_does_not_replace_unasked(store: ProbedStore, prefix: str) -> None:
     bucket = bucket_of(store)
     if not store.dialect.conditional_copy:
         pytest.skip("this store knows no such condition, and says so")
@@ -535,7 +535,7 @@ async def test_a_copy_does_not_replace_unasked(store: ObjectStore, prefix: str) 
     assert bytes((await store.get(f"{prefix}new")).body) == b"1"
 
 
-async def test_a_copy_of_what_is_not_there(store: ObjectStore, prefix: str) -> None:
+async def test_a_copy_of_what_is_not_there(store: ProbedStore, prefix: str) -> None:
     await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
     source = await store.head(f"{prefix}from")
     gone = replace(source, meta=source.meta._replace(key=f"{prefix}gone"))
@@ -546,7 +546,7 @@ async def test_a_copy_of_what_is_not_there(store: ObjectStore, prefix: str) -> N
 
 
 @over_tls_too
-async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
+async def test_parts_are_copied_too(store: ProbedStore, prefix: str) -> None:
     skip_without_copied_parts(store)
     bucket = bucket_of(store)
     body = bytes(range(256)) * 4 * KIB * 11
@@ -554,7 +554,7 @@ async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
     await store.put(key, Body([body]), NO_HEADERS)
     source = (await store.head(key)).meta
     to = f"{prefix}to"
-    upload_id = await store.create_upload(to, ObjectHeaders({"content-type": "a/b"}))
+    upload_id = (await store.create_upload(to, ObjectHeaders({"content-type": "a/b"}))).upload_id
     ranges = [ByteRange(start, min(start + 5 * MIB, len(body))) for start in (0, 5 * MIB, 10 * MIB)]
     parts = [
         await store.copy_part(to, upload_id, number, bucket, source, byte_range)
@@ -567,14 +567,14 @@ async def test_parts_are_copied_too(store: ObjectStore, prefix: str) -> None:
     assert download.stored.headers.content == {"content-type": "a/b"}
 
 
-async def test_a_part_is_copied_of_one_version_only(store: ObjectStore, prefix: str) -> None:
+async def test_a_part_is_copied_of_one_version_only(store: ProbedStore, prefix: str) -> None:
     if store.dialect.part_copy is not PartCopy.CONDITIONAL:
         pytest.skip("this store knows no such condition, and says so")
     bucket = bucket_of(store)
     await store.put(f"{prefix}from", Body([b"1"]), NO_HEADERS)
     first = (await store.head(f"{prefix}from")).meta
     await store.put(f"{prefix}from", Body([b"2"]), NO_HEADERS)
-    upload_id = await store.create_upload(f"{prefix}to", NO_HEADERS)
+    upload_id = (await store.create_upload(f"{prefix}to", NO_HEADERS)).upload_id
     whole = ByteRange(0, 1)
     with pytest.raises(errors.PreconditionFailed):
         await store.copy_part(f"{prefix}to", upload_id, 1, bucket, first, whole)
@@ -591,7 +591,7 @@ def damaged(data: bytes, algorithm: Algorithm | None) -> Body:
 
 
 @over_tls_too
-async def test_damaged_bytes_are_refused(store: ObjectStore, prefix: str) -> None:
+async def test_damaged_bytes_are_refused(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
     with pytest.raises(errors.IntegrityError):
         await store.put(key, damaged(b"12345", store.dialect.checksum), NO_HEADERS)
@@ -602,7 +602,7 @@ async def test_damaged_bytes_are_refused(store: ObjectStore, prefix: str) -> Non
 @over_tls_too
 @pytest.mark.parametrize("if_absent", [True, False])
 async def test_bytes_without_the_md5_that_their_source_tells_are_refused(
-    store: ObjectStore, prefix: str, *, if_absent: bool
+    store: ProbedStore, prefix: str, *, if_absent: bool
 ) -> None:
     right, wrong = Body([b"12345"]), Body.with_wrong_md5([b"12345"])
     right.source_md5 = checksums.encode(Algorithm.MD5, [b"12345"])
@@ -613,7 +613,7 @@ async def test_bytes_without_the_md5_that_their_source_tells_are_refused(
 
 
 @over_tls_too
-async def test_what_is_told_of_an_object_is_right(store: ObjectStore, prefix: str) -> None:
+async def test_what_is_told_of_an_object_is_right(store: ProbedStore, prefix: str) -> None:
     body = bytes(range(256)) * 2_000
     await store.put(f"{prefix}k", Body([body]), NO_HEADERS)
     download = await store.get(f"{prefix}k", md5=SourceMd5.BESIDE, compares=False)
@@ -626,9 +626,9 @@ async def test_what_is_told_of_an_object_is_right(store: ObjectStore, prefix: st
     assert download.body.source_md5 == md5 or isinstance(store, GcsObjectStore)
 
 
-async def test_damaged_parts_are_refused(store: ObjectStore, prefix: str) -> None:
+async def test_damaged_parts_are_refused(store: ProbedStore, prefix: str) -> None:
     key = f"{prefix}k"
-    upload = await store.create_upload(key, NO_HEADERS)
+    upload = (await store.create_upload(key, NO_HEADERS)).upload_id
     with pytest.raises(errors.IntegrityError):
         await store.put_part(key, upload, 1, damaged(b"12345", store.dialect.checksum))
     await store.abort_upload(key, upload)

@@ -158,7 +158,7 @@ async def test_metadata_over_the_limit_is_told_before_the_upload(store: S3Object
 
 
 async def test_unequal_parts_are_refused_at_completion(store: S3ObjectStore) -> None:
-    upload = await store.create_upload("k", ObjectHeaders())
+    upload = (await store.create_upload("k", ObjectHeaders())).upload_id
     sizes = (5 * MIB, 6 * MIB, 5)
     parts = [
         await store.put_part("k", upload, number, Body([bytes(size)]))
@@ -174,7 +174,7 @@ async def test_unequal_parts_are_refused_at_completion(store: S3ObjectStore) -> 
 async def test_an_upload_ends_after_seven_days(
     store: S3ObjectStore, turned_clock: Callable[[timedelta], None]
 ) -> None:
-    upload = await store.create_upload("k", ObjectHeaders())
+    upload = (await store.create_upload("k", ObjectHeaders())).upload_id
     assert dialects.R2.upload_days is not None
     turned_clock(timedelta(days=dialects.R2.upload_days - 0.1))
     await store.put_part("k", upload, 1, Body([b"x"]))
@@ -187,9 +187,10 @@ async def test_an_upload_ends_after_seven_days(
 async def test_the_whole_checksum_of_an_upload_is_verified(
     store: S3ObjectStore, client: S3Client, bucket: str
 ) -> None:
-    upload = await store.create_upload("k", ObjectHeaders())
-    part = await store.put_part("k", upload, 1, Body([b"12345"]))
-    await store.complete_upload("k", upload, [part])
+    begun = await store.create_upload("k", ObjectHeaders())
+    assert begun.whole_checked
+    part = await store.put_part("k", begun.upload_id, 1, Body([b"12345"]))
+    await store.complete_upload("k", begun.upload_id, [part], whole_checked=True)
     head = client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert head["ChecksumCRC64NVME"] == Body([b"12345"]).checksum(Algorithm.CRC64NVME)
     assert head["ChecksumType"] == "FULL_OBJECT"

@@ -257,6 +257,15 @@ class Part:
     the source's checksum. Empty when the source tells none, or nobody has seen the bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class CreatedUpload:
+    """A multipart upload that was just begun."""
+
+    upload_id: str
+    whole_checked: bool = False
+    """The store promised to compare the checksum of the whole object when it is completed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAddress:
     """Everything a worker needs to open a store; travels inside tasks."""
@@ -365,19 +374,12 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
-        """Begin a multipart upload; return its id."""
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
+        """Begin a multipart upload."""
         ...
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
-        ...
-
-    def checks_whole(self, upload_id: str) -> bool:
-        """Whether the store promised to check the whole object when this process began the upload.
-
-        Who lets another process complete the upload tells it so.
-        """
         ...
 
     async def complete_upload(
@@ -387,12 +389,11 @@ class ObjectStore(Protocol):
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,
+        whole_checked: bool = False,
     ) -> str:
         """Join the parts into the object; return its ETag. An error inside a 200 is an error.
 
-        `whole_checked` repeats the store's promise of when the upload was begun; None: this process
-        began it.
+        `whole_checked` is what `create_upload` returned.
         """
         ...
 
@@ -440,17 +441,18 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class ProbedStore(ObjectStore, Protocol):
+    """A store as the probes of a check use it. No copy needs these methods."""
+
     async def keeps_versions(self) -> bool:
-        """Whether something stays of an object that is deleted: a version, or a marker."""
+        """Whether something of a deleted object stays: a version, or a marker."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Delete an object. One that does not exist is no error.
-
-        Only for what a check has written itself: no copy deletes anything.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Close every connection."""
+        """Delete an object that a check has written. One that does not exist is no error."""
         ...

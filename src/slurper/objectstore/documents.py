@@ -13,6 +13,9 @@ from collections.abc import Iterable
 
 from slurper.http.messages import Response
 
+MAX_ANSWER_BYTES = 1 << 20
+"""Only listings and objects may be longer."""
+
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300

@@ -14,7 +14,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, key_shapes
-from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.base import ProbedStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.objectstore.key_shapes import KeyShape
@@ -134,7 +134,7 @@ class StoreOpener:
     def __init__(self) -> None:
         self._accounts: Accounts | None = None
 
-    def __call__(self, address: StoreAddress, options: TransportOptions) -> ObjectStore:
+    def __call__(self, address: StoreAddress, options: TransportOptions) -> ProbedStore:
         """Open the bucket at an address; connections are made when they are needed."""
         if isinstance(address.credentials, GcsCredentials):
             from slurper.objectstore.gcs.store import GcsObjectStore
@@ -145,7 +145,7 @@ class StoreOpener:
         return S3ObjectStore(address, options)
 
 
-def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
+def open_store(address: StoreAddress, options: TransportOptions) -> ProbedStore:
     """Open one bucket alone."""
     return StoreOpener()(address, options)
 

@@ -18,10 +18,11 @@ from itertools import islice, takewhile
 
 from slurper import errors
 from slurper.http.client import ClientStatistics
-from slurper.objectstore import checksums, storable, verification
+from slurper.objectstore import checksums, storable, urls, verification
 from slurper.objectstore.base import (
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ListingPage,
     ObjectHeaders,
@@ -275,14 +276,14 @@ class MemoryStore:
         _raise_if(lost)
         return etag
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         """Begin a multipart upload; return its id."""
         lost = await self.faults.begin("create_upload")
         self._admit("CreateMultipartUpload", key, headers)
         upload_id = secrets.token_urlsafe(16)
         self._uploads[upload_id] = _Upload(self._name(key), _copied_headers(headers), self._now())
         _raise_if(lost)
-        return upload_id
+        return CreatedUpload(upload_id)
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1)."""
@@ -304,10 +305,6 @@ class MemoryStore:
         upload.parts[number] = part, data
         return part
 
-    def checks_whole(self, upload_id: str) -> bool:  # noqa: ARG002 - protocol
-        """Never promised: what each part came with has been checked, and nothing lies between."""
-        return False
-
     async def complete_upload(
         self,
         key: str,
@@ -315,7 +312,7 @@ class MemoryStore:
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,  # noqa: ARG002 - protocol
+        whole_checked: bool = False,  # noqa: ARG002 - never promised
     ) -> str:
         """Join the parts into the object; return its ETag."""
         lost = await self.faults.begin("complete_upload")
@@ -459,9 +456,7 @@ class MemoryStore:
         size: int | None = None,
     ) -> None:
         """Raise if this object must not be written."""
-        if not key:
-            raise errors.ConfigurationError("an object's key cannot be empty")
-        storable.check(key, headers, self._dialect, size=size)
+        storable.check(urls.not_empty(key), headers, self._dialect, size=size)
 
     def _check_parts(self, key: str, upload: _Upload, parts: Sequence[Part]) -> None:
         operation = "CompleteMultipartUpload"

@@ -21,7 +21,7 @@ from slurper.http.client import TransportOptions
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import advice, factory
 from slurper.objectstore.advice import Field
-from slurper.objectstore.base import ObjectStore, StoreAddress
+from slurper.objectstore.base import ProbedStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.secrets import Credentials
 from slurper.service.probes.check import Check, StepFailed
@@ -56,7 +56,7 @@ class Checked:
     """What was found out of its store."""
 
 
-Probe = Callable[[Sequence[ObjectStore], Check], Awaitable[None]]
+Probe = Callable[[Sequence[ProbedStore], Check], Awaitable[None]]
 """Asks one bucket, open in each dialect that it may speak."""
 
 
@@ -92,7 +92,7 @@ class Precheck:
     ) -> Checked:
         """Find out whether the source can be read."""
 
-        async def probe(stores: Sequence[ObjectStore], check: Check) -> None:
+        async def probe(stores: Sequence[ProbedStore], check: Check) -> None:
             if keys:
                 await check_keys(stores[0], keys, check)
             else:
@@ -114,7 +114,7 @@ class Precheck:
         `asks_what_is_kept`: find out too which keys and headers it keeps, if that is not known.
         """
 
-        async def probe(stores: Sequence[ObjectStore], check: Check) -> None:
+        async def probe(stores: Sequence[ProbedStore], check: Check) -> None:
             await check_target(
                 stores,
                 check,
@@ -130,7 +130,7 @@ class Precheck:
         options = _impatient(self._settings)
         once = replace(options, request_retries=0)
 
-        def open_hasty(store: ObjectStore) -> ObjectStore:
+        def open_hasty(store: ProbedStore) -> ProbedStore:
             return factory.open_store(replace(addresses[0], dialect=store.dialect), once)
 
         now = asyncio.get_running_loop().time()
@@ -155,7 +155,7 @@ class Precheck:
         return Checked(problems=(replace(problem, message=message),))
 
 
-async def _failure(probe: Probe, stores: Sequence[ObjectStore], check: Check) -> StepFailed | None:
+async def _failure(probe: Probe, stores: Sequence[ProbedStore], check: Check) -> StepFailed | None:
     """Ask, and return why the side cannot be used."""
     try:
         await probe(stores, check)

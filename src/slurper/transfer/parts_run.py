@@ -34,6 +34,7 @@ from slurper.objectstore import entity_tags, failures, verification
 from slurper.objectstore.base import (
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ObjectHeaders,
     ObjectMeta,
@@ -348,16 +349,16 @@ class PartsRun:
             dialect, part_bytes = self._target.dialect, self._part_bytes
             part_size = plan_parts(self._meta.size, dialect, part_bytes=part_bytes).part_size
         try:
-            upload_id = await self._repeat(lambda: self._create(described.headers))
+            created = await self._repeat(lambda: self._create(described.headers))
         except errors.StoreError as error:
             if not failures.lacks_uploads(error):
                 raise
             self._in_doubt = self._task.replayed_since is not None
             return await self._copy_in_one(error)
         self._begun = BegunUpload(
-            upload_id=upload_id,
+            upload_id=created.upload_id,
             part_size=part_size,
-            whole_checked=self._target.checks_whole(upload_id),
+            whole_checked=created.whole_checked,
             begun_at=datetime.now(UTC),
             last_modified=self._telling_date(described),
             source_sum=told,
@@ -444,12 +445,12 @@ class PartsRun:
     def _dated(self, begun: BegunUpload) -> ObjectMeta:
         return self._meta._replace(last_modified=begun.last_modified)
 
-    async def _create(self, headers: ObjectHeaders) -> str:
+    async def _create(self, headers: ObjectHeaders) -> CreatedUpload:
         # Until its id has come, the store may have begun an upload that nobody knows.
         was_in_doubt, self._in_doubt = self._in_doubt, True
-        upload_id = await self._target.create_upload(self._key, headers)
+        created = await self._target.create_upload(self._key, headers)
         self._in_doubt = was_in_doubt
-        return upload_id
+        return created
 
     def _plan(self, begun: BegunUpload) -> PartPlan:
         return PartPlan(self._meta.size, begun.part_size)

@@ -216,7 +216,7 @@ class Permission:
         return await _allowed(self._begin_upload(self._unused_key, with_part=whole))
 
     async def _begin_upload(self, key: str, *, with_part: bool) -> None:
-        upload_id = await self._target.create_upload(key, ObjectHeaders())
+        upload_id = (await self._target.create_upload(key, ObjectHeaders())).upload_id
         try:
             if with_part:
                 await self._target.put_part(key, upload_id, 1, Body([b"?"]))

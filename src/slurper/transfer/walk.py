@@ -25,9 +25,9 @@ from itertools import pairwise, takewhile
 from typing import Protocol
 
 from slurper import errors
+from slurper.objectstore import listings
 from slurper.objectstore.base import ListingPage, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.s3 import listing
 from slurper.planning.keyspace import KeyRange, encode_key
 
 PAGE_KEYS = 1000
@@ -102,9 +102,9 @@ class _OrderedWalk:
 
     async def next_page(self) -> ListingPage:
         """Return the next page."""
-        for asked in range(listing.ASKS):
+        for asked in range(listings.ASKS):
             if asked:
-                await asyncio.sleep(listing.AGAIN_PAUSE_SECONDS * (asked - 1))
+                await asyncio.sleep(listings.AGAIN_PAUSE_SECONDS * (asked - 1))
             self._left_out = None
             page = await self._ask()
             if not await self._follows(page):
@@ -117,7 +117,7 @@ class _OrderedWalk:
 
     def _contradiction(self) -> str:
         place = _place(self._last)
-        alone = f"when it is asked for the next key alone ({listing.ASKS} times in a row)"
+        alone = f"when it is asked for the next key alone ({listings.ASKS} times in a row)"
         if self._left_out is None:
             return f"the listing {place} goes on, but the store shows no key {alone}"
         return f"the listing {place} leaves out {self._left_out!r}, which the store shows {alone}"
@@ -195,9 +195,9 @@ class _OwnOrderWalk:
 
     async def next_page(self) -> ListingPage:
         """Return the next page."""
-        for asked in range(listing.ASKS):
+        for asked in range(listings.ASKS):
             if asked:
-                await asyncio.sleep(listing.AGAIN_PAUSE_SECONDS * (asked - 1))
+                await asyncio.sleep(listings.AGAIN_PAUSE_SECONDS * (asked - 1))
             page = await self._list(self._before or self._last)
             if not await self._goes_on(page):
                 self._before = None  # that key may be gone by now
@@ -209,7 +209,7 @@ class _OwnOrderWalk:
             self._before = None
         raise errors.NoOrder(
             "the store lists in an order of its own, and does not go on in it "
-            f"{_place(self._last)} ({listing.ASKS} times in a row)"
+            f"{_place(self._last)} ({listings.ASKS} times in a row)"
         )
 
     async def _goes_on(self, page: ListingPage) -> bool:

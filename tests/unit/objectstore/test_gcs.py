@@ -309,10 +309,14 @@ async def test_custom_time_and_case_stay_at_google(
     await store.put("to", download.body, download.stored.headers)
     kept = server.buckets[bucket].objects["to"].resource
     assert {name: kept[name] for name in about} == about
-    upload = await store.create_upload(
-        "large",
-        replace(download.stored.headers, metadata={"goog-custom-time": "2001-02-03T04:05:06.789Z"}),
-    )
+    upload = (
+        await store.create_upload(
+            "large",
+            replace(
+                download.stored.headers, metadata={"goog-custom-time": "2001-02-03T04:05:06.789Z"}
+            ),
+        )
+    ).upload_id
     part = await store.put_part("large", upload, 1, Body([b"x"]))
     await store.complete_upload("large", upload, [part])
     assert server.buckets[bucket].objects["large"].resource["customTime"] == about["customTime"]
@@ -323,7 +327,7 @@ async def test_another_process_may_complete_an_upload(
 ) -> None:
     first, second = open_store(), open_store()
     headers = ObjectHeaders({"content-type": "a/b"}, {"CamelCase": "gr\xc3\xbcn"})
-    upload = await first.create_upload("k", headers)
+    upload = (await first.create_upload("k", headers)).upload_id
     assert [found.upload_id for found in await second.list_uploads()] == [upload]
     part = await second.put_part("k", upload, 1, Body([b"x"]))
     await second.complete_upload("k", upload, [part])
@@ -339,7 +343,7 @@ async def test_metadata_is_read_that_could_not_be_unpacked(
 
     monkeypatch.setattr(server, "_patch", forbidden)
     headers = ObjectHeaders({}, {"CamelCase": "1"})
-    upload = await store.create_upload("k", headers)
+    upload = (await store.create_upload("k", headers)).upload_id
     part = await store.put_part("k", upload, 1, Body([b"x"]))
     with pytest.raises(errors.AccessDenied):
         await store.complete_upload("k", upload, [part])
@@ -450,7 +454,7 @@ async def test_only_a_503_that_does_not_ask_to_slow_down_is_given_up_sooner(
 async def test_parts_of_many_sizes_are_checked_as_a_whole(
     server: GcsServer, bucket: str, store: GcsObjectStore
 ) -> None:
-    upload = await store.create_upload("k", NO_HEADERS)
+    upload = (await store.create_upload("k", NO_HEADERS)).upload_id
     sizes = (5 * MIB + 1, 6 * MIB, 3)
     parts = [
         await store.put_part("k", upload, n, Body([bytes([n]) * size]))

@@ -14,11 +14,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slurper import errors
+from slurper.objectstore import listing_xml, listings
 from slurper.objectstore.base import UNKNOWN_SIZE, ListingPage, ObjectMeta
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.s3 import listing
+from slurper.objectstore.s3 import pages
 from slurper.objectstore.s3.echoes import Asked
-from slurper.objectstore.s3.listing import parse_page
+from slurper.objectstore.s3.pages import parse_page
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -166,10 +167,10 @@ def test_both_readers_agree(
         for fields in rows
     ]
     body = document(gap.join(f"<Contents>{text}</Contents>" for text in written)).decode()
-    fast = listing._read_fast(body)
+    fast = pages._read_fast(body)
     assume(fast is not None)
     assert fast is not None
-    general = listing._read_with_parser(body)
+    general = pages._read_with_parser(body)
     assert {name: list(column) for name, column in fast[0].items()} == general[0]
     assert fast[1] == general[1]
 
@@ -189,7 +190,7 @@ def test_pages_of_real_stores_take_the_fast_way() -> None:
     go = "<ETag>&#34;x&#34;</ETag><StorageClass>STANDARD</StorageClass>"
     for more in (amazon, go, ""):
         body = document(*(row(f"k{n}", n, more=more) for n in range(3)))
-        assert listing._read_fast(body.decode()) is not None
+        assert pages._read_fast(body.decode()) is not None
 
 
 # Listings as they come
@@ -257,17 +258,17 @@ def test_a_listing_in_a_coding_that_cannot_be_undone_says_so(coding: str) -> Non
     bare = zlib.compressobj(wbits=-15)
     coded = bare.compress(document(row("a"))) + bare.flush()
     with pytest.raises(errors.NotAListing, match=f"is compressed .Content-Encoding {coding}"):
-        listing.refuse_coded(coded, coding)
+        listing_xml.refuse_coded(coded, coding)
     for plain in (document(row("a")), gzip.compress(document(row("a"))), b"\n<html>"):
-        listing.refuse_coded(plain, coding)
-    listing.refuse_coded(coded, "")
+        listing_xml.refuse_coded(plain, coding)
+    listing_xml.refuse_coded(coded, "")
 
 
 @pytest.mark.parametrize(
     "damaged",
     [
         gzip.compress(document(row("a")), mtime=0)[:-20],
-        gzip.compress(b" " * (listing.MAX_DOCUMENT_BYTES + 1), mtime=0),
+        gzip.compress(b" " * (listings.MAX_DOCUMENT_BYTES + 1), mtime=0),
         b"\x1f\x8bno",
     ],
 )

@@ -107,7 +107,7 @@ async def test_made_up_objects_agree_with_their_listing() -> None:
 async def test_the_pit_counts_and_keeps_nothing() -> None:
     store = DiscardingStore()
     await store.put("k", Body([b"12345"]), ObjectHeaders())
-    upload = await store.create_upload("l", ObjectHeaders())
+    upload = (await store.create_upload("l", ObjectHeaders())).upload_id
     part = await store.put_part("l", upload, 1, Body([b"678"]))
     await store.complete_upload("l", upload, [part])
     assert (store.objects, store.bytes) == (2, 8)

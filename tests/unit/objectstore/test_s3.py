@@ -611,7 +611,7 @@ async def test_a_lasting_error_that_came_with_a_success(open_s3: Open) -> None:
 async def test_a_listing_without_end_is_refused(
     open_s3: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.objectstore.s3.listing.MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("slurper.objectstore.listings.MAX_DOCUMENT_BYTES", 1000)
     store, _ = await open_s3(answer(b"<ListBucketResult>" + b" " * 2000))
     with pytest.raises(errors.ListingError, match="too large"):
         await store.list_page()

@@ -9,7 +9,7 @@ import pytest
 
 from slurper import errors
 from slurper.objectstore import checksums, dialects
-from slurper.objectstore.base import Body, ObjectHeaders, Part
+from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part
 from slurper.objectstore.checksums import Algorithm
 from tests.unit.http.scripted import Peer, Script, answer
 from tests.unit.objectstore.answers import (
@@ -48,8 +48,9 @@ async def test_an_upload_from_creation_to_completion(open_s3: Open) -> None:
     created = answer(CREATED, "x-amz-checksum-type: FULL_OBJECT")
     store, server = await open_s3(created, found(), found(), completed(), dialect=dialects.AWS)
     headers = ObjectHeaders({"content-type": "a/b", "expires": "0"}, {"m": "1"})
-    upload = await store.create_upload("k", headers)
-    assert upload == "u/+id"
+    begun = await store.create_upload("k", headers)
+    assert begun == CreatedUpload("u/+id", whole_checked=True)
+    upload = begun.upload_id
     sent = headers_of(server)
     assert line_of(server) == "POST /bkt/k?uploads= HTTP/1.1"
     assert (sent["content-type"], sent["expires"], sent["x-amz-meta-m"]) == ("a/b", "0", "1")
@@ -64,7 +65,8 @@ async def test_an_upload_from_creation_to_completion(open_s3: Open) -> None:
     assert headers_of(server)["x-amz-checksum-crc64nvme"] == parts[1].checksum
     assert parts[1] == Part(2, 2, '"e"', PARTS[1].checksum)
 
-    assert await store.complete_upload("k", upload, parts, if_absent=True) == '"x-2"'
+    etag = await store.complete_upload("k", upload, parts, if_absent=True, whole_checked=True)
+    assert etag == '"x-2"'
     sent = headers_of(server)
     assert line_of(server) == "POST /bkt/k?uploadId=u%2F%2Bid HTTP/1.1"
     assert sent["x-amz-checksum-crc64nvme"] == WHOLE
@@ -79,17 +81,17 @@ async def test_a_store_that_joins_checksums_otherwise_is_not_given_the_whole(
     created = answer(CREATED, "x-amz-checksum-type: COMPOSITE")
     more = "<ChecksumCRC64NVME>abc=-2</ChecksumCRC64NVME><ChecksumType>COMPOSITE</ChecksumType>"
     store, server = await open_s3(created, completed(more=more), dialect=dialects.R2)
-    upload = await store.create_upload("k", NO_HEADERS)
-    await store.complete_upload("k", upload, PARTS)
+    begun = await store.create_upload("k", NO_HEADERS)
+    assert not begun.whole_checked
+    await store.complete_upload("k", begun.upload_id, PARTS, whole_checked=begun.whole_checked)
     assert "x-amz-checksum-crc64nvme" not in headers_of(server)
 
 
 @pytest.mark.parametrize("promised", [True, False])
-async def test_another_process_completes_by_the_promise_it_is_told(
+async def test_an_upload_is_completed_by_the_promise_of_its_begin(
     open_s3: Open, *, promised: bool
 ) -> None:
     store, server = await open_s3(completed(), dialect=dialects.R2)
-    assert not store.checks_whole("u")
     await store.complete_upload("k", "u", PARTS, whole_checked=promised)
     sent = headers_of(server).get("x-amz-checksum-crc64nvme")
     assert sent == (WHOLE if promised else None)
@@ -105,7 +107,7 @@ async def test_the_whole_must_be_made_of_the_parts(open_s3: Open) -> None:
 async def test_parts_verified_by_md5_declare_no_algorithm(open_s3: Open) -> None:
     dialect = replace(PLAIN, checksum=Algorithm.MD5)
     store, server = await open_s3(answer(CREATED), found(), completed(), dialect=dialect)
-    upload = await store.create_upload("k", NO_HEADERS)
+    upload = (await store.create_upload("k", NO_HEADERS)).upload_id
     assert "x-amz-checksum-algorithm" not in headers_of(server)
     part = await store.put_part("k", upload, 1, Body([b"abc"]))
     assert part.checksum == ""

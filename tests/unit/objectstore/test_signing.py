@@ -19,12 +19,12 @@ from slurper.http.messages import Request, encode_head
 from slurper.objectstore.s3.signing import (
     UNSIGNED_PAYLOAD,
     Signer,
-    canonical_query,
     canonical_request,
     signature,
     signing_key,
     string_to_sign,
 )
+from slurper.objectstore.urls import canonical_query
 from slurper.secrets import S3Credentials
 
 EMPTY = hashlib.sha256(b"").hexdigest()

@@ -14,7 +14,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, factory, own_keys
-from slurper.objectstore.base import Body, ObjectHeaders, StoreAddress
+from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.memory import Faults, MemoryStore
@@ -440,7 +440,7 @@ class Program(MemoryStore):
         self._dialect = dialect
         return copy(self)
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         if self.dialect.checksum in self.refuses:
             raise _answer(errors.StoreError, 501, "NotImplemented")
         return await super().create_upload(key, headers)

@@ -136,7 +136,7 @@ async def test_a_sweep_tells_what_it_met_and_goes_on(operation: str) -> None:
 async def test_the_upload_that_is_known_stays() -> None:
     target = Clocked()
     await begin(target, "in/big")
-    known = await target.create_upload("in/big", ObjectHeaders())
+    known = (await target.create_upload("in/big", ObjectHeaders())).upload_id
     await sweep(target, known=known)
     assert list(target._uploads) == [known]
 
@@ -148,7 +148,7 @@ async def test_what_was_begun_after_the_last_work_is_not_ours(ahead: timedelta) 
     target.ahead = ahead - timedelta(minutes=5)
     await begin(target, "in/big")
     target.ahead = ahead - timedelta(seconds=10)
-    kept = await target.create_upload("in/big", ObjectHeaders())
+    kept = (await target.create_upload("in/big", ObjectHeaders())).upload_id
     target.ahead = ahead
     await sweep(target, until=datetime.now(UTC) - timedelta(minutes=1))
     assert list(target._uploads) == [kept]

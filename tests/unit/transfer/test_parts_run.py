@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.job.model import JobOptions, LogType
-from slurper.objectstore.base import ByteRange, Download, ObjectHeaders
+from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectHeaders
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
@@ -472,8 +472,9 @@ class Promising(MemoryStore):
         super().__init__()
         self.told: list[bool | None] = []
 
-    def checks_whole(self, upload_id: str) -> bool:
-        return upload_id in self._uploads
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
+        created = await super().create_upload(key, headers)
+        return replace(created, whole_checked=True)
 
     async def complete_upload(self, *arguments: Any, **more: Any) -> str:  # noqa: ANN401 - passed
         self.told.append(more["whole_checked"])

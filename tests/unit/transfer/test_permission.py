@@ -10,7 +10,7 @@ import pytest
 
 from slurper import errors
 from slurper.job.model import LogType
-from slurper.objectstore.base import Body, Download, ObjectHeaders, StoredObject
+from slurper.objectstore.base import Body, CreatedUpload, Download, ObjectHeaders, StoredObject
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
@@ -51,7 +51,7 @@ class GuardedStore(MemoryStore):
         self._guard("PutObject", key)
         return await super().put(key, body, headers, if_absent=if_absent)
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         self._guard("CreateMultipartUpload", key)
         return await super().create_upload(key, headers)
 

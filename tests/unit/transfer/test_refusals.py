@@ -16,7 +16,15 @@ from slurper import errors
 from slurper.http.messages import Response
 from slurper.job.model import LogType
 from slurper.objectstore import failures
-from slurper.objectstore.base import Download, ObjectStore, Part, StoreAddress, StoredObject
+from slurper.objectstore.base import (
+    CreatedUpload,
+    Download,
+    ObjectHeaders,
+    ObjectStore,
+    Part,
+    StoreAddress,
+    StoredObject,
+)
 from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
@@ -87,9 +95,9 @@ class RefusingStore(MemoryStore):
         self._guard("put", "PutObject", key)
         return await super().put(key, *args, **more)
 
-    async def create_upload(self, key: str, *args: Any) -> str:  # noqa: ANN401 - as it is
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         self._guard("create_upload", "CreateMultipartUpload", key)
-        return await super().create_upload(key, *args)
+        return await super().create_upload(key, headers)
 
     async def put_part(self, key: str, *args: Any) -> Part:  # noqa: ANN401 - as it is
         self._guard("put_part", "UploadPart", key)

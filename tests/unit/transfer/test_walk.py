@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
+from slurper.objectstore import listings
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import GENERIC, KeyOrder
 from slurper.objectstore.memory import MemoryStore
-from slurper.objectstore.s3 import listing
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import walk
 
@@ -52,7 +52,7 @@ class Store(MemoryStore):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "AGAIN_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(listings, "AGAIN_PAUSE_SECONDS", 0.0)
 
 
 async def walked(store: MemoryStore, part: KeyRange | None = None) -> list[str]:

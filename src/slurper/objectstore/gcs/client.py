@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from urllib.parse import quote_from_bytes
 
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response, header_lines
-from slurper.objectstore import failures
+from slurper.objectstore import documents, failures, urls
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
-from slurper.objectstore.s3.client import MAX_ANSWER_BYTES
-from slurper.objectstore.s3.signing import canonical_query
+from slurper.objectstore.urls import canonical_query
 from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import GcsCredentials
-
-_SEGMENT_SAFE = "-_.~"
-_PATH_SAFE = "-_.~/"
 
 _NO_SUCH_OBJECT = "No such object"
 _DAMAGED = "match calculated"
@@ -66,7 +61,7 @@ class GcsClient:
             serves_others=self._serves_others,
         )
         self._witness = Witness(self._serves_read, None)  # an upload to ask with is a bill to pay
-        bucket = _segment(self._bucket)
+        bucket = urls.segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
         self._xml_path = f"/{bucket}"
@@ -90,20 +85,20 @@ class GcsClient:
 
     def _resource_target(self, key: str, **parameters: str) -> str:
         """Of the JSON API, in which a key is one segment of the path: its slashes are encoded."""
-        path = f"{self._listing_path}/{_segment(_not_empty(key))}"
+        path = f"{self._listing_path}/{urls.segment(urls.not_empty(key))}"
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _rewrite_target(self, key: str, bucket: str, source: str, **parameters: str) -> str:
         """By which the object `source` of `bucket` is copied to `key` of this one."""
         path = (
-            f"/storage/v1/b/{_segment(bucket)}/o/{_segment(source)}"
-            f"/rewriteTo/b/{_segment(self._bucket)}/o/{_segment(_not_empty(key))}"
+            f"/storage/v1/b/{urls.segment(bucket)}/o/{urls.segment(source)}"
+            f"/rewriteTo/b/{urls.segment(self._bucket)}/o/{urls.segment(urls.not_empty(key))}"
         )
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _xml_target(self, key: str, *parameters: tuple[str, str]) -> str:
         """Of the XML API, in which a key is the rest of the path."""
-        path = f"{self._xml_path}/{quote_from_bytes(_bytes(_not_empty(key)), _PATH_SAFE)}"
+        path = f"{self._xml_path}/{urls.path(urls.not_empty(key))}"
         return f"{path}?{canonical_query(parameters)}"
 
     # Sending
@@ -117,7 +112,7 @@ class GcsClient:
         request: Request,
         key: str | None,
         *,
-        max_body_bytes: int | None = MAX_ANSWER_BYTES,
+        max_body_bytes: int | None = documents.MAX_ANSWER_BYTES,
     ) -> Response:
         await self._tokens.ready()
         token = self._tokens.current
@@ -145,7 +140,8 @@ class GcsClient:
     async def _serves_read(self, target: str) -> bool:
         try:
             response = await self._client.send_once(
-                Request("GET", target, {"range": "bytes=0-0"}), max_body_bytes=MAX_ANSWER_BYTES
+                Request("GET", target, {"range": "bytes=0-0"}),
+                max_body_bytes=documents.MAX_ANSWER_BYTES,
             )
         except (errors.TransportError, errors.IntegrityError):
             return False
@@ -179,17 +175,3 @@ class GcsClient:
 def _should_retry(response: Response) -> bool:
     """What the usual statuses do not tell: some limits are answered with 403."""
     return response.status == 403 and failures.read_failure(response).code in failures.GOOGLE_LIMITS
-
-
-def _not_empty(key: str) -> str:
-    if not key:
-        raise errors.ConfigurationError("an object's key cannot be empty")
-    return key
-
-
-def _segment(text: str) -> str:
-    return quote_from_bytes(_bytes(text), _SEGMENT_SAFE)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -34,11 +34,12 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, verification
+from slurper.objectstore import checksums, documents, listing_xml, listings, verification
 from slurper.objectstore.base import (
     UNKNOWN_SIZE,
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ListingPage,
     ObjectHeaders,
@@ -54,9 +55,7 @@ from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
-from slurper.objectstore.s3 import listing
-from slurper.objectstore.s3.client import MAX_ANSWER_BYTES
-from slurper.objectstore.s3.signing import canonical_query
+from slurper.objectstore.urls import canonical_query
 
 _REMEMBERED = 4096
 """Resources kept from listings: what the tasks of a process list ahead of their copying."""
@@ -115,7 +114,7 @@ class GcsObjectStore(GcsClient):
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
         """List the keys of `prefix` that come after `start_after`. Raises ListingError."""
-        return await listing.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+        return await listings.asked_again(lambda _: self._page(prefix, start_after, max_keys))
 
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
         """List the page of `prefix` that goes on with a token. Raises ListingError."""
@@ -126,7 +125,7 @@ class GcsObjectStore(GcsClient):
         response = await self._listed(parameters, token)
         items, following = resources.read_page(b"".join(response.body))
         objects = self._remember(items)
-        listing.check_keys([meta.key for meta in objects], prefix, None)
+        listings.check_keys([meta.key for meta in objects], prefix, None)
         return ListingPage(
             objects=objects,
             finished=not following,
@@ -157,7 +156,7 @@ class GcsObjectStore(GcsClient):
             if following == token:
                 raise errors.ListingError("the listing goes on with the same page token")
             token = following
-        listing.check_keys([meta.key for meta in objects], prefix, start_after)
+        listings.check_keys([meta.key for meta in objects], prefix, start_after)
         return ListingPage(
             objects=objects[:max_keys],
             finished=not following and len(objects) <= max_keys,
@@ -171,7 +170,7 @@ class GcsObjectStore(GcsClient):
         request = Request("GET", f"{self._listing_path}?{canonical_query(asked.items())}", {})
         try:
             return await self._send(
-                "objects.list", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+                "objects.list", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -190,16 +189,16 @@ class GcsObjectStore(GcsClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await listing.every_upload(self._uploads_page, prefix)
+        return await listings.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._xml_path}?{canonical_query(parameters)}", {})
         response = await self._send(
-            "ListMultipartUploads", request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+            "ListMultipartUploads", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
         )
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(b"".join(response.body), now=now)
+        return listing_xml.parse_uploads(b"".join(response.body), now=now)
 
     # Reading
 
@@ -241,7 +240,7 @@ class GcsObjectStore(GcsClient):
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, (checksum, also))
         resource = self._recall(key, if_match) or await self._resource(key, if_match)
-        limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
+        limit = None if max_bytes is None else max(max_bytes, documents.MAX_ANSWER_BYTES)
         generation = resources.etag_of(resource.get("generation"))
         request = self._media_request(key, generation, {})
         request.awaited_bytes = max_bytes or 0
@@ -273,7 +272,7 @@ class GcsObjectStore(GcsClient):
         request = self._media_request(key, if_match, asked)
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
-        response = await self._media(key, request, max(len(wanted), MAX_ANSWER_BYTES))
+        response = await self._media(key, request, max(len(wanted), documents.MAX_ANSWER_BYTES))
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
         etag = resources.etag_of(response.headers.get("x-goog-generation", ""))
@@ -341,7 +340,7 @@ class GcsObjectStore(GcsClient):
             await verification.compare_with_source_md5(body)
         return resources.etag_of(made.get("generation"))
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         """Begin a multipart upload; return its id."""
         sent = resources.to_xml_headers(headers)
         target = self._xml_target(key, ("uploads", ""))
@@ -350,7 +349,7 @@ class GcsObjectStore(GcsClient):
         upload_id = documents.element(documents.text_of(response), "UploadId")
         if not upload_id:
             raise self._unusable(response, "CreateMultipartUpload", key, "no upload id")
-        return upload_id
+        return CreatedUpload(upload_id)
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with its CRC32C."""
@@ -364,10 +363,6 @@ class GcsObjectStore(GcsClient):
         verification.compare_with_google(response.headers, body)
         return Part(number, body.length, etag, crc32c)
 
-    def checks_whole(self, upload_id: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Google promises nothing: the whole is compared here after it was made."""
-        return False
-
     async def complete_upload(
         self,
         key: str,
@@ -375,7 +370,7 @@ class GcsObjectStore(GcsClient):
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,  # noqa: ARG002 - as above
+        whole_checked: bool = False,  # noqa: ARG002 - Google promises nothing
     ) -> str:
         """Join the parts into the object; return its identity token."""
         if if_absent:

@@ -6,25 +6,23 @@ What the requests are is told in `s3`.
 from __future__ import annotations
 
 import re
-import string
 import time
 from collections.abc import Callable
-from urllib.parse import quote_from_bytes, urlsplit
+from urllib.parse import urlsplit
 
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, failures
+from slurper.objectstore import checksums, documents, failures, urls
 from slurper.objectstore.base import Body, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.s3.signing import Signer, canonical_query
+from slurper.objectstore.s3.signing import Signer
+from slurper.objectstore.urls import canonical_query
 from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import S3Credentials
 
-_KEY_SAFE = "-_.~/"
-_UNRESERVED = (string.ascii_letters + string.digits + _KEY_SAFE).encode()
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _MOST_TURNS = 2
@@ -37,8 +35,6 @@ _SKEW_REFUSED_SECONDS = 300.0
 _LATE_ERROR_BYTES = 64 * 1024
 _SECRET_CHARACTERS = 8
 """Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
-MAX_ANSWER_BYTES = 1 << 20
-"""No answer but a listing or an object is longer."""
 
 
 class BucketClient:
@@ -71,7 +67,7 @@ class BucketClient:
 
     def _connect(self, origin: str, region: str) -> None:
         parts = urlsplit(origin)
-        authority, bucket = parts.netloc, _quote(self._bucket)
+        authority, bucket = parts.netloc, urls.path(self._bucket)
         named = re.search("[A-Za-z]", (parts.hostname or "").rpartition(".")[2]) is not None
         if self._dialect.virtual_hosted and named and _DNS_LABEL.fullmatch(self._bucket):
             authority, self._bucket_path, self._key_path = f"{bucket}.{authority}", "/", "/"
@@ -115,9 +111,7 @@ class BucketClient:
     # Sending
 
     def _target(self, key: str, *parameters: tuple[str, str]) -> str:
-        if not key:
-            raise errors.ConfigurationError("an object's key cannot be empty")
-        path = self._key_path + _quote(key)
+        path = self._key_path + urls.path(urls.not_empty(key))
         return f"{path}?{canonical_query(parameters)}" if parameters else path
 
     async def _send(
@@ -126,7 +120,7 @@ class BucketClient:
         request: Request,
         key: str | None,
         *,
-        max_body_bytes: int | None = MAX_ANSWER_BYTES,
+        max_body_bytes: int | None = documents.MAX_ANSWER_BYTES,
     ) -> Response:
         region = self._signer.region
         try:
@@ -210,7 +204,9 @@ class BucketClient:
 
     async def _is_served(self, request: Request) -> Response | None:
         try:
-            response = await self._client.send_once(request, max_body_bytes=MAX_ANSWER_BYTES)
+            response = await self._client.send_once(
+                request, max_body_bytes=documents.MAX_ANSWER_BYTES
+            )
         except (errors.TransportError, errors.IntegrityError):
             return None
         return response if response.status in SERVED else None
@@ -298,14 +294,3 @@ class BucketClient:
         if parts.netloc not in own:
             return None
         return f"{parts.scheme}://{template.format(region=region)}"
-
-
-def path_of(bucket: str, key: str) -> str:
-    """Name an object of any bucket in a header: every byte that could mean something encoded."""
-    return f"/{_quote(bucket)}/{_quote(key)}"
-
-
-def _quote(key: str) -> str:
-    raw = key.encode("utf-8", "surrogateescape")
-    # Most keys need nothing, which is told in a fifth of the time that encoding takes.
-    return quote_from_bytes(raw, _KEY_SAFE) if raw.translate(None, _UNRESERVED) else key

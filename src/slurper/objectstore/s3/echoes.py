@@ -11,9 +11,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
 from slurper import errors
+from slurper.objectstore import urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _compare_name(name: str, bucket: str) -> None:
 def _compare(what: str, repeated: str, asked: str) -> None:
     if not repeated or repeated == asked:
         return
-    decoded = unquoted(repeated)
+    decoded = urls.unquoted(repeated)
     if asked not in (repeated, decoded) and _letters(asked) not in map(
         _letters, (repeated, decoded)
     ):
@@ -94,8 +94,3 @@ def _compare_count(counted: str, rows: int, max_keys: int | None) -> None:
 def _letters(text: str) -> str:
     """Letters and digits: stores encode, normalise or drop the other characters each in its way."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFC", text)))
-
-
-def unquoted(text: str) -> str:
-    """Undo encoding-type=url, in which `+` is a space, exactly once. Odd bytes are kept."""
-    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")

@@ -21,9 +21,8 @@ import hmac
 import operator
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from slurper import errors
 from slurper.http.messages import Request, header_lines
@@ -43,16 +42,6 @@ _NEVER_SPACED = frozenset({"content-md5", "x-amz-checksum-mode"})
 _MAX_LAYOUTS = 1024
 
 
-def canonical_query(parameters: Iterable[tuple[str, str]]) -> str:
-    """Encode and sort query parameters; the result serves on the wire and in the signature."""
-    pairs = sorted((_encoded(name), _encoded(value)) for name, value in parameters)
-    return "&".join(f"{name}={value}" for name, value in pairs)
-
-
-def _encoded(text: str) -> str:
-    return quote(text, safe="-_.~", errors="surrogateescape")
-
-
 def canonical_request(
     method: str, path: str, query: str, headers: Mapping[str, str], payload_hash: str
 ) -> bytes:
@@ -61,7 +50,7 @@ def canonical_request(
     Args:
         method: HTTP method.
         path: Encoded path, exactly as on the wire.
-        query: Result of `canonical_query`.
+        query: Result of `urls.canonical_query`.
         headers: All headers to sign: lower-case names, values with one character per byte.
         payload_hash: Hex SHA-256 of the body, or `UNSIGNED_PAYLOAD`.
     """
@@ -152,7 +141,7 @@ class Signer:
     def __call__(self, request: Request) -> str:
         """Return the lines of the headers that one send needs beside its own and Host.
 
-        `request.target` must carry its query in canonical form (`canonical_query`).
+        `request.target` must carry its query in canonical form (`urls.canonical_query`).
         """
         second = int(self._clock() + self.skew_seconds)
         if second != self._second:

@@ -1,7 +1,7 @@
 """The S3 REST interface over our own HTTP client: pages and parts, byte-exact keys.
 
 One S3 is one bucket. What differs between providers comes from the `Dialect`; what the answers mean
-is told by `failures`, `listing`, `documents` and `object_headers`, and how requests are sent by
+is told by `failures`, `pages`, `documents` and `object_headers`, and how requests are sent by
 `client`, so that here stand the requests.
 """
 
@@ -24,14 +24,18 @@ from slurper.objectstore import (
     documents,
     entity_tags,
     failures,
+    listing_xml,
+    listings,
     object_headers,
     storable,
+    urls,
     verification,
     written,
 )
 from slurper.objectstore.base import (
     Body,
     ByteRange,
+    CreatedUpload,
     Download,
     ListingPage,
     ObjectHeaders,
@@ -45,10 +49,10 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import KeyOrder, PartCopy
 from slurper.objectstore.presence import BucketPresence
-from slurper.objectstore.s3 import listing
-from slurper.objectstore.s3.client import MAX_ANSWER_BYTES, BucketClient, path_of
+from slurper.objectstore.s3 import pages
+from slurper.objectstore.s3.client import BucketClient
 from slurper.objectstore.s3.echoes import Asked, OtherBucketError
-from slurper.objectstore.s3.signing import canonical_query
+from slurper.objectstore.urls import canonical_query
 
 _ONLY_VERSION = "x-amz-copy-source-if-match"
 
@@ -96,8 +100,6 @@ class S3ObjectStore(BucketClient):
         """Whether a listing has been read."""
         self._tells_place = False
         """Whether one has repeated after which key it begins."""
-        self._whole_checked: set[str] = set()
-        """Uploads for which the store has promised to check the whole object."""
 
     # Listing
 
@@ -146,7 +148,7 @@ class S3ObjectStore(BucketClient):
                 others.append(error.name)
                 raise
 
-        page = await listing.asked_again(ask)
+        page = await listings.asked_again(ask)
         self._is_named = True
         if asked.start_after is not None:
             self._tells_place |= page.is_placed
@@ -191,7 +193,7 @@ class S3ObjectStore(BucketClient):
         operation = "ListObjects" if asked.version == 1 else "ListObjectsV2"
         try:
             response = await self._send(
-                operation, request, None, max_body_bytes=listing.MAX_DOCUMENT_BYTES
+                operation, request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
             )
         except errors.IntegrityError as error:
             raise errors.ListingError(f"the listing is too large to be one: {error}") from error
@@ -218,8 +220,8 @@ class S3ObjectStore(BucketClient):
 
     def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         document = b"".join(response.body)
-        listing.refuse_coded(document, response.headers.get("content-encoding", ""))
-        return listing.parse_page(
+        listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
+        return pages.parse_page(
             document,
             asked,
             order=self._order_of(response),
@@ -235,15 +237,15 @@ class S3ObjectStore(BucketClient):
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
         """List the multipart uploads under way for keys of `prefix`, whoever began them."""
-        return await listing.every_upload(self._uploads_page, prefix)
+        return await listings.every_upload(self._uploads_page, prefix)
 
-    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listing.UploadsPage:
+    async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
-        limit = listing.MAX_DOCUMENT_BYTES
+        limit = listings.MAX_DOCUMENT_BYTES
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing.parse_uploads(_document(response), now=now)
+        return listing_xml.parse_uploads(_document(response), now=now)
 
     # Reading
 
@@ -329,7 +331,7 @@ class S3ObjectStore(BucketClient):
         request.awaited_bytes = max_bytes or 0
         if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
             request.digest = verification.follower(_described, checksum, md5)
-        limit = None if max_bytes is None else max(max_bytes, MAX_ANSWER_BYTES)
+        limit = None if max_bytes is None else max(max_bytes, documents.MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
             raise self._unusable(response, "GetObject", key, "it answers with a part")
@@ -383,7 +385,7 @@ class S3ObjectStore(BucketClient):
         request = Request("GET", self._target(key), headers)
         request.awaited_bytes = len(wanted)
         request.digest = lambda _: checksums.running(algorithms)
-        limit = max(len(wanted), MAX_ANSWER_BYTES)
+        limit = max(len(wanted), documents.MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         body = Body.received(response)
         size = verification.whole_size(response, body, wanted)
@@ -504,7 +506,7 @@ class S3ObjectStore(BucketClient):
         if algorithm is not None:
             sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
 
-    async def create_upload(self, key: str, headers: ObjectHeaders) -> str:
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
         """Begin a multipart upload; return its id."""
         sent = self._new_object_headers(key, headers)
         algorithm = self._part_algorithm
@@ -517,9 +519,8 @@ class S3ObjectStore(BucketClient):
         upload_id = documents.element(documents.text_of(response), "UploadId")
         if not upload_id:
             raise self._unanswered(response, "CreateMultipartUpload", key, "no upload id")
-        if response.headers.get("x-amz-checksum-type", "").upper() == "FULL_OBJECT":
-            self._whole_checked.add(upload_id)
-        return upload_id
+        promised = response.headers.get("x-amz-checksum-type", "").upper()
+        return CreatedUpload(upload_id, whole_checked=promised == "FULL_OBJECT")
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Write part `number` (from 1) with the dialect's checksum."""
@@ -553,7 +554,7 @@ class S3ObjectStore(BucketClient):
             raise lack
         asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
         request = Request("GET", self._target(key, *asked.items()), {})
-        limit = listing.MAX_DOCUMENT_BYTES  # some stores list all parts
+        limit = listings.MAX_DOCUMENT_BYTES  # some stores list all parts
         try:
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
@@ -563,10 +564,6 @@ class S3ObjectStore(BucketClient):
             raise lack
         return listed[0]
 
-    def checks_whole(self, upload_id: str) -> bool:
-        """Whether the store promised so to this process, when it began the upload."""
-        return upload_id in self._whole_checked
-
     async def complete_upload(
         self,
         key: str,
@@ -574,14 +571,13 @@ class S3ObjectStore(BucketClient):
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool | None = None,
+        whole_checked: bool = False,
     ) -> str:
         """Join the parts into the object; return its ETag. An error inside a 200 is an error."""
         whole = None
         if self._dialect.full_object_checksum:
             whole = verification.whole_checksum(parts)
-        promised = self.checks_whole(upload_id) if whole_checked is None else whole_checked
-        sent = self._whole_object_headers(parts, whole if promised else None)
+        sent = self._whole_object_headers(parts, whole if whole_checked else None)
         if if_absent and self._dialect.conditional_completion:
             sent["if-none-match"] = "*"
         request = Request(
@@ -605,7 +601,6 @@ class S3ObjectStore(BucketClient):
                 # It may come from an earlier upload of the same parts; then this one is left.
                 with contextlib.suppress(errors.SlurperError):
                     await self.abort_upload(key, upload_id)
-        self._whole_checked.discard(upload_id)
         if whole is not None:
             verification.compare_whole(answer, whole)
         return etag
@@ -667,7 +662,6 @@ class S3ObjectStore(BucketClient):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. An upload that is already gone is no error."""
-        self._whole_checked.discard(upload_id)
         request = Request("DELETE", self._target(key, ("uploadId", upload_id)), {})
         try:
             await self._send("AbortMultipartUpload", request, key)
@@ -768,14 +762,14 @@ class S3ObjectStore(BucketClient):
 
 def _document(response: Response) -> bytes:
     """A listing, unzipped if need be: at Google's S3 interface requests accept gzip."""
-    document = documents.unpacked(response, most=listing.MAX_DOCUMENT_BYTES)
-    listing.refuse_coded(document, response.headers.get("content-encoding", ""))
+    document = documents.unpacked(response, most=listings.MAX_DOCUMENT_BYTES)
+    listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
     return document
 
 
 def _is_old(response: Response, asked: Asked) -> bool:
     """Whether what was asked in the second version of ListObjects is answered in the first."""
-    return asked.version == 2 and listing.is_of_first_version(_document(response))
+    return asked.version == 2 and pages.is_of_first_version(_document(response))
 
 
 def _add_md5(request: Request, body: Body) -> None:
@@ -787,4 +781,4 @@ def _described(headers: Mapping[str, str]) -> StoredObject:
 
 
 def _copied_from(bucket: str, key: str) -> dict[str, str]:
-    return {"x-amz-copy-source": path_of(bucket, key)}
+    return {"x-amz-copy-source": urls.object_path(bucket, key)}

@@ -16,7 +16,7 @@ from typing import TypeVar
 from slurper import errors
 from slurper.job.model import Capabilities
 from slurper.objectstore import own_keys
-from slurper.objectstore.base import ObjectStore
+from slurper.objectstore.base import ProbedStore
 from slurper.service.probes import clean_up
 
 Failure = errors.SlurperError | TimeoutError
@@ -45,7 +45,7 @@ class Check:
     """By the clock of the event loop, as the next."""
     deadline: float
     """When it must have asked everything."""
-    open_hasty: Callable[[ObjectStore], ObjectStore]
+    open_hasty: Callable[[ProbedStore], ProbedStore]
     """Opens the same store once more, to send each request once: some are expected to fail."""
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)

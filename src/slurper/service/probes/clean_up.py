@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from slurper import errors
 from slurper.objectstore import own_keys
-from slurper.objectstore.base import ObjectStore
+from slurper.objectstore.base import ProbedStore
 
 SECONDS = 2.0
 """How long a check may take to remove what it has written, after its own time is over."""
@@ -17,14 +17,14 @@ STALE_SECONDS = 60.0
 """A running check removes its objects sooner: older ones have been left by a dead check."""
 
 
-async def abort_all(store: ObjectStore, key: str) -> None:
+async def abort_all(store: ProbedStore, key: str) -> None:
     """Drop every upload of a key that nobody else uses."""
     for upload in await store.list_uploads(prefix=key):
         await store.abort_upload(upload.key, upload.upload_id)
 
 
 async def delete_below(
-    store: ObjectStore, name: str, written: Iterable[str], *, is_faithful: bool
+    store: ProbedStore, name: str, written: Iterable[str], *, is_faithful: bool
 ) -> None:
     """Delete everything whose key begins with a name of ours, or with a slash and that name.
 
@@ -43,7 +43,7 @@ async def delete_below(
     _raise_first(answers)
 
 
-async def _delete_all(store: ObjectStore, keys: Collection[str]) -> list[BaseException | None]:
+async def _delete_all(store: ProbedStore, keys: Collection[str]) -> list[BaseException | None]:
     """Delete objects side by side, and return what went wrong with each."""
     return await asyncio.gather(*map(store.delete, keys), return_exceptions=True)
 
@@ -54,12 +54,12 @@ def _raise_first(answers: Iterable[object]) -> None:
             raise answer
 
 
-async def _delete_folders(store: ObjectStore, keys: Collection[str]) -> None:
+async def _delete_folders(store: ProbedStore, keys: Collection[str]) -> None:
     for folders in _folders(keys):
         await _delete_all(store, folders)  # there need not be any
 
 
-async def _keys(store: ObjectStore, prefix: str) -> list[str]:
+async def _keys(store: ProbedStore, prefix: str) -> list[str]:
     try:
         page = await store.list_page(prefix=prefix)
     except (errors.ListingError, errors.StoreError) as error:
@@ -79,7 +79,7 @@ def _folders(keys: Collection[str]) -> list[set[str]]:
     return [found[depth] for depth in sorted(found, reverse=True)]
 
 
-async def remove_stale_uploads(store: ObjectStore, spared: Collection[str]) -> None:
+async def remove_stale_uploads(store: ProbedStore, spared: Collection[str]) -> None:
     """Drop the uploads of checks whose process was killed. Raises TimeoutError.
 
     Those of `spared` keys are the running check's. A store may be wrong about their age.
@@ -90,7 +90,7 @@ async def remove_stale_uploads(store: ObjectStore, spared: Collection[str]) -> N
                 await store.abort_upload(upload.key, upload.upload_id)
 
 
-async def remove_stale_objects(store: ObjectStore, spared: Collection[str]) -> None:
+async def remove_stale_objects(store: ProbedStore, spared: Collection[str]) -> None:
     """Delete the objects of such checks. Raises TimeoutError.
 
     What has a `spared` name in its key is the running check's.
@@ -100,7 +100,7 @@ async def remove_stale_objects(store: ObjectStore, spared: Collection[str]) -> N
         await asyncio.gather(*(_delete_stale(store, prefix, spared) for prefix in prefixes))
 
 
-async def _delete_stale(store: ObjectStore, prefix: str, spared: Collection[str]) -> None:
+async def _delete_stale(store: ProbedStore, prefix: str, spared: Collection[str]) -> None:
     try:
         page = await store.list_page(prefix=prefix)
     except (errors.ListingError, errors.StoreError):  # as above

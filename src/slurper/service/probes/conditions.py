@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from slurper import errors
 from slurper.objectstore import failures
-from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore
+from slurper.objectstore.base import Body, ObjectHeaders, ProbedStore
 from slurper.service.probes import uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
 from slurper.service.probes.uploads import Upload
 
 
-async def ask(store: ObjectStore, upload: Upload | None, check: Check) -> None:
+async def ask(store: ProbedStore, upload: Upload | None, check: Check) -> None:
     """Try it with a PUT and with the completion of an upload; None: a new one is begun for it."""
     key = check.new_key() if upload is None else upload.key
     written = asyncio.ensure_future(_write(store, key, check))
@@ -37,13 +37,13 @@ async def ask(store: ObjectStore, upload: Upload | None, check: Check) -> None:
         check.remove(store.delete(key), f"an object of the check is left: delete {key}")
 
 
-async def _write(store: ObjectStore, key: str, check: Check) -> None:
+async def _write(store: ProbedStore, key: str, check: Check) -> None:
     async with check.step("writing an object"):
         await store.put(key, _of_length(2), ObjectHeaders())
 
 
 async def _ask_put(
-    store: ObjectStore, key: str, check: Check, written: asyncio.Future[None]
+    store: ProbedStore, key: str, check: Check, written: asyncio.Future[None]
 ) -> None:
     await asyncio.shield(written)
     async with check.step("writing an object unless it exists"):
@@ -52,7 +52,7 @@ async def _ask_put(
 
 
 async def _ask_completion(
-    store: ObjectStore,
+    store: ProbedStore,
     key: str,
     upload: Upload | None,
     check: Check,
@@ -61,12 +61,18 @@ async def _ask_completion(
     try:
         async with contextlib.AsyncExitStack() as begun:
             if upload is None:
-                upload_id = await begun.enter_async_context(uploads.begin(store, key, check))
-                upload = await uploads.take_part(store, key, upload_id, check)
+                created = await begun.enter_async_context(uploads.begin(store, key, check))
+                upload = await uploads.take_part(store, key, created, check)
             await asyncio.shield(written)
             async with check.step("completing an upload unless the object exists"):
                 obeys = await _is_refused(
-                    store.complete_upload(key, upload.upload_id, [upload.part], if_absent=True)
+                    store.complete_upload(
+                        key,
+                        upload.created.upload_id,
+                        [upload.part],
+                        if_absent=True,
+                        whole_checked=upload.created.whole_checked,
+                    )
                 )
     except StepFailed as failed:
         if not failures.lacks_uploads(failed.cause):

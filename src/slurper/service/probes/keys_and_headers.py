@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from slurper.objectstore import key_shapes
-from slurper.objectstore.base import ObjectStore
+from slurper.objectstore.base import ProbedStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.service.probes.check import Check, StepFailed
 from slurper.service.probes.specimens import Findings, Specimens
@@ -17,7 +17,7 @@ _FOLDERS_NOTED = (
 )
 
 
-async def ask(store: ObjectStore, check: Check) -> None:
+async def ask(store: ProbedStore, check: Check) -> None:
     """Write objects, and read them."""
     hasty = check.open_hasty(store)
     try:
@@ -26,7 +26,7 @@ async def ask(store: ObjectStore, check: Check) -> None:
         await hasty.close()
 
 
-async def _examine(store: ObjectStore, specimens: Specimens, check: Check) -> None:
+async def _examine(store: ProbedStore, specimens: Specimens, check: Check) -> None:
     try:
         async with check.step("writing objects, and reading them"):
             kept = await specimens.examine(check.deadline)

@@ -28,7 +28,7 @@ from enum import Enum, auto
 
 from slurper import errors
 from slurper.objectstore import encoded_words, key_shapes, storable
-from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ObjectStore
+from slurper.objectstore.base import CONTENT_HEADERS, Body, Download, ObjectHeaders, ProbedStore
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.service.probes import clean_up
 
@@ -123,7 +123,7 @@ class Findings:
 class Specimens:
     """The objects of one check. The target keeps no versions, and lets us delete objects."""
 
-    def __init__(self, store: ObjectStore, name: str) -> None:
+    def __init__(self, store: ProbedStore, name: str) -> None:
         """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner.
 
         `name`, one of `own_keys`, begins what is left of every key.
@@ -167,7 +167,7 @@ class Specimens:
             unknown=tuple(shape for shape in KeyShape if fates[shape] is _Fate.UNKNOWN),
         )
 
-    async def remove(self, store: ObjectStore) -> None:
+    async def remove(self, store: ProbedStore) -> None:
         """Delete everything that was written, also under the keys that a store has made of it.
 
         `store` is the same one, more patient.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from slurper.objectstore import own_keys
-from slurper.objectstore.base import ObjectStore
+from slurper.objectstore.base import ProbedStore
 from slurper.service.probes import clean_up, conditions, keys_and_headers, listing, uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
 from slurper.service.probes.uploads import Upload
@@ -32,7 +32,7 @@ class _Questions:
 
 
 async def check_target(
-    stores: Sequence[ObjectStore],
+    stores: Sequence[ProbedStore],
     check: Check,
     *,
     asks_condition: bool,
@@ -56,7 +56,7 @@ async def check_target(
 
 
 async def _check_writing(
-    stores: Sequence[ObjectStore], check: Check, questions: _Questions
+    stores: Sequence[ProbedStore], check: Check, questions: _Questions
 ) -> None:
     dialect = stores[0].dialect
     if not dialect.assumed:
@@ -81,7 +81,7 @@ async def _check_writing(
     await uploads.see_aborted(check)
 
 
-async def _reason_not_to_write(store: ObjectStore, check: Check) -> str | None:
+async def _reason_not_to_write(store: ProbedStore, check: Check) -> str | None:
     """Why something of an object could stay; None: nothing would."""
     try:
         async with check.step("asking whether it keeps versions"):
@@ -97,7 +97,7 @@ async def _reason_not_to_write(store: ObjectStore, check: Check) -> str | None:
 
 
 async def _ask_by_objects(
-    store: ObjectStore, upload: Upload | None, check: Check, questions: _Questions
+    store: ProbedStore, upload: Upload | None, check: Check, questions: _Questions
 ) -> None:
     async def ask_what_is_kept() -> None:
         if questions.what_is_kept:

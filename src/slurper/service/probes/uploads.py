@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from slurper import errors
 from slurper.objectstore import failures
-from slurper.objectstore.base import Body, ObjectHeaders, ObjectStore, Part
+from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.service.probes import clean_up
 from slurper.service.probes.check import Check, Failure, StepFailed, side_by_side
@@ -22,19 +22,19 @@ class Upload:
     """One with a single part, which the store has taken."""
 
     key: str
-    upload_id: str
+    created: CreatedUpload
     part: Part
 
 
 async def find_checksum(
-    stores: Sequence[ObjectStore], check: Check, begun: contextlib.AsyncExitStack
-) -> tuple[ObjectStore, Upload | None]:
+    stores: Sequence[ProbedStore], check: Check, begun: contextlib.AsyncExitStack
+) -> tuple[ProbedStore, Upload | None]:
     """Return the store in whose dialect checksums are verified, else the first that can be used.
 
     With it comes an upload if there is one that can be completed. `begun` aborts all that were
     begun. Raises StepFailed: no store can be used.
     """
-    unverified: list[ObjectStore] = []
+    unverified: list[ProbedStore] = []
     refusal: StepFailed | None = None
     for store in stores:
         try:
@@ -79,11 +79,11 @@ def _is_not_understood(cause: Failure) -> bool:
     )
 
 
-def _checksum_name(store: ObjectStore) -> str:
+def _checksum_name(store: ProbedStore) -> str:
     return "checksum" if store.dialect.checksum is None else store.dialect.checksum.upper()
 
 
-def _with_checksum(store: ObjectStore, check: Check, *, verifies: bool | None) -> ObjectStore:
+def _with_checksum(store: ProbedStore, check: Check, *, verifies: bool | None) -> ProbedStore:
     checksum = store.dialect.checksum
     check.found = replace(
         check.found,
@@ -94,11 +94,11 @@ def _with_checksum(store: ObjectStore, check: Check, *, verifies: bool | None) -
 
 
 @contextlib.asynccontextmanager
-async def begin(store: ObjectStore, key: str, check: Check) -> AsyncIterator[str]:
+async def begin(store: ProbedStore, key: str, check: Check) -> AsyncIterator[CreatedUpload]:
     """An upload that is aborted in the end, whatever happens. Raises StepFailed."""
     try:
         async with check.step("beginning an upload"):
-            upload_id = await store.create_upload(key, ObjectHeaders())
+            created = await store.create_upload(key, ObjectHeaders())
     except BaseException as error:
         cause = error.cause if isinstance(error, StepFailed) else error
         # Without an answer, or out of time: there may be an upload whose id is not known.
@@ -107,13 +107,13 @@ async def begin(store: ObjectStore, key: str, check: Check) -> AsyncIterator[str
             check.remove(clean_up.abort_all(store, key), left)
         raise
     try:
-        yield upload_id
+        yield created
     finally:
         left = (
-            f"an upload of the check is left: abort {upload_id} of the key {key}, or have a rule "
-            "of the bucket do it"
+            f"an upload of the check is left: abort {created.upload_id} of the key {key}, or have "
+            "a rule of the bucket do it"
         )
-        check.aborts.append(check.remove(store.abort_upload(key, upload_id), left))
+        check.aborts.append(check.remove(store.abort_upload(key, created.upload_id), left))
 
 
 async def see_aborted(check: Check) -> None:
@@ -124,18 +124,20 @@ async def see_aborted(check: Check) -> None:
         raise StepFailed("aborting the upload", failed[0])
 
 
-async def take_part(store: ObjectStore, key: str, upload_id: str, check: Check) -> Upload:
+async def take_part(store: ProbedStore, key: str, created: CreatedUpload, check: Check) -> Upload:
     """Write a part. Raises StepFailed."""
     async with check.step("writing a part"):
-        return Upload(key, upload_id, await store.put_part(key, upload_id, 1, Body([CONTENT])))
+        part = await store.put_part(key, created.upload_id, 1, Body([CONTENT]))
+    return Upload(key, created, part)
 
 
 async def _check_upload(
-    store: ObjectStore, check: Check, begun: contextlib.AsyncExitStack
+    store: ProbedStore, check: Check, begun: contextlib.AsyncExitStack
 ) -> tuple[Upload, bool]:
     """Write parts, and return whether the store compares checksums."""
     key = check.new_key()
-    upload_id = await begun.enter_async_context(begin(store, key, check))
+    created = await begun.enter_async_context(begin(store, key, check))
+    upload_id = created.upload_id
 
     async def refusals() -> tuple[bool, bool | None]:
         return await side_by_side(
@@ -144,7 +146,7 @@ async def _check_upload(
         )
 
     upload, (verifies, verifies_md5) = await side_by_side(
-        take_part(store, key, upload_id, check), refusals()
+        take_part(store, key, created, check), refusals()
     )
     if store.dialect.assumed and verifies:
         check.found = replace(check.found, verifies_md5=verifies_md5)
@@ -152,7 +154,7 @@ async def _check_upload(
 
 
 async def _refuses_wrong_checksum(
-    store: ObjectStore, key: str, upload_id: str, check: Check
+    store: ProbedStore, key: str, upload_id: str, check: Check
 ) -> bool:
     """Whether the store refuses the bytes that it takes when they come with a wrong checksum."""
     algorithm = store.dialect.checksum
@@ -169,7 +171,7 @@ async def _refuses_wrong_checksum(
 
 
 async def _refuses_wrong_md5(
-    store: ObjectStore, key: str, upload_id: str, check: Check
+    store: ProbedStore, key: str, upload_id: str, check: Check
 ) -> bool | None:
     """Whether the store refuses a part with a right checksum and a wrong Content-MD5.
 

@@ -1,0 +1,168 @@
+"""Reads XML documents of listings: unzipped, without document types, and complete.
+
+Listings of multipart uploads are read here as a whole. They are short and rare. Pages of objects
+have readers of their own, in `s3.pages`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from datetime import datetime
+from xml.etree import ElementTree as ET
+
+from slurper import errors
+from slurper.http.dates import iso_date
+from slurper.objectstore import documents, listings, urls
+from slurper.objectstore.base import UploadMeta
+from slurper.objectstore.listings import UploadsPage
+
+Summary = dict[str, str]
+"""Text of the elements beside the rows."""
+
+
+def parse_uploads(document: bytes, *, now: datetime) -> UploadsPage:
+    """Read one page of a listing of uploads; `now` is the store's time.
+
+    Raises:
+        ListingError: not a complete ListMultipartUploadsResult.
+    """
+    rows: list[Summary] = []
+    summary: Summary = {}
+    for child in parse(as_text(document), "ListMultipartUploadsResult"):
+        if local_name(child.tag) == "Upload":
+            rows.append({local_name(leaf.tag): leaf.text or "" for leaf in child})
+        else:
+            summary[local_name(child.tag)] = child.text or ""
+    encoded = summary.get("EncodingType", "").lower() == "url"
+    read_key = urls.unquoted if encoded else str
+    uploads = [
+        UploadMeta(read_key(row.get("Key", "")), upload_id, _age_seconds(row, now))
+        for row in rows
+        if (upload_id := row.get("UploadId", "")) and row.get("Key")
+    ]
+    if is_finished(summary) or not uploads:
+        return UploadsPage(uploads, None)
+    last = uploads[-1]
+    key_marker = read_key(summary.get("NextKeyMarker", "")) or last.key
+    return UploadsPage(uploads, (key_marker, summary.get("NextUploadIdMarker") or last.upload_id))
+
+
+def _age_seconds(row: Summary, now: datetime) -> float:
+    """An upload whose beginning is not told counts as infinitely old. It is never aborted."""
+    begun_at = iso_date(row.get("Initiated", ""))
+    return math.inf if begun_at is None else (now - begun_at).total_seconds()
+
+
+def is_finished(summary: Summary) -> bool:
+    """Whether no page follows. Raises ListingError: the page does not say."""
+    truncated = summary.get("IsTruncated", "").strip().lower()
+    if truncated not in ("true", "false"):
+        raise errors.ListingError("the listing does not say whether it is truncated")
+    return truncated == "false"
+
+
+def refuse_coded(document: bytes, coding: str) -> None:
+    """Explain a document that a proxy before the store may have compressed.
+
+    Raises:
+        NotAListing: it came with a coding that cannot be undone.
+    """
+    begins = document[:_SHOWN_BYTES].lstrip(_BEFORE_XML)
+    is_told = coding.lower() not in ("", "identity")
+    if is_told and begins and not begins.startswith((b"<", b"{", *_ZIPPED)):
+        raise errors.NotAListing(
+            f"the listing is compressed (Content-Encoding {coding}), though that was not asked for"
+        )
+
+
+def as_text(document: bytes) -> str:
+    """Return the document's text, unzipped if need be.
+
+    Raises:
+        ListingError: it has a document type. NotAListing: it is no XML document.
+    """
+    document = _unzipped(document).lstrip(_BEFORE_XML)
+    if (page := documents.web_page(document)) is not None:
+        raise errors.NotAListing(f"the answer is not a store's but a web page: {page!r}")
+    if document.startswith((b"{", b"[")):
+        seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
+        raise errors.NotAListing(f"the server speaks JSON, not S3: {seen!r}")
+    if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
+        raise errors.ListingError("the listing holds a document type declaration")
+    try:
+        return document.decode("utf-8")
+    except UnicodeDecodeError as error:
+        seen = ascii(document[:_SHOWN_BYTES])[1:]
+        raise errors.NotAListing(f"the listing is not UTF-8: {error}; it begins {seen}") from error
+
+
+_BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
+"""A byte order mark, and the blanks of programs that print a line too many."""
+
+_SHOWN_BYTES = 40
+_ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+"""How gzip begins, and what HTTP calls deflate."""
+
+
+def _unzipped(document: bytes) -> bytes:
+    """Undo compression that was not asked for. No XML document begins like a compressed one."""
+    if not document.startswith(_ZIPPED):
+        return document
+    try:
+        unzip = zlib.decompressobj(wbits=47)
+        text = unzip.decompress(document, listings.MAX_DOCUMENT_BYTES)
+    except zlib.error as error:
+        raise errors.NotAListing(
+            f"the listing is compressed, though that was not asked for, and damaged: {error}"
+        ) from error
+    if not unzip.eof:
+        raise errors.NotAListing(
+            "the listing is compressed, though that was not asked for, and cut off or too large"
+        )
+    return text
+
+
+def parse(text: str, expected: str) -> ET.Element:
+    """Return the root of a document that `as_text` has returned; `expected` is the root's name.
+
+    Raises:
+        ListingError: it is not complete XML. NotAListing: its root has another name.
+    """
+    try:
+        root = _parse_xml(text)
+    except ET.ParseError as error:
+        raise errors.ListingError(f"the listing is not complete XML: {error}") from error
+    if local_name(root.tag) != expected:
+        raise errors.NotAListing(f"expected a {expected}, got {local_name(root.tag)[:80]!r}")
+    return root
+
+
+def _parse_xml(text: str) -> ET.Element:
+    try:
+        return ET.fromstring(text)  # noqa: S314 - without a DTD, see as_text
+    except ET.ParseError:
+        escaped = _CONTROL_REFERENCE.sub(_stand_in, text)
+        if escaped == text or _STAND_IN.search(text):
+            raise
+    root = ET.fromstring(escaped)  # noqa: S314
+    for element in root.iter():
+        element.text = (element.text or "").translate(_STOOD_FOR)
+    return root
+
+
+_CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
+"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not
+the key after which a page begins: they repeat it in this form."""
+_STAND_IN = re.compile("[\U000f0000-\U000f001f]")
+_STOOD_FOR = {0xF0000 + code: code for code in range(32)}
+
+
+def _stand_in(found: re.Match[str]) -> str:
+    return chr(0xF0000 + (int(found[1], 16) if found[1] else int(found[2])))
+
+
+def local_name(tag: str) -> str:
+    """The name of an element without its namespace."""
+    return tag.rpartition("}")[2]

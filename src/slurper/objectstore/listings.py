@@ -1,0 +1,111 @@
+"""Rules for the pages of every listing: when one is asked for again, and which keys it may hold."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from slurper import errors
+from slurper.objectstore.base import ListingPage, UploadMeta
+from slurper.objectstore.dialects import KeyOrder
+
+MAX_DOCUMENT_BYTES = 16 << 20
+"""Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
+
+ASKS = 3
+"""How often a page is asked for, if it is bad, before its listing is given up."""
+
+AGAIN_PAUSE_SECONDS = 0.2
+"""Pause before the last question, so that the fault may pass."""
+
+OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
+"""Orders in which two keys cannot be compared."""
+
+
+async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
+    """Return the first valid page; `ask` is told whether it has asked before.
+
+    Raises:
+        ListingError: no answer of `ASKS` was valid.
+    """
+    for asked in range(ASKS - 1):
+        try:
+            return await ask(asked > 0)
+        except errors.ListingError:
+            await asyncio.sleep(AGAIN_PAUSE_SECONDS * asked)
+    return await ask(True)
+
+
+def check_keys(
+    keys: Sequence[str], prefix: str, start_after: str | None, order: KeyOrder = KeyOrder.BYTES
+) -> None:
+    """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
+
+    Raises:
+        ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
+            `order`, or not after `start_after`. NoOrder: in a store's own order, one comes again.
+    """
+    if not keys:
+        return
+    if not all(keys):
+        raise errors.ListingError("the listing holds an object without a key")
+    if order in OWN_ORDERS:
+        _check_prefix(keys, prefix)
+        if order is KeyOrder.OWN:
+            _check_own_order(keys, start_after)
+        return
+    ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
+    if start_after is not None and ranks[0] <= order.rank(start_after):
+        text = f"the listing after {start_after!r} begins with {keys[0]!r}"
+        raise errors.OutOfOrder(text, start_after, keys[0])
+    if not all(map(operator.lt, ranks, ranks[1:])):
+        at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
+        text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
+        raise errors.OutOfOrder(text, keys[at], keys[at + 1])
+    # In sorted keys, what begins both the first and the last begins all of them.
+    if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
+        raise errors.ListingError(
+            f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
+        )
+
+
+def _check_prefix(keys: Sequence[str], prefix: str) -> None:
+    strange = next((key for key in keys if not key.startswith(prefix)), None)
+    if strange is not None:
+        raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
+
+
+def _check_own_order(keys: Sequence[str], start_after: str | None) -> None:
+    """Refuse a key that comes twice."""
+    if start_after in keys or len(set(keys)) < len(keys):
+        twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
+        raise errors.NoOrder(f"the listing after {start_after!r} shows {twice!r} again")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One ListMultipartUploads response."""
+
+    uploads: list[UploadMeta]
+    following: tuple[str, str] | None
+    """Key marker and upload id marker of the next page; None: there is none."""
+
+
+async def every_upload(
+    read: Callable[[Sequence[tuple[str, str]]], Awaitable[UploadsPage]], prefix: str
+) -> list[UploadMeta]:
+    """Read every page; return the multipart uploads for keys of `prefix`. `read` asks for one."""
+    found: dict[str, UploadMeta] = {}
+    following: tuple[str, str] | None = ("", "")
+    while following is not None:
+        key_marker, id_marker = following
+        # Without encoding-type: there are stores that repeat it here and encode nothing.
+        wanted = {"prefix": prefix, "key-marker": key_marker, "upload-id-marker": id_marker}
+        page = await read([("uploads", ""), *((k, v) for k, v in wanted.items() if v)])
+        new = [upload for upload in page.uploads if upload.upload_id not in found]
+        found |= {upload.upload_id: upload for upload in new}
+        following = page.following if new else None  # some stores page in circles
+    return [upload for upload in found.values() if upload.key.startswith(prefix)]
