@@ -65,11 +65,10 @@ from slurper.transfer.copy import (
     halt_text,
     pause_before,
 )
+from slurper.transfer.diagnosis import LEARNED_LATE, Permission, alone_text, find_outage
 from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Failed, Large, Ledger, Outcome, Skipped, Transferred
-from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import LEARNED_LATE, Permission, alone_text
 from slurper.transfer.server_side import Shortcut, may_exist
 from slurper.transfer.task import BegunUpload, Halt, PartsReport, PartsTask
 

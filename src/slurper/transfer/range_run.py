@@ -20,16 +20,14 @@ from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks, listing
 from slurper.transfer.boundaries import Boundaries
+from slurper.transfer.collisions import Folders, NormalisedTarget, Twins
 from slurper.transfer.copy import BARE_FOLDER, Copier, failure_text, halt_text
+from slurper.transfer.diagnosis import LEARNED_LATE, Permission, alone_text, find_outage
 from slurper.transfer.etags import SourceEtags
-from slurper.transfer.folders import Folders
 from slurper.transfer.ledger import Entry, Failed, Large, Ledger, Skipped, Transferred
-from slurper.transfer.outage import find_outage
 from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.permission import LEARNED_LATE, Permission, alone_text
 from slurper.transfer.server_side import Shortcut
 from slurper.transfer.task import Halt, RangeReport, RangeTask
-from slurper.transfer.twins import Twins
 from slurper.transfer.walk import lists_in_own_order
 
 MAX_LARGE = 1000
@@ -468,7 +466,7 @@ class RangeRun:
             start_after=start_after and self._copier.target_key(start_after),
         )
         if self._target.dialect.normalises_keys:
-            return listing.NormalisedTarget(self._target, listed)
+            return NormalisedTarget(self._target, listed)
         return listed
 
 

@@ -14,8 +14,9 @@ from typing import Literal
 
 from slurper import errors
 from slurper.objectstore.base import ObjectStore
+from slurper.objectstore.dialects import KeyOrder
 from slurper.planning import spellings
-from slurper.transfer.listing import HEADS_AT_ONCE
+from slurper.transfer.listing import HEADS_AT_ONCE, Existing, Found, NamedTarget
 
 MAX_KNOWN = 10_000
 """Answers that are kept: the names of folders are asked for again and again."""
@@ -103,3 +104,58 @@ class Twins:
         except (errors.NotFound, errors.Refused):
             return False
         return True
+
+
+class Folders:
+    """Finds for folders of the source the file that is copied in their stead."""
+
+    def __init__(self, source: ObjectStore, *, prefix: str, active: bool) -> None:
+        """Prepare for keys of `prefix`. Not `active`: the target keeps both."""
+        self._source = source
+        self._prefix = prefix
+        self._active = active
+
+    async def among(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of these keys, those that must not be copied, with the key that is.
+
+        Raises:
+            SlurperError: the source does not tell.
+        """
+        if not self._active:
+            return {}
+        least = max(len(self._prefix), 1)
+        asked = [key for key in keys if key.endswith("/") and len(key) > least]
+        found: dict[str, str] = {}
+        for start in range(0, len(asked), HEADS_AT_ONCE):
+            group = asked[start : start + HEADS_AT_ONCE]
+            exist = await asyncio.gather(*(self._exists(key[:-1]) for key in group))
+            found |= {key: key[:-1] for key, there in zip(group, exist, strict=True) if there}
+        return found
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            await self._source.head(key)
+        except (errors.NotFound, errors.Refused):  # what may not be read is not copied either
+            return False
+        return True
+
+
+class NormalisedTarget:
+    """What a target that normalises keys holds under their normal forms.
+
+    It lists those in their own order, where no other spelling has its place: such a key of the
+    source is asked for by name.
+    """
+
+    def __init__(self, store: ObjectStore, existing: Existing) -> None:
+        self._existing = existing
+        self._named = NamedTarget(store)
+
+    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
+        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
+        found = await self._existing.among(normal, order) if normal else {}
+        if len(normal) == len(keys):
+            return found
+        others = [key for key in keys if not spellings.is_stored_as_it_is(key)]
+        return found | await self._named.among(others, order)
