@@ -219,7 +219,7 @@ class Refused(StoreError):
     """The store will not do this.
 
     For a request about one object, the answer may mean that object alone or everything. A copy
-    finds out which by asking for something else (`transfer.permission`).
+    finds out which by asking for something else (`transfer.diagnosis`).
     """
 
 

@@ -11,7 +11,7 @@ import pytest
 from slurper.demo.servers import S3Server
 from slurper.http import client
 from slurper.objectstore import listings
-from slurper.transfer import copy
+from slurper.transfer import attempts
 from tests.chaos.stage import PART, Stage, stage
 from tests.pairs.referee import S3Bucket
 
@@ -31,7 +31,7 @@ LARGE = "large"
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_BASE_SECONDS", 0.01)
-    monkeypatch.setattr(copy, "ATTEMPT_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(listings, "AGAIN_PAUSE_SECONDS", 0.01)
 
 

@@ -11,7 +11,7 @@ import pytest
 from slurper.http import client
 from slurper.objectstore import witness
 from slurper.settings import Settings
-from slurper.transfer import copy
+from slurper.transfer import attempts
 from tests.chaos import faults
 from tests.chaos.cases import EVERYTHING
 from tests.chaos.conftest import LARGE
@@ -39,7 +39,7 @@ SLOWED = 5
 @pytest.fixture(autouse=True)
 def _pauses_as_they_are(monkeypatch: pytest.MonkeyPatch, _short_pauses: None) -> None:
     monkeypatch.setattr(client, "BACKOFF_BASE_SECONDS", 0.2)
-    monkeypatch.setattr(copy, "ATTEMPT_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.5)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.permission import SAMPLE
+from slurper.transfer.diagnosis import SAMPLE
 from slurper.transfer.task import PartsReport, RangeReport, RangeTask, Report
 
 POLL_SECONDS = 2.0

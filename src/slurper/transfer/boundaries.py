@@ -1,7 +1,7 @@
 """Where the rest of a task's slice can be cut, found while the task copies.
 
 The keys beyond those that were listed are asked for one by one (`planning.splitting`). When nothing
-lies beyond, the listed keys that nobody has begun are cut by their number. What goes wrong here
+lies beyond, the listed keys that are not begun are cut by their number. What goes wrong here
 costs a cut, never the task.
 """
 
@@ -26,6 +26,8 @@ class Boundaries:
         self._prefix = prefix
         self._end_at = end_at
         self._pieces = pieces
+        self.last_listed: str | None = None
+        """The last of the slice's keys that the task has seen."""
         self._search: BoundarySearch | None = None
         self._searching: asyncio.Task[None] | None = None
 
@@ -51,14 +53,11 @@ class Boundaries:
             self._searching.cancel()
             await asyncio.gather(self._searching, return_exceptions=True)
 
-    def among(self, listed: Sequence[str], last_listed: str | None) -> tuple[str, ...]:
-        """Return cuts for what is left: `listed` keys that nobody has begun, and all beyond them.
-
-        `last_listed` is the last of the slice's keys that the task has seen.
-        """
-        if self._search is None or last_listed is None:
+    def among(self, listed: Sequence[str]) -> tuple[str, ...]:
+        """Return cuts for what is left: `listed` keys that are not begun, and all beyond them."""
+        if self._search is None or self.last_listed is None:
             return ()
-        begin = listed[0] if listed else last_listed
+        begin = listed[0] if listed else self.last_listed
         ahead = tuple(sorted(cut for cut in self._search.found if cut >= begin))
         if ahead:
             return ahead

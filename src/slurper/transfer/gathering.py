@@ -16,7 +16,7 @@ from slurper.job.model import Counts, LogType
 from slurper.objectstore import own_keys
 from slurper.objectstore.base import ListingPage, ObjectStore
 from slurper.transfer import listing
-from slurper.transfer.copy import halt_text
+from slurper.transfer.diagnosis import halt_text
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import Gathered, Halt, RangeReport, RangeTask
 

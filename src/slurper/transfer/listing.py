@@ -21,7 +21,6 @@ from slurper import errors
 from slurper.objectstore import own_keys
 from slurper.objectstore.base import UNKNOWN_SIZE, ObjectMeta, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
-from slurper.planning import spellings
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import PAGE_KEYS, walk
 
@@ -261,27 +260,6 @@ class NamedTarget:
             looked = await asyncio.gather(*(_describe(self._store, key) for key in group))
             found.update(zip(group, looked, strict=True))
         return {key: seen for key, seen in found.items() if not isinstance(seen, errors.NotFound)}
-
-
-class NormalisedTarget:
-    """What a target that normalises keys holds under their normal forms.
-
-    It lists those in their own order, where no other spelling has its place: such a key of the
-    source is asked for by name.
-    """
-
-    def __init__(self, store: ObjectStore, existing: Existing) -> None:
-        self._existing = existing
-        self._named = NamedTarget(store)
-
-    async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist. They ascend in `order` from call to call."""
-        normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
-        found = await self._existing.among(normal, order) if normal else {}
-        if len(normal) == len(keys):
-            return found
-        others = [key for key in keys if not spellings.is_stored_as_it_is(key)]
-        return found | await self._named.among(others, order)
 
 
 class NothingExists:

@@ -42,7 +42,7 @@ from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
 from slurper.service.jobs import JobService
 from slurper.settings import MIB, Settings
-from slurper.transfer import boundaries, copy, parts_run, range_run
+from slurper.transfer import attempts, boundaries, deadline, parts_run, planner, range_run
 from tests.unit.driver.conftest import SECRETS, SPEC
 from tests.unit.driver.world import (
     Bucket,
@@ -637,13 +637,13 @@ def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leadership, "STANDBY_SECONDS", 0.002)
     monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(driver_module, "_LONGEST_DELAY_SECONDS", 0.004)
-    monkeypatch.setattr(copy, "ATTEMPT_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(in_batches, "PIECE_ROWS", 3)
     looks_at_the_clock = count()
     clock = SimpleNamespace(monotonic=lambda: next(looks_at_the_clock))
-    for module in (range_run, parts_run):
+    for module in (deadline, planner, range_run, parts_run):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(range_run, "SPLIT_SECONDS", 3)
+    monkeypatch.setattr(planner, "SPLIT_SECONDS", 3)
     monkeypatch.setattr(boundaries, "MIN_LISTED_KEYS", 1)
     monkeypatch.setattr(assignment, "MIN_KEYS", 1)
     monkeypatch.setattr(sweeper, "SETTLE_SECONDS", 0.02)

@@ -11,7 +11,7 @@ from slurper.job.model import LogType
 from slurper.objectstore.base import StoredObject
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
-from slurper.transfer import copy as copying
+from slurper.transfer import attempts
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import RangeReport, RangeTask
@@ -22,7 +22,7 @@ SETTINGS = Settings(in_flight_requests=4, object_attempts=2)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.0)
 
 
 class Folders(MemoryStore):

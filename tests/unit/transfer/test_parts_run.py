@@ -19,7 +19,7 @@ from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectH
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory import MemoryStore
 from slurper.settings import Settings
-from slurper.transfer import copy as copying
+from slurper.transfer import attempts
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.task import PartsReport, PartsTask
@@ -35,7 +35,7 @@ BUSY = errors.UnavailableStore("UploadPart", status=503)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.0)
 
 
 class Source(MemoryStore):

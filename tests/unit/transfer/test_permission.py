@@ -14,7 +14,7 @@ from slurper.objectstore.base import Body, CreatedUpload, Download, ObjectHeader
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
-from slurper.transfer import permission
+from slurper.transfer import diagnosis
 from slurper.transfer.task import RangeReport
 from tests.unit.transfer.test_range_run import TASK, run
 
@@ -86,7 +86,7 @@ def halted(report: RangeReport) -> str:
 @pytest.mark.parametrize("settings", [ONE_LANE, MANY_LANES])
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize(
-    "denied", [KEYS[:1], KEYS[-1:], KEYS[5:45], KEYS[: permission.SAMPLE], KEYS[1:]]
+    "denied", [KEYS[:1], KEYS[-1:], KEYS[5:45], KEYS[: diagnosis.SAMPLE], KEYS[1:]]
 )
 async def test_denied_objects_fail_while_others_are_allowed(
     source: GuardedStore,
@@ -121,7 +121,7 @@ async def test_a_permission_lost_on_the_way_halts_and_fails_nothing(
     assert says in halted(first)
     assert failed(first) == set()
     assert 30 - settings.in_flight_requests < first.counts.objects < COUNT
-    assert guarded.denials <= settings.in_flight_requests + permission.SAMPLE + 2
+    assert guarded.denials <= settings.in_flight_requests + diagnosis.SAMPLE + 2
 
     guarded.denies = lambda _: False
     rest = await run(source, target, replace(TASK, slice=KeyRange(first.cursor)))

@@ -33,8 +33,7 @@ from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticSt
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer import copy as copying
-from slurper.transfer import range_run
+from slurper.transfer import attempts, planner
 from slurper.transfer.pacing import BURST_SECONDS, ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
@@ -82,7 +81,7 @@ class TellingStore(Encrypting):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -621,7 +620,7 @@ WANTING = replace(TASK, wanted_pieces=4)
 
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(range_run, "SPLIT_SECONDS", 0.05)
+    monkeypatch.setattr(planner, "SPLIT_SECONDS", 0.05)
 
 
 def numbered(count: int) -> SyntheticStore:

@@ -29,7 +29,7 @@ from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
-from slurper.transfer import copy as copying
+from slurper.transfer import attempts
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
@@ -175,7 +175,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.0)
 
 
 def words(answer: tuple[int, str]) -> str:

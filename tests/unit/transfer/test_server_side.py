@@ -24,7 +24,7 @@ from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer import copy as copying
+from slurper.transfer import attempts
 from slurper.transfer.server_side import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
@@ -91,7 +91,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "ATTEMPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.0)
 
 
 KEYS = ("/lead", "a b", "a//b", "c?+%", "ü")

@@ -1,18 +1,23 @@
-"""Is one object refused to us, or everything?
+"""Is an error one object's own, or does it stop everything (design rule 7)?
 
-An object may be denied for a reason of its own: an access list, a policy for some folder, a lock.
-A store, or a proxy before it, may read one key or one header in another way than it was signed, or
-send the requests for one key to another place or bucket. Credentials that expired, or lost their
-permission for the whole bucket, and a bucket that is gone, get the same answers. Then the job must
-pause (design rule 7). So when a store refuses an object, something else is asked of
-the same side, and one yes is enough:
+An object that fails for a reason of its own is counted as failed. If nothing at all can be copied,
+the job must pause, and no object fails for it.
+
+*An error that outlasted all attempts.* Either the object is broken, or a store is down. So both
+stores are asked to list.
+
+*A refusal.* An object may be denied for a reason of its own: an access list, a policy for some
+folder, a lock. A store, or a proxy before it, may read one key or one header in another way than it
+was signed, or send the requests for one key to another place or bucket. Credentials that expired,
+or lost their permission for the whole bucket, and a bucket that is gone, get the same answers. So
+when a store refuses an object, something else is asked of the same side. One yes is enough:
 
     side    what is asked for
     source  one byte of the object read last; of up to `SAMPLE` of the task's explicit keys; of as
             many of the first keys that the source lists
-    target  to begin an upload, aborted at once, for the object written last; for a key of nobody's;
-            and to write a part, if it was a whole object that was refused
-            where it was only asked what it has: to describe that object; a key of nobody's
+    target  to begin an upload, aborted at once, for the object written last; for an unused key; and
+            to write a part, if a whole object was refused
+            if it was only asked what it has: to describe that object; an unused key
 
 The cost: some requests, which count for all objects that were refused before; and `SAMPLE` requests
 once, when nothing has been read yet. An answer such as ExpiredToken, which is never about one
@@ -31,9 +36,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from slurper import errors
+from slurper.job.model import LogType
 from slurper.objectstore import advice
-from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ObjectStore
+from slurper.objectstore.base import Body, ByteRange, ObjectHeaders
 from slurper.objectstore.gcs import tokens
+from slurper.transfer.route import Route
+from slurper.transfer.task import Halt
 
 SAMPLE = 20
 """How many other objects are tried before the source is given up."""
@@ -92,9 +100,85 @@ class BucketLostError(PermissionLostError):
     advice = f"{errors.Misdirected.advice}; then resume: nothing was left out"
 
 
-def alone_text(refusal: errors.Refused) -> str:
-    """The log entry of an object that is refused alone."""
-    return f"{refusal}; {_why_alone(refusal)}"
+class Diagnosis:
+    """Decides for the errors of one task whether they stop everything. Then the task halts."""
+
+    def __init__(self, route: Route, *, keys: Sequence[str] | None) -> None:
+        """Take some of the explicit keys, if there are any: may they be read?"""
+        self._route = route
+        self._permission = Permission(route, keys=keys or ())
+        self.halt: Halt | None = None
+        """Why the task, and its job, cannot go on."""
+
+    def used(self, key: str) -> None:
+        """Take note that an object could be read and written."""
+        self._permission.used_last = key
+
+    async def is_of_object(
+        self, key: str, error: errors.SlurperError, *, came_at: float, looked: bool = False
+    ) -> bool:
+        """Whether an error is the object's own. Otherwise the task halts.
+
+        Args:
+            key: The source's key of the object.
+            error: What its copy came to.
+            came_at: When, in monotonic seconds. Only later questions prove anything.
+            looked: The target was only asked what it has.
+        """
+        if isinstance(error, errors.Refused):
+            if self.halt is not None:
+                return False
+            try:
+                await self._permission.check(key, error, came_at=came_at, looked=looked)
+            except errors.SlurperError as cause:
+                self.stop(LogType.MIGRATION_ERROR, cause, key=key)
+                return False
+            return True
+        cause_for_all: errors.SlurperError | None = error
+        if not error.blocks_job:
+            cause_for_all = await self._outage() if error.retryable else None
+        if cause_for_all is not None:
+            self.stop(LogType.MIGRATION_ERROR, cause_for_all)
+        return cause_for_all is None
+
+    def stop(
+        self, log_type: LogType, cause: errors.SlurperError, *, key: str | None = None
+    ) -> None:
+        """Halt the task, unless it halts already."""
+        if self.halt is None:
+            self.halt = Halt(log_type=log_type, message=halt_text(cause, key))
+
+    async def _outage(self) -> errors.SlurperError | None:
+        """Why no object at all can be copied now; None when both stores answer."""
+        try:
+            await self._route.source.list_page(max_keys=1)
+            await self._route.target.list_page(max_keys=1)
+        except errors.SlurperError as error:
+            return error
+        return None
+
+
+def failure_text(error: errors.SlurperError, attempts: int) -> str:
+    """What a log entry says of a failure: what was seen, how often it was tried, what to do."""
+    tried = f" (after {attempts} attempts)" if attempts > 1 else ""
+    known = advice.advice_of(error)
+    todo = f"; {known}" if known else ""
+    return f"{error}{tried}{todo}"
+
+
+def halt_text(error: errors.SlurperError, key: str | None = None) -> str:
+    """The text for a job that cannot go on: what was seen, for which key, and what to do."""
+    text = failure_text(error, 1)
+    if "resume" not in text:
+        text += "; then resume the job"
+    return text if key is None else f"at {key!a}: {text}"
+
+
+def own_failure_text(error: errors.SlurperError, attempts: int) -> str:
+    """The log entry of an object whose last error is its own, when others can be copied."""
+    if isinstance(error, errors.Refused):
+        return f"{error}; {_why_alone(error)}"
+    return failure_text(error, attempts if error.retryable else 1)
 
 
 def _why_alone(refusal: errors.Refused) -> str:
@@ -109,22 +193,15 @@ def _why_alone(refusal: errors.Refused) -> str:
 class Permission:
     """What may be done at both sides of one task."""
 
-    def __init__(
-        self,
-        source: ObjectStore,
-        target: ObjectStore,
-        *,
-        prefix: str,
-        target_prefix: str,
-        keys: Sequence[str] | None,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._prefix = prefix
-        self._keys = keys or ()
+    def __init__(self, route: Route, *, keys: Sequence[str]) -> None:
+        self._route = route
+        self._source = route.source
+        self._target = route.target
+        self._keys = keys
+        target_prefix = route.target_key(route.prefix)
         self._unused_key = f"{target_prefix}.slurper-permission-{secrets.token_hex(16)}"
-        self._read_last: str | None = None
-        self._written_last: str | None = None
+        self.used_last: str | None = None
+        """The source's key of the object that was copied last."""
         self._asking = asyncio.Lock()
         self._allowed_at: dict[str, float] = {}
         """When the question was asked that got the last yes; by what was asked for."""
@@ -132,20 +209,12 @@ class Permission:
         self._cause: errors.SlurperError | None = None
         """Why the task halts: nothing is asked any more."""
 
-    def used(self, key: str, target_key: str) -> None:
-        """Take note that an object could be read and written."""
-        self._read_last, self._written_last = key, target_key
-
     async def check(
         self, key: str, refusal: errors.Refused, *, came_at: float, looked: bool = False
     ) -> None:
         """Pass when something else is allowed, so that only this object is refused.
 
-        Args:
-            key: The source's key of the object.
-            refusal: What was answered.
-            came_at: When, in monotonic seconds. Only later questions are a proof.
-            looked: The target was only asked what it has.
+        The arguments are those of `Diagnosis.is_of_object`.
 
         Raises:
             PermissionLostError: nothing else is allowed.
@@ -190,7 +259,7 @@ class Permission:
             self._allowed_at[otherwise] = asked_at
 
     async def _may_read(self, *, beside: str) -> bool:
-        last = () if self._read_last is None else (self._read_last,)
+        last = () if self.used_last is None else (self.used_last,)
         for key in (*last, *self._keys[:SAMPLE]):
             if key != beside and await self._may_read_one(key):
                 return True
@@ -204,13 +273,16 @@ class Permission:
 
     async def _first_listed(self) -> list[str]:
         try:
-            page = await self._source.list_page(prefix=self._prefix, max_keys=SAMPLE + 1)
+            page = await self._source.list_page(prefix=self._route.prefix, max_keys=SAMPLE + 1)
         except errors.AccessDenied:  # explicit keys need no permission to list
             return []
         return [meta.key for meta in page.objects]
 
+    def _written_last(self) -> str | None:
+        return None if self.used_last is None else self._route.target_key(self.used_last)
+
     async def _may_write(self, *, whole: bool) -> bool:
-        last = self._written_last
+        last = self._written_last()
         if last is not None and await _allowed(self._begin_upload(last, with_part=whole)):
             return True
         return await _allowed(self._begin_upload(self._unused_key, with_part=whole))
@@ -229,17 +301,17 @@ class Permission:
             await self._target.abort_upload(key, upload_id)
 
     async def _may_look(self) -> bool:
-        last = self._written_last
+        last = self._written_last()
         if last is not None and await _allowed(self._target.head(last)):
             return True
         return await _allowed(self._target.head(self._unused_key))
 
     async def _takes_any(self) -> bool:
-        """Whether requests reach the target and pass for genuine: it may have been the one asked.
+        """Whether requests reach the target and their signatures are accepted.
 
-        What they may do there is not asked.
+        The refusal may have come from the target. What may be done there is not asked.
         """
-        last = self._written_last
+        last = self._written_last()
         return (last is not None and await self._reaches(last)) or await self._reaches(
             self._unused_key
         )
@@ -264,7 +336,7 @@ def _lost(refusal: errors.Refused) -> type[PermissionLostError]:
 
 
 async def _allowed(request: Awaitable[object]) -> bool:
-    """Whether a store does what it is asked, or has another reason not to than permission."""
+    """Whether a store does what it is asked, or fails for another reason than permission."""
     try:
         await request
     except errors.Refused as refusal:

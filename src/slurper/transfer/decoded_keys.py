@@ -1,0 +1,63 @@
+"""Keys that a listing decodes although the store may have meant them as they are written.
+
+A store that was asked to encode keys may not have done so. A key that looks encoded then has two
+spellings, and only a request tells which one exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from slurper.objectstore.base import ObjectMeta
+from slurper.transfer import listing
+from slurper.transfer.route import Route
+
+_PAGES_COPIED = 3
+"""Objects of so many pages may be under way at once. Pages without objects do not count."""
+
+
+class DecodedKeys:
+    """The keys of the last pages that were decoded."""
+
+    def __init__(self, route: Route) -> None:
+        self._source = route.source
+        self._written: deque[Mapping[str, str]] = deque(maxlen=_PAGES_COPIED)
+        """How the store spells them."""
+
+    def note(self, page: listing.Page) -> None:
+        """Take note of the decoded keys of a page."""
+        if page.written:
+            self._written.append(page.written)
+
+    def other_spelling(self, key: str) -> str | None:
+        """Another key that this key may mean; not one that was listed as it is."""
+        others = [written[key] for written in self._written if key in written]
+        return next((one for one in others if not any(one in w for w in self._written)), None)
+
+    async def as_spelled(
+        self, page: listing.Page, is_large: Callable[[int], bool]
+    ) -> Sequence[tuple[str, listing.Found]]:
+        """The rows of a page; of large objects, which other tasks copy, by the keys they have."""
+        if not page.written:
+            return page.rows
+        doubtful = {
+            key
+            for key, found in page.rows
+            if key in page.written and isinstance(found, ObjectMeta) and is_large(found.size)
+        }
+        asked = [(key, page.written[key]) for key in sorted(doubtful)]
+        right: dict[str, str] = {}
+        for start in range(0, len(asked), listing.HEADS_AT_ONCE):
+            group = asked[start : start + listing.HEADS_AT_ONCE]
+            told = await asyncio.gather(
+                *(listing.spelled(self._source, key, other) for key, other in group)
+            )
+            right |= {key: text for (key, _), text in zip(group, told, strict=True)}
+        return [
+            (key, found._replace(key=right[key]))
+            if key in right and isinstance(found, ObjectMeta)
+            else (key, found)
+            for key, found in page.rows
+        ]

@@ -1,0 +1,185 @@
+"""The middle step of a large object: copy its parts, side by side.
+
+A part is begun at most `object_attempts` times (see `attempts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from slurper import errors
+from slurper.objectstore.base import Body, ByteRange, Download, Part
+from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.verification import md5_of_etag
+from slurper.planning.parts import SourceSum
+from slurper.transfer.attempts import SourceChangedError, TargetChangedError
+from slurper.transfer.deadline import Deadline
+from slurper.transfer.large_object import LargeObject
+from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.server_side import Shortcut
+from slurper.transfer.task import BegunUpload
+
+_TOO_SHORT = 416
+"""The object no longer reaches as far as the range."""
+
+
+class UploadParts:
+    """Copies the parts of one task."""
+
+    def __init__(
+        self,
+        large: LargeObject,
+        budget: ByteBudget,
+        pacer: Pacer | None,
+        shortcut: Shortcut | None,
+        *,
+        lanes: int,
+    ) -> None:
+        self._large = large
+        self._budget = budget
+        self._pacer = pacer
+        self._shortcut = shortcut
+        self._lanes = lanes
+        self._deadline = Deadline(large.task.budget_seconds)
+        self.finished: dict[int, Part] = {}
+        """By their numbers."""
+        self.has_copied_inside = False
+        """The store has copied some of these itself."""
+
+    async def copy(self, begun: BegunUpload) -> None:
+        """Copy the parts of this task side by side; the first failure cancels the others."""
+        numbers = self._large.task.numbers
+        wanted = range(1, self._large.plan(begun).count + 1) if numbers is None else numbers
+        todo = iter(wanted)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._lanes, len(wanted))):
+                    group.create_task(self._lane(begun, todo))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def written_again(self, begun: BegunUpload, part: Part) -> Part | None:
+        """Copy a part once more, if its ETag is not the MD5 of its bytes.
+
+        None: its ETag is no MD5 then either, so ETags of the target tell nothing.
+        """
+        repeat = self._large.attempts.repeat
+        byte_range = self._large.plan(begun).byte_range(part.number)
+        size = len(byte_range)
+        await self._budget.acquire(size)
+        try:
+            download = await repeat(functools.partial(self._read, begun, byte_range))
+            md5 = (await download.body.computed(Algorithm.MD5),)
+            if part.source_sums != md5:
+                write = functools.partial(
+                    self._write, begun, part.number, byte_range, download.body
+                )
+                part = await repeat(write)
+        finally:
+            self._budget.release(size)
+        return part if part.source_sums == md5 else None
+
+    async def _lane(self, begun: BegunUpload, todo: Iterator[int]) -> None:
+        plan = self._large.plan(begun)
+        for number in todo:
+            byte_range = plan.byte_range(number)
+            size = len(byte_range)
+            if self._pacer is not None and not await self._is_our_turn(self._pacer, size):
+                return
+            await self._budget.acquire(size)
+            try:
+                # Looked at here: a lane may have waited long for its bytes.
+                if self._deadline.is_over:
+                    return
+                self._deadline.start()
+                copy = functools.partial(self._copy, begun, number, byte_range)
+                self.finished[number] = await self._large.attempts.repeat(copy)
+            finally:
+                self._budget.release(size)
+
+    async def _is_our_turn(self, pacer: Pacer, size: int) -> bool:
+        """Wait until another part may begin, and pay for it; False when there is no time for it."""
+        async with pacer.queue:
+            await pacer.turn(self._deadline.at)
+            if self._deadline.is_over:
+                return False
+            pacer.spend(size=size, requests=2)
+            return True
+
+    async def _copy(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
+        if (inside := await self._copy_inside(begun, number, byte_range)) is not None:
+            return inside
+        download = await self._read(begun, byte_range)
+        return await self._write(begun, number, byte_range, download.body)
+
+    async def _read(self, begun: BegunUpload, byte_range: ByteRange) -> Download:
+        large, told = self._large, begun.source_sum
+        try:
+            download = await large.source.get(
+                large.meta.key,
+                if_match=large.meta.etag,
+                byte_range=byte_range,
+                checksum=large.target.dialect.checksum,
+                also=None if told is None else told.algorithm,
+            )
+        except errors.IntegrityError:
+            # Stores that know no If-Match show a change by a wrong length.
+            await large.versions.describe(large.meta)
+            raise
+        except errors.StoreError as error:
+            if isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT:
+                raise SourceChangedError(str(error)) from error
+            raise
+        large.check_version(begun, download.stored.meta)
+        return download
+
+    async def _write(
+        self, begun: BegunUpload, number: int, byte_range: ByteRange, body: Body
+    ) -> Part:
+        large, told = self._large, begun.source_sum
+        try:
+            part = await large.target.put_part(large.target_key, begun.upload_id, number, body)
+        except errors.NotFound as error:
+            raise TargetChangedError(str(error)) from error
+        return part if told is None else await _with_sums(part, body, told, byte_range)
+
+    async def _copy_inside(
+        self, begun: BegunUpload, number: int, byte_range: ByteRange
+    ) -> Part | None:
+        """Let the store copy a part itself; None when it does not."""
+        large, shortcut = self._large, self._shortcut
+        if shortcut is None or shortcut.is_closed:
+            return None
+        if large.copies_any_version and begun.last_modified is None:
+            return None
+        try:
+            part = await shortcut.copy_part(
+                large.target, large.target_key, begun.upload_id, number, large.meta, byte_range
+            )
+        except errors.PreconditionFailed as error:
+            await large.versions.confirm(large.meta)
+            shortcut.doubt(error)
+            return None
+        self.has_copied_inside = self.has_copied_inside or part is not None
+        return part and self._with_own_sum(part, begun.source_sum, byte_range)
+
+    def _with_own_sum(self, part: Part, told: SourceSum | None, byte_range: ByteRange) -> Part:
+        """The part with the checksum that the store tells of its copy, if it is of that kind."""
+        algorithm = self._large.target.dialect.checksum
+        if told is None or not part.checksum or told.algorithm != algorithm:
+            return part
+        is_one_piece = len(told.cut(byte_range)) == 1
+        return replace(part, source_sums=(part.checksum,)) if is_one_piece else part
+
+
+async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
+    """The part with its share of the source's checksum. MD5s are those of the target."""
+    if told.algorithm is Algorithm.MD5:
+        md5 = md5_of_etag(part.etag)
+        return replace(part, source_sums=(md5,) if md5 else ())
+    if told.part_bytes is not None:
+        return replace(part, source_sums=(await body.computed(told.algorithm),))
+    return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
