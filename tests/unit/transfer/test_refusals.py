@@ -17,10 +17,9 @@ from slurper.http.messages import Response
 from slurper.job.model import LogType
 from slurper.objectstore import failures
 from slurper.objectstore.base import Download, ObjectStore, Part, StoreAddress, StoredObject
-from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
-from slurper.settings import Settings
+from slurper.settings import MIB, Settings
 from slurper.transfer import copy as copying
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker
