@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks import targets
 from benchmarks.targets import Endpoint
+from slurper.settings import MIB
 
-MIB = 1 << 20
 SIZES_MIB = (8, 16, 32, 64, 128)
 TOTAL_MIB = 1024
 PARTS_ABOVE_MIB = {"whole": 5000, "parts": 5}

@@ -141,9 +141,9 @@ class StoreError(SlurperError):
     """An object store answered with an error.
 
     `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
-    message. `retry_after_seconds` repeats a Retry-After header. `retries` counts how often the
-    request had been sent before this answer. `page` is the title of the web page that came instead
-    of a store's answer, or None. `leads_to` is the address to which a redirect leads.
+    message. `retries` counts how often the request had been sent before this answer. `page` is the
+    title of the web page that came instead of a store's answer, or None. `leads_to` is the address
+    to which a redirect leads.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -158,7 +158,6 @@ class StoreError(SlurperError):
         bucket: str = "",
         key: str | None = None,
         request_id: str = "",
-        retry_after_seconds: float | None = None,
         retries: int = 0,
         page: str | None = None,
         leads_to: str = "",
@@ -170,7 +169,6 @@ class StoreError(SlurperError):
         self.bucket = bucket
         self.key = key
         self.request_id = request_id
-        self.retry_after_seconds = retry_after_seconds
         self.retries = retries
         self.page = page
         self.leads_to = leads_to

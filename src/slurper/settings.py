@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from slurper import errors
 
-MIB = 1 << 20
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -68,7 +68,8 @@ class Settings(BaseModel):
     """PEM certificates to trust beside the system's."""
 
     # The engine
-    engine: str = "local"
+    engine: Literal["local"] = "local"
+    """What runs the tasks. There is only one engine; other names are refused."""
     workers: Count = os.cpu_count() or 1
     """Worker processes of the local engine."""
     stop_grace_seconds: Seconds = 30.0

@@ -33,12 +33,14 @@ from typing import NamedTuple
 
 from slurper import errors
 from slurper.http import messages, tls
-from slurper.http.connection import JOINED_BYTES, StaleConnection
+from slurper.http.connection import JOINED_BYTES
 from slurper.http.dates import http_date
 from slurper.http.dialer import Dialer, NotSent, Origin
+from slurper.http.exchange import StaleConnection
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool
+from slurper.http.stall import StallLimits
 from slurper.settings import Settings
 
 __all__ = [
@@ -188,8 +190,7 @@ class HttpClient:
         self._pool = Pool(
             dialer,
             max_connections=options.max_connections,
-            idle_timeout_seconds=options.idle_timeout_seconds,
-            min_bytes_per_second=options.min_bytes_per_second,
+            stall_limits=StallLimits(options.idle_timeout_seconds, options.min_bytes_per_second),
         )
         self._outbox = Outbox()
         self._origin = parsed

@@ -31,7 +31,7 @@ class Outbox:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for connection, head, body in waiting:
-            if not connection.waited_for:
+            if not connection.exchange.is_awaited:
                 continue  # it was lost, or its caller gave up
             try:
                 connection.write(b"".join((head, *body)) if body else head)

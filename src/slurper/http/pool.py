@@ -4,8 +4,7 @@ A connection is either *idle* here or *lent* to exactly one caller. Every connec
 connection being opened, holds one of `max_connections` slots. How many may be lent at once is the
 `window`'s to say, which narrows when the provider throttles; who came first is served first.
 
-One timer sweeps all connections about once a second. It stands for a timer per request, and costs
-nothing on the way of an object.
+One timer sweeps all connections about once a second, see `stall`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,11 @@ from collections import deque
 from slurper import errors
 from slurper.http.connection import Connection
 from slurper.http.dialer import Dialer, NotSent
+from slurper.http.stall import StallLimits, StallWatch
 from slurper.http.window import AdaptiveWindow
 
-SWEEP_SECONDS = 1.0
 KEEP_SECONDS = 45.0
 """A connection unused for longer is closed: many servers and routers forget theirs soon after."""
-_UNMEASURED_PATIENCE = 10
-"""So many times longer may a trickle last that is no body of known length. A store that puts a
-large upload together keeps the line open by a blank now and then, for minutes."""
 _CLOSE_SECONDS = 2.0
 
 
@@ -41,21 +37,17 @@ class Pool:
         dialer: Dialer,
         *,
         max_connections: int,
-        idle_timeout_seconds: float,
-        min_bytes_per_second: int,
+        stall_limits: StallLimits,
     ) -> None:
         self.window = AdaptiveWindow(max_connections)
         """Tell it how answers turned out."""
         self._dialer = dialer
         self._lent = 0
         self._free_slots = max_connections
-        self._idle_timeout = idle_timeout_seconds
-        self._slowest = min_bytes_per_second
-        self._window_bytes = int(min_bytes_per_second * idle_timeout_seconds)
-        self._interval = min(SWEEP_SECONDS, idle_timeout_seconds / 4)
+        self._stall_limits = stall_limits
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, StallWatch] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None
@@ -111,7 +103,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_exception(self._closed_error())
         for connection in tuple(self._open):
-            if connection.busy:
+            if connection.exchange.answer is not None:
                 connection.fail(self._closed_error())
             else:
                 connection.close()
@@ -180,13 +172,13 @@ class Pool:
             if self._closed:
                 raise self._closed_error()
             raise NotSent(f"{connection.peer}: closed by the server as soon as it was open")
-        self._open.add(connection)
+        self._open[connection] = StallWatch(connection, self._stall_limits)
         if self._timer is None:
             self._schedule_sweep()
         return connection
 
     def _lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
             self._free_slots += 1
@@ -199,36 +191,19 @@ class Pool:
     # The sweep
 
     def _schedule_sweep(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._sweep)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._stall_limits.look_seconds, self._sweep)
 
     def _sweep(self) -> None:
-        """Give up connections on which nothing moves, and those nobody needs."""
+        """Give up exchanges that are too slow, and close connections that are not needed."""
         self._timer = None
-        for connection in tuple(self._open):
-            connection.sweep(self._window_bytes)
-            quiet_seconds = connection.quiet_sweeps * self._interval
-            if connection.busy:
-                if quiet_seconds >= self._idle_timeout:
-                    connection.fail(self._stalled(connection))
-                elif self._trickles(connection):
-                    connection.fail(self._too_slow(connection))
-            elif quiet_seconds >= KEEP_SECONDS:
-                connection.close()
+        for connection, watch in tuple(self._open.items()):
+            stall = watch.look()
+            exchange = connection.exchange
+            if exchange.answer is None:
+                if watch.quiet_seconds >= KEEP_SECONDS:
+                    connection.close()
+            elif stall is not None:
+                connection.end(errors.TransportError, f"{stall} while {exchange.phase}")
         if self._open and not self._closed:
             self._schedule_sweep()
-
-    def _trickles(self, connection: Connection) -> bool:
-        patience = 1 if connection.moves_body else _UNMEASURED_PATIENCE
-        return connection.slow_sweeps * self._interval >= self._idle_timeout * patience
-
-    def _stalled(self, connection: Connection) -> errors.TransportError:
-        return errors.TransportError(
-            f"{connection.peer}: nothing moved for {self._idle_timeout:g} s"
-            f" while {connection.phase}"
-        )
-
-    def _too_slow(self, connection: Connection) -> errors.TransportError:
-        return errors.TransportError(
-            f"{connection.peer}: fewer than {self._slowest} bytes per second moved"
-            f" while {connection.phase}"
-        )

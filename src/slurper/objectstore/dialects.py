@@ -7,8 +7,7 @@ from enum import Enum
 
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.key_shapes import KeyShape
-
-KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+from slurper.settings import GIB, KIB, MIB, TIB
 
 
 class KeyOrder(Enum):

@@ -212,7 +212,6 @@ def to_error(
         bucket=bucket,
         key=key,
         request_id=failure.request_id,
-        retry_after_seconds=retry_after_seconds(response.headers),
         retries=response.retries,
         page=failure.page,
         leads_to=failure.leads_to,

@@ -15,8 +15,7 @@ from slurper.objectstore import checksums, verification
 from slurper.objectstore.base import ByteRange, Part, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
-
-MIB = 1 << 20
+from slurper.settings import MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,14 @@ def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SLURPER_PART_BYTES: " in str(raised.value)
 
 
+def test_an_engine_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURPER_ENGINE", "local")
+    assert configuration.load().engine == "local"
+    monkeypatch.setenv("SLURPER_ENGINE", "tcp://scheduler:8786")
+    with pytest.raises(errors.ConfigurationError, match="SLURPER_ENGINE: Input should be 'local'"):
+        configuration.load()
+
+
 def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURPER_WORKERS", "hush-hush")
     with pytest.raises(errors.ConfigurationError) as raised:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slurper import errors
-from slurper.http import pool
+from slurper.http import stall
 from slurper.http.client import Request
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
@@ -253,7 +253,7 @@ async def test_blanks_without_end_are_given_up(
             await peer.send(b"1\r\n \r\n")
             await asyncio.sleep(0.02)
 
-    monkeypatch.setattr(pool, "_UNMEASURED_PATIENCE", 2)
+    monkeypatch.setattr(stall, "_UNMEASURED_PATIENCE", 2)
     client = connect(await serve(script), **FLOOR)
     with pytest.raises(errors.TransportError, match="fewer than 1000 bytes per second moved"):
         await client.send(get())

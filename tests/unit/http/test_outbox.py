@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from slurper.http.connection import Connection, StaleConnection
+from slurper.http.connection import Connection
+from slurper.http.exchange import StaleConnection
 from slurper.http.outbox import Outbox
 
 

@@ -65,7 +65,7 @@ async def test_idle_connection_keeps_no_body(serve: Serve, connect: Connect) -> 
     client = connect(server)
     response = await client.send(get())
     (idle,) = client._pool._idle
-    assert idle._body is not response.body
+    assert idle.exchange.response.body is not response.body
     for chunk in response.body:
         assert [holder for holder in gc.get_referrers(chunk) if holder is not response.body] == []
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.http.client import Request, Response
-from slurper.http.connection import MAX_HEAD_BYTES, Connection, StaleConnection
+from slurper.http.connection import Connection
+from slurper.http.exchange import MAX_HEAD_BYTES, StaleConnection
 from tests.unit.http.conftest import Connect, Serve, get
 from tests.unit.http.scripted import Peer, answer, answering, once
 

@@ -11,7 +11,7 @@ from slurper import errors
 from slurper.objectstore import dialects
 from slurper.objectstore.base import Body, ObjectHeaders, ObjectMeta, Part, StoredObject
 from slurper.objectstore.checksums import COMBINABLE, Algorithm, Told, encode
-from slurper.objectstore.dialects import GENERIC, GIB, KIB, MIB, TIB, Dialect
+from slurper.objectstore.dialects import GENERIC, Dialect
 from slurper.planning.parts import (
     PartPlan,
     SourceSum,
@@ -19,6 +19,7 @@ from slurper.planning.parts import (
     sum_of_whole,
     sums_of_parts,
 )
+from slurper.settings import GIB, KIB, MIB, TIB
 
 SCALEWAY_LIKE = Dialect(name="few-parts", max_parts=1000, max_put_bytes=5 * GIB)
 DIALECTS = [*dialects.BY_PROVIDER, dialects.GENERIC, SCALEWAY_LIKE]

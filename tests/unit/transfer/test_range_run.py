@@ -28,11 +28,10 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm, Told
-from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
-from slurper.settings import Settings
+from slurper.settings import MIB, Settings
 from slurper.transfer import attempts, planner
 from slurper.transfer.pacing import BURST_SECONDS, ByteBudget
 from slurper.transfer.parts_run import PartsRun

@@ -25,10 +25,9 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.dialects import MIB
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
-from slurper.settings import Settings
+from slurper.settings import MIB, Settings
 from slurper.transfer import attempts
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker

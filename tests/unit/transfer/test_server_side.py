@@ -19,11 +19,11 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.dialects import MIB, Dialect, PartCopy
+from slurper.objectstore.dialects import Dialect, PartCopy
 from slurper.objectstore.memory import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
-from slurper.settings import Settings
+from slurper.settings import MIB, Settings
 from slurper.transfer import attempts
 from slurper.transfer.server_side import MOST_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share

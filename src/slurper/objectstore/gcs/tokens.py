@@ -14,7 +14,7 @@ from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
 from slurper import errors
-from slurper.http.client import HttpClient, TransportOptions, retry_after_seconds
+from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
 from slurper.objectstore import documents, failures
 from slurper.secrets import GcsCredentials
@@ -173,7 +173,6 @@ class AccessTokens:
             status=response.status,
             code=documents.member(text, "error"),
             detail=documents.member(text, "error_description") or documents.words(text),
-            retry_after_seconds=retry_after_seconds(response.headers),
             retries=response.retries,
         )
 

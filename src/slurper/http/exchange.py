@@ -1,0 +1,293 @@
+"""One exchange over a connection: what was sent of the request, and the response as it comes in.
+
+The whole response is collected in memory. A connection has one `Exchange`, which begins anew for
+each request: the parser looks up its callbacks when it is made, which costs too much per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import httptools
+
+from slurper import errors
+from slurper.http import messages
+from slurper.http.messages import Digest, Response
+
+MAX_HEAD_BYTES = 64 << 10
+"""Status line and headers of a response, its interim responses included."""
+_UNLIMITED = sys.maxsize
+
+
+class StaleConnection(errors.TransportError):
+    """A kept connection ended before the first byte of a response: the peer had closed it."""
+
+
+class Owner(Protocol):
+    """The connection of an exchange, as the exchange sees it."""
+
+    def completed(self) -> None:
+        """The whole response is here; its future ends right after this."""
+        ...
+
+    def end(self, kind: type[Exception], what: str) -> None:
+        """The exchange cannot go on."""
+        ...
+
+
+class Exchange:
+    """The request under way on a connection, and its response."""
+
+    __slots__ = (
+        "_head_only",
+        "_limit",
+        "_make_digest",
+        "_owner",
+        "_parser",
+        "announced",
+        "answer",
+        "head_done",
+        "keep_alive",
+        "number",
+        "received",
+        "response",
+        "sent",
+        "written",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._parser = httptools.HttpResponseParser(self)
+        self._make_digest: Callable[[Mapping[str, str]], Digest | None] | None = None
+        self._limit = _UNLIMITED
+        self._head_only = False
+        self.number = 0
+        """How many exchanges have begun, this one included."""
+        self.answer: asyncio.Future[Response] | None = None
+        """Ends with the response; None while nothing is under way."""
+        self.response = Response(0, {}, [], 0)
+        """What is here of the response."""
+        self.head_done = False
+        """The final head is here, not only one of an interim response."""
+        self.announced: int | None = None
+        """Bytes of the response's body, if the head tells."""
+        self.received = 0
+        """Bytes of the response, its head included."""
+        self.written = 0
+        """Bytes of the request that the transport was given."""
+        self.sent = True
+        """The transport was given the whole request, or nothing yet."""
+        self.keep_alive = True
+        """Nothing has come after which the connection must be closed."""
+
+    def begin(
+        self,
+        answer: asyncio.Future[Response],
+        *,
+        head_only: bool,
+        limit: int | None,
+        digest: Callable[[Mapping[str, str]], Digest | None] | None,
+    ) -> None:
+        """Get ready for the next response."""
+        self.number += 1
+        self.answer = answer
+        self._head_only = head_only
+        self._limit = _UNLIMITED if limit is None else limit
+        self._make_digest = digest
+        self.head_done = False
+        self.announced = None
+        self.received = 0
+        self.written = 0
+
+    def detach(self) -> None:
+        """Let go of what refers to this exchange; nothing can be received any more."""
+        del self._parser, self._owner
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the response."""
+        return self.answer is not None and not self.answer.done()
+
+    @property
+    def phase(self) -> str:
+        """Where the exchange stands, for error texts."""
+        if not self.received:
+            return "waiting for the response" if self.sent else "sending the request"
+        if not self.head_done:
+            return "reading the response's head"
+        announced = "" if self.announced is None else f" of {self.announced}"
+        return f"reading the response, after {self.response.length}{announced} body bytes"
+
+    # What the connection has read
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Read on in the response."""
+        self.received += len(data)
+        try:
+            if self.head_done or len(data) <= MAX_HEAD_BYTES:
+                self._parser.feed_data(data)
+            else:
+                self._feed_large(data)
+        except httptools.HttpParserError as error:
+            self._malformed(f"{error}{messages.fault_in(bytes(data))}")
+        except httptools.HttpParserUpgrade:
+            self._malformed("an upgrade nobody asked for")
+        # Without an announced length these are heads, trailers and the frames of chunks.
+        if (
+            self.answer is not None
+            and self.announced is None
+            and self.received > MAX_HEAD_BYTES + 16 * self.response.length
+            and not self._lasts_until_eof()
+        ):
+            self._refuse_head()
+
+    def _feed_large(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        self._parser.feed_data(view[:MAX_HEAD_BYTES])
+        if not self.head_done and self.answer is not None:
+            self._refuse_head()
+        else:
+            self._parser.feed_data(view[MAX_HEAD_BYTES:])
+
+    def make_digest(self) -> Digest | None:
+        """Make what the request wants to take in a long body; it takes in what is here already."""
+        if self._make_digest is None:
+            return None
+        digest = self.response.digest = self._make_digest(self.response.headers)
+        if digest is not None:
+            for piece in self.response.body:
+                digest.update(piece)
+        return digest
+
+    def body_moved(self, size: int) -> None:
+        """Take note of body bytes that went past the parser."""
+        self.received += size
+        self.response.length += size
+
+    def body_received(self, chunks: list[bytes]) -> None:
+        """Complete a response whose body went past the parser."""
+        self._parser = httptools.HttpResponseParser(self)
+        self.response.body += chunks
+        self._complete()
+
+    def eof_received(self) -> bool:
+        """Complete a body that only the end of the connection delimits; False: it is cut short."""
+        self.keep_alive = False
+        if self.answer is None or not self._lasts_until_eof():
+            return False
+        self._complete()
+        return True
+
+    def _lasts_until_eof(self) -> bool:
+        if not self.head_done or self.announced is not None:
+            return False
+        return "transfer-encoding" not in self.response.headers
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Notice bytes nobody asked for."""
+        if self.answer is None or not self.written:
+            self._unsolicited()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; trailers are dropped."""
+        if self.head_done:
+            return
+        headers = self.response.headers
+        key = name.lower().decode("latin-1")
+        text = value.rstrip().decode("latin-1")
+        if key in headers:
+            headers[key] += ", " + text
+        else:
+            headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body is framed."""
+        parser = self._parser
+        status = parser.get_status_code()
+        response = self.response
+        if status < 200:
+            response.headers = {}
+            return
+        if self.answer is None:
+            return
+        response.status = status
+        self.head_done = True
+        headers = response.headers
+        if self._head_only:
+            self._complete_head_only()
+            return
+        if not parser.should_keep_alive():
+            self.keep_alive = False
+        if status in (204, 304):
+            return
+        if "transfer-encoding" in headers:
+            if headers["transfer-encoding"].lower() != "chunked":
+                self._fail(f"transfer-encoding {headers['transfer-encoding']!r} is not understood")
+        elif "content-length" in headers:
+            self.announced = int(headers["content-length"])
+            if self.announced > self._limit:
+                self._too_large()
+
+    def on_body(self, data: bytes) -> None:
+        """Collect a piece of the body."""
+        if self.answer is None:
+            self._unsolicited()
+            return
+        response = self.response
+        response.body.append(data)
+        response.length += len(data)
+        if response.length > self._limit:
+            self._too_large()
+
+    def on_message_complete(self) -> None:
+        """Hand over the response, unless it was an interim one."""
+        if self.head_done and self.answer is not None:
+            self._complete()
+
+    def _complete_head_only(self) -> None:
+        """Complete the answer to a HEAD. The parser cannot be told that no body follows."""
+        version = self._parser.get_http_version()
+        if version != "1.1" or "close" in self.response.headers.get("connection", "").lower():
+            self.keep_alive = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._complete()
+
+    def _complete(self) -> None:
+        answer = self.answer
+        if answer is None:
+            return
+        self.answer = None
+        # An idle connection must not keep the body alive.
+        response, self.response = self.response, Response(0, {}, [], 0)
+        self._owner.completed()
+        if not answer.done():
+            answer.set_result(response)
+
+    # What ends it
+
+    def _fail(self, what: str) -> None:
+        self._owner.end(errors.TransportError, what)
+
+    def _refuse_head(self) -> None:
+        self._fail(f"the response's headers exceed {MAX_HEAD_BYTES} bytes")
+
+    def _malformed(self, what: str) -> None:
+        if self.answer is None or not self.written:
+            self._unsolicited()
+        else:
+            text = f"not HTTP/1.1: {what}, while {self.phase}"
+            self._owner.end(errors.MalformedAnswer, text)
+
+    def _too_large(self) -> None:
+        text = f"the response exceeds {self._limit} body bytes"
+        self._owner.end(errors.IntegrityError, text)
+
+    def _unsolicited(self) -> None:
+        self.keep_alive = False
+        # What comes before a request has gone answers something else.
+        self._owner.end(StaleConnection, "sent something before it was asked")

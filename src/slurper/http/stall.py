@@ -1,0 +1,85 @@
+"""What is too slow: nothing moves in either direction, or a body moves slower than allowed.
+
+The pool looks at each connection about once a second. This stands for a timer per request, and
+costs a request nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slurper.http.connection import Connection
+
+LOOK_SECONDS = 1.0
+_UNMEASURED_PATIENCE = 10
+"""A trickle that is no body of known length may last so many times longer. A store that puts a
+large upload together keeps the line open by a blank now and then, for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StallLimits:
+    """How slow an exchange may be."""
+
+    idle_timeout_seconds: float
+    """At most so long nothing may move."""
+    min_bytes_per_second: int
+    """A body must move at least so fast, averaged over `idle_timeout_seconds`; 0: at any speed."""
+
+    @property
+    def look_seconds(self) -> float:
+        """The time between two looks."""
+        return min(LOOK_SECONDS, self.idle_timeout_seconds / 4)
+
+    @property
+    def window_bytes(self) -> int:
+        """So many bytes of a body move in `idle_timeout_seconds` at least."""
+        return int(self.min_bytes_per_second * self.idle_timeout_seconds)
+
+
+class StallWatch:
+    """Watches one connection, look by look.
+
+    Bytes are counted in windows. A window ends when `window_bytes` have moved, and when the
+    exchange enters another phase.
+    """
+
+    __slots__ = ("_connection", "_counted", "_limits", "_phase", "_quiet", "_slow", "_window_began")
+
+    def __init__(self, connection: Connection, limits: StallLimits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._counted: tuple[int, int] | None = None
+        self._phase: tuple[int, bool, bool, bool] | None = None
+        self._window_began = 0
+        self._quiet = 0
+        """During so many looks, the last one included, nothing moved in either direction."""
+        self._slow = 0
+        """During so many, less moved than makes up a window."""
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For so long nothing has moved."""
+        return self._quiet * self._limits.look_seconds
+
+    def look(self) -> str | None:
+        """Take note of what has moved, and say what makes an exchange too slow, if it is."""
+        exchange, limits = self._connection.exchange, self._limits
+        unsent = self._connection.unsent_bytes()
+        moved = exchange.received + exchange.written - unsent
+        counted = (exchange.number, moved)
+        self._quiet = self._quiet + 1 if counted == self._counted else 0
+        self._counted = counted
+        is_sending = unsent > 0 or not exchange.sent
+        phase = (exchange.number, is_sending, exchange.received > 0, exchange.head_done)
+        if phase != self._phase or moved - self._window_began >= limits.window_bytes:
+            self._phase, self._window_began = phase, moved
+            self._slow = 0
+        else:
+            self._slow += 1
+        if self.quiet_seconds >= limits.idle_timeout_seconds:
+            return f"nothing moved for {limits.idle_timeout_seconds:g} s"
+        is_measured = exchange.announced is not None if exchange.received else is_sending
+        patience = 1 if is_measured else _UNMEASURED_PATIENCE
+        if self._slow * limits.look_seconds >= limits.idle_timeout_seconds * patience:
+            return f"fewer than {limits.min_bytes_per_second} bytes per second moved"
+        return None
