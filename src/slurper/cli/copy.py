@@ -6,17 +6,18 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from slurper import errors
 from slurper.cli import configuration, console, limits, options, sides
 from slurper.cli.sides import Side, SideOptions
+from slurper.job import rules
 from slurper.job.model import JobOptions, JobSpec
 from slurper.secrets import JobSecrets
 
@@ -221,26 +222,21 @@ def _template() -> Template | None:
 
 
 def _content_types(option: str, given: list[str] | None) -> tuple[str, ...]:
-    """Check the values of a filter by the rule of the API, which would refuse the same ones."""
-    return tuple(_checked("content_type", option, each) for each in given or ())
+    return tuple(_checked(rules.content_type, option, each) for each in given or ())
 
 
 def _required(given: list[str] | None) -> tuple[str, ...]:
-    """Check what the target is required to keep in the same way."""
-    return tuple(sorted({_checked("required_header", "--require", each) for each in given or ()}))
+    return tuple(
+        sorted({_checked(rules.required_header, "--require", each) for each in given or ()})
+    )
 
 
-def _checked(rule: Literal["content_type", "required_header"], option: str, text: str) -> str:
-    from pydantic_core import PydanticCustomError
-
-    from slurper.api import fields
-
-    check = fields.content_type if rule == "content_type" else fields.required_header
+def _checked(rule: Callable[[str], str], option: str, text: str) -> str:
     try:
-        return check(text)
-    except PydanticCustomError as error:
+        return rule(text)
+    except errors.InvalidField as error:
         raise errors.ConfigurationError(
-            f"{option} {text!r}: {error.message()}; give the option once for each type"
+            f"{option} {text!r}: {error.message}; give the option once for each type"
         ) from error
 
 
