@@ -9,72 +9,52 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from slurper import errors
-
-if TYPE_CHECKING:
-    from slurper.cli.client import Json
+from slurper.cli import options
+from slurper.cli.server import JsonValue
 
 
 def _variable(side: str) -> str:
     return f"SLURPER_{side.upper()}_SECRET_ACCESS_KEY"
 
 
-def _panel(side: str) -> str:
-    return f"New credentials for the {side}"
-
-
-def _key_id(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
+def _option(side: str, name: str, kind: str, text: str, variable: str | None = None) -> Any:  # noqa: ANN401 - Typer's own return type
     return typer.Option(
-        f"--{side}-access-key-id",
-        help="Access key id",
-        metavar="ID",
+        f"--{side}-{name}",
+        envvar=variable,
+        help=text,
+        metavar=kind,
         show_default=False,
-        rich_help_panel=_panel(side),
+        rich_help_panel=f"New credentials for the {side}",
     )
 
 
-def _secret(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-secret-access-key",
-        envvar=_variable(side),
-        help="Secret access key; asked for when missing",
-        metavar="KEY",
-        show_default=False,
-        rich_help_panel=_panel(side),
-    )
+def _key_id(side: str) -> Any:  # noqa: ANN401
+    return _option(side, "access-key-id", "ID", "Access key id")
 
 
-def _file(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-credentials-file",
-        help="JSON key file of a Google service account",
-        metavar="FILE",
-        show_default=False,
-        rich_help_panel=_panel(side),
-    )
+def _secret(side: str) -> Any:  # noqa: ANN401
+    text = "Secret access key; asked for when missing"
+    return _option(side, "secret-access-key", "KEY", text, _variable(side))
 
 
-SourceKeyId = Annotated[str | None, _key_id("source")]
-SourceSecret = Annotated[str | None, _secret("source")]
-SourceFile = Annotated[Path | None, _file("source")]
-TargetKeyId = Annotated[str | None, _key_id("target")]
-TargetSecret = Annotated[str | None, _secret("target")]
-TargetFile = Annotated[Path | None, _file("target")]
+def _file(side: str) -> Any:  # noqa: ANN401
+    return _option(side, "credentials-file", "FILE", "JSON key file of a Google service account")
 
 
 def body(
     *,
-    source_access_key_id: str | None,
-    source_secret_access_key: str | None,
-    source_credentials_file: Path | None,
-    target_access_key_id: str | None,
-    target_secret_access_key: str | None,
-    target_credentials_file: Path | None,
-) -> Json:
+    source_access_key_id: Annotated[str | None, _key_id("source")] = None,
+    source_secret_access_key: Annotated[str | None, _secret("source")] = None,
+    source_credentials_file: Annotated[Path | None, _file("source")] = None,
+    target_access_key_id: Annotated[str | None, _key_id("target")] = None,
+    target_secret_access_key: Annotated[str | None, _secret("target")] = None,
+    target_credentials_file: Annotated[Path | None, _file("target")] = None,
+) -> JsonValue:
     """Return what to send; None when no side gets new credentials.
 
     Raises:
@@ -91,6 +71,10 @@ def body(
         if key_id or file
     }
     return made or None
+
+
+given = options.as_value("secrets", body)
+"""Gives a command the parameter `secrets`."""
 
 
 def _new_secret(
