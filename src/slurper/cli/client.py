@@ -67,11 +67,6 @@ class Client:
         return _result(answer)
 
 
-def job_path(job_id: str, *rest: str) -> str:
-    """The path of a job, or of something that belongs to it."""
-    return "/".join(("jobs", quote(job_id, safe=""), *rest))
-
-
 @contextmanager
 def connect(server: str, account_id: str | None, token: str | None) -> Iterator[Client]:
     """Open a client.

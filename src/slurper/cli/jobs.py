@@ -10,7 +10,7 @@ import typer
 
 from slurper.cli import console, job_view, new_secrets, rates, server
 from slurper.cli.options import AsJson
-from slurper.cli.server import JsonValue, Server
+from slurper.cli.server import JsonValue, Server, job_path
 from slurper.job.model import LimitChanges
 
 if TYPE_CHECKING:
@@ -55,15 +55,8 @@ def list_jobs(
 
 @app.command()
 @server.given
-def show(
-    job_id: JobId,
-    *,
-    server: Server,
-    as_json: AsJson = False,
-) -> None:
+def show(job_id: JobId, *, server: Server, as_json: AsJson = False) -> None:
     """Show one job and its counters."""
-    from slurper.cli.client import job_path
-
     with server.connected() as client:
         job = client.get(job_path(job_id))
         progress = client.get(job_path(job_id, "progress"))
@@ -88,8 +81,6 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Print a job's log, oldest first: its life, and every object that was not copied."""
-    from slurper.cli.client import job_path
-
     with server.connected() as client:
         entries = client.pages(job_path(job_id, "logs"), limit=limit, offset=offset)
         if as_json:
@@ -113,12 +104,7 @@ def pause(job_id: JobId, *, server: Server) -> None:
 @app.command()
 @server.given
 @new_secrets.given
-def resume(
-    job_id: JobId,
-    *,
-    secrets: JsonValue,
-    server: Server,
-) -> None:
+def resume(job_id: JobId, *, secrets: JsonValue, server: Server) -> None:
     """Resume a paused job where it stopped, with new credentials if some are given."""
     console.out().print(_put(job_id, "resume", secrets, server))
 
@@ -126,15 +112,8 @@ def resume(
 @app.command("set")
 @server.given
 @rates.given
-def set_limits(
-    job_id: JobId,
-    *,
-    limits: LimitChanges,
-    server: Server,
-) -> None:
+def set_limits(job_id: JobId, *, limits: LimitChanges, server: Server) -> None:
     """Change the limits of a job that has not ended; `none` lifts one."""
-    from slurper.cli.client import job_path
-
     if not limits:
         raise typer.BadParameter("give --bandwidth-limit, --request-rate-limit or both")
     members = {"bandwidth_limit": "bandwidthLimit", "request_rate_limit": "requestRateLimit"}
@@ -148,12 +127,7 @@ def set_limits(
 @app.command("retry-failed")
 @server.given
 @new_secrets.given
-def retry_failed(
-    job_id: JobId,
-    *,
-    secrets: JsonValue,
-    server: Server,
-) -> None:
+def retry_failed(job_id: JobId, *, secrets: JsonValue, server: Server) -> None:
     """Start a job of exactly the objects that failed in one that has ended; print its id.
 
     Credentials must be given when those of the job have been erased, a day after its end by
@@ -185,20 +159,13 @@ def abort(
 @server.given
 def delete(job_id: JobId, *, server: Server) -> None:
     """Forget a job that has ended, its counters and its log."""
-    from slurper.cli.client import job_path
-
     with server.connected() as client:
         console.out().print(client.delete(job_path(job_id)))
 
 
 @app.command()
 @server.given
-def watch(
-    job_id: JobId,
-    *,
-    server: Server,
-    as_json: AsJson = False,
-) -> None:
+def watch(job_id: JobId, *, server: Server, as_json: AsJson = False) -> None:
     """Follow a job to its end. Exit code 0: completed and nothing failed; 1: anything else."""
     with server.connected() as client:
         progress = _follow(client, job_id)
@@ -211,7 +178,6 @@ def watch(
 
 
 def _follow(client: Client, job_id: str) -> JsonValue:
-    from slurper.cli.client import job_path
     from slurper.cli.progress import Display, Snapshot
 
     display = Display(sys.stderr, f"job {job_id[:8]}")
@@ -242,7 +208,5 @@ def _command(job_id: str, verb: str, server: Server) -> None:
 
 
 def _put(job_id: str, verb: str, body: JsonValue, server: Server) -> JsonValue:
-    from slurper.cli.client import job_path
-
     with server.connected() as client:
         return client.put(job_path(job_id, verb), body)

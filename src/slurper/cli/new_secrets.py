@@ -7,14 +7,16 @@ be.
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from slurper import errors
-from slurper.cli import options
+from slurper.cli.options import as_value, keyword
 from slurper.cli.server import JsonValue
 
 
@@ -22,58 +24,41 @@ def _variable(side: str) -> str:
     return f"SLURPER_{side.upper()}_SECRET_ACCESS_KEY"
 
 
-def _option(side: str, name: str, kind: str, text: str, variable: str | None = None) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-{name}",
-        envvar=variable,
-        help=text,
-        metavar=kind,
-        show_default=False,
-        rich_help_panel=f"New credentials for the {side}",
-    )
+def _declared(side: str) -> Iterator[inspect.Parameter]:
+    for name, kind, metavar, variable, text in (
+        ("access_key_id", str, "ID", None, "Access key id"),
+        ("secret_access_key", str, "KEY", _variable(side),
+         "Secret access key; asked for when missing"),
+        ("credentials_file", Path, "FILE", None, "JSON key file of a Google service account"),
+    ):  # fmt: skip
+        option = typer.Option(
+            f"--{side}-{name}".replace("_", "-"),
+            envvar=variable,
+            help=text,
+            metavar=metavar,
+            show_default=False,
+            rich_help_panel=f"New credentials for the {side}",
+        )
+        yield keyword(f"{side}_{name}", kind | None, option)
 
 
-def _key_id(side: str) -> Any:  # noqa: ANN401
-    return _option(side, "access-key-id", "ID", "Access key id")
-
-
-def _secret(side: str) -> Any:  # noqa: ANN401
-    text = "Secret access key; asked for when missing"
-    return _option(side, "secret-access-key", "KEY", text, _variable(side))
-
-
-def _file(side: str) -> Any:  # noqa: ANN401
-    return _option(side, "credentials-file", "FILE", "JSON key file of a Google service account")
-
-
-def body(
-    *,
-    source_access_key_id: Annotated[str | None, _key_id("source")] = None,
-    source_secret_access_key: Annotated[str | None, _secret("source")] = None,
-    source_credentials_file: Annotated[Path | None, _file("source")] = None,
-    target_access_key_id: Annotated[str | None, _key_id("target")] = None,
-    target_secret_access_key: Annotated[str | None, _secret("target")] = None,
-    target_credentials_file: Annotated[Path | None, _file("target")] = None,
-) -> JsonValue:
+def body(**options: Any) -> JsonValue:  # noqa: ANN401 - as `_declared` declares them
     """Return what to send; None when no side gets new credentials.
 
     Raises:
         ConfigurationError: a secret is missing, and there is nobody to ask; a file is no key file;
             a side has both.
     """
-    given = {
-        "source": (source_access_key_id, source_secret_access_key, source_credentials_file),
-        "target": (target_access_key_id, target_secret_access_key, target_credentials_file),
-    }
-    made = {
-        side: {"secret": _new_secret(side, key_id, secret, file)}
-        for side, (key_id, secret, file) in given.items()
-        if key_id or file
-    }
+    made = {}
+    for side in ("source", "target"):
+        key_id, file = options[f"{side}_access_key_id"], options[f"{side}_credentials_file"]
+        if key_id or file:
+            secret = options[f"{side}_secret_access_key"]
+            made[side] = {"secret": _new_secret(side, key_id, secret, file)}
     return made or None
 
 
-given = options.as_value("secrets", body)
+given = as_value("secrets", body, (*_declared("source"), *_declared("target")))
 """Gives a command the parameter `secrets`."""
 
 

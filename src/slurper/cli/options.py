@@ -16,15 +16,25 @@ LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
 Result = TypeVar("Result")
 
 
+def keyword(name: str, kind: Any, option: object) -> inspect.Parameter:  # noqa: ANN401 - any type
+    """Return an option that is not required, as a parameter of a function."""
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
 def as_value(
-    name: str, make: Callable[..., object], options: Iterable[inspect.Parameter] = ()
+    name: str, make: Callable[..., object], more: Iterable[inspect.Parameter] = ()
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Return a decorator by which the parameter `name` of a command is made of several options.
 
-    The options, else the parameters of `make`, take the place of the parameter. So the command line
-    has them, and the command gets what `make` returns for them.
+    The parameters of `make` take the place of that parameter, with `more` in the place of its
+    `**options`. So the command line has them, and the command gets what `make` returns for them.
     """
-    taken = tuple(options) or tuple(inspect.signature(make, eval_str=True).parameters.values())
+    taken: list[inspect.Parameter] = []
+    for parameter in inspect.signature(make, eval_str=True).parameters.values():
+        taken += more if parameter.kind is inspect.Parameter.VAR_KEYWORD else (parameter,)
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(command)

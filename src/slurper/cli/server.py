@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -58,3 +59,8 @@ def _server(
 
 given = as_value("server", _server)
 """Gives a command the parameter `server`."""
+
+
+def job_path(job_id: str, *rest: str) -> str:
+    """The path of a job, or of something that belongs to it."""
+    return "/".join(("jobs", quote(job_id, safe=""), *rest))

@@ -8,10 +8,8 @@ service account from the file that an option names, else from GOOGLE_APPLICATION
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,29 +92,18 @@ def _given_sides(
     ] = None,
     **options: Any,  # noqa: ANN401 - as `side_options` declares them
 ) -> GivenSides:
-    def of(side: str) -> SideOptions:
-        return SideOptions(**{name: options[f"{side}_{name}"] for name in side_options.HELP})
-
     return GivenSides(
         source_url=source,
         target_url=target,
-        source=of("source"),
-        target=of("target"),
+        source=side_options.taken("source", options),
+        target=side_options.taken("target", options),
         account_id=account_id,
     )
 
 
-def _all_options() -> Iterator[inspect.Parameter]:
-    *urls, account_id, _ = inspect.signature(_given_sides, eval_str=True).parameters.values()
-    yield from (
-        *urls,
-        *side_options.declared("source"),
-        *side_options.declared("target"),
-        account_id,
-    )
+_DECLARED = (*side_options.declared("source"), *side_options.declared("target"))
 
-
-given = as_value("sides", _given_sides, _all_options())
+given = as_value("sides", _given_sides, _DECLARED)
 """Gives a command the parameter `sides`."""
 
 
