@@ -50,7 +50,7 @@ Two questions are answered by the error itself, so that no caller has to know st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class SlurperError(Exception):
@@ -65,16 +65,25 @@ class ConfigurationError(SlurperError):
     """A setting or command-line argument cannot work; the message names it and the fix."""
 
 
+FieldKind = Literal["bucket_name", "object_key", "value"]
+"""What a wrong field should hold. It decides the error code of the API."""
+
+
 class InvalidField(SlurperError):
     """A field of a request is wrong.
 
     `pointer` is a JSON pointer (RFC 6901) into the request body, or `/query/<name>`.
     """
 
-    def __init__(self, pointer: str, message: str) -> None:
+    def __init__(self, pointer: str, message: str, kind: FieldKind = "value") -> None:
         super().__init__(message)
         self.pointer = pointer
         self.message = message
+        self.kind = kind
+
+    def below(self, pointer: str) -> InvalidField:
+        """Return the same error with a pointer that begins with `pointer`."""
+        return InvalidField(pointer + self.pointer, self.message, self.kind)
 
 
 class KeyReused(SlurperError):

@@ -71,7 +71,7 @@ def create_app(
     Args:
         service: what the operations call.
         tokens: who may call them, beside the static token of the settings.
-        settings: of which the API uses `api_token` and `allow_http`.
+        settings: of which the API uses `api_token`.
         registry: what `/metrics` shows.
     """
     app = SlurperApi(

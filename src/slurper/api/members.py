@@ -123,7 +123,7 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 def _forms(models: Sequence[type[BaseModel]]) -> str:
     """Name the vendors of models, or the kind of secret."""
-    if not all(issubclass(model, schemas.Side) for model in models):
+    if not all(issubclass(model, schemas.SideFields) for model in models):
         return "the other kind of secret"
     vendors = [get_args(model.model_fields["vendor"].annotation)[0] for model in models]
     return f"sides of vendor {' or '.join(vendors)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurper.api import fields, members
+from slurper.api import members
 from slurper.api.envelope import Code, Problem
 from slurper.errors import InvalidField
 
@@ -17,8 +17,8 @@ _VENDORS = frozenset({"s3", "gcs", "r2"})
 _CODES = {
     "missing": Code.MISSING_FIELD,
     "union_tag_not_found": Code.MISSING_FIELD,
-    fields.BUCKET_NAME: Code.INVALID_BUCKET_NAME,
-    fields.OBJECT_KEY: Code.INVALID_OBJECT_NAME,
+    "bucket_name": Code.INVALID_BUCKET_NAME,
+    "object_key": Code.INVALID_OBJECT_NAME,
 }
 
 _TEXTS = {
@@ -82,8 +82,8 @@ def _pointer(place: Sequence[str]) -> str:
 
 
 def from_invalid_field(error: InvalidField) -> Problem:
-    """Return the problem that the service or a translation found."""
-    return named(Code.INVALID_FIELD, error.pointer, error.message)
+    """Return the problem that the service found."""
+    return named(_CODES.get(error.kind, Code.INVALID_FIELD), error.pointer, error.message)
 
 
 def named(code: Code, pointer: str, text: str) -> Problem:

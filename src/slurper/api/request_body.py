@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from slurper.api import fields
 from slurper.api.envelope import Code, Problem, Refusal, malformed
+from slurper.job import rules
 
 # JSON may write each character that is not ASCII as \uXXXX, up to three bytes per byte of the key.
-MAX_BODY_BYTES = fields.MAX_KEYS * fields.MAX_KEY_BYTES * 3 + (1 << 20)
+MAX_BODY_BYTES = rules.MAX_KEYS * rules.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
 
 MAX_MEMBERS = 100
@@ -101,7 +101,7 @@ def _refuse_size() -> NoReturn:
         Problem(
             Code.ENTITY_TOO_LARGE,
             f"the body is larger than {MAX_BODY_BYTES} bytes; a job takes at most "
-            f"{fields.MAX_KEYS} keys, so split the list over several jobs or use pathPrefix",
+            f"{rules.MAX_KEYS} keys, so split the list over several jobs or use pathPrefix",
         ),
         # What was not read would be taken for the next request.
         headers={"connection": "close"},

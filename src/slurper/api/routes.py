@@ -139,7 +139,7 @@ async def create_job(
     backend: OpenBackend, account_id: str, body: schemas.CreateJob, delivery: Delivery
 ) -> Success[schemas.JobIdView]:
     """Both sides are checked first; when one cannot be used, no job is made (403)."""
-    spec = translate.job_spec(body, allow_http=backend.settings.allow_http)
+    spec = translate.job_spec(body)
     secrets = translate.job_secrets(body)
     job_id = await backend.service.create(account_id, spec, secrets, delivery=delivery)
     return Success(result=schemas.JobIdView(id=job_id))
@@ -321,15 +321,13 @@ async def check_source(
     backend: OpenBackend, account_id: str, body: schemas.Source
 ) -> Success[ConnectivityView]:
     """List the source with what is given. What is wrong is in `reasons`, and in `messages`."""
-    location = translate.location(body, "", allow_http=backend.settings.allow_http)
-    keys = translate.selected_keys(body, "")
     with _relative_to("/source"):
         problems = await backend.service.precheck_source(
             account_id,
-            location,
+            translate.location(body),
             translate.credentials(body),
             prefix=body.path_prefix or "",
-            keys=keys,
+            keys=translate.selected_keys(body),
         )
     return _connectivity(problems, "/source")
 
@@ -344,10 +342,9 @@ async def check_target(
     backend: OpenBackend, account_id: str, body: schemas.Target
 ) -> Success[ConnectivityView]:
     """List the target and begin an upload. What is wrong is in `reasons`, and in `messages`."""
-    location = translate.location(body, "", allow_http=backend.settings.allow_http)
     with _relative_to("/target"):
         problems = await backend.service.precheck_target(
-            account_id, location, translate.credentials(body)
+            account_id, translate.location(body), translate.credentials(body)
         )
     return _connectivity(problems, "/target")
 
@@ -359,7 +356,7 @@ def _relative_to(side: str) -> Iterator[None]:
         yield
     except errors.InvalidField as error:
         pointer = error.pointer.removeprefix(side)
-        raise errors.InvalidField(pointer, error.message) from error
+        raise errors.InvalidField(pointer, error.message, error.kind) from error
 
 
 def _connectivity(

@@ -1,11 +1,12 @@
 """The wire models: camelCase names live here and nowhere else.
 
 Requests are strict (no `"true"` for true, no 1 for "1"), refuse members they do not know, and carry
-the rules of `fields`. Views have no member for a secret or a region, so none can be echoed.
+the rules of `job.rules`. Views have no member for a secret or a region, so none can be echoed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, Literal, NotRequired, TypeVar
 
@@ -22,32 +23,53 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from slurper.api import fields
-from slurper.job import model
+from slurper.errors import InvalidField
+from slurper.job import model, rules
 
 Payload = TypeVar("Payload")
+Given = TypeVar("Given")
 
 OTHER_PATH_PREFIX = "path_prefix"
 """How Cloudflare's SDK for Python spells `pathPrefix` up to 4.3.1, which has no alias for it."""
 
+
+def _obeys(rule: Callable[[Any], Any]) -> AfterValidator:
+    """Check a value by a rule, so that pydantic names what is wrong with all fields at once."""
+    return AfterValidator(lambda value: _checked(rule, value))
+
+
+def _checked(rule: Callable[..., Given], *value: object) -> Given:
+    try:
+        return rule(*value)
+    except InvalidField as error:
+        # Pydantic fills `{name}` in templates; our texts are final.
+        raise PydanticCustomError(error.kind, "{text}", {"text": error.message}) from error
+
+
+def _secretly(rule: Callable[[str], str]) -> AfterValidator:
+    """Check a secret by a rule."""
+    return _obeys(lambda secret: SecretStr(rule(secret.get_secret_value())))
+
+
 # Strict mode would ask for an instance of the enum, which JSON cannot hold; only the exact strings
 # pass either way.
 Jurisdiction = Annotated[model.Jurisdiction, Field(strict=False)]
-Key = Annotated[str, AfterValidator(fields.object_key)]
+Key = Annotated[str, _obeys(rules.object_key)]
 # Fail fast: millions of wrong keys are one mistake, and must not become millions of errors.
 Keys = Annotated[
     list[Key],
-    Field(max_length=fields.MAX_KEYS, fail_fast=True),
-    AfterValidator(fields.not_empty),
+    Field(max_length=rules.MAX_KEYS, fail_fast=True),
+    _obeys(rules.not_empty),
 ]
-PathPrefix = Annotated[str, AfterValidator(fields.path_prefix)]
-R2Bucket = Annotated[str, AfterValidator(fields.r2_bucket)]
-S3Bucket = Annotated[str, AfterValidator(fields.s3_bucket)]
-GcsBucket = Annotated[str, AfterValidator(fields.gcs_bucket)]
-ContentType = Annotated[str, AfterValidator(fields.content_type)]
-Region = Annotated[str, AfterValidator(fields.region)]
+PathPrefix = Annotated[str, _obeys(rules.path_prefix)]
+R2Bucket = Annotated[str, _obeys(rules.r2_bucket)]
+S3Bucket = Annotated[str, _obeys(rules.s3_bucket)]
+GcsBucket = Annotated[str, _obeys(rules.gcs_bucket)]
+ContentType = Annotated[str, _obeys(rules.content_type)]
+Region = Annotated[str, _obeys(lambda name: name and rules.region(name))]
 
 
 def _nothing_required(schema: dict[str, Any]) -> None:
@@ -89,39 +111,22 @@ class Secret(OneOfSeveral):
 class S3Secret(Secret):
     """Key pair of an S3-compatible store."""
 
-    access_key_id: Annotated[str, AfterValidator(fields.access_key_id)]
-    secret_access_key: SecretStr
+    access_key_id: Annotated[str, _obeys(rules.access_key_id)]
+    secret_access_key: Annotated[SecretStr, _secretly(rules.secret_access_key)]
     session_token: Annotated[
-        SecretStr | None, Field(description="Of temporary credentials: an extension")
+        Annotated[SecretStr, _secretly(rules.session_token)] | None,
+        Field(description="Of temporary credentials: an extension"),
     ] = None
-
-    @field_validator("secret_access_key")
-    @classmethod
-    def _check_secret(cls, value: SecretStr) -> SecretStr:
-        fields.secret_access_key(value.get_secret_value())
-        return value
-
-    @field_validator("session_token")
-    @classmethod
-    def _check_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            fields.session_token(value.get_secret_value())
-        return value
 
 
 class GcsSecret(Secret):
     """Service account of Google Cloud Storage, from its JSON key file."""
 
-    client_email: Annotated[str, AfterValidator(fields.client_email)]
-    private_key: SecretStr
-
-    @field_validator("private_key")
-    @classmethod
-    def _check_key(cls, value: SecretStr) -> SecretStr:
-        return SecretStr(fields.private_key(value.get_secret_value()))
+    client_email: Annotated[str, _obeys(rules.client_email)]
+    private_key: Annotated[SecretStr, _secretly(rules.private_key)]
 
 
-class Side(OneOfSeveral):
+class SideFields(OneOfSeveral):
     """One side of a job."""
 
     of_any_form = frozenset({
@@ -130,7 +135,7 @@ class Side(OneOfSeveral):
     })  # fmt: skip
 
 
-class S3Side(Side):
+class S3Side(SideFields):
     """A bucket of Amazon S3 (without `endpoint`) or of a compatible store."""
 
     vendor: Literal["s3"]
@@ -148,10 +153,10 @@ class S3Side(Side):
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return None if value is None else fields.endpoint(value, info.data.get("bucket"))
+        return None if value is None else _checked(rules.endpoint, value, info.data.get("bucket"))
 
 
-class GcsSide(Side):
+class GcsSide(SideFields):
     """A bucket of Google Cloud Storage."""
 
     vendor: Literal["gcs"]
@@ -159,7 +164,7 @@ class GcsSide(Side):
     secret: GcsSecret
 
 
-class R2Side(Side):
+class R2Side(SideFields):
     """A bucket of the Cloudflare account that the path names."""
 
     vendor: Literal["r2"]
@@ -168,7 +173,10 @@ class R2Side(Side):
     jurisdiction: Jurisdiction = model.Jurisdiction.DEFAULT
 
 
-class Selected(Side):
+AnySide = S3Side | GcsSide | R2Side
+
+
+class Selected(SideFields):
     """Which of the source's objects are meant; with both members, both apply."""
 
     path_prefix: Annotated[
@@ -227,9 +235,9 @@ class ContentTypes(Request):
     exclude: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
 
 
-RequiredHeader = Annotated[str, AfterValidator(fields.required_header)]
+RequiredHeader = Annotated[str, _obeys(rules.required_header)]
 
-Limit = Annotated[int | None, Field(ge=1, le=2**63 - 1)]
+Limit = Annotated[int | None, Field(ge=1, le=rules.MAX_NUMBER)]
 
 
 class Limits(Request):
@@ -255,7 +263,7 @@ class Options(Limits):
         bool, Field(description="Write the keys without the source's pathPrefix")
     ] = False
     max_object_size: Annotated[
-        int | None, Field(ge=1, le=2**63 - 1, description="Skip larger objects; bytes")
+        int | None, Field(ge=1, le=rules.MAX_NUMBER, description="Skip larger objects; bytes")
     ] = None
     server_side_copy: Annotated[
         bool, Field(description="Let a store that holds both buckets copy by itself, if it can")

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from slurper import errors, secrets
+from slurper import secrets
 from slurper.api import schemas
 from slurper.job import model
 
-Side = (
-    schemas.S3Source
-    | schemas.GcsSource
-    | schemas.R2Source
-    | schemas.S3Target
-    | schemas.GcsTarget
-    | schemas.R2Target
-)
 
-
-def job_spec(body: schemas.CreateJob, *, allow_http: bool) -> model.JobSpec:
-    """Return what the request asks for.
-
-    Raises:
-        InvalidField: an endpoint without TLS although it must have it, or a key outside the prefix.
-    """
+def job_spec(body: schemas.CreateJob) -> model.JobSpec:
+    """Return what the request asks for."""
     return model.JobSpec(
-        source=location(body.source, "/source", allow_http=allow_http),
-        target=location(body.target, "/target", allow_http=allow_http),
+        source=location(body.source),
+        target=location(body.target),
         prefix=body.source.path_prefix or "",
-        keys=selected_keys(body.source, "/source"),
+        keys=selected_keys(body.source),
         overwrite=body.overwrite,
         options=_options(body.options),
     )
@@ -39,20 +26,10 @@ def job_secrets(body: schemas.CreateJob) -> secrets.JobSecrets:
     return secrets.JobSecrets(source=credentials(body.source), target=credentials(body.target))
 
 
-def location(side: Side, pointer: str, *, allow_http: bool) -> model.Location:
-    """Return where `side` is; `pointer` is its place in the body, for errors.
-
-    Raises:
-        InvalidField: the endpoint has no TLS, and `allow_http` is off.
-    """
+def location(side: schemas.AnySide) -> model.Location:
+    """Return where `side` is."""
     vendor = model.Vendor(side.vendor)
     if isinstance(side, schemas.S3Side):
-        if side.endpoint is not None and side.endpoint.startswith("http://") and not allow_http:
-            raise errors.InvalidField(
-                f"{pointer}/endpoint",
-                "must start with https://; plain http is allowed only where the operator of this "
-                "server has set SLURPER_ALLOW_HTTP=true",
-            )
         return model.Location(
             vendor=vendor, bucket=side.bucket, endpoint=side.endpoint, region=side.region or None
         )
@@ -70,7 +47,7 @@ def new_credentials(
     return source, target
 
 
-def credentials(side: Side | schemas.NewSecret) -> secrets.Credentials:
+def credentials(side: schemas.AnySide | schemas.NewSecret) -> secrets.Credentials:
     """Return what `side` signs with."""
     if isinstance(side.secret, schemas.GcsSecret):
         return secrets.GcsCredentials(
@@ -85,24 +62,9 @@ def credentials(side: Side | schemas.NewSecret) -> secrets.Credentials:
     )
 
 
-def selected_keys(source: schemas.Selected, pointer: str) -> tuple[str, ...] | None:
-    """Return the source's explicit keys, each once and in UTF-8 byte order, or None.
-
-    Raises:
-        InvalidField: a key does not start with the prefix.
-    """
-    if source.keys is None:
-        return None
-    prefix = source.path_prefix or ""
-    for index, key in enumerate(source.keys):
-        if not key.startswith(prefix):
-            raise errors.InvalidField(
-                f"{pointer}/keys/{index}",
-                "does not start with pathPrefix; keys and pathPrefix both apply, "
-                "so remove the key or the prefix",
-            )
-    # Code points sort like their UTF-8 bytes.
-    return tuple(sorted(set(source.keys)))
+def selected_keys(source: schemas.Selected) -> tuple[str, ...] | None:
+    """Return the source's explicit keys as they were given, or None."""
+    return None if source.keys is None else tuple(source.keys)
 
 
 def _options(options: schemas.Options | None) -> model.JobOptions:
@@ -125,20 +87,12 @@ def _options(options: schemas.Options | None) -> model.JobOptions:
 
 
 def limit_changes(body: schemas.ChangeJob) -> model.LimitChanges:
-    """Return the limits that the request names.
-
-    Raises:
-        InvalidField: it names none.
-    """
+    """Return the limits that the request names."""
     limits, changes = body.options, model.LimitChanges()
     if "bandwidth_limit" in limits.model_fields_set:
         changes["bandwidth_limit"] = limits.bandwidth_limit
     if "request_rate_limit" in limits.model_fields_set:
         changes["request_rate_limit"] = limits.request_rate_limit
-    if not changes:
-        raise errors.InvalidField(
-            "/options", "names nothing to change: bandwidthLimit, requestRateLimit or both"
-        )
     return changes
 
 

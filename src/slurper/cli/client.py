@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from slurper import errors
+from slurper.cli.server import JsonValue
 
 PAGE_SIZE = 50
 TIMEOUT_SECONDS = 60.0
-
-Json = Any
-"""Whatever `result` holds: the API's own JSON, shown but never interpreted deeply."""
 
 
 class ServerRefused(errors.SlurperError):
@@ -28,23 +25,23 @@ class Client:
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
-    def get(self, path: str, **query: int) -> Json:
+    def get(self, path: str, **query: int) -> JsonValue:
         """Return `result` of a GET below `/slurper`."""
         return self._ask("GET", path, query)
 
-    def put(self, path: str, body: Json = None) -> Json:
+    def put(self, path: str, body: JsonValue = None) -> JsonValue:
         """Return `result` of a PUT below `/slurper`, without a body when that is None."""
         return self._ask("PUT", path, {}, body)
 
-    def patch(self, path: str, body: Json) -> Json:
+    def patch(self, path: str, body: JsonValue) -> JsonValue:
         """Return `result` of a PATCH below `/slurper`."""
         return self._ask("PATCH", path, {}, body)
 
-    def delete(self, path: str) -> Json:
+    def delete(self, path: str) -> JsonValue:
         """Return `result` of a DELETE below `/slurper`."""
         return self._ask("DELETE", path, {})
 
-    def pages(self, path: str, *, limit: int | None, offset: int = 0) -> Iterator[Json]:
+    def pages(self, path: str, *, limit: int | None, offset: int = 0) -> Iterator[JsonValue]:
         """Yield up to `limit` entries of a list (None: all of them), page by page."""
         left = limit
         while left is None or left > 0:
@@ -56,7 +53,9 @@ class Client:
             offset += len(page)
             left = None if left is None else left - len(page)
 
-    def _ask(self, method: str, path: str, query: dict[str, int], body: Json = None) -> Json:
+    def _ask(
+        self, method: str, path: str, query: dict[str, int], body: JsonValue = None
+    ) -> JsonValue:
         try:
             answer = self._http.request(method, path, params=query, json=body)
         except httpx.HTTPError as error:
@@ -66,11 +65,6 @@ class Client:
                 f"reached: {reason}; is `slurper serve` running there? (--server, SLURPER_SERVER)"
             ) from error
         return _result(answer)
-
-
-def job_path(job_id: str, *rest: str) -> str:
-    """The path of a job, or of something that belongs to it."""
-    return "/".join(("jobs", quote(job_id, safe=""), *rest))
 
 
 @contextmanager
@@ -98,7 +92,7 @@ def connect(server: str, account_id: str | None, token: str | None) -> Iterator[
         yield Client(http)
 
 
-def _result(answer: httpx.Response) -> Json:
+def _result(answer: httpx.Response) -> JsonValue:
     try:
         envelope = answer.json()
         refusals = [
@@ -115,6 +109,6 @@ def _result(answer: httpx.Response) -> Json:
     raise ServerRefused("; ".join(refusals) or f"HTTP {answer.status_code}")
 
 
-def _sentence(item: Json) -> str:
+def _sentence(item: JsonValue) -> str:
     pointer = (item.get("source") or {}).get("pointer")
     return f"{item['message']} ({pointer})" if pointer else item["message"]

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from slurper import errors
 from slurper.cli import outcome
 from slurper.cli.census import Census
+from slurper.cli.outcome import Outcome
 from slurper.cli.progress import Display, Snapshot
 from slurper.database.work import WorkStore
 from slurper.driver.leadership import Tenure
@@ -30,7 +31,6 @@ from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
 from slurper.job.model import (
     Counts,
-    JobCapabilities,
     JobSpec,
     JobStatus,
     LimitChanges,
@@ -74,30 +74,6 @@ class CopyRequest:
             del plain["spec"]["options"]["require"]
         text = json.dumps(plain, sort_keys=True)  # ASCII, so that any key can be hashed
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a copy ended, or how far it came."""
-
-    job_id: str
-    resumed: bool
-    """An earlier run had begun the job."""
-    status: JobStatus
-    counts: Counts
-    """Of the whole job, earlier runs included."""
-    seconds: float
-    """Of this run."""
-    copied_now: Counts
-    """Of this run."""
-    left: outcome.Left
-    """What is known of the objects that were not transferred."""
-    capabilities: JobCapabilities
-    """What the stores were found to do when the job was made."""
-    halt: str | None = None
-    """Why the job could not go on."""
-    stopped_by: int | None = None
-    """The signal that ended this run early."""
 
 
 async def run(

@@ -7,90 +7,59 @@ be.
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
 from slurper import errors
-
-if TYPE_CHECKING:
-    from slurper.cli.client import Json
+from slurper.cli.options import as_value, keyword
+from slurper.cli.server import JsonValue
 
 
 def _variable(side: str) -> str:
     return f"SLURPER_{side.upper()}_SECRET_ACCESS_KEY"
 
 
-def _panel(side: str) -> str:
-    return f"New credentials for the {side}"
+def _declared(side: str) -> Iterator[inspect.Parameter]:
+    for name, kind, metavar, variable, text in (
+        ("access_key_id", str, "ID", None, "Access key id"),
+        ("secret_access_key", str, "KEY", _variable(side),
+         "Secret access key; asked for when missing"),
+        ("credentials_file", Path, "FILE", None, "JSON key file of a Google service account"),
+    ):  # fmt: skip
+        option = typer.Option(
+            f"--{side}-{name}".replace("_", "-"),
+            envvar=variable,
+            help=text,
+            metavar=metavar,
+            show_default=False,
+            rich_help_panel=f"New credentials for the {side}",
+        )
+        yield keyword(f"{side}_{name}", kind | None, option)
 
 
-def _key_id(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-access-key-id",
-        help="Access key id",
-        metavar="ID",
-        show_default=False,
-        rich_help_panel=_panel(side),
-    )
-
-
-def _secret(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-secret-access-key",
-        envvar=_variable(side),
-        help="Secret access key; asked for when missing",
-        metavar="KEY",
-        show_default=False,
-        rich_help_panel=_panel(side),
-    )
-
-
-def _file(side: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    return typer.Option(
-        f"--{side}-credentials-file",
-        help="JSON key file of a Google service account",
-        metavar="FILE",
-        show_default=False,
-        rich_help_panel=_panel(side),
-    )
-
-
-SourceKeyId = Annotated[str | None, _key_id("source")]
-SourceSecret = Annotated[str | None, _secret("source")]
-SourceFile = Annotated[Path | None, _file("source")]
-TargetKeyId = Annotated[str | None, _key_id("target")]
-TargetSecret = Annotated[str | None, _secret("target")]
-TargetFile = Annotated[Path | None, _file("target")]
-
-
-def body(
-    *,
-    source_access_key_id: str | None,
-    source_secret_access_key: str | None,
-    source_credentials_file: Path | None,
-    target_access_key_id: str | None,
-    target_secret_access_key: str | None,
-    target_credentials_file: Path | None,
-) -> Json:
+def body(**options: Any) -> JsonValue:  # noqa: ANN401 - as `_declared` declares them
     """Return what to send; None when no side gets new credentials.
 
     Raises:
         ConfigurationError: a secret is missing, and there is nobody to ask; a file is no key file;
             a side has both.
     """
-    given = {
-        "source": (source_access_key_id, source_secret_access_key, source_credentials_file),
-        "target": (target_access_key_id, target_secret_access_key, target_credentials_file),
-    }
-    made = {
-        side: {"secret": _new_secret(side, key_id, secret, file)}
-        for side, (key_id, secret, file) in given.items()
-        if key_id or file
-    }
+    made = {}
+    for side in ("source", "target"):
+        key_id, file = options[f"{side}_access_key_id"], options[f"{side}_credentials_file"]
+        if key_id or file:
+            secret = options[f"{side}_secret_access_key"]
+            made[side] = {"secret": _new_secret(side, key_id, secret, file)}
     return made or None
+
+
+given = as_value("secrets", body, (*_declared("source"), *_declared("target")))
+"""Gives a command the parameter `secrets`."""
 
 
 def _new_secret(

@@ -1,76 +1,57 @@
-"""The options that several commands share, declared once."""
+"""Options that several commands share, and how a command takes several options as one value."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-
-from slurper.job.model import Jurisdiction
 
 LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
 """Settings of the commands that reach stores for whoever runs them, not for users of a service."""
 
-ON_OR_OFF = "On or off"
-"""The panel of a command's own pairs of options; among the others the names would be cut short."""
+Result = TypeVar("Result")
 
 
-def _of(side: str, name: str, text: str) -> Any:  # noqa: ANN401 - Typer's own return type
-    """Declare `--<side>-<name>`, which `SLURPER_<SIDE>_<NAME>` sets as well."""
-    kind = name.rpartition("-")[2].upper()
-    return typer.Option(
-        f"--{side}-{name}",
-        envvar=f"SLURPER_{side}_{name}".replace("-", "_").upper(),
-        help=text,
-        metavar=kind if len(kind) < 10 else "NAME",  # or the help has no room for what it is
-        show_default=False,
-        show_envvar=False,
-        rich_help_panel=f"The {side} (or SLURPER_{side.upper()}_..., or as the AWS tools find it)",
+def keyword(name: str, kind: Any, option: object) -> inspect.Parameter:  # noqa: ANN401 - any type
+    """Return an option that is not required, as a parameter of a function."""
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
-_ENDPOINT = "Address of an S3-compatible store, https://HOST:PORT"
-_REGION = "Region that requests are signed for"
-_JURISDICTION = f"Jurisdiction of an R2 bucket: {', '.join(Jurisdiction)}"
-_PROFILE = "AWS profile that holds credentials, region and endpoint"
-_FILE = "JSON key file of a service account, for gs:// (or GOOGLE_APPLICATION_CREDENTIALS)"
-_TOKEN = "Session token of temporary credentials"  # noqa: S105 - a help text
+def as_value(
+    name: str, make: Callable[..., object], more: Iterable[inspect.Parameter] = ()
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Return a decorator by which the parameter `name` of a command is made of several options.
 
-SourceEndpoint = Annotated[str | None, _of("source", "endpoint", _ENDPOINT)]
-SourceRegion = Annotated[str | None, _of("source", "region", _REGION)]
-SourceJurisdiction = Annotated[Jurisdiction | None, _of("source", "jurisdiction", _JURISDICTION)]
-SourceProfile = Annotated[str | None, _of("source", "profile", _PROFILE)]
-SourceKeyId = Annotated[str | None, _of("source", "access-key-id", "Access key id")]
-SourceSecret = Annotated[str | None, _of("source", "secret-access-key", "Secret access key")]
-SourceToken = Annotated[str | None, _of("source", "session-token", _TOKEN)]
-SourceFile = Annotated[Path | None, _of("source", "credentials-file", _FILE)]
+    The parameters of `make` take the place of that parameter, with `more` in the place of its
+    `**options`. So the command line has them, and the command gets what `make` returns for them.
+    """
+    taken: list[inspect.Parameter] = []
+    for parameter in inspect.signature(make, eval_str=True).parameters.values():
+        taken += more if parameter.kind is inspect.Parameter.VAR_KEYWORD else (parameter,)
 
-TargetEndpoint = Annotated[str | None, _of("target", "endpoint", _ENDPOINT)]
-TargetRegion = Annotated[str | None, _of("target", "region", _REGION)]
-TargetJurisdiction = Annotated[Jurisdiction | None, _of("target", "jurisdiction", _JURISDICTION)]
-TargetProfile = Annotated[str | None, _of("target", "profile", _PROFILE)]
-TargetKeyId = Annotated[str | None, _of("target", "access-key-id", "Access key id")]
-TargetSecret = Annotated[str | None, _of("target", "secret-access-key", "Secret access key")]
-TargetToken = Annotated[str | None, _of("target", "session-token", _TOKEN)]
-TargetFile = Annotated[Path | None, _of("target", "credentials-file", _FILE)]
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(command)
+        def run(**given: Any) -> Result:  # noqa: ANN401 - whatever the options hold
+            values = {option.name: given.pop(option.name) for option in taken}
+            return command(**given, **{name: make(**values)})
 
-SourceUrl = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE", help="s3://BUCKET/PREFIX, r2:// or gs://; the prefix may be missing"
-    ),
-]
-TargetUrl = Annotated[
-    str, typer.Argument(metavar="TARGET", help="r2://BUCKET, s3://BUCKET or gs://BUCKET")
-]
+        shown: list[inspect.Parameter] = []
+        signature = inspect.signature(command, eval_str=True)
+        for parameter in signature.parameters.values():
+            shown += taken if parameter.name == name else (parameter,)
+        shown = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in shown]
+        vars(run)["__signature__"] = signature.replace(parameters=shown)
+        run.__annotations__ = {}  # Typer reads the signature
+        return run
 
-AccountId = Annotated[
-    str | None,
-    typer.Option(
-        "--account-id", envvar="CLOUDFLARE_ACCOUNT_ID", help="Cloudflare account of r2:// sides"
-    ),
-]
+    return decorate
 
 
 def _allow(name: str, variable: str, text: str) -> Any:  # noqa: ANN401 - Typer's own return type
@@ -111,5 +92,5 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr")]

@@ -1,4 +1,4 @@
-"""What a log tells of a copy: which objects failed, and why others were skipped."""
+"""How a copy ended: its counts, which objects failed, and why others were skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from slurper.job.model import LogEntry, LogType
+from slurper.job.model import Counts, JobCapabilities, JobStatus, LogEntry, LogType
 from slurper.service.jobs import JobService
 
 LOG_PAGE = 1000
@@ -39,6 +39,30 @@ class Left:
     """Failed keys that no line of a file can hold, since they contain a line break."""
     skipped: Mapping[str, int]
     """How many objects were skipped, by reason: a log type, or `EXISTS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a copy ended, or how far it came."""
+
+    job_id: str
+    resumed: bool
+    """An earlier run had begun the job."""
+    status: JobStatus
+    counts: Counts
+    """Of the whole job, earlier runs included."""
+    seconds: float
+    """Of this run."""
+    copied_now: Counts
+    """Of this run."""
+    left: Left
+    """What is known of the objects that were not transferred."""
+    capabilities: JobCapabilities
+    """What the stores were found to do when the job was made."""
+    halt: str | None = None
+    """Why the job could not go on."""
+    stopped_by: int | None = None
+    """The signal that ended this run early."""
 
 
 async def collect(

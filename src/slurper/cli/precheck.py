@@ -9,7 +9,7 @@ import typer
 
 from slurper import errors
 from slurper.cli import configuration, console, options, sides
-from slurper.cli.sides import Side, SideOptions
+from slurper.cli.sides import GivenSides, Sides
 
 if TYPE_CHECKING:
     from slurper.settings import Settings
@@ -18,27 +18,10 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@sides.given
 def precheck(
-    source: options.SourceUrl,
-    target: options.TargetUrl,
+    sides: GivenSides,
     *,
-    source_endpoint: options.SourceEndpoint = None,
-    source_region: options.SourceRegion = None,
-    source_jurisdiction: options.SourceJurisdiction = None,
-    source_profile: options.SourceProfile = None,
-    source_access_key_id: options.SourceKeyId = None,
-    source_secret_access_key: options.SourceSecret = None,
-    source_session_token: options.SourceToken = None,
-    source_credentials_file: options.SourceFile = None,
-    target_endpoint: options.TargetEndpoint = None,
-    target_region: options.TargetRegion = None,
-    target_jurisdiction: options.TargetJurisdiction = None,
-    target_profile: options.TargetProfile = None,
-    target_access_key_id: options.TargetKeyId = None,
-    target_secret_access_key: options.TargetSecret = None,
-    target_session_token: options.TargetToken = None,
-    target_credentials_file: options.TargetFile = None,
-    account_id: options.AccountId = None,
     allow_http: options.AllowHttp = None,
     allow_private: options.AllowPrivate = None,
     ca_file: options.CaFile = None,
@@ -53,51 +36,21 @@ def precheck(
         allow_private_endpoints=allow_private,
         ca_file=ca_file,
     )
-    source_side = sides.resolve(
-        "source",
-        source,
-        SideOptions(
-            endpoint=source_endpoint,
-            region=source_region,
-            jurisdiction=source_jurisdiction,
-            profile=source_profile,
-            access_key_id=source_access_key_id,
-            secret_access_key=source_secret_access_key,
-            session_token=source_session_token,
-            credentials_file=source_credentials_file,
-        ),
-    )
-    target_side = sides.resolve(
-        "target",
-        target,
-        SideOptions(
-            endpoint=target_endpoint,
-            region=target_region,
-            jurisdiction=target_jurisdiction,
-            profile=target_profile,
-            access_key_id=target_access_key_id,
-            secret_access_key=target_secret_access_key,
-            session_token=target_session_token,
-            credentials_file=target_credentials_file,
-        ),
-    )
-    sides.check_target_url(target_side)
-    account = sides.account(source_side, target_side, account_id, settings)
-    asyncio.run(_check(account, source_side, target_side, settings))
+    asyncio.run(_check(sides.resolve(settings), settings))
     console.out().print("source and target can be used")
 
 
-async def _check(account: str, source: Side, target: Side, settings: Settings) -> None:
-    from slurper.service import precheck
+async def _check(sides: Sides, settings: Settings) -> None:
+    from slurper.service.precheck import Precheck, Side
 
-    check = precheck.Precheck(settings)
-    addresses = {
-        name: check.resolve(name, account, side.location, side.credentials)
-        for name, side in ((precheck.Side.SOURCE, source), (precheck.Side.TARGET, target))
-    }
+    check, source, target = Precheck(settings), sides.source, sides.target
+    read_from, write_to = (
+        check.resolve(side, sides.account_id, access.location, access.credentials)
+        for side, access in ((Side.SOURCE, source), (Side.TARGET, target))
+    )
     readable, writable = await asyncio.gather(
-        check.source(source.location, addresses[precheck.Side.SOURCE], prefix=source.prefix),
-        check.target(target.location, addresses[precheck.Side.TARGET]),
+        check.source(source.location, read_from, prefix=source.prefix),
+        check.target(target.location, write_to),
     )
     found = readable.problems + writable.problems
     for note in found:

@@ -10,49 +10,101 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
+
+import typer
 
 from slurper import errors
-from slurper.job.model import Jurisdiction, Location, Vendor
+from slurper.cli import aws, side_options
+from slurper.cli.options import as_value
+from slurper.cli.side_options import SideOptions
+from slurper.job.model import Location, Vendor
 from slurper.secrets import Credentials, GcsCredentials, S3Credentials, tidy_pem
 from slurper.settings import Settings
-
-if TYPE_CHECKING:
-    from awscrt.auth import AwsCredentialsProvider
 
 LOCAL_ACCOUNT = "local"
 """Where jobs are kept that belong to no Cloudflare account."""
 
 _SCHEMES = {"s3": Vendor.S3, "r2": Vendor.R2, "gs": Vendor.GCS, "gcs": Vendor.GCS}
-_CREDENTIALS_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SideOptions:
-    """What the options of one side say; None and "" mean not given."""
-
-    endpoint: str | None = None
-    region: str | None = None
-    jurisdiction: Jurisdiction | None = None
-    profile: str | None = None
-    access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    credentials_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """Where one side is, and what opens it."""
+class BucketAccess:
+    """Where the bucket of one side is, and what opens it."""
 
     location: Location
     prefix: str
     """Everything after `scheme://bucket/`, byte for byte."""
     credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Both sides of a copy, ready to be used."""
+
+    source: BucketAccess
+    target: BucketAccess
+    account_id: str
+    """The account that r2:// sides belong to, and under which the job is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenSides:
+    """What a command line says about both sides."""
+
+    source_url: str
+    target_url: str
+    source: SideOptions
+    target: SideOptions
+    account_id: str | None
+
+    def resolve(self, settings: Settings) -> Sides:
+        """Find out everything about both sides.
+
+        Raises:
+            ConfigurationError: as `resolve`, `check_target_url` and `account` say.
+        """
+        source = resolve("source", self.source_url, self.source)
+        target = resolve("target", self.target_url, self.target)
+        check_target_url(target)
+        account_id = account(source, target, self.account_id, settings)
+        return Sides(source=source, target=target, account_id=account_id)
+
+
+def _given_sides(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="s3://BUCKET/PREFIX, r2:// or gs://; the prefix may be missing"
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="r2://BUCKET, s3://BUCKET or gs://BUCKET")
+    ],
+    *,
+    account_id: Annotated[
+        str | None,
+        typer.Option(
+            "--account-id", envvar="CLOUDFLARE_ACCOUNT_ID", help="Cloudflare account of r2:// sides"
+        ),
+    ] = None,
+    **options: Any,  # noqa: ANN401 - as `side_options` declares them
+) -> GivenSides:
+    return GivenSides(
+        source_url=source,
+        target_url=target,
+        source=side_options.taken("source", options),
+        target=side_options.taken("target", options),
+        account_id=account_id,
+    )
+
+
+_DECLARED = (*side_options.declared("source"), *side_options.declared("target"))
+
+given = as_value("sides", _given_sides, _DECLARED)
+"""Gives a command the parameter `sides`."""
 
 
 def parse_url(url: str) -> tuple[Vendor, str, str]:
@@ -72,7 +124,7 @@ def parse_url(url: str) -> tuple[Vendor, str, str]:
     return _SCHEMES[scheme], bucket, prefix
 
 
-def resolve(name: str, url: str, options: SideOptions) -> Side:
+def resolve(name: str, url: str, options: SideOptions) -> BucketAccess:
     """Find out everything about the side called `name` ("source" or "target").
 
     Raises:
@@ -92,18 +144,20 @@ def resolve(name: str, url: str, options: SideOptions) -> Side:
         jurisdiction=options.jurisdiction,
     )
     if vendor is Vendor.S3:
-        location = _s3_location(location, options)
+        location = aws.located(location, options)
     elif options.region:
         raise errors.ConfigurationError(f"--{name}-region: R2 has none; leave it out")
     credentials = (
         _given_credentials(name, options)
-        or _environment_credentials(options)
-        or _found_credentials(name, vendor, options)
+        or aws.environment_credentials(options)
+        or aws.found_credentials(vendor, options)
     )
-    return Side(location=location, prefix=prefix, credentials=credentials)
+    if credentials is None:
+        raise errors.ConfigurationError(_where_to_put_credentials(name, options))
+    return BucketAccess(location=location, prefix=prefix, credentials=credentials)
 
 
-def check_target_url(target: Side) -> None:
+def check_target_url(target: BucketAccess) -> None:
     """Refuse a prefix at the target.
 
     Raises:
@@ -116,7 +170,9 @@ def check_target_url(target: Side) -> None:
         )
 
 
-def account(source: Side, target: Side, account_id: str | None, settings: Settings) -> str:
+def account(
+    source: BucketAccess, target: BucketAccess, account_id: str | None, settings: Settings
+) -> str:
     """The account that r2:// sides belong to, and under which the job is kept.
 
     Raises:
@@ -143,7 +199,7 @@ _NOT_FOR_GCS = (
 )
 
 
-def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Side:
+def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> BucketAccess:
     for option in _NOT_FOR_GCS:
         if getattr(options, option):
             shown = option.replace("_", "-")
@@ -156,7 +212,7 @@ def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Side
             "GOOGLE_APPLICATION_CREDENTIALS"
         )
     location = Location(vendor=Vendor.GCS, bucket=bucket)
-    return Side(location=location, prefix=prefix, credentials=service_account(Path(file)))
+    return BucketAccess(location=location, prefix=prefix, credentials=service_account(Path(file)))
 
 
 def service_account(path: Path) -> GcsCredentials:
@@ -182,72 +238,6 @@ def service_account(path: Path) -> GcsCredentials:
     return GcsCredentials(client_email=email.strip(), private_key=tidy)
 
 
-def _s3_location(location: Location, options: SideOptions) -> Location:
-    if options.jurisdiction is not None:
-        raise errors.ConfigurationError("a jurisdiction is for r2:// only")
-    environ, profile = os.environ, _Profiles(os.environ)
-    places = (
-        profile.read(options.profile) if options.profile else {},
-        {
-            "endpoint": environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or "",
-            "region": environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "",
-        },
-        profile.read(environ.get("AWS_PROFILE") or "default") if not options.profile else {},
-    )
-
-    def first(name: str, given: str | None) -> str | None:
-        return given or next((place[name] for place in places if place.get(name)), None)
-
-    return Location(
-        vendor=location.vendor,
-        bucket=location.bucket,
-        endpoint=first("endpoint", location.endpoint),
-        region=first("region", location.region),
-    )
-
-
-class _Profiles:
-    """The profiles of the AWS configuration file, as far as they say where a store is."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        home = Path(environ.get("HOME") or Path.home())
-        path = Path(environ.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser()
-        self._sections = _sections(path)
-
-    def read(self, name: str) -> dict[str, str]:
-        section = self._section(name if name == "default" else f"profile {name}")
-        services = self._section(f"services {section['services']}") if "services" in section else {}
-        endpoint = _nested(services.get("s3", "")).get("endpoint_url") or section.get(
-            "endpoint_url", ""
-        )
-        return {"endpoint": endpoint, "region": section.get("region", "")}
-
-    def _section(self, name: str) -> dict[str, str]:
-        return self._sections.get(name, {})
-
-
-def _sections(path: Path) -> dict[str, dict[str, str]]:
-    """Read a configuration file; one that is not there, or that we may not read, is empty."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    import configparser  # who names stores by options or variables has no such file
-
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read_string(text, source=str(path))
-    except configparser.Error as error:
-        raise errors.ConfigurationError(f"{path} cannot be read: {error}") from error
-    return {name: dict(parser[name]) for name in parser.sections()}
-
-
-def _nested(block: str) -> dict[str, str]:
-    """Read the indented `name = value` lines below a setting of an AWS configuration file."""
-    pairs = (line.partition("=") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
-
-
 def _given_credentials(name: str, options: SideOptions) -> S3Credentials | None:
     if not options.access_key_id and not options.secret_access_key:
         return None
@@ -260,47 +250,6 @@ def _given_credentials(name: str, options: SideOptions) -> S3Credentials | None:
         secret_access_key=options.secret_access_key,
         session_token=options.session_token or None,
     )
-
-
-def _environment_credentials(options: SideOptions) -> S3Credentials | None:
-    key_id = os.environ.get("AWS_ACCESS_KEY_ID")
-    secret = os.environ.get("AWS_SECRET_ACCESS_KEY")
-    if options.profile or not key_id or not secret:
-        return None
-    return S3Credentials(
-        access_key_id=key_id,
-        secret_access_key=secret,
-        session_token=os.environ.get("AWS_SESSION_TOKEN") or None,
-    )
-
-
-def _found_credentials(name: str, vendor: Vendor, options: SideOptions) -> S3Credentials:
-    """Ask the rest of the AWS credential chain: profiles, processes, the machine's role."""
-    from awscrt.exceptions import AwsCrtError
-
-    for provider in _providers(vendor, options):
-        try:
-            found = provider().get_credentials().result(_CREDENTIALS_SECONDS)
-        except (AwsCrtError, RuntimeError, TimeoutError):
-            continue  # it has none: no such file, variable, profile or machine role
-        return S3Credentials(
-            access_key_id=found.access_key_id,
-            secret_access_key=found.secret_access_key,
-            session_token=found.session_token or None,
-        )
-    raise errors.ConfigurationError(_where_to_put_credentials(name, options))
-
-
-def _providers(
-    vendor: Vendor, options: SideOptions
-) -> Iterator[Callable[[], AwsCredentialsProvider]]:
-    from awscrt.auth import AwsCredentialsProvider
-
-    profile = options.profile or os.environ.get("AWS_PROFILE") or None
-    yield partial(AwsCredentialsProvider.new_profile, profile_name=profile)
-    yield partial(AwsCredentialsProvider.new_process, profile_to_use=profile)
-    if not options.profile and vendor is Vendor.S3:
-        yield AwsCredentialsProvider.new_default_chain  # the role of the machine this runs on
 
 
 def _where_to_put_credentials(name: str, options: SideOptions) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from slurper import errors
 from slurper.cli import configuration, console
-from slurper.cli.options import DataDir, Json
+from slurper.cli.options import AsJson, DataDir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def create(
 
 
 @app.command("list")
-def list_tokens(*, data_dir: DataDir = None, as_json: Json = False) -> None:
+def list_tokens(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the tokens; they themselves cannot be shown again."""
     found = _with_tokens(data_dir, lambda tokens: tokens.list())
     rows = [(token.name, token.account_id, token.created_at.isoformat()) for token in found]

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.job import rules
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, key_shapes
 from slurper.objectstore.base import ProbedStore, StoreAddress
@@ -25,9 +26,7 @@ from slurper.settings import Settings
 if TYPE_CHECKING:
     from slurper.objectstore.gcs.tokens import Accounts
 
-_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,63}")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _GCS_HOST = "storage.googleapis.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -67,8 +66,8 @@ def resolve(
         return _gcs_address(location, credentials, settings)
     if not isinstance(credentials, S3Credentials):
         raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
-    if location.region is not None and not _REGION.fullmatch(location.region):
-        raise errors.InvalidField("/region", "must be letters, digits, '-' and '_', at most 64")
+    if location.region is not None:
+        _check_region(location.region)
     origin, dialect, trusted = _origin(location, account_id, settings)
     return StoreAddress(
         origin=origin,
@@ -221,46 +220,29 @@ def _r2_origin(
 
 def _operators_origin(setting: str, endpoint: str) -> str:
     try:
-        parts = _split(endpoint)
+        return _normal(urlsplit(rules.endpoint(endpoint)))
     except errors.InvalidField as error:
         raise errors.ConfigurationError(f"{setting} {error.message}") from error
-    if parts.path not in ("", "/"):
-        raise errors.ConfigurationError(f"{setting} must not have a path")
-    return _normal(parts)
+
+
+def _check_region(region: str) -> None:
+    try:
+        rules.region(region)
+    except errors.InvalidField as error:
+        raise error.below("/region") from error
 
 
 def _user_origin(endpoint: str, bucket: str, settings: Settings) -> tuple[str, Dialect]:
-    parts = _split(endpoint)
-    if parts.scheme == "http" and not settings.allow_http:
-        raise errors.InvalidField(
-            "/endpoint", "must begin with https://; for http the operator sets SLURPER_ALLOW_HTTP"
-        )
-    # Providers' consoles show a bucket's address with its name, in front or behind.
-    if parts.path.strip("/") not in ("", bucket):
-        raise errors.InvalidField("/endpoint", "must be only scheme and host, without a path")
+    try:
+        parts = urlsplit(rules.endpoint(endpoint, bucket, allow_http=settings.allow_http))
+    except errors.InvalidField as error:
+        raise error.below("/endpoint") from error
     dialect = dialects.of_host(parts.hostname or "")
-    without = parts._replace(netloc=parts.netloc.lower().removeprefix(f"{bucket}."))
+    # Providers' consoles show a bucket's address with its name in front of the host.
+    without = parts._replace(netloc=parts.netloc.removeprefix(f"{bucket}."))
     if dialect is not dialects.GENERIC and without.hostname not in dialect.hosts:
         parts = without
     return _normal(parts), dialect
-
-
-def _split(endpoint: str) -> SplitResult:
-    """Take an endpoint apart. Raises InvalidField."""
-    if not (endpoint.isascii() and endpoint.isprintable()) or " " in endpoint:
-        raise errors.InvalidField("/endpoint", "must be printable ASCII without spaces")
-    try:
-        parts = urlsplit(endpoint)
-        _ = parts.port
-    except ValueError as error:
-        raise errors.InvalidField("/endpoint", f"is no URL: {error}") from error
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise errors.InvalidField("/endpoint", "must begin with https://, like https://s3.example")
-    if "@" in parts.netloc or "?" in endpoint or "#" in endpoint:
-        raise errors.InvalidField("/endpoint", "must not hold a user name, query or fragment")
-    if not _HOST.fullmatch(parts.hostname or ""):
-        raise errors.InvalidField("/endpoint", "must name a host")
-    return parts
 
 
 def _normal(parts: SplitResult) -> str:

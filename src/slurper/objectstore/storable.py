@@ -22,15 +22,12 @@ HEADERS = (
 )
 """What a store may lose beside the bytes: a header, or user metadata of a kind."""
 
-REQUIRABLE = (*sorted(CONTENT_HEADERS), "metadata", "headers")
-"""What a job may require of a target: `metadata` of every kind, `headers` for all there is."""
-
 LONG_METADATA_BYTES = 255
 """Length of one value. A store that takes no more may cut off the rest."""
 
 
 def required(names: Iterable[str]) -> frozenset[str]:
-    """Which of `HEADERS` are meant by some of `REQUIRABLE`."""
+    """Which of `HEADERS` are meant by some of `job.rules.REQUIRABLE`."""
     wanted = set(names)
     if "headers" in wanted:
         return frozenset(HEADERS)

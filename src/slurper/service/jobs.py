@@ -15,7 +15,7 @@ from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
-from slurper.job import lifecycle
+from slurper.job import lifecycle, rules
 from slurper.job.lifecycle import Command
 from slurper.job.model import (
     Delivery,
@@ -30,7 +30,6 @@ from slurper.job.model import (
     Progress,
 )
 from slurper.objectstore.base import StoreAddress
-from slurper.planning.keyspace import encode_key
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.service.precheck import Checked, Precheck, Side
 from slurper.settings import Settings
@@ -83,7 +82,7 @@ class JobService:
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
-        spec = _in_order(spec)
+        spec = replace(spec, keys=_selected(spec.keys, spec.prefix))
         asked = await self._asked(account_id, delivery, "create", asdict(spec), asdict(secrets))
         made = await self._answered(asked)
         if made is not None:
@@ -252,8 +251,10 @@ class JobService:
         """Give an unfinished job other limits; those left out stay. Tasks under way keep theirs.
 
         Raises:
+            InvalidField: no limit is named.
             JobNotFound, JobConflict: no such job, or it has ended.
         """
+        rules.limit_changes(changes)
         job = await self._store.change_options(
             account_id, job_id, lambda options: replace(options, **changes)
         )
@@ -286,6 +287,7 @@ class JobService:
         keys: Sequence[str] | None = None,
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the source cannot be read, or what is worth knowing. Raises InvalidField."""
+        keys = _selected(keys, prefix)
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
         checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
         return checked.problems
@@ -477,15 +479,11 @@ def _only_secrets_can_change() -> Iterator[None]:
         ) from error
 
 
-def _in_order(spec: JobSpec) -> JobSpec:
-    """Bring explicit keys into the order of the key space, each once."""
-    if spec.keys is None:
-        return spec
-    if not spec.keys:
-        raise errors.InvalidField("/source/keys", "names no key; leave it out to copy everything")
-    for index, key in enumerate(spec.keys):
-        if not key.startswith(spec.prefix):
-            raise errors.InvalidField(
-                f"/source/keys/{index}", "does not begin with the prefix, and both apply"
-            )
-    return replace(spec, keys=tuple(sorted(set(spec.keys), key=encode_key)))
+def _selected(keys: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
+    """Bring a source's explicit keys, if there are any, into the order of the key space."""
+    if keys is None:
+        return None
+    try:
+        return rules.selected_keys(keys, prefix)
+    except errors.InvalidField as error:
+        raise error.below("/source/keys") from error

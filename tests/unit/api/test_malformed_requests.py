@@ -10,8 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from slurper.api import fields
 from slurper.api.envelope import Code
+from slurper.job import rules
 from tests.unit.api import bodies
 from tests.unit.api.bodies import ABSENT, Json
 from tests.unit.api.conftest import ACCOUNT, JOBS, Api, running, settings_in
@@ -155,6 +155,8 @@ CREATE = [
     Case("empty endpoint", endpoint(""), "/source/endpoint", says="leave it out"),
     Case("http endpoint", endpoint("http://127.0.0.1:9"), "/source/endpoint",
          says="SLURPER_ALLOW_HTTP"),
+    Case("http target", bodies.create(target=bodies.s3_source(endpoint="http://127.0.0.1:9")),
+         "/target/endpoint", says="SLURPER_ALLOW_HTTP"),
     Case("ftp endpoint", endpoint("ftp://example.com"), "/source/endpoint", says="https://"),
     Case("bare host", endpoint("s3.example.com"), "/source/endpoint", says="write https://"),
     Case("bare host and port", endpoint("s3.example.com:9000"), "/source/endpoint"),
@@ -477,4 +479,4 @@ async def test_millions_of_wrong_keys_are_one_error(api: Api) -> None:
 
 async def test_the_table_is_large_enough() -> None:
     assert len(CREATE) + len(PRECHECKS) + len(BROKEN) + len(PAGES) >= 60
-    assert fields.MAX_KEYS == 10_000
+    assert rules.MAX_KEYS == 10_000

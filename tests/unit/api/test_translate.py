@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slurper import errors
-from slurper.api import fields, schemas, translate
+from slurper.api import schemas, translate
+from slurper.job import rules
 from slurper.job.model import JobOptions, JobSpec, Jurisdiction, Location, Vendor
 from slurper.secrets import GcsCredentials, S3Credentials
 from tests.unit.api import bodies
@@ -17,8 +17,8 @@ S3 = Location(vendor=Vendor.S3, bucket="source-bucket", endpoint="https://127.0.
 R2 = Location(vendor=Vendor.R2, bucket="target-bucket", jurisdiction=Jurisdiction.DEFAULT)
 
 
-def spec_of(body: bodies.Json, *, allow_http: bool = False) -> JobSpec:
-    return translate.job_spec(schemas.CreateJob.model_validate(body), allow_http=allow_http)
+def spec_of(body: bodies.Json) -> JobSpec:
+    return translate.job_spec(schemas.CreateJob.model_validate(body))
 
 
 def test_the_defaults_are_upstreams() -> None:
@@ -97,14 +97,7 @@ def test_endpoints_come_down_to_an_origin(given: str, origin: str) -> None:
 
 def test_plain_http_is_for_the_settings_to_allow() -> None:
     body = bodies.from_s3(endpoint="http://127.0.0.1:9000")
-    assert spec_of(body, allow_http=True).source.endpoint == "http://127.0.0.1:9000"
-    with pytest.raises(errors.InvalidField) as caught:
-        spec_of(body)
-    assert caught.value.pointer == "/source/endpoint"
-    target = bodies.create(target=bodies.s3_source(endpoint="http://127.0.0.1:9000"))
-    with pytest.raises(errors.InvalidField) as caught:
-        spec_of(target)
-    assert caught.value.pointer == "/target/endpoint"
+    assert spec_of(body).source.endpoint == "http://127.0.0.1:9000"
 
 
 @pytest.mark.parametrize("name", ["abc", "a.b-c_D", "A" * 255, "my.bucket.2024"])
@@ -122,18 +115,13 @@ def test_gcs_buckets(name: str) -> None:
     assert spec_of(bodies.from_gcs(bucket=name)).source.bucket == name
 
 
-def test_keys_are_taken_once_and_in_byte_order() -> None:
-    hostile = ["z", "a//b", "/lead", "..", "a/../b", "\x01", "\n", "ü", "u\u0308", "\U0001f30d",
-               "\uffff", "k" * 1_024, "ü" * 512, "z", " ", "%00"]  # fmt: skip
-    keys = spec_of(bodies.from_s3(keys=hostile)).keys
-    assert keys is not None
-    assert list(keys) == sorted(set(hostile), key=lambda key: key.encode())
-    within = spec_of(bodies.from_s3(keys=["in/", "in/b"], pathPrefix="in/"))
-    assert (within.prefix, within.keys) == ("in/", ("in/", "in/b"))
+def test_keys_are_taken_as_they_are() -> None:
+    within = spec_of(bodies.from_s3(keys=["in/b", "in/"], pathPrefix="in/"))
+    assert (within.prefix, within.keys) == ("in/", ("in/b", "in/"))
 
 
 def test_the_largest_number_of_keys() -> None:
-    keys = [f"{number:05}" for number in range(fields.MAX_KEYS)]
+    keys = [f"{number:05}" for number in range(rules.MAX_KEYS)]
     assert spec_of(bodies.from_s3(keys=keys)).keys == tuple(keys)
 
 

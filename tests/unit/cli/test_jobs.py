@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurper.cli import jobs
+from slurper.cli import job_view
 
 NOTHING = {"listVersion": None, "keyOrder": None, "clockAheadSeconds": None}
 
@@ -48,8 +48,8 @@ NOTHING = {"listVersion": None, "keyOrder": None, "clockAheadSeconds": None}
 )
 def test_what_is_out_of_the_ordinary_is_said(known: dict[str, object], said: str) -> None:
     found = {"source": NOTHING, "target": {**NOTHING, **known}}
-    assert dict(jobs._capabilities(found)) == ({"target store": said} if said else {})
+    assert dict(job_view._capabilities(found)) == ({"target store": said} if said else {})
 
 
 def test_a_server_that_does_not_tell_is_no_error() -> None:
-    assert list(jobs._capabilities({})) == []
+    assert list(job_view._capabilities({})) == []

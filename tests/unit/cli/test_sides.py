@@ -7,7 +7,8 @@ import pytest
 
 from slurper import errors
 from slurper.cli import sides
-from slurper.cli.sides import Side, SideOptions
+from slurper.cli.side_options import SideOptions
+from slurper.cli.sides import BucketAccess
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.settings import Settings
@@ -44,7 +45,7 @@ aws_session_token = plain-token
 """
 
 
-def key_id_of(side: Side) -> str:
+def key_id_of(side: BucketAccess) -> str:
     assert isinstance(side.credentials, S3Credentials)
     return side.credentials.access_key_id
 

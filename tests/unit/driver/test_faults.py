@@ -383,7 +383,7 @@ class TestUnusableJobs:
         async with bench.driving(ScriptedEngine(steps(2)), allow_http=False):
             await bench.until(job, JobStatus.PAUSED)
         message = (await bench.log_of(job))[-1].message or ""
-        assert "the target's endpoint must begin with https://" in message
+        assert "the target's endpoint must start with https://" in message
 
     async def test_replays_reach_back_to_the_jobs_creation_and_hardly_further(
         self, bench: Bench

@@ -160,7 +160,7 @@ async def test_settings_that_are_not_allowed_any_more_are_a_conflict(office: Off
     office.service._precheck._settings = office.service._settings.model_copy(
         update={"allow_http": False}
     )
-    with pytest.raises(errors.JobConflict, match=r"source\.endpoint, which must begin with https"):
+    with pytest.raises(errors.JobConflict, match=r"source\.endpoint, which must start with https"):
         await office.service.retry_failed(ACCOUNT, retried)
     with pytest.raises(errors.JobConflict, match=r"source\.endpoint"):
         await office.service.resume(ACCOUNT, paused, source_credentials=office.secrets.source)

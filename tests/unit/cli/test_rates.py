@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from slurper import errors
-from slurper.cli import limits
+from slurper.cli import rates
 
 
 @pytest.mark.parametrize(
@@ -22,25 +22,25 @@ from slurper.cli import limits
     ],
 )
 def test_a_bandwidth_as_people_write_it(text: str, limit: int | None) -> None:
-    assert limits.changes(text, None) == {"bandwidth_limit": limit}
+    assert rates.changes(text, None) == {"bandwidth_limit": limit}
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "fast", "1XB", "1e6", "0.1", "1 2", "9" * 30])
 def test_what_is_no_bandwidth(text: str) -> None:
     with pytest.raises(errors.ConfigurationError, match="--bandwidth-limit"):
-        limits.changes(text, None)
+        rates.changes(text, None)
 
 
 @pytest.mark.parametrize(("text", "limit"), [("7", 7), ("100/s", 100), ("none", None)])
 def test_a_request_rate(text: str, limit: int | None) -> None:
-    assert limits.changes(None, text) == {"request_rate_limit": limit}
+    assert rates.changes(None, text) == {"request_rate_limit": limit}
 
 
 @pytest.mark.parametrize("text", ["", "0", "1.5", "many", "\u0665", "9" * 40])
 def test_what_is_no_request_rate(text: str) -> None:
     with pytest.raises(errors.ConfigurationError, match="--request-rate-limit"):
-        limits.changes(None, text)
+        rates.changes(None, text)
 
 
 def test_nothing_given_is_nothing_changed() -> None:
-    assert limits.changes(None, None) == {}
+    assert rates.changes(None, None) == {}

@@ -1,18 +1,21 @@
-"""Rules for single fields of a request: each takes the value and returns it, or says what is wrong.
+"""What may be asked for: each rule with the one text that explains it.
 
-The texts complete the field's name ("source.bucket: …") and name the fix. None of them repeats the
-value, which may be a secret. The kind of a `PydanticCustomError` decides the error code.
+A rule takes a value and returns it, or raises `InvalidField`. A rule for a single value does not
+know where the value stands in the request; the caller adds the pointer with `InvalidField.below`.
+The texts complete the field's name ("source.bucket: …") and name the fix. No text repeats the
+value, which may be a secret.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic_core import PydanticCustomError
-
 from slurper import secrets
-from slurper.objectstore import storable
+from slurper.errors import FieldKind, InvalidField
+from slurper.job.model import LimitChanges
 
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1_024
@@ -21,15 +24,27 @@ _MAX_SESSION_TOKEN_CHARACTERS = 16_384
 _MAX_PRIVATE_KEY_CHARACTERS = 16_384
 _MAX_URL_CHARACTERS = 2_048
 
-BUCKET_NAME = "bucket_name"
-OBJECT_KEY = "object_key"
-VALUE = "value"
+MAX_NUMBER = 2**63 - 1
+"""Of sizes and limits: the largest that the database can store."""
+
+REQUIRABLE = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    "metadata",
+    "headers",
+)
+"""What a job may require its target to keep: a content header, `metadata` of every kind, or
+`headers` for all of them."""
 
 _R2_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _S3_BUCKET = re.compile(r"(?=.*[A-Za-z0-9])(?!.*\.\.)[A-Za-z0-9._-]{3,255}")
 _GCS_BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]")
 _GCS_COMPONENT_CHARACTERS = 63
-_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCESS_KEY_ID = re.compile(r"[!-~]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,12 +52,14 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _TYPE_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _CONTENT_TYPE = re.compile(rf"\*/\*|{_TYPE_NAME}/(?:\*|{_TYPE_NAME})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
+_HOST = re.compile(r"(?!-)[a-z0-9_-]+(?:\.[a-z0-9_-]+)*(?<![_-])\.?|\[[0-9a-f:.]+\]")
 
 
-def _wrong(message: str, kind: str = VALUE) -> PydanticCustomError:
-    # Pydantic fills `{name}` in templates; our texts are final.
-    return PydanticCustomError(kind, "{text}", {"text": message})
+Keys = TypeVar("Keys", bound=Sequence[str])
+
+
+def _wrong(message: str, kind: FieldKind = "value") -> InvalidField:
+    return InvalidField("", message, kind)
 
 
 def r2_bucket(name: str) -> str:
@@ -51,7 +68,7 @@ def r2_bucket(name: str) -> str:
         raise _wrong(
             "R2 bucket names have 3 to 63 lower-case letters, digits and hyphens, with a letter or "
             f"digit at both ends{_bucket_hint(name)}",
-            BUCKET_NAME,
+            "bucket_name",
         )
     return name
 
@@ -62,7 +79,7 @@ def s3_bucket(name: str) -> str:
         raise _wrong(
             "S3 bucket names have 3 to 255 letters, digits, dots, hyphens and underscores, and no "
             f"two dots in a row{_bucket_hint(name)}",
-            BUCKET_NAME,
+            "bucket_name",
         )
     return name
 
@@ -76,7 +93,7 @@ def gcs_bucket(name: str) -> str:
             "GCS bucket names have 3 to 63 lower-case letters, digits, hyphens, underscores and "
             "dots (to 222 with dots, 63 between two dots), with a letter or digit at both ends"
             f"{_bucket_hint(name)}",
-            BUCKET_NAME,
+            "bucket_name",
         )
     return name
 
@@ -90,7 +107,7 @@ def _bucket_hint(name: str) -> str:
 def object_key(key: str) -> str:
     """Check an object's key: 1 to 1,024 bytes of UTF-8 without NUL."""
     if not key:
-        raise _wrong("is empty; a key has at least one character", OBJECT_KEY)
+        raise _wrong("is empty; a key has at least one character", "object_key")
     return _key_text(key, "a key")
 
 
@@ -103,25 +120,54 @@ def _key_text(text: str, what: str) -> str:
     length = len(_whole_characters(text).encode())
     if length > MAX_KEY_BYTES:
         raise _wrong(
-            f"is {length} bytes long in UTF-8; {what} has at most {MAX_KEY_BYTES} bytes", OBJECT_KEY
+            f"is {length} bytes long in UTF-8; {what} has at most {MAX_KEY_BYTES} bytes",
+            "object_key",
         )
     if "\0" in text:
-        raise _wrong(f"contains a NUL character (U+0000); {what} cannot", OBJECT_KEY)
+        raise _wrong(f"contains a NUL character (U+0000); {what} cannot", "object_key")
     return text
 
 
-def not_empty(keys: list[str]) -> list[str]:
+def selected_keys(keys: Sequence[str], prefix: str) -> tuple[str, ...]:
+    """Return explicit keys, each once and in UTF-8 byte order.
+
+    Raises:
+        InvalidField: there is no key, or one lies outside the prefix; the pointer is relative to
+            the list.
+    """
+    for index, key in enumerate(keys):
+        if not key.startswith(prefix):
+            raise InvalidField(
+                f"/{index}",
+                "does not start with pathPrefix; keys and pathPrefix both apply, "
+                "so remove the key or the prefix",
+            )
+    # The command line reads keys that are not UTF-8, and escapes their bytes.
+    return not_empty(
+        tuple(sorted(set(keys), key=lambda key: key.encode("utf-8", "surrogateescape")))
+    )
+
+
+def not_empty(keys: Keys) -> Keys:
     """Refuse a list of keys that names nothing."""
     if not keys:
         raise _wrong("names no key; leave it out (or send null) to copy every object")
     return keys
 
 
+def limit_changes(changes: LimitChanges) -> None:
+    """Refuse a change of limits that names no limit."""
+    if not changes:
+        raise InvalidField(
+            "/options", "names nothing to change: bandwidthLimit, requestRateLimit or both"
+        )
+
+
 def region(name: str) -> str:
-    """Check a region; an empty one counts as not given."""
-    if name and _REGION.fullmatch(name) is None:
+    """Check a region."""
+    if _REGION.fullmatch(name) is None:
         raise _wrong(
-            "a region has up to 64 letters, digits, dots, hyphens and underscores, "
+            "a region has up to 64 letters, digits, hyphens and underscores, "
             "as in eu-central-1 or auto"
         )
     return name
@@ -202,29 +248,35 @@ def content_type(text: str) -> str:
 
 def required_header(name: str) -> str:
     """Check what a target is required to keep and return it in lower case."""
-    if name.lower() not in storable.REQUIRABLE:
-        raise _wrong(f"must be one of {', '.join(storable.REQUIRABLE)}")
+    if name.lower() not in REQUIRABLE:
+        raise _wrong(f"must be one of {', '.join(REQUIRABLE)}")
     return name.lower()
 
 
-def endpoint(url: str, bucket: str | None) -> str:
+def endpoint(url: str, bucket: str | None = None, *, allow_http: bool = True) -> str:
     """Check the URL of an S3-compatible store and return `scheme://host[:port]`.
 
-    A path that only repeats the bucket is tolerated, since providers show such URLs. Whether plain
-    http is allowed is for the settings to say, not for this rule.
+    A path that only repeats the bucket is accepted, because providers show such URLs. Only the
+    settings tell whether plain http is allowed, so the API leaves that to the service.
     """
     parts = _split(url)
     if parts.scheme not in ("https", "http"):
         raise _wrong("must start with https://")
+    if parts.scheme == "http" and not allow_http:
+        raise _wrong(
+            "must start with https://; plain http is allowed only where the operator of this "
+            "server has set SLURPER_ALLOW_HTTP=true"
+        )
     if parts.username is not None or parts.password is not None:
         raise _wrong("must not hold a user name or password; credentials go into secret")
     if "?" in url or "#" in url:
         raise _wrong("must not have a query or fragment; give scheme, host and port only")
     if parts.path.strip("/") not in ("", bucket):
         raise _wrong("must not have a path; give scheme, host and port only, the bucket in bucket")
-    if parts.hostname is None or _HOST.fullmatch(_host(parts)) is None:
+    host = _host(parts)
+    if _HOST.fullmatch(host) is None:
         raise _wrong("has no valid host name; write names in other scripts in their xn-- form")
-    return f"{parts.scheme}://{_host(parts).lower()}{_port(parts)}"
+    return f"{parts.scheme}://{host}{_port(parts)}"
 
 
 def _split(url: str) -> SplitResult:

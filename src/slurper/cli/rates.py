@@ -8,41 +8,48 @@ from typing import Annotated
 import typer
 
 from slurper import errors
+from slurper.cli import options
+from slurper.job import rules
 from slurper.job.model import LimitChanges
 
 _NONE = "none"
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?(?:/s|ps)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_LARGEST = 2**63 - 1
-
-BandwidthLimit = Annotated[
-    str | None,
-    typer.Option(
-        "--bandwidth-limit", metavar="RATE", help="Bytes per second, as 50MB/s or 20MiB/s, or none"
-    ),
-]
-RequestRateLimit = Annotated[
-    str | None,
-    typer.Option(
-        "--request-rate-limit",
-        metavar="RATE",
-        help="Requests per second, to both sides together, or none",
-    ),
-]
 
 
-def changes(bandwidth: str | None, request_rate: str | None) -> LimitChanges:
+def changes(
+    bandwidth_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--bandwidth-limit",
+            metavar="RATE",
+            help="Bytes per second, as 50MB/s or 20MiB/s, or none",
+        ),
+    ] = None,
+    request_rate_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--request-rate-limit",
+            metavar="RATE",
+            help="Requests per second, to both sides together, or none",
+        ),
+    ] = None,
+) -> LimitChanges:
     """Return the limits that are given.
 
     Raises:
         ConfigurationError: one of them is no limit.
     """
-    given = LimitChanges()
-    if bandwidth is not None:
-        given["bandwidth_limit"] = _bytes_per_second(bandwidth)
-    if request_rate is not None:
-        given["request_rate_limit"] = _requests_per_second(request_rate)
-    return given
+    limits = LimitChanges()
+    if bandwidth_limit is not None:
+        limits["bandwidth_limit"] = _bytes_per_second(bandwidth_limit)
+    if request_rate_limit is not None:
+        limits["request_rate_limit"] = _requests_per_second(request_rate_limit)
+    return limits
+
+
+given = options.as_value("limits", changes)
+"""Gives a command the parameter `limits`."""
 
 
 def _bytes_per_second(text: str) -> int | None:
@@ -53,7 +60,7 @@ def _bytes_per_second(text: str) -> int | None:
         number, unit, binary = found.groups()
         scale: int = (1024 if binary else 1000) ** _POWERS[unit.lower()]
         limit = round(float(number) * scale)
-        if 1 <= limit <= _LARGEST:
+        if 1 <= limit <= rules.MAX_NUMBER:
             return limit
     raise errors.ConfigurationError(
         f"--bandwidth-limit {text}: give bytes per second, as 50MB/s, 20MiB/s or 1000000, or none"
@@ -64,7 +71,7 @@ def _requests_per_second(text: str) -> int | None:
     if text == _NONE:
         return None
     number = text.strip().removesuffix("/s")
-    if number.isascii() and number.isdecimal() and 1 <= int(number[:20]) <= _LARGEST:
+    if number.isascii() and number.isdecimal() and 1 <= int(number[:20]) <= rules.MAX_NUMBER:
         return int(number)
     raise errors.ConfigurationError(
         f"--request-rate-limit {text}: give a whole number of requests per second, or none"

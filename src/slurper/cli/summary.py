@@ -1,0 +1,71 @@
+"""The summary of a copy that has ended, or was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from slurper.cli import console
+from slurper.cli.outcome import SKIPPED, Outcome
+
+
+def as_json(outcome: Outcome) -> dict[str, object]:
+    """Return all of it, for other programs."""
+    counts = outcome.counts
+    return {
+        "job": outcome.job_id,
+        "status": outcome.status,
+        "resumed": outcome.resumed,
+        "objects": counts.objects,
+        "transferred": counts.transferred,
+        "skipped": counts.skipped,
+        "skipped_by": outcome.left.skipped,
+        "failed": counts.failed,
+        "bytes": counts.transferred_bytes,
+        "seconds": round(outcome.seconds, 3),
+        "halt": outcome.halt,
+        "capabilities": asdict(outcome.capabilities),
+        "failures": [
+            {"key": entry.object_key, "message": entry.message} for entry in outcome.left.failures
+        ],
+    }
+
+
+def print_text(outcome: Outcome, prefix: str) -> None:
+    """Print it for people; `prefix` is that of the source."""
+    from rich import filesize
+
+    counts, now, left = outcome.counts, outcome.copied_now, outcome.left
+    seconds = max(outcome.seconds, 1e-3)
+    table = console.table("", ":", "")
+    table.show_header = False
+    table.add_row(
+        "transferred", f"{counts.transferred:,}", filesize.decimal(counts.transferred_bytes)
+    )
+    reasons = ", ".join(f"{SKIPPED[reason]} {count:,}" for reason, count in left.skipped.items())
+    table.add_row("skipped", f"{counts.skipped:,}", reasons)
+    table.add_row("failed", f"{counts.failed:,}", "")
+    table.add_row(
+        "rate",
+        f"{now.objects / seconds:,.0f} objects/s",
+        f"{now.transferred_bytes / seconds / 1e6:,.1f} MB/s",
+    )
+    out = console.out()
+    again = " (went on with an earlier run)" if outcome.resumed else ""
+    out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
+    console.print_table(table)
+    if lost := outcome.capabilities.target.unkept_headers:
+        out.print(f"the target does not keep {', '.join(lost)}: no copy has them", soft_wrap=True)
+    if outcome.status == "completed" and not counts.objects:
+        begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
+        out.print(f"no object {begun}", soft_wrap=True)
+    for entry in left.failures:
+        key = console.shown(entry.object_key or "")
+        out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
+    if counts.failed > len(left.failures):
+        out.print(f"... and {counts.failed - len(left.failures):,} more")
+    if outcome.halt is not None:
+        console.err().print(
+            f"error: the copy could not go on: {outcome.halt}\n"
+            "       put that right and run the same command again; it goes on where it stopped",
+            soft_wrap=True,
+        )
