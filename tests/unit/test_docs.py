@@ -53,7 +53,7 @@ def test_the_architecture_page_names_every_module() -> None:
 
 
 def test_every_promise_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "semantics.md").read_text()
+    page = (ROOT / "docs" / "promises.md").read_text()
     tables = re.findall(
         r"^\| promise \| shown by \|\n\|---\|---\|\n((?:\|.*\n)+)", page, re.MULTILINE
     )
@@ -63,6 +63,24 @@ def test_every_promise_names_tests_that_exist() -> None:
     for path, name in set(re.findall(r"`(tests/[^`:]+)::(\w+)`", page)):
         defined = re.findall(r"^ *(?:async )?def (\w+)\(", (ROOT / path).read_text(), re.MULTILINE)
         assert name in defined, f"{path}::{name}"
+
+
+def test_every_promise_has_its_tests_under_the_same_name() -> None:
+    promised, shown = (_sections(page) for page in ("semantics.md", "promises.md"))
+    names = {
+        title: [name.rstrip(".,:") for name in re.findall(r"^- \*\*(.+?)\*\*", text, re.MULTILINE)]
+        for title, text in promised.items()
+    }
+    rows = {
+        title: re.findall(r"^\| (?!promise)([^|]+) \| `tests", text, re.MULTILINE)
+        for title, text in shown.items()
+    }
+    assert names == rows
+
+
+def _sections(page: str) -> dict[str, str]:
+    _, *sections = re.split(r"^## ", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE)
+    return {title: text for title, _, text in (each.partition("\n") for each in sections)}
 
 
 def test_links_between_documents_lead_somewhere() -> None:
