@@ -7,7 +7,7 @@ import pytest
 from slurper import errors
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders
 from slurper.objectstore.dialects import AWS
-from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
+from slurper.objectstore.memory.store import DiscardingStore, MemoryStore, SyntheticStore
 
 SLOW_DOWN = errors.Throttled("PutObject", status=503, code="SlowDown")
 

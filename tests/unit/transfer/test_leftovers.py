@@ -12,7 +12,7 @@ from slurper import errors
 from slurper.job.model import JobOptions
 from slurper.objectstore.base import ObjectHeaders
 from slurper.objectstore.dialects import MIB
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.task import RangeTask
 from tests.unit.transfer.test_range_run import LARGE, TASK, run

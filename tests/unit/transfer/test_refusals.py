@@ -26,7 +26,7 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.dialects import MIB
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import copy as copying
