@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
-from slurper.objectstore.memory import DiscardingStore, SyntheticStore
+from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
 from slurper.settings import Settings
 from slurper.transfer.worker import Worker
 

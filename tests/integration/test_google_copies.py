@@ -206,7 +206,7 @@ async def test_what_takes_google_too_long_is_read_and_others_are_not(
     gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gcs, "rewritten_at_once", 4 * MIB)
-    monkeypatch.setattr("slurper.objectstore.gcs.store.COPY_SECONDS", 0.0)
+    monkeypatch.setattr("slurper.objectstore.gcs.writing.COPY_SECONDS", 0.0)
     pair = place("gcs"), place("gcs")
     for key, size in (("a", 5 * MIB), ("b", 4 * MIB), ("c", 6 * MIB), ("d", 1)):
         pair[0].bucket.put(key, b"x" * size, **FULL)
@@ -251,7 +251,7 @@ async def test_a_large_object_that_takes_google_too_long_is_its_last_such(
     gcs: GcsServer, place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gcs, "rewritten_at_once", 4 * MIB)
-    monkeypatch.setattr("slurper.objectstore.gcs.store.COPY_SECONDS", 0.0)
+    monkeypatch.setattr("slurper.objectstore.gcs.writing.COPY_SECONDS", 0.0)
     monkeypatch.setattr("tests.integration.test_google_copies.SETTINGS", ONE_LANE)
     pair = place("gcs"), place("gcs")
     for key, size in (("a", 6 * MIB), ("b", 6 * MIB), ("c", 7 * MIB), ("d", 4 * MIB)):

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from slurper import errors
 from slurper.http.dates import iso_date
+from slurper.http.messages import Response
 from slurper.objectstore import documents, listings, urls
 from slurper.objectstore.base import UploadMeta
 from slurper.objectstore.listings import UploadsPage
@@ -75,6 +76,13 @@ def refuse_coded(document: bytes, coding: str) -> None:
         raise errors.NotAListing(
             f"the listing is compressed (Content-Encoding {coding}), though that was not asked for"
         )
+
+
+def unpacked(response: Response) -> bytes:
+    """Return the document. Google's S3 interface zips it, because requests accept gzip there."""
+    document = documents.unpacked(response, most=listings.MAX_DOCUMENT_BYTES)
+    refuse_coded(document, response.headers.get("content-encoding", ""))
+    return document
 
 
 def as_text(document: bytes) -> str:

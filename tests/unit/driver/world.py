@@ -40,7 +40,8 @@ from slurper.http.client import TransportOptions
 from slurper.job.model import LogEntry, Progress
 from slurper.objectstore.base import ByteRange, Download, ObjectStore, StoreAddress
 from slurper.objectstore.dialects import GENERIC
-from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.objectstore.memory.faults import Faults
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings

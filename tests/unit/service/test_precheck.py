@@ -17,7 +17,8 @@ from slurper.objectstore import dialects, factory, own_keys
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.objectstore.memory.faults import Faults
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side

@@ -14,7 +14,7 @@ from slurper.job.model import Location, Vendor
 from slurper.objectstore import dialects, factory
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Checked, Precheck, Side

@@ -24,7 +24,8 @@ from slurper.objectstore.base import (
     StoreAddress,
 )
 from slurper.objectstore.key_shapes import KeyShape
-from slurper.objectstore.memory import Faults, MemoryStore
+from slurper.objectstore.memory.faults import Faults
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side

@@ -9,7 +9,7 @@ import pytest
 from slurper import errors
 from slurper.job.model import LogType
 from slurper.objectstore.base import StoredObject
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import attempts
 from slurper.transfer.pacing import ByteBudget

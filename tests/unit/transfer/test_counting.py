@@ -6,7 +6,7 @@ import pytest
 
 from slurper import errors
 from slurper.job.model import Counts, Whole
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import counting
 from slurper.transfer.task import Share

@@ -8,7 +8,7 @@ import pytest
 
 from slurper import errors
 from slurper.objectstore.base import ListingPage, ObjectMeta
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer import gathering
 from slurper.transfer.task import Gathered, RangeReport, Share

@@ -11,7 +11,7 @@ import pytest
 from slurper import errors
 from slurper.job.model import JobOptions
 from slurper.objectstore.base import ObjectHeaders
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import MIB
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.task import RangeTask

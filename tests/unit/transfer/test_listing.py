@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.listing import ListedTarget, listed_pages, page_keys, read_ahead
 

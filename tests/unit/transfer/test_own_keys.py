@@ -11,7 +11,7 @@ from slurper.cli import census
 from slurper.http.client import TransportOptions
 from slurper.job.model import Whole
 from slurper.objectstore import own_keys
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import counting

@@ -17,7 +17,7 @@ from slurper import errors
 from slurper.job.model import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectHeaders
 from slurper.objectstore.dialects import GENERIC
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import attempts
 from slurper.transfer.pacing import ByteBudget

@@ -11,7 +11,7 @@ import pytest
 from slurper import errors
 from slurper.job.model import LogType
 from slurper.objectstore.base import Body, CreatedUpload, Download, ObjectHeaders, StoredObject
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import diagnosis

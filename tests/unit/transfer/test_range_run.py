@@ -28,7 +28,8 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm, Told
-from slurper.objectstore.memory import DiscardingStore, MemoryStore, SyntheticStore
+from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings

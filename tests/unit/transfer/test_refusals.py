@@ -25,7 +25,7 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import MIB, Settings
 from slurper.transfer import attempts

@@ -20,7 +20,7 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.dialects import Dialect, PartCopy
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings

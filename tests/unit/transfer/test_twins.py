@@ -9,7 +9,7 @@ import pytest
 from slurper import errors
 from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import dialects
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from tests.unit.transfer.test_range_run import TASK, logged, run
 

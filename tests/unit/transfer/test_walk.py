@@ -12,7 +12,7 @@ from slurper import errors
 from slurper.objectstore import listings
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import GENERIC, KeyOrder
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import walk
 

@@ -15,7 +15,7 @@ from slurper.http.messages import Response
 from slurper.job.model import Capabilities, JobCapabilities
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ListingPage, ObjectStore, StoreAddress
-from slurper.objectstore.memory import MemoryStore
+from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings

@@ -1,6 +1,6 @@
 """Sends requests to one bucket of Google Cloud Storage: with a token, repeated, judged.
 
-What the requests are is told in `gcs`.
+What the requests are is told in `store` and the modules that it names.
 """
 
 from __future__ import annotations
@@ -8,12 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from typing_extensions import override
+
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response, header_lines
 from slurper.objectstore import documents, failures, urls
-from slurper.objectstore.base import StoreAddress
+from slurper.objectstore.base import ProbedStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.gcs import resources
+from slurper.objectstore.gcs.remembered import RememberedResources
+from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.urls import canonical_query
@@ -25,7 +30,7 @@ _DAMAGED = "match calculated"
 """Of `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
 
 
-class GcsClient:
+class GcsClient(ProbedStore):
     """Requests to one bucket, and whether their answers are answers."""
 
     def __init__(
@@ -46,6 +51,7 @@ class GcsClient:
         self._origin = address.origin
         self._dialect = address.dialect
         self._clock = clock
+        self._remembered = RememberedResources()
         self._presence = BucketPresence(self._list_one)
         self._accounts = Accounts() if accounts is None else accounts
         self._tokens = self._accounts.join(
@@ -67,17 +73,18 @@ class GcsClient:
         self._xml_path = f"/{bucket}"
 
     @property
+    @override
     def dialect(self) -> Dialect:
-        """Limits and quirks of this store."""
         return self._dialect
 
     @property
+    @override
     def statistics(self) -> ClientStatistics:
-        """What has been sent so far; requests for tokens are not counted."""
+        """Requests for tokens are not counted."""
         return self._client.statistics
 
+    @override
     async def close(self) -> None:
-        """Close every connection."""
         await self._accounts.leave(self._tokens)
         await self._client.close()
 
@@ -131,6 +138,16 @@ class GcsClient:
         if isinstance(error, errors.NotFound) and not error.detail.startswith(_NO_SUCH_OBJECT):
             await self._presence.confirm()
         raise error
+
+    async def _resource(self, key: str, if_match: str | None = None) -> Resource:
+        parameters = {"fields": resources.FIELDS}
+        if if_match:
+            parameters["ifGenerationMatch"] = resources.generation_of(if_match)
+        request = Request("GET", self._resource_target(key, **parameters), {})
+        response = await self._send("objects.get", request, key)
+        resource = resources.read_object(b"".join(response.body))
+        self._remembered.add([resource])
+        return resource
 
     async def _serves_others(self, request: Request, since: float, retries: int) -> bool:
         if request.target.partition("?")[0] == self._listing_path:

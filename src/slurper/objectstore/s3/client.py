@@ -1,6 +1,6 @@
 """Sends requests to one bucket: addressed, signed, repeated where a dialect asks for it, judged.
 
-What the requests are is told in `s3`.
+What the requests are is told in `store` and the modules that it names.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
 from slurper.objectstore import checksums, documents, failures, urls
-from slurper.objectstore.base import Body, StoreAddress
+from slurper.objectstore.base import Body, ProbedStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
+from slurper.objectstore.presence import BucketPresence
 from slurper.objectstore.s3.signing import Signer
 from slurper.objectstore.urls import canonical_query
 from slurper.objectstore.witness import SERVED, Witness
@@ -32,12 +35,15 @@ _SKEW_TOLERATED_SECONDS = 60.0
 _SKEW_REFUSED_SECONDS = 300.0
 """Stores refuse requests whose date is some minutes off; 15 at AWS."""
 
+NOT_KNOWN = frozenset({405, 501})
+"""Statuses of a store that does not know the method or the request."""
+
 _LATE_ERROR_BYTES = 64 * 1024
 _SECRET_CHARACTERS = 8
 """Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
 
 
-class BucketClient:
+class BucketClient(ProbedStore):
     """Requests to one bucket, and whether their answers are answers."""
 
     def __init__(
@@ -62,6 +68,7 @@ class BucketClient:
         self._served_in: str | None = None
         """The region in which a request was served last."""
         self._taught_clock: Response | None = None
+        self._presence = BucketPresence(lambda: self.list_page(max_keys=1))
         self._witness = Witness(self._serves_read, self._serves_write)
         self._connect(address.origin, address.region)
 
@@ -94,17 +101,17 @@ class BucketClient:
         )
 
     @property
+    @override
     def dialect(self) -> Dialect:
-        """Limits and quirks of this store."""
         return self._dialect
 
     @property
+    @override
     def statistics(self) -> ClientStatistics:
-        """What has been sent so far."""
         return self._client.statistics
 
+    @override
     async def close(self) -> None:
-        """Close every connection."""
         for client in (*self._retired, self._client):
             await client.close()
 
@@ -165,16 +172,6 @@ class BucketClient:
         seen = documents.words(documents.text_of(response))[:80]
         text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
         return errors.TransportError(text)
-
-    def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
-        """Where the store repeats the checksum of what it stored, it must be ours."""
-        algorithm = self._dialect.checksum
-        if algorithm is None:
-            return
-        name = checksums.header_of(algorithm)
-        stored = response.headers.get(name)
-        if stored is not None and stored != sent.get(name, stored):
-            raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
 
     # What requests wait for
 

@@ -1,12 +1,10 @@
-"""Stores without a network: in memory, made up on demand, or swallowing all they are given.
+"""A store in a dictionary.
 
-They keep the protocol's promises as S3 does and fail when told to, for tests, demonstrations and
-dry runs. A store belongs to one process.
+It keeps the protocol's promises as S3 does, and fails when it is told to. One process uses it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 import unicodedata
@@ -15,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, takewhile
+
+from typing_extensions import override
 
 from slurper import errors
 from slurper.http.client import ClientStatistics
@@ -28,78 +28,19 @@ from slurper.objectstore.base import (
     ObjectHeaders,
     ObjectMeta,
     Part,
+    ProbedStore,
     SourceMd5,
     StoredObject,
     UploadMeta,
 )
 from slurper.objectstore.dialects import GENERIC, Dialect, PartCopy
+from slurper.objectstore.memory.faults import Faults, raise_if
 
 
 @dataclass(slots=True)
-class _Fault:
-    error: errors.SlurperError
-    operation: str | None
-    waits_for: int
-    times: int
-    takes_effect: bool
+class Entry:
+    """An object that the store holds."""
 
-
-class Faults:
-    """What goes wrong with a store's requests, in the order they come."""
-
-    def __init__(self, *, latency_seconds: float = 0.0) -> None:
-        self.latency_seconds = latency_seconds
-        """Every request takes this long."""
-        self.requests: dict[str, int] = {}
-        """How often each operation of the protocol was asked for."""
-        self._planned: list[_Fault] = []
-
-    def fail(
-        self,
-        error: errors.SlurperError,
-        *,
-        operation: str | None = None,
-        nth: int = 1,
-        times: int = 1,
-        takes_effect: bool = False,
-    ) -> None:
-        """Raise `error` from the `nth` request on, counted from now, `times` times.
-
-        Args:
-            error: Raised as it is.
-            operation: Name of a method of the protocol; None means any.
-            nth: 1 is the next request.
-            times: How many requests in a row fail.
-            takes_effect: The request is carried out first: an answer that got lost.
-        """
-        self._planned.append(_Fault(error, operation, nth - 1, times, takes_effect))
-
-    async def begin(self, operation: str) -> errors.SlurperError | None:
-        """Count a request; raise its fault, or return the one to raise after it took effect."""
-        self.requests[operation] = self.requests.get(operation, 0) + 1
-        await asyncio.sleep(self.latency_seconds)
-        due: errors.SlurperError | None = None
-        for fault in tuple(self._planned):
-            if fault.operation not in (None, operation):
-                continue
-            if fault.waits_for > 0:
-                fault.waits_for -= 1
-                continue
-            if due is None:
-                due = self._use(fault)
-        return due
-
-    def _use(self, fault: _Fault) -> errors.SlurperError | None:
-        fault.times -= 1
-        if fault.times == 0:
-            self._planned.remove(fault)
-        if fault.takes_effect:
-            return fault.error
-        raise fault.error
-
-
-@dataclass(slots=True)
-class _Entry:
     stored: StoredObject
     body: bytes
 
@@ -112,7 +53,7 @@ class _Upload:
     parts: dict[int, tuple[Part, bytes]] = field(default_factory=dict)
 
 
-class MemoryStore:
+class MemoryStore(ProbedStore):
     """An `ObjectStore` in a dictionary."""
 
     def __init__(
@@ -132,7 +73,7 @@ class MemoryStore:
         self._dialect = dialect
         self._bucket = bucket
         self._now = now
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._sorted: list[str] = []
         self._uploads: dict[str, _Upload] = {}
 
@@ -178,19 +119,19 @@ class MemoryStore:
     # The protocol
 
     @property
+    @override
     def dialect(self) -> Dialect:
-        """Limits and quirks of this store."""
         return self._dialect
 
     @property
+    @override
     def statistics(self) -> ClientStatistics:
-        """What has been asked so far."""
         return ClientStatistics(requests=sum(self.faults.requests.values()))
 
+    @override
     async def list_page(
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
-        """List the keys of `prefix` that come after `start_after`."""
         lost = await self.faults.begin("list_page")
         keys = self._sorted
         begin = bisect_left(keys, prefix)
@@ -198,7 +139,7 @@ class MemoryStore:
             begin = max(begin, bisect_right(keys, start_after))
         rest = takewhile(lambda key: key.startswith(prefix), islice(keys, begin, None))
         found = list(islice(rest, max_keys + 1))
-        _raise_if(lost)
+        raise_if(lost)
         return ListingPage(
             objects=[self._entries[key].stored.meta for key in found[:max_keys]],
             finished=len(found) <= max_keys,
@@ -206,25 +147,27 @@ class MemoryStore:
             is_placed=True,
         )
 
+    @override
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
-        """List the page of `prefix` that goes on with a token, which is the key before."""
+        """The token is the key before the page."""
         page = await self.list_page(prefix=prefix, start_after=token or None)
         page.token = "" if page.finished else page.objects[-1].key
         return page
 
-    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:  # noqa: ARG002
-        """Describe an object. Raises NotFound."""
+    @override
+    async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
         lost = await self.faults.begin("head")
         entry = self._find("HeadObject", key)
-        _raise_if(lost)
+        raise_if(lost)
         described = _copy(entry.stored)
         described.served_at = self._now().replace(microsecond=0)
         return described
 
-    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:  # noqa: ARG002
-        """It does not tell."""
+    @override
+    async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
         return None
 
+    @override
     async def get(
         self,
         key: str,
@@ -232,13 +175,12 @@ class MemoryStore:
         if_match: str | None = None,
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
-        checksum: checksums.Algorithm | None = None,  # noqa: ARG002 - nothing comes bit by bit here
-        also: checksums.Algorithm | None = None,  # noqa: ARG002
+        checksum: checksums.Algorithm | None = None,
+        also: checksums.Algorithm | None = None,
         md5: SourceMd5 = SourceMd5.UNUSED,
-        etag_of_parts: bool = False,  # noqa: ARG002
-        compares: bool = True,  # noqa: ARG002 - it tells nothing else
+        etag_of_parts: bool = False,
+        compares: bool = True,
     ) -> Download:
-        """Read an object, or a range of it. Raises NotFound, PreconditionFailed and others."""
         lost = await self.faults.begin("get")
         entry = self._find("GetObject", key)
         meta = entry.stored.meta
@@ -255,16 +197,16 @@ class MemoryStore:
                 raise self._refusal(errors.StoreError, "GetObject", 416, key, code="InvalidRange")
         elif max_bytes is not None and len(body) > max_bytes:
             raise errors.IntegrityError(f"the object exceeds {max_bytes} bytes")
-        _raise_if(lost)
+        raise_if(lost)
         download = Download(_copy(entry.stored), Body([body] if body else []))
         if byte_range is None and md5 is not SourceMd5.UNUSED:
             download.body.source_md5 = verification.md5_of(download.stored)
         return download
 
+    @override
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
-        """Write an object in one request; return its ETag."""
         lost = await self.faults.begin("put")
         self._admit("PutObject", key, headers, size=body.length)
         if body.length > self._dialect.max_put_bytes:
@@ -273,23 +215,23 @@ class MemoryStore:
         if if_absent and self._dialect.conditional_put and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "PutObject", 412, key)
         etag = self.add(key, bytes(body), headers).etag
-        _raise_if(lost)
+        raise_if(lost)
         return etag
 
+    @override
     async def create_upload(self, key: str, headers: ObjectHeaders) -> CreatedUpload:
-        """Begin a multipart upload; return its id."""
         lost = await self.faults.begin("create_upload")
         self._admit("CreateMultipartUpload", key, headers)
         upload_id = secrets.token_urlsafe(16)
         self._uploads[upload_id] = _Upload(self._name(key), _copied_headers(headers), self._now())
-        _raise_if(lost)
+        raise_if(lost)
         return CreatedUpload(upload_id)
 
+    @override
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        """Write part `number` (from 1)."""
         lost = await self.faults.begin("put_part")
         part = self._take_part("UploadPart", key, upload_id, number, body)
-        _raise_if(lost)
+        raise_if(lost)
         return part
 
     def _take_part(self, operation: str, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -305,6 +247,7 @@ class MemoryStore:
         upload.parts[number] = part, data
         return part
 
+    @override
     async def complete_upload(
         self,
         key: str,
@@ -312,9 +255,8 @@ class MemoryStore:
         parts: Sequence[Part],
         *,
         if_absent: bool = False,
-        whole_checked: bool = False,  # noqa: ARG002 - never promised
+        whole_checked: bool = False,
     ) -> str:
-        """Join the parts into the object; return its ETag."""
         lost = await self.faults.begin("complete_upload")
         upload = self._upload("CompleteMultipartUpload", key, upload_id)
         self._check_parts(key, upload, parts)
@@ -326,13 +268,14 @@ class MemoryStore:
         digests = b"".join(hashlib.md5(chunk, usedforsecurity=False).digest() for chunk in data)
         etag = f'"{_md5(digests)}-{len(parts)}"'
         self._keep(key, b"".join(data), upload.headers, etag, "STANDARD")
-        _raise_if(lost)
+        raise_if(lost)
         return etag
 
+    @override
     async def copy_object(
         self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
     ) -> str:
-        """Copy an object of this bucket or of a neighbour; return the copy's ETag."""
+        """`bucket` is this one or a neighbour."""
         lost = await self.faults.begin("copy_object")
         self._admit("CopyObject", key, source.headers, size=source.meta.size)
         entry = self._neighbour("CopyObject", bucket, source.meta)
@@ -341,9 +284,10 @@ class MemoryStore:
         if if_absent and self._dialect.conditional_copy and self._name(key) in self._entries:
             raise self._refusal(errors.PreconditionFailed, "CopyObject", 412, key)
         etag = self.add(key, entry.body, source.headers).etag
-        _raise_if(lost)
+        raise_if(lost)
         return etag
 
+    @override
     async def copy_part(
         self,
         key: str,
@@ -353,7 +297,7 @@ class MemoryStore:
         source: ObjectMeta,
         byte_range: ByteRange,
     ) -> Part:
-        """Copy a range of an object of this bucket or of a neighbour into a part."""
+        """`bucket` is this one or a neighbour."""
         lost = await self.faults.begin("copy_part")
         if self._dialect.part_copy is not PartCopy.CONDITIONAL:
             source = source._replace(etag="")
@@ -362,10 +306,10 @@ class MemoryStore:
         if len(data) != len(byte_range):
             raise self._refusal(errors.StoreError, "UploadPartCopy", 416, key, code="InvalidRange")
         part = self._take_part("UploadPartCopy", key, upload_id, number, Body([data]))
-        _raise_if(lost)
+        raise_if(lost)
         return part
 
-    def _neighbour(self, operation: str, bucket: str, meta: ObjectMeta) -> _Entry:
+    def _neighbour(self, operation: str, bucket: str, meta: ObjectMeta) -> Entry:
         store = self if bucket == self._bucket else self._neighbours.get(bucket)
         if store is None:
             raise self._refusal(errors.Misdirected, operation, 404, meta.key, code="NoSuchBucket")
@@ -374,14 +318,14 @@ class MemoryStore:
             raise self._refusal(errors.PreconditionFailed, operation, 412, meta.key)
         return entry
 
-    async def abort_upload(self, key: str, upload_id: str) -> None:  # noqa: ARG002 - protocol
-        """Drop an upload and its parts. An upload that is already gone is no error."""
+    @override
+    async def abort_upload(self, key: str, upload_id: str) -> None:
         lost = await self.faults.begin("abort_upload")
         self._uploads.pop(upload_id, None)
-        _raise_if(lost)
+        raise_if(lost)
 
+    @override
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
-        """List the multipart uploads under way for keys of `prefix`."""
         lost = await self.faults.begin("list_uploads")
         now = self._now()
         uploads = [
@@ -389,22 +333,24 @@ class MemoryStore:
             for upload_id, upload in self._uploads.items()
             if upload.key.startswith(prefix)
         ]
-        _raise_if(lost)
+        raise_if(lost)
         return uploads
 
+    @override
     async def keeps_versions(self) -> bool:
         """It keeps none, unless it was told to say so."""
         lost = await self.faults.begin("keeps_versions")
-        _raise_if(lost)
+        raise_if(lost)
         return self._versioned
 
+    @override
     async def delete(self, key: str) -> None:
-        """Delete an object. One that does not exist is no error."""
         lost = await self.faults.begin("delete")
         if self._name(key) in self._entries:
             self.remove(self._name(key))
-        _raise_if(lost)
+        raise_if(lost)
 
+    @override
     async def close(self) -> None:
         """Nothing to close; the objects stay."""
 
@@ -421,7 +367,7 @@ class MemoryStore:
         meta = ObjectMeta(key, len(body), etag, self._now(), storage_class)
         if key not in self._entries:
             insort(self._sorted, key)
-        self._entries[key] = _Entry(StoredObject(meta, _copied_headers(headers)), body)
+        self._entries[key] = Entry(StoredObject(meta, _copied_headers(headers)), body)
         return meta
 
     def _verify(self, body: Body) -> None:
@@ -435,7 +381,7 @@ class MemoryStore:
         if body.checksum(algorithm) != checksums.encode(algorithm, body.chunks):
             raise errors.BytesRefused(f"the bytes do not have the {algorithm} they came with")
 
-    def _find(self, operation: str, key: str) -> _Entry:
+    def _find(self, operation: str, key: str) -> Entry:
         entry = self._entries.get(self._name(key))
         if entry is None:
             raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchKey")
@@ -474,97 +420,6 @@ class MemoryStore:
     ) -> errors.StoreError:
         name = code or kind.__name__
         return kind(operation, status=status, code=name, bucket=self._bucket, key=key)
-
-
-class SyntheticStore(MemoryStore):
-    """A read-only store of any number of objects, none of which exists before it is asked for.
-
-    Keys are numbered with leading zeros, so listing them costs no memory whatever their count.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        *,
-        object_bytes: int = 0,
-        prefix: str = "object-",
-        dialect: Dialect = GENERIC,
-        faults: Faults | None = None,
-    ) -> None:
-        super().__init__(dialect=dialect, bucket="synthetic", faults=faults)
-        self._count = count
-        self._size = object_bytes
-        self._prefix = prefix
-        self._width = len(str(count))
-        self._moment = self._now()
-
-    def key_at(self, index: int) -> str:
-        """The key of object `index`, from 0."""
-        return f"{self._prefix}{index:0{self._width}d}"
-
-    async def list_page(
-        self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
-    ) -> ListingPage:
-        """List the keys of `prefix` that come after `start_after`."""
-        lost = await self.faults.begin("list_page")
-        everything = range(self._count)
-        begin = bisect_left(everything, prefix, key=self.key_at)
-        if start_after is not None:
-            begin = max(begin, bisect_right(everything, start_after, key=self.key_at))
-        keys = map(self.key_at, range(begin, min(begin + max_keys + 1, self._count)))
-        found = list(takewhile(lambda key: key.startswith(prefix), keys))
-        _raise_if(lost)
-        objects = [self._meta(key) for key in found[:max_keys]]
-        return ListingPage(objects=objects, finished=len(found) <= max_keys, is_placed=True)
-
-    def _find(self, operation: str, key: str) -> _Entry:
-        digits = key.removeprefix(self._prefix)
-        if not (
-            digits.isdecimal() and int(digits) < self._count and key == self.key_at(int(digits))
-        ):
-            raise self._refusal(errors.NotFound, operation, 404, key, code="NoSuchKey")
-        pattern = key.encode()
-        body = (pattern * (self._size // len(pattern) + 1))[: self._size]
-        return _Entry(StoredObject(self._meta(key), ObjectHeaders()), body)
-
-    def _meta(self, key: str) -> ObjectMeta:
-        return ObjectMeta(key, self._size, f'"{key}"', self._moment, "STANDARD")
-
-    def _admit(
-        self,
-        operation: str,
-        key: str,
-        headers: ObjectHeaders,  # noqa: ARG002 - as the overridden
-        *,
-        size: int | None = None,  # noqa: ARG002 - as the overridden
-    ) -> None:
-        raise self._refusal(errors.AccessDenied, operation, 403, key)
-
-
-class DiscardingStore(MemoryStore):
-    """A store that accepts every object, counts it, and keeps nothing."""
-
-    def __init__(self, *, dialect: Dialect = GENERIC, faults: Faults | None = None) -> None:
-        super().__init__(dialect=dialect, bucket="discarding", faults=faults)
-        self.objects = 0
-        self.bytes = 0
-
-    def _keep(
-        self,
-        key: str,
-        body: bytes,
-        headers: ObjectHeaders,  # noqa: ARG002 - as the overridden
-        etag: str,
-        storage_class: str,
-    ) -> ObjectMeta:
-        self.objects += 1
-        self.bytes += len(body)
-        return ObjectMeta(key, len(body), etag, self._now(), storage_class)
-
-
-def _raise_if(error: errors.SlurperError | None) -> None:
-    if error is not None:
-        raise error
 
 
 def _md5(data: bytes) -> str:

@@ -1,0 +1,116 @@
+"""Writes an object in one request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from typing_extensions import override
+
+from slurper import errors
+from slurper.http.messages import Request, Response
+from slurper.objectstore import (
+    checksums,
+    documents,
+    failures,
+    object_headers,
+    storable,
+    verification,
+    written,
+)
+from slurper.objectstore.base import Body, ObjectHeaders
+from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.s3.client import BucketClient
+
+_MD5_HEADER = checksums.header_of(Algorithm.MD5)
+
+NO_TAG = len('""')
+"""An ETag of no more characters says nothing."""
+
+
+class Writing(BucketClient):
+    """What every write needs: headers, checksums, and a second try with Content-MD5."""
+
+    @override
+    async def put(
+        self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        sent = self._new_object_headers(key, headers, size=body.length)
+        is_compared_there = not body.source_md5 or self._dialect.verifies_md5
+        if if_absent and not is_compared_there:
+            # A wrong object that is found only after the write could not be replaced.
+            await verification.compare_with_source_md5(body)
+            is_compared_there = True
+        self._add_checksums(sent, body)
+        if if_absent and self._dialect.conditional_put:
+            sent["if-none-match"] = "*"
+        request = Request("PUT", self._target(key), sent, body.chunks)
+        response = await self._send_body("PutObject", request, key, body)
+        self._witness.written_last = request.target
+        etag = response.headers.get("etag", "")
+        if len(etag) <= NO_TAG:
+            etag = await self._find_written(response, key, body)
+        if not is_compared_there:
+            await verification.compare_written(body, etag, response.headers)
+        return etag
+
+    async def _send_body(self, operation: str, request: Request, key: str, body: Body) -> Response:
+        """Send a body, and once more with its MD5 if the store refused it for want of one."""
+        if self._dialect.wants_md5:
+            _add_md5(request, body)
+        try:
+            response = await self._send(operation, request, key)
+        except errors.StoreError as refusal:
+            if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
+                raise
+            self._dialect = replace(self._dialect, wants_md5=True)
+            _add_md5(request, body)
+            response = await self._send(operation, request, key)
+        self._compare_with_sent(response, request.headers)
+        return response
+
+    def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
+        """Where the store repeats the checksum of what it stored, it must be ours."""
+        algorithm = self._dialect.checksum
+        if algorithm is None:
+            return
+        name = checksums.header_of(algorithm)
+        stored = response.headers.get(name)
+        if stored is not None and stored != sent.get(name, stored):
+            raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
+
+    async def _find_written(self, response: Response, key: str, body: Body) -> str:
+        """The ETag of an object whose write was answered without an ETag, if the object is there.
+
+        Raises:
+            SlurperError: it is not there, or has other bytes, or that cannot be found out.
+        """
+        lack = self._unanswered(response, "PutObject", key, "no ETag")
+        if documents.holds_error(response):
+            raise lack
+        try:
+            stored = await written.find(self, key, body)
+        except (errors.NotFound, errors.AccessDenied) as error:
+            raise lack from error
+        if stored is None:
+            raise lack
+        return stored.meta.etag
+
+    def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
+        """Send the MD5 that the source tells, and also the usual checksum if it is needed."""
+        algorithm = self._dialect.checksum
+        if body.source_md5 and (verifies_md5 := self._dialect.verifies_md5) is not False:
+            sent[_MD5_HEADER] = body.source_md5
+            if verifies_md5 or algorithm is Algorithm.MD5:
+                return
+        if algorithm is not None:
+            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+
+    def _new_object_headers(
+        self, key: str, headers: ObjectHeaders, *, size: int | None = None
+    ) -> dict[str, str]:
+        storable.check(key, headers, self._dialect, size=size)
+        return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
+
+
+def _add_md5(request: Request, body: Body) -> None:
+    request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
