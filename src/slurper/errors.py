@@ -81,10 +81,6 @@ class InvalidField(SlurperError):
         self.message = message
         self.kind = kind
 
-    def below(self, pointer: str) -> InvalidField:
-        """Return the same error with a pointer that begins with `pointer`."""
-        return InvalidField(pointer + self.pointer, self.message, self.kind)
-
 
 class KeyReused(SlurperError):
     """A request carries the idempotency key of another one; nothing was done."""

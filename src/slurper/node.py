@@ -47,7 +47,7 @@ async def assembled(
 ) -> AsyncIterator[Node]:
     """Open the database and connect the parts; close the database in the end.
 
-    Without `metrics` nobody counts.
+    Without `metrics`, nothing is counted.
 
     Raises:
         ConfigurationError: database, data folder or key cannot be used.

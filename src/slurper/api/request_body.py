@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded before it is read, and strict JSON before it is believed.
+"""Reads a request's body: it has a limit of length, and must be strict JSON.
 
 Python's parser lets things through that mean trouble later: a member given twice (the last one
 wins in silence), NaN, numbers of unlimited length, and objects of any number of members. All are

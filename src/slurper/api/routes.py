@@ -2,7 +2,7 @@
 
 `SlurperRoute` fixes the order in which a request is refused: an account id that cannot be one, then
 missing credentials, then a body that is too large or not JSON, and only then what is in the fields.
-So nobody without a token can make the server read or parse anything large.
+So a caller without a token cannot make the server read or parse anything large.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line.
 
-A command is imported when it is asked for, and imports what it needs when it runs, so that nobody
-waits for what another command needs.
+A command is imported when it is asked for, and imports what it needs when it runs. So no command
+waits for the modules that only another command needs.
 """
 
 from __future__ import annotations
@@ -48,5 +48,5 @@ class _Ending:
             sys.stdout.flush()
             sys.stderr.flush()
         except (AttributeError, OSError, ValueError):
-            return  # missing or closed, or nobody reads it: Python says so, and has a status for it
+            return  # missing, closed or not read: Python reports that, with its own status
         os._exit(self.status or 0)

@@ -1,6 +1,6 @@
-"""Counts the source while it is being copied, so that progress and ETA can be honest.
+"""Counts the source while it is being copied, so that progress and ETA have a total.
 
-Costs one LIST request for every thousand objects, and is done only when somebody watches.
+This costs one LIST request for every thousand objects. It is done only on a terminal.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One job without a server: made or taken up again, driven in this process, reported.
 
 Every copy has a directory of its own below the data directory, named by a fingerprint of what is to
-be copied. So the same command finds its unfinished job again, two different copies never meddle
-with each other, and neither touches the jobs of a server.
+be copied. So the same command finds its unfinished job again, two different copies are independent
+of each other, and no copy touches the jobs of a server.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from slurper.secrets import JobSecrets
 from slurper.settings import Settings
 
 LEASE_SECONDS = 3.0
-"""Shorter than a server's: where it is unknown whether an earlier run lives, a person waits."""
+"""Shorter than a server's. A person waits this long when an earlier run may still be running."""
 
 SHOW_SECONDS = 0.2
-"""How often somebody who watches is shown what time and census have changed."""
+"""How often the display is refreshed on a terminal."""
 POLL_SECONDS = 1.0
-"""How often else progress is read, although every commit is told of."""
+"""How often progress is read without a terminal. Each commit causes a read as well."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNFINISHED = (JobStatus.RUNNING, JobStatus.PAUSED)
 _HALTS = (LogType.MIGRATION_ERROR, LogType.MIGRATION_ERROR_FAILED_CONTINUATION)
@@ -239,7 +239,7 @@ class _Copy:
 
     @asynccontextmanager
     async def _counting(self) -> AsyncIterator[None]:
-        """Count the source meanwhile, when somebody watches and it is not known already."""
+        """Count the source meanwhile, if there is a terminal and the total is not known yet."""
         if not self._display.live or self._census.final:
             yield
             return

@@ -1,8 +1,7 @@
 """New credentials for the sides of a job that a server has: options, and the body they make.
 
-The access key id, or the file of a service account, decides whether a side gets new credentials at
-all. It is not taken from the environment, where that of some other copy may stand; the secret may
-be.
+A side gets new credentials if its access key id, or the file of a service account, is given. These
+two are not taken from the environment, which may hold those of another copy; the secret may be.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ def body(**options: Any) -> JsonValue:  # noqa: ANN401 - as `_declared` declares
     """Return what to send; None when no side gets new credentials.
 
     Raises:
-        ConfigurationError: a secret is missing, and there is nobody to ask; a file is no key file;
-            a side has both.
+        ConfigurationError: a secret is missing, and there is no terminal to ask on; a file is no
+            key file; a side has both.
     """
     made = {}
     for side in ("source", "target"):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
-"""Settings of the commands that reach stores for whoever runs them, not for users of a service."""
+"""Settings of commands that reach stores for the person who runs them."""
 
 Result = TypeVar("Result")
 

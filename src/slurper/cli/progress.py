@@ -103,7 +103,7 @@ class Display:
 
     @property
     def live(self) -> bool:
-        """Whether somebody watches a terminal."""
+        """Whether the stream is a terminal."""
         return self._bar is not None
 
     @contextmanager

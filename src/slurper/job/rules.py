@@ -1,7 +1,7 @@
 """What may be asked for: each rule with the one text that explains it.
 
 A rule takes a value and returns it, or raises `InvalidField`. A rule for a single value does not
-know where the value stands in the request; the caller adds the pointer with `InvalidField.below`.
+know where the value stands in the request; the caller says that with `below`.
 The texts complete the field's name ("source.bucket: …") and name the fix. No text repeats the
 value, which may be a secret.
 """
@@ -9,7 +9,8 @@ value, which may be a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -60,6 +61,15 @@ Keys = TypeVar("Keys", bound=Sequence[str])
 
 def _wrong(message: str, kind: FieldKind = "value") -> InvalidField:
     return InvalidField("", message, kind)
+
+
+@contextmanager
+def below(pointer: str) -> Iterator[None]:
+    """Put `pointer` before the pointer of an `InvalidField` that the block raises."""
+    try:
+        yield
+    except InvalidField as error:
+        raise InvalidField(pointer + error.pointer, error.message, error.kind) from error
 
 
 def r2_bucket(name: str) -> str:

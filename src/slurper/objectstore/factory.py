@@ -67,7 +67,8 @@ def resolve(
     if not isinstance(credentials, S3Credentials):
         raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
     if location.region is not None:
-        _check_region(location.region)
+        with rules.below("/region"):
+            rules.region(location.region)
     origin, dialect, trusted = _origin(location, account_id, settings)
     return StoreAddress(
         origin=origin,
@@ -225,18 +226,9 @@ def _operators_origin(setting: str, endpoint: str) -> str:
         raise errors.ConfigurationError(f"{setting} {error.message}") from error
 
 
-def _check_region(region: str) -> None:
-    try:
-        rules.region(region)
-    except errors.InvalidField as error:
-        raise error.below("/region") from error
-
-
 def _user_origin(endpoint: str, bucket: str, settings: Settings) -> tuple[str, Dialect]:
-    try:
+    with rules.below("/endpoint"):
         parts = urlsplit(rules.endpoint(endpoint, bucket, allow_http=settings.allow_http))
-    except errors.InvalidField as error:
-        raise error.below("/endpoint") from error
     dialect = dialects.of_host(parts.hostname or "")
     # Providers' consoles show a bucket's address with its name in front of the host.
     without = parts._replace(netloc=parts.netloc.removeprefix(f"{bucket}."))

@@ -73,8 +73,8 @@ class JobService:
 
         `tell` gets what is worth knowing of the sides, before the job begins. The same text is the
         message of the job's first log entry. If the same request has made a job already, as
-        `delivery` tells, no job is made, and the id of that job is returned. `delivery` None stands
-        for a request that nobody sends again.
+        `delivery` tells, no job is made, and the id of that job is returned. Without
+        `delivery`, the request is not expected to be sent again.
 
         Raises:
             KeyReused: the delivery's key came with another request.
@@ -156,7 +156,7 @@ class JobService:
     async def _asked(
         self, account_id: str, delivery: Delivery | None, *request: object
     ) -> Asked | None:
-        """What a request is recognised by when it comes again; None: nobody sends it again."""
+        """How a request is recognised when it is sent again; None: that is not expected."""
         if delivery is None:
             return None
         return Asked(
@@ -483,7 +483,5 @@ def _selected(keys: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None
     """Bring a source's explicit keys, if there are any, into the order of the key space."""
     if keys is None:
         return None
-    try:
+    with rules.below("/source/keys"):
         return rules.selected_keys(keys, prefix)
-    except errors.InvalidField as error:
-        raise error.below("/source/keys") from error
