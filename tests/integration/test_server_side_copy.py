@@ -17,7 +17,7 @@ from slurper.objectstore.factory import open_store
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.server_side import MOST_UNFOUNDED
+from slurper.transfer.server_side import MAX_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
@@ -144,7 +144,7 @@ async def test_copies_refused_for_an_etag_that_head_shows_go_the_ordinary_way(
     assert (report.attempts, report.retries) == (0, 0)
     assert stage.proxy.count(BODIES) == len(stage.bodies)
     lanes = Settings().in_flight_requests
-    assert stage.proxy.count(r"^PUT ") <= len(stage.bodies) + MOST_UNFOUNDED + lanes
+    assert stage.proxy.count(r"^PUT ") <= len(stage.bodies) + MAX_UNFOUNDED + lanes
     await stage.assert_same()
 
 

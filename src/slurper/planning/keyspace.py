@@ -79,8 +79,8 @@ def between(low: str, high: str, alphabet: Sequence[str] = ()) -> str | None:
             key = low[:same] + tail
             if _fits(low, key, high):
                 return key
-    least = low + "!"  # half way there may be nothing but what keys do not hold
-    return least if _fits(low, least, high) else None
+    lowest = low + "!"  # half way there may only be characters that keys do not hold
+    return lowest if _fits(low, lowest, high) else None
 
 
 def _fits(low: str, key: str, high: str) -> bool:

@@ -35,9 +35,6 @@ class PartPlan:
         start = (number - 1) * self.part_size
         return ByteRange(start, min(start + self.part_size, self.size))
 
-    def __iter__(self) -> Iterator[tuple[int, ByteRange]]:
-        return ((number, self.byte_range(number)) for number in range(1, self.count + 1))
-
 
 def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
     """Cut `size` bytes into parts of `part_bytes`, or of the next whole MiB that the limits need.
@@ -46,8 +43,8 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
         ConfigurationError: no part size that the dialect allows can hold `size`; the selection
             has refused such objects before.
     """
-    least = max(dialect.min_part_bytes, part_bytes, -(-size // dialect.max_parts))
-    part_size = min(-(-least // MIB) * MIB, dialect.max_put_bytes)
+    min_bytes = max(dialect.min_part_bytes, part_bytes, -(-size // dialect.max_parts))
+    part_size = min(-(-min_bytes // MIB) * MIB, dialect.max_put_bytes)
     plan = PartPlan(size, part_size)
     if plan.count > dialect.max_parts:
         raise errors.ConfigurationError(
@@ -57,7 +54,7 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
     return plan
 
 
-_MOST_PIECE_BYTES = 64 * MIB
+_MAX_PIECE_BYTES = 64 * MIB
 """The longest parts that are made as long as the source's: they lie in memory."""
 
 
@@ -89,7 +86,7 @@ class SourceSum:
         return tuple(end - start for start, end in pairwise(edges))
 
     def of(self, parts: Sequence[Part]) -> str | None:
-        """The same checksum made of all parts, in order; None when nobody has seen some of them."""
+        """The same checksum made of all parts, in order; None when some of them were not seen."""
         pieces: dict[int, list[tuple[str, int]]] = {}
         start = 0
         for part in parts:
@@ -126,7 +123,7 @@ def sums_of_parts(
     if part_bytes < 1 or -(-size // part_bytes) != count:
         return
     fits = (
-        dialect.min_part_bytes <= part_bytes <= min(dialect.max_put_bytes, _MOST_PIECE_BYTES)
+        dialect.min_part_bytes <= part_bytes <= min(dialect.max_put_bytes, _MAX_PIECE_BYTES)
         and count <= dialect.max_parts
     )
     named = None

@@ -124,5 +124,5 @@ class _Composites:
 
 @functools.cache
 def _composites() -> _Composites:
-    """A tenth of a second to make; nobody needs it before the first key that is not normalised."""
+    """It takes a tenth of a second to make, and is needed for keys that are not normalised only."""
     return _Composites()

@@ -1,4 +1,4 @@
-"""Where to cut a slice of which only the beginning is known, by asking for few keys.
+"""Where to cut a slice when only its beginning is known, by asking for few keys.
 
 A store tells which key comes first after any other, known or not (LIST with `start-after` and
 `max-keys=1`), and nothing else: neither how many keys there are nor which is the last. A search
@@ -114,19 +114,19 @@ class BoundarySearch:
 
     def _level(self, piece: _Piece, last: str) -> Generator[Question, Answer, tuple[int, str]]:
         """How many characters all keys of a piece share, and one of those that differ there."""
-        fewest, most = self._shared, shared_length(piece.first, last)
-        while fewest < most:
-            length = (fewest + most + 1) // 2
+        lower, upper = self._shared, shared_length(piece.first, last)
+        while lower < upper:
+            length = (lower + upper + 1) // 2
             bound = following(piece.first[length - 1])
             beyond = None
             if bound is not None:
                 beyond = yield from self._ask(piece.first[: length - 1] + bound, piece)
             if beyond is None:
-                fewest = length
+                lower = length
             else:
                 last = max(last, beyond)
-                most = min(length - 1, shared_length(piece.first, beyond))
-        return fewest, last
+                upper = min(length - 1, shared_length(piece.first, beyond))
+        return lower, last
 
     def _largest_at(self, piece: _Piece, place: int, last: str) -> Generator[Question, Answer, str]:
         """Find about the largest character that keys have at a place; return a key that has it.

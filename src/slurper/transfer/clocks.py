@@ -14,9 +14,9 @@ _RESOLUTION = timedelta(seconds=1)
 async def ahead_of_ours(store: ObjectStore) -> timedelta:
     """By how much the store's clock is ahead of ours, at least; negative when it is behind.
 
-    Zero while the answer can be explained by clocks that agree, or when there is no answer. Where
-    they differ, the least that explains it: of what the store dates after a moment of ours, nothing
-    is taken for older.
+    Zero if clocks that agree can explain the answer, or when there is no answer. Otherwise it is
+    the smallest difference that explains it. So nothing that was stored after a moment of ours is
+    taken for older.
     """
     asked_at = datetime.now(UTC)
     try:
@@ -25,6 +25,6 @@ async def ahead_of_ours(store: ObjectStore) -> timedelta:
         return timedelta()  # whatever it is, the task meets it again
     if served_at is None:
         return timedelta()
-    least = served_at - datetime.now(UTC)
-    most = served_at + _RESOLUTION - asked_at
-    return timedelta() if least <= timedelta() <= most else least
+    lower = served_at - datetime.now(UTC)
+    upper = served_at + _RESOLUTION - asked_at
+    return timedelta() if lower <= timedelta() <= upper else lower

@@ -200,7 +200,7 @@ class Copier:
         except errors.SlurperError as error:
             if not _is_of_head_alone(error):
                 raise
-            shortcut.doubt(error)
+            shortcut.doubt()
             return None
         if isinstance(stored, Skipped):
             return stored
@@ -214,7 +214,7 @@ class Copier:
                 with contextlib.suppress(TargetChangedError):
                     return await self._tell_copy(meta, stored.served_at if error.retries else None)
             await self.versions.confirm(meta)
-            shortcut.doubt(error)
+            shortcut.doubt()
             return None
         return Transferred(meta.size) if etag is not None else None
 

@@ -2,9 +2,9 @@
 
 In S3, the ETag of an object that was written in one request is the MD5 of its bytes. It travels
 with the copy as Content-MD5: the target compares the bytes with it, and nothing is computed here.
-But nobody promises that. Objects that are encrypted with a key of KMS or of the customer have other
-ETags; mostly their answers show it. Some stores make all their ETags in another way. So `Copier`
-looks into a disagreement once.
+But stores do not promise that. Objects that are encrypted with a key of KMS or of the customer have
+other ETags; mostly their answers show it. Some stores make all their ETags in another way. So
+`Reader` looks into a disagreement once.
 """
 
 from __future__ import annotations
@@ -58,35 +58,37 @@ class SourceEtags:
             return SourceMd5.UNUSED
         return SourceMd5.INSTEAD if verified else SourceMd5.BESIDE
 
-    async def of_parts_must_be_md5s(self, source: ObjectStore, prefix: str, but: str) -> bool:
-        """Whether ETags of objects in parts are made of MD5s, although that of `but` seems not so.
+    async def of_parts_must_be_md5s(self, source: ObjectStore, prefix: str, besides: str) -> bool:
+        """Whether ETags of objects in parts are made of MD5s. That of `besides` seems not to be.
 
         If no object of the prefix shows it, they are not taken for such from now on.
         """
         if self.of_parts_are_md5s is None:
-            self.of_parts_are_md5s = await some_of_parts_are_md5s(source, prefix, but)
+            self.of_parts_are_md5s = await some_of_parts_are_md5s(source, prefix, besides)
         return self.of_parts_are_md5s
 
 
-async def some_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
-    """Whether an object of a prefix, other than `but`, has the MD5 of its bytes for an ETag.
+async def some_are_md5s(source: ObjectStore, prefix: str, besides: str) -> bool:
+    """Whether an object of a prefix, except `besides`, has the MD5 of its bytes for an ETag.
 
     A few small objects whose ETags look like MD5s are read. An unreadable one shows nothing.
     """
-    others = _others(source, prefix, but, lambda it: verification.md5_of(it) != "", _SMALL_BYTES)
+    others = _others(
+        source, prefix, besides, lambda it: verification.md5_of(it) != "", _SMALL_BYTES
+    )
     async for stored, body in others:
         if await body.computed(Algorithm.MD5) == verification.md5_of(stored):
             return True
     return False
 
 
-async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, but: str) -> bool:
+async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, besides: str) -> bool:
     """The same for objects that were uploaded in parts, whose ETags may be made of MD5s."""
 
     def looks_so(stored: StoredObject) -> bool:
         return verification.etag_of_parts(stored) is not None
 
-    async for stored, body in _others(source, prefix, but, looks_so, _LARGE_BYTES):
+    async for stored, body in _others(source, prefix, besides, looks_so, _LARGE_BYTES):
         told = verification.etag_of_parts(stored)
         try:
             first = await source.first_part_bytes(stored.meta.key)
@@ -101,11 +103,11 @@ async def some_of_parts_are_md5s(source: ObjectStore, prefix: str, but: str) -> 
 async def _others(
     source: ObjectStore,
     prefix: str,
-    but: str,
+    besides: str,
     looks_so: Callable[[StoredObject], bool],
-    most_bytes: int,
+    max_bytes: int,
 ) -> AsyncIterator[tuple[StoredObject, Body]]:
-    """A few objects, other than `but`, whose ETags tell something, with their bytes.
+    """A few objects, except `besides`, whose ETags tell something, with their bytes.
 
     Empty ones show nothing.
     """
@@ -115,7 +117,7 @@ async def _others(
         return
     read = 0
     for meta in page.objects:
-        is_small = 0 < meta.size <= most_bytes and meta.key != but
+        is_small = 0 < meta.size <= max_bytes and meta.key != besides
         if not (is_small and looks_so(StoredObject(meta, ObjectHeaders()))):
             continue
         try:

@@ -24,7 +24,7 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import PAGE_KEYS, walk
 
-LEAST_PAGE_KEYS = 100
+MIN_PAGE_KEYS = 100
 SPARE = 1.25
 """So much more than is expected is read ahead: tasks differ, and to wait for a page costs more."""
 
@@ -32,7 +32,7 @@ HEADS_AT_ONCE = 32
 """Explicit keys are looked up in groups of this size, all of a group at the same time."""
 
 HEADS_WHEN_PACED = 4
-"""Where requests are limited, few are to be asked for in vain when a task's time is over."""
+"""Where requests are limited, few are asked for that a task has no time left to use."""
 
 Found = ObjectMeta | errors.SlurperError
 """An object, or why it could not be described (keys that are asked for by name only)."""
@@ -57,13 +57,13 @@ def page_keys(expected: int | None) -> int:
     """How long the pages of a task are to be that is expected to settle so many keys."""
     if expected is None:
         return PAGE_KEYS
-    return min(PAGE_KEYS, max(LEAST_PAGE_KEYS, math.ceil(SPARE * expected)))
+    return min(PAGE_KEYS, max(MIN_PAGE_KEYS, math.ceil(SPARE * expected)))
 
 
 async def listed_pages(
     store: ObjectStore, prefix: str, part: KeyRange, *, max_keys: int = PAGE_KEYS
 ) -> Pages:
-    """The objects of `prefix` within `part`, as LIST brings them, but for Slurper's own.
+    """The objects of `prefix` within `part`, as LIST brings them, without Slurper's own.
 
     A page may be empty and not the last.
     """
@@ -133,7 +133,7 @@ async def _describe(store: ObjectStore, key: str) -> Found:
 
 
 async def spelled(store: ObjectStore, key: str, other: str) -> str:
-    """Return under which of two spellings an object is there; the first where nobody knows."""
+    """Return under which of two spellings an object is there; the first if neither shows."""
     for spelling in (key, other):
         found = await _describe(store, spelling)
         if not isinstance(found, errors.NotFound):
@@ -146,18 +146,18 @@ async def read_ahead(pages: Pages, expected: int | None) -> Pages:
 
     When the `expected` keys have come, what follows is fetched as it is asked for.
     """
-    most = math.inf if expected is None else SPARE * expected
+    max_ahead = math.inf if expected is None else SPARE * expected
     listed = 0
     ahead: asyncio.Future[Page | None] | None = None
     try:
         while (page := await (ahead or anext(pages, None))) is not None:
             listed += len(page.rows)
-            ahead = asyncio.ensure_future(anext(pages, None)) if listed < most else None
+            ahead = asyncio.ensure_future(anext(pages, None)) if listed < max_ahead else None
             yield page
     finally:
         if ahead is not None:
             ahead.cancel()
-            # The result, an error included, belongs to a page that nobody asked for.
+            # The result, an error included, belongs to a page that is not used.
             await asyncio.gather(ahead, return_exceptions=True)
 
 
@@ -165,7 +165,7 @@ class Existing(Protocol):
     """Tells what the target holds already."""
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist, or of which the target does not say.
+        """Of these target keys, those that exist, and those for which the target does not say.
 
         They ascend in `order` from call to call.
         """
@@ -263,7 +263,7 @@ class NamedTarget:
 
 
 class NothingExists:
-    """With `overwrite=true` nobody needs to know."""
+    """With `overwrite=true` it does not matter what the target holds."""
 
     async def among(
         self,

@@ -177,12 +177,6 @@ class Pacer:
         paid_at = max(self._requests_paid_at, earliest)
         self._requests_paid_at = paid_at + requests / self._requests_rate
 
-    async def begin(self, *, size: int, requests: int) -> None:
-        """Wait for a unit's turn and charge it: for those who hold nothing that others need."""
-        async with self.queue:
-            await self.turn()
-            self.spend(size=size, requests=requests)
-
     async def _wait(self, paid_at: Callable[[], float], until: float) -> None:
         while (seconds := min(paid_at(), until) - self._clock()) > 0:
             await self._sleep(seconds)

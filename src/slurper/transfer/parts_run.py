@@ -23,7 +23,6 @@ from datetime import UTC, datetime, timedelta
 
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
-from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import leftovers
 from slurper.transfer.attempts import (
@@ -63,15 +62,10 @@ class PartsRun:
     ) -> None:
         self._task = task
         route = Route.of(task, source, target)
-        rules = selection.Rules(
-            source=source.dialect,
-            target=target.dialect,
-            overwrite=task.overwrite,
-            options=task.options,
-        )
         etags = etags or SourceEtags(source.dialect)
         self._pacer = None if task.share is None else Pacer(task.share)
         # Without the shortcut: what is here goes in parts, or is no longer large.
+        rules = route.rules(task)
         copier = Copier(
             route, rules, settings=settings, budget=budget, pacer=self._pacer, etags=etags
         )

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from slurper import errors
@@ -60,7 +61,35 @@ class Selector:
         self.is_large = copier.is_large
         self.planned: deque[tuple[Entry, ObjectMeta]] = deque()
 
-    def select(
+    async def take(
+        self,
+        rows: Sequence[tuple[str, listing.Found]],
+        target_keys: Sequence[str],
+        existing: Mapping[str, listing.Found],
+        collisions: Mapping[str, str],
+    ) -> None:
+        """Decide about the keys of a page.
+
+        Args:
+            rows: The keys, each with what the source has.
+            target_keys: The same keys at the target.
+            existing: What the target has under those of them that exist there.
+            collisions: For a key that must not be copied as another key is: the text that says so.
+        """
+        came_at = time.monotonic()
+        for (key, found), target_key in zip(rows, target_keys, strict=True):
+            entry = self._ledger.open(key)
+            there = existing.get(target_key)
+            if isinstance(found, errors.Refused):
+                await self._settle_refused(entry, found, came_at=came_at)
+            elif isinstance(there, errors.Refused):  # it may be there: nothing is written
+                await self._settle_refused(entry, there, came_at=came_at, looked=True)
+            elif isinstance(found, errors.NotFound):
+                await self._settle_absent(entry, found)
+            else:
+                self._select(entry, found, target_key, there, collisions.get(key))
+
+    def _select(
         self,
         entry: Entry,
         found: listing.Found,
@@ -68,7 +97,6 @@ class Selector:
         existing: listing.Found | None,
         collision: str | None,
     ) -> None:
-        """Decide about one key. `collision` tells why another key is copied instead."""
         if collision is not None:
             self._ledger.settle(entry, Failed(collision))
             return
@@ -115,7 +143,7 @@ class Selector:
             return error
         return None
 
-    async def settle_refused(
+    async def _settle_refused(
         self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
     ) -> None:
         """Fail an object that is refused to us, unless everything is; then it stays unsettled."""
@@ -125,7 +153,7 @@ class Selector:
         if is_alone:
             self._ledger.settle(entry, Failed(own_failure_text(refusal, 1)))
 
-    async def settle_absent(self, entry: Entry, absence: errors.NotFound) -> None:
+    async def _settle_absent(self, entry: Entry, absence: errors.NotFound) -> None:
         """Settle a key that was asked for by name and under which the source has no object."""
         try:
             is_folder = await self._copier.is_bare_folder(entry.key)
@@ -148,7 +176,6 @@ class Planner:
         boundaries: Boundaries,
         deadline: Deadline,
         diagnosis: Diagnosis,
-        ledger: Ledger,
         pacer: Pacer | None,
     ) -> None:
         self._task = task
@@ -158,7 +185,6 @@ class Planner:
         self._boundaries = boundaries
         self._deadline = deadline
         self._diagnosis = diagnosis
-        self._ledger = ledger
         self._pacer = pacer
         self._collisions = Collisions(route)
         self._pages = _source_pages(task, route, is_paced=pacer is not None)
@@ -172,8 +198,8 @@ class Planner:
 
     def replay(self, since: datetime) -> None:
         """Recognise what lost work has done since then, by the target's clock."""
-        rules = dataclasses.replace(self._selector.rules, replayed_since=since)
-        self._selector.rules = rules
+        selector = self._selector
+        selector.rules = dataclasses.replace(selector.rules, replayed_since=since)
 
     async def plan(self) -> bool:
         """Plan pages until an object is to be copied; False when there will be none."""
@@ -224,19 +250,7 @@ class Planner:
             return
         if page.rows:
             self._note_listed(page)
-        came_at = time.monotonic()
-        selector = self._selector
-        for (key, found), target_key in zip(rows, target_keys, strict=True):
-            entry = self._ledger.open(key)
-            there = existing.get(target_key)
-            if isinstance(found, errors.Refused):
-                await selector.settle_refused(entry, found, came_at=came_at)
-            elif isinstance(there, errors.Refused):  # it may be there: nothing is written
-                await selector.settle_refused(entry, there, came_at=came_at, looked=True)
-            elif isinstance(found, errors.NotFound):
-                await selector.settle_absent(entry, found)
-            else:
-                selector.select(entry, found, target_key, there, collisions.get(key))
+        await self._selector.take(rows, target_keys, existing, collisions)
 
     def _note_listed(self, page: listing.Page) -> None:
         """With the first keys the task's time begins, and the search for cuts."""

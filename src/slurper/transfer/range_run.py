@@ -8,7 +8,6 @@ import time
 
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
-from slurper.planning import selection
 from slurper.settings import Settings
 from slurper.transfer import clocks
 from slurper.transfer.boundaries import Boundaries
@@ -57,13 +56,7 @@ class RangeRun:
             end_at=task.slice.end_at,
             pieces=1 if task.keys is not None else task.wanted_pieces,
         )
-        rules = selection.Rules(
-            source=source.dialect,
-            target=target.dialect,
-            overwrite=task.overwrite,
-            options=task.options,
-            replayed_since=task.replayed_since,
-        )
+        rules = route.rules(task)
         decoded = DecodedKeys(route)
         self._copier = Copier(
             route,
@@ -92,7 +85,6 @@ class RangeRun:
             boundaries=self._boundaries,
             deadline=self._deadline,
             diagnosis=self._diagnosis,
-            ledger=self._ledger,
             pacer=self._pacer,
         )
 

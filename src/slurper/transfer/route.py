@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slurper.objectstore.base import ObjectStore
+from slurper.planning import selection
 from slurper.transfer.task import Task
 
 
@@ -24,6 +25,16 @@ class Route:
         """The route of a task."""
         strip = len(task.prefix) if task.options.strip_prefix else 0
         return cls(source, target, task.prefix, strip)
+
+    def rules(self, task: Task) -> selection.Rules:
+        """What decides for a task which objects are copied on this route."""
+        return selection.Rules(
+            source=self.source.dialect,
+            target=self.target.dialect,
+            overwrite=task.overwrite,
+            options=task.options,
+            replayed_since=task.replayed_since,
+        )
 
     def target_key(self, key: str) -> str:
         """The key under which the target keeps `key`."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TypeVar
 
-from slurper import errors, telemetry
+from slurper import errors
 from slurper.objectstore.base import (
     ByteRange,
     ObjectMeta,
@@ -26,7 +26,7 @@ from slurper.objectstore.dialects import GENERIC, PartCopy
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import PartsTask, Task
 
-MOST_UNFOUNDED = 3
+MAX_UNFOUNDED = 3
 """After so many objects in a row that cannot go this way, the store is not asked any more."""
 
 Answer = TypeVar("Answer")
@@ -38,15 +38,13 @@ _FOR_THE_CALLER = (
     errors.Throttled,
 )
 
-_log = telemetry.get_logger(__name__)
-
 
 class Shortcut:
     """The way from one bucket to another inside their store."""
 
     def __init__(self, bucket: str, max_bytes: int) -> None:
         self.bucket = bucket
-        """The source's."""
+        """The source's bucket."""
         self._max_bytes = max_bytes
         self._is_narrowed = False
         self._works = False
@@ -80,8 +78,8 @@ class Shortcut:
     ) -> Part | None:
         """Have a range copied into a part; None: the ordinary way is left. Raises as above.
 
-        A store that knows no condition on the source shows by nothing that it copied another
-        version: look at the source before the first part, and again before the parts are joined.
+        If a store knows no condition on the source, its answer does not show that it copied another
+        version. So look at the source before the first part, and again before the parts are joined.
         """
         asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
         return await self._await(asked, len(byte_range))
@@ -91,8 +89,8 @@ class Shortcut:
             found = await answer
         except _FOR_THE_CALLER:
             raise
-        except errors.CopyUnfinished as error:
-            self._narrow(size, error)
+        except errors.CopyUnfinished:
+            self._narrow(size)
             return None
         except errors.SlurperError as error:
             self._note(error)
@@ -101,7 +99,7 @@ class Shortcut:
         self._unfounded = 0
         return found
 
-    def doubt(self, refusal: errors.SlurperError) -> None:
+    def doubt(self) -> None:
         """Take note that an object could not go this way, though nothing is wrong with it.
 
         Its copy was refused for its ETag although the source has that ETag. Some stores compare two
@@ -109,8 +107,8 @@ class Shortcut:
         not describe the object. After a few in a row the store is not asked any more.
         """
         self._unfounded += 1
-        if self._unfounded >= MOST_UNFOUNDED and not self.is_closed:
-            self._close(refusal)
+        if self._unfounded >= MAX_UNFOUNDED:
+            self.is_closed = True
 
     def _note(self, error: errors.SlurperError) -> None:
         """Close, if it is neither the object's fault nor chance.
@@ -120,15 +118,11 @@ class Shortcut:
         """
         its_own_fault = isinstance(error, errors.NotFound)
         by_chance = self._works and (error.retryable or isinstance(error, errors.Refused))
-        if not (its_own_fault or by_chance or self.is_closed):
-            self._close(error)
+        if not (its_own_fault or by_chance):
+            self.is_closed = True
 
-    def _close(self, error: errors.SlurperError) -> None:
-        self.is_closed = True
-        _log.info("the store does not copy by itself", bucket=self.bucket, error=str(error))
-
-    def _narrow(self, size: int, error: errors.CopyUnfinished) -> None:
-        """Take no more objects of so many bytes: one has held up its lane in vain.
+    def _narrow(self, size: int) -> None:
+        """Take no more objects of so many bytes: one was not copied in time and held up its lane.
 
         From the second time on only half of that is left, so that there are few such times also
         where each object is a little smaller than the one before.
@@ -137,12 +131,6 @@ class Shortcut:
             return  # begun before another was given up
         self._max_bytes = size // 2 if self._is_narrowed else size - 1
         self._is_narrowed = True
-        _log.info(
-            "the store copies only smaller objects by itself",
-            bucket=self.bucket,
-            max_bytes=self._max_bytes,
-            error=str(error),
-        )
 
 
 class Shortcuts:
@@ -167,8 +155,8 @@ class Shortcuts:
 def may_exist(task: Task) -> bool:
     """Whether there may be a shortcut for a task, or was for those before it.
 
-    What it rests on stays the same for as long as a job lasts. The settings of a process do not,
-    nor do credentials, which a resume may replace.
+    The answer stays the same for as long as a job lasts. So it leaves out the settings of a
+    process, and the credentials, which a resume may replace.
     """
     dialect = task.target.dialect
     keeps_promises = task.overwrite or dialect.conditional_copy

@@ -159,9 +159,9 @@ class UploadParts:
             part = await shortcut.copy_part(
                 large.target, large.target_key, begun.upload_id, number, large.meta, byte_range
             )
-        except errors.PreconditionFailed as error:
+        except errors.PreconditionFailed:
             await large.versions.confirm(large.meta)
-            shortcut.doubt(error)
+            shortcut.doubt()
             return None
         self.has_copied_inside = self.has_copied_inside or part is not None
         return part and self._with_own_sum(part, begun.source_sum, byte_range)

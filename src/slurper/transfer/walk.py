@@ -13,7 +13,7 @@ page that says too early that it is the last hides every key behind it (decision
     nothing comes after the last     asking for what comes after its last key          a request
     page of a slice
 
-In a store's own order nobody can say which of two keys comes first (decision 0022). But the key
+In a store's own order we cannot tell which of two keys comes first (decision 0022). But the key
 that followed another before must follow it again. Such a store is walked by that rule.
 """
 

@@ -215,6 +215,12 @@ class Time:
         return Pacer(Share(**rates), clock=self.clock, sleep=self.sleep)
 
 
+async def begin(pacer: Pacer, *, size: int, requests: int) -> None:
+    async with pacer.queue:
+        await pacer.turn()
+        pacer.spend(size=size, requests=requests)
+
+
 @given(
     sizes=st.lists(st.integers(1, 5_000), min_size=50, max_size=200),
     rate=st.floats(10, 1e6),
@@ -229,7 +235,7 @@ def test_bytes_come_at_the_rate_of_the_share(sizes: list[int], rate: float, lane
 
         async def lane() -> None:
             for size in todo:
-                await pacer.begin(size=size, requests=2)
+                await begin(pacer, size=size, requests=2)
 
         await asyncio.gather(*(lane() for _ in range(lanes)))
         seconds = time.now - 100 + pacer.owed_seconds
@@ -242,7 +248,7 @@ async def test_requests_come_at_the_rate_of_the_share() -> None:
     time = Time()
     pacer = time.pacer(requests_per_second=50)
     for _ in range(100):
-        await pacer.begin(size=10**9, requests=2)
+        await begin(pacer, size=10**9, requests=2)
     assert math.isclose(time.now - 100 + pacer.owed_seconds, 4.0)
 
 
@@ -250,14 +256,14 @@ async def test_the_slower_of_two_limits_decides() -> None:
     time = Time()
     pacer = time.pacer(requests_per_second=1, bytes_per_second=10)
     for size in (0, 100, 0, 0):
-        await pacer.begin(size=size, requests=1)
+        await begin(pacer, size=size, requests=1)
     assert 112 - 2 * BURST_SECONDS <= time.now <= 112
 
 
 async def test_a_large_unit_begins_at_once_and_is_owed() -> None:
     time = Time()
     pacer = time.pacer(bytes_per_second=1e6)
-    await pacer.begin(size=64_000_000, requests=2)
+    await begin(pacer, size=64_000_000, requests=2)
     assert time.now == 100
     assert pacer.owed_seconds == 64
     async with pacer.queue:
@@ -269,7 +275,7 @@ async def test_a_large_unit_begins_at_once_and_is_owed() -> None:
 async def test_listing_does_not_wait_for_bytes() -> None:
     time = Time()
     pacer = time.pacer(bytes_per_second=1, requests_per_second=10)
-    await pacer.begin(size=1_000, requests=2)
+    await begin(pacer, size=1_000, requests=2)
     await pacer.turn_to_ask()
     assert math.isclose(time.now, 100.2)
 
@@ -280,7 +286,7 @@ async def test_what_was_not_used_is_caught_up_with_for_a_moment_only() -> None:
     time.now += 3600
     began = time.now
     for _ in range(100):
-        await pacer.begin(size=10, requests=1)
+        await begin(pacer, size=10, requests=1)
     assert math.isclose(time.now - began + pacer.owed_seconds, 10 - BURST_SECONDS)
 
 
@@ -289,5 +295,5 @@ async def test_the_time_between_two_tasks_is_made_up_for(credit: float, used: fl
     time = Time()
     pacer = time.pacer(bytes_per_second=100, credit_seconds=credit)
     for _ in range(100):
-        await pacer.begin(size=10, requests=1)
+        await begin(pacer, size=10, requests=1)
     assert math.isclose(time.now - 100 + pacer.owed_seconds, 10 - used)

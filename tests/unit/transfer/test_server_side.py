@@ -25,7 +25,7 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings
 from slurper.transfer import attempts
-from slurper.transfer.server_side import MOST_UNFOUNDED
+from slurper.transfer.server_side import MAX_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, next_task, settle
@@ -349,7 +349,7 @@ async def test_objects_that_head_does_not_describe_are_read(refusal: errors.Slur
     report = await server.run()
     assert (report.counts.transferred, report.attempts, report.events) == (20, 0, ())
     assert (server.read, server.copied) == (20, 0)
-    assert server.source.faults.requests["head"] <= MOST_UNFOUNDED + 3
+    assert server.source.faults.requests["head"] <= MAX_UNFOUNDED + 3
     server.assert_same()
 
 
