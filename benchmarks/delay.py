@@ -30,7 +30,7 @@ class _Direction:
         self._timer: asyncio.TimerHandle | None = None
 
     def connected(self, transport: asyncio.Transport) -> None:
-        """There is somebody who receives it."""
+        """There is a receiver."""
         self._transport = transport
         self._schedule()
 
@@ -51,7 +51,7 @@ class _Direction:
             _, chunk = self._under_way.popleft()
             if chunk is None:
                 transport.close()
-            elif not transport.is_closing():  # else nobody is left to hear it
+            elif not transport.is_closing():  # else there is no receiver left
                 transport.write(chunk)
         self._schedule()
 

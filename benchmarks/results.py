@@ -50,7 +50,7 @@ def read(path: Path) -> list[Run]:
 
 
 def append(path: Path, run: Run) -> None:
-    """Add a run, at once: what was measured survives whatever comes next."""
+    """Add a run, at once: so it is kept if a later run fails."""
     with path.open("a") as file:
         file.write(_line(run))
 

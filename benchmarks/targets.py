@@ -123,7 +123,7 @@ class Nginx(Endpoint):
         self.folder(bucket).mkdir(parents=True)
 
     def fill(self, bucket: str, dataset: Dataset, source: Path) -> None:  # noqa: ARG002
-        """Link the objects, which nobody overwrites: nginx puts a new file in place of an old."""
+        """Link the objects. None is overwritten: nginx puts a new file in place of an old."""
         shutil.copytree(source, self.folder(bucket), copy_function=os.link)
         self.settle(bucket)
 
@@ -135,7 +135,7 @@ class Nginx(Endpoint):
                 raise MeasurementFailed(f"{key} is missing or differs at the target")
 
     def remove(self, bucket: str) -> None:
-        """Remove the folder, and the parts of uploads that nobody completed."""
+        """Remove the folder, and the parts of uploads that were not completed."""
         shutil.rmtree(self.folder(bucket), ignore_errors=True)
         shutil.rmtree(self.folder(PARTS_FOLDER), ignore_errors=True)
 

@@ -4,7 +4,8 @@ Logs go to standard error: readable lines on a terminal, one JSON object per lin
 of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) take the same way. A constant
 message says what happened and fields say to whom, so that logs can be searched.
 
-Worker processes do not import this module: they report to the driver, which logs and counts.
+Worker processes log to the standard error that they share with the control plane, in the same form
+and from the same level on. They keep no metrics: they report to the driver, which counts.
 
 The libraries behind it, structlog and prometheus-client, are loaded by the first record that is
 shown and the first metric that is kept. `slurper copy` has neither, unless something goes wrong,
@@ -67,10 +68,15 @@ def configure_logging(
     root.setLevel(number)
 
 
+def shown_level() -> str:
+    """Return the least severe level that is shown."""
+    return logging.getLevelName(logging.getLogger().level)
+
+
 class Logger:
     """Takes events with fields and hands them to the standard library's logger of the same name.
 
-    So it obeys whatever `logging` is set to, now or later, and says nothing more than that.
+    So it obeys the settings of `logging`, also those that change later.
     """
 
     def __init__(self, name: str) -> None:
@@ -85,7 +91,7 @@ class Logger:
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """Tell of something that somebody should look at."""
+        """Tell of something that an operator should look at."""
         self._log(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
@@ -193,7 +199,7 @@ def _describing() -> tuple[Processor, ...]:
 
 
 class _Unkept:
-    """Stands in for a metric of any kind where nobody will ask for it."""
+    """Stands in for a metric of any kind where metrics are not asked for."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass

@@ -1,9 +1,9 @@
 """The program of a worker process: one event loop that runs tasks for the control plane.
 
-It lives as long as its pipe. When the control plane is gone, however it went, the pipe ends and so
-does the process, at once and without clean-up: another control plane may already be running the
-same slices again. Only that control plane decides when to stop: the signals that a terminal or a
-service manager sends to the whole group are ignored, as by the template this was forked from.
+It lives as long as its pipe. When the control plane is gone, for any reason, the pipe ends. Then
+the process ends at once and without clean-up: another control plane may already run the same slices
+again. Only its own control plane decides when it stops. It ignores the signals that a terminal or a
+service manager sends to the whole group, as does the template that it was forked from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NoReturn, Protocol
 
 import uvloop
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.waits import Told
 from slurper.settings import MIB, Settings
@@ -63,6 +63,7 @@ def run(connection: socket.socket) -> NoReturn:
     paths, setup = _receive(connection), _receive(connection)
     assert isinstance(paths, list)  # noqa: S101 - the two opening messages
     assert isinstance(setup, pipe.Setup)  # noqa: S101
+    telemetry.configure_logging(setup.log_level)
     sys.path[:] = paths
     connection.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -183,7 +184,7 @@ def _portable(error: Exception) -> Exception:
     """The error if it survives pickling, else its text; where it was raised goes along as a note.
 
     An error can be pickled and still not be read back, when its constructor wants other arguments
-    than `args`; so the way back is tried here, where a failure harms nobody.
+    than `args`. So reading it back is tried here, where a failure does no harm.
     """
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled one line above
@@ -212,8 +213,8 @@ def tune_process(settings: Settings) -> None:
 
     Python's collector by default looks at all young containers after every 700 new ones, and a
     copy makes dozens; nearly all die by reference count. Rarer runs cost nothing but the cycles'
-    memory for a while. What exists now (modules, code) stays for ever and need not be looked at;
-    a collection now would touch it all, and so copy the memory shared with the template.
+    memory for a while. What exists now (modules, code) stays, and need not be looked at. A
+    collection now would touch it all, and so copy the memory shared with the template.
     """
     _raise_malloc_thresholds(trim_bytes=2 * settings.in_flight_bytes + 64 * MIB)
     gc.freeze()

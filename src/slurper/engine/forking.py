@@ -3,8 +3,8 @@
 A fork of it takes a few milliseconds; a fresh interpreter spends a quarter of a second on imports.
 It stays what makes forks safe: one thread, no event loop, no connections, no secrets.
 
-It lives as long as its socket. When the control plane is gone, however it went, so are the workers
-that were forked here, at once: another control plane may already be running the same slices again.
+It lives as long as its socket. When the control plane is gone, for any reason, the template ends
+its workers at once: another control plane may already run the same slices again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import NoReturn
 import slurper.transfer.worker  # noqa: F401 - what workers run is loaded before they are forked
 from slurper.engine import child
 
-REQUEST = struct.Struct("!BI")
-"""A `Request` and the number of the worker it is about."""
+COMMAND = struct.Struct("!BI")
+"""A `Command` and the number of the worker it is about."""
 NOTICE = struct.Struct("!BIi")
 """A `Notice`, the number of the worker, and a value."""
 
@@ -40,7 +40,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_NAME = 15
 
 
-class Request(IntEnum):
+class Command(IntEnum):
     """What the control plane asks for."""
 
     FORK = 1
@@ -119,20 +119,20 @@ class _Forker:
                 if self._woken.fileno() in readable:
                     self._woken.recv(4096)
                     self._tell_of_the_dead()
-                if self._connection.fileno() in readable and not self._serve():
+                if self._connection.fileno() in readable and not self._obey():
                     break
         for pid in self._pids.values():
             os.kill(pid, signal.SIGKILL)
         for pid in self._pids.values():
             os.waitpid(pid, 0)
 
-    def _serve(self) -> bool:
-        """Answer one request; False when there will be no more."""
-        data, sockets, _, _ = socket.recv_fds(self._connection, REQUEST.size, 1)
+    def _obey(self) -> bool:
+        """Obey one command; False when there will be no more."""
+        data, sockets, _, _ = socket.recv_fds(self._connection, COMMAND.size, 1)
         if not data:
             return False
-        kind, number = REQUEST.unpack(data)
-        if kind == Request.FORK:
+        kind, number = COMMAND.unpack(data)
+        if kind == Command.FORK:
             self._fork(number, sockets[0])
         elif number in self._pids:
             os.kill(self._pids[number], signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 Up to one process per core, each with one event loop that runs `slurper.transfer.worker.Worker`. The
 first is started with the engine, each further one when there is work for it. A process that is
-lost, whatever the cause, is replaced at once; the tasks it ran raise `WorkerLost`.
+lost, for any reason, is replaced at once. The tasks that it ran raise `WorkerLost`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SILENCE_LIMIT_SECONDS = 60.0
 """A worker process whose loop did not turn for this long hangs; no unit of work blocks near it."""
 
 START_ATTEMPTS = 3
-"""Processes in a row that end before they can take tasks: fewer of them are put down to chance."""
+"""So many processes in a row that end before they can take tasks are no chance any more."""
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 10.0
@@ -66,7 +66,10 @@ class LocalEngine:
         self._waits = waits or Waits()
         self._silence_limit_seconds = silence_limit_seconds
         self._setup = pipe.Setup(
-            _without_secrets(settings), worker_factory, beat_seconds=silence_limit_seconds / 12
+            _without_secrets(settings),
+            worker_factory,
+            beat_seconds=silence_limit_seconds / 12,
+            log_level=telemetry.shown_level(),
         )
         self._template = template
         self._processes: list[WorkerProcess] = []

@@ -1,7 +1,7 @@
 """Messages between the control plane and a worker process: pickles with their length in front.
 
-Both ends are the same program on the same machine, joined by an anonymous socket pair that nobody
-else can open; that is what makes pickle acceptable here.
+Both ends are the same program on the same machine. They are joined by an anonymous socket pair,
+which no other process can open. That is why pickle is acceptable here.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ LENGTH = struct.Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """First message to a worker process, but for the list `sys.path` that it is to import by."""
+    """The second message to a worker process. The first is the list `sys.path` for its imports."""
 
     settings: Settings
     worker_factory: str
     """`module:callable`; called with the settings it makes the worker."""
     beat_seconds: float
+    log_level: str
+    """Workers show what they log from this level on, as the control plane does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def decode(pickled: bytes | bytearray | memoryview) -> object:
 class Pipe(asyncio.Protocol):
     """One end of the pipe: hands every complete message to `received`, and says once when it ends.
 
-    `lost` is called in the event loop's next turn after the other end is gone, whatever the cause.
+    `lost` is called in the event loop's next turn after the other end is gone, for any reason.
     """
 
     def __init__(self, received: Callable[[object], None], lost: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ _REAP_SECONDS = 5.0
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A task that somebody waits for."""
+    """A task and the caller who waits for its report."""
 
     _numbers: ClassVar[count[int]] = count(1)
 
@@ -42,12 +42,12 @@ class Call:
     number: int = field(default_factory=lambda: next(Call._numbers))
 
     def succeed(self, report: Report) -> None:
-        """Hand over the report, if somebody still waits."""
+        """Hand over the report, if the caller still waits."""
         if not self.outcome.done():
             self.outcome.set_result(report)
 
     def fail(self, error: Exception) -> None:
-        """Hand over an error, if somebody still waits."""
+        """Hand over an error, if the caller still waits."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
@@ -122,8 +122,8 @@ class WorkerProcess:
     async def live(self) -> Exit:
         """Start the process and return when it is gone for good; its open calls are lost then.
 
-        Nobody hears of a loss before the process is dead, so a lost task can be run again without
-        meeting its former self.
+        The loss is told only when the process is dead. So a lost task never runs twice at the same
+        time.
 
         Raises:
             OSError: the process could not be started.

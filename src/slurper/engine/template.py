@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from itertools import count
 
 from slurper.engine import forking
-from slurper.engine.forking import NOT_FOR_WORKERS, NOTICE, REQUEST, STOP_SIGNALS, Notice, Request
+from slurper.engine.forking import COMMAND, NOT_FOR_WORKERS, NOTICE, STOP_SIGNALS, Command, Notice
 
 _PROGRAM = "import gc; gc.disable(); from slurper.engine.forking import main; main()"
 """Nothing that the imports make is garbage; a worker's `tune_process` enables the collector."""
@@ -41,7 +41,7 @@ class Child:
         self.refusal = 0
         """Why the system did not allow another process, an error number."""
         self.orphaned = False
-        """Its template is lost: it may live, but nobody will tell how it ended."""
+        """Its template is lost: it may live, but how it ends will not be known."""
 
     @property
     def over(self) -> bool:
@@ -49,12 +49,13 @@ class Child:
         return self.status is not None or self.refusal != 0 or self.orphaned
 
     def kill(self) -> None:
-        """End it now, if it has not ended: its template knows, and keeps its id from being reused.
+        """End it now, if it has not ended.
 
-        Of an orphan only its pipe tells. Its id is nobody else's so soon.
+        The template knows whether it has, and until then no other process gets its id. An orphan is
+        killed by its id, which no other process gets so soon.
         """
         if not self.over:
-            self._template.ask(Request.KILL, self._number)
+            self._template.order(Command.KILL, self._number)
         if self.orphaned and self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -83,8 +84,8 @@ class Template:
     def forked(cls) -> Template | None:
         """Fork this very process; None where that is not safe. To be called before all else.
 
-        Nothing must have begun that does not survive a fork: threads, an event loop, macOS's own
-        libraries. And nothing must be known that is not for workers.
+        Nothing may have begun that does not survive a fork: threads, an event loop, macOS's own
+        libraries. The program may not know yet what workers must not know.
         """
         if sys.platform != "linux" or threading.active_count() > 1:
             return None
@@ -136,13 +137,13 @@ class Template:
         """Fork a worker that serves the socket; what becomes of it is told to `read`."""
         number = next(self._numbers)
         made = self._children[number] = Child(self, number)
-        self.ask(Request.FORK, number, worker_socket.fileno())
+        self.order(Command.FORK, number, worker_socket.fileno())
         return made
 
-    def ask(self, request: Request, number: int, *descriptors: int) -> None:
-        """Send a request; to a template that is lost nothing can be sent, and nothing is."""
+    def order(self, command: Command, number: int, *descriptors: int) -> None:
+        """Send a command, unless the template is lost."""
         try:
-            socket.send_fds(self._connection, [REQUEST.pack(request, number)], descriptors)
+            socket.send_fds(self._connection, [COMMAND.pack(command, number)], descriptors)
         except OSError:
             self._lose()
 

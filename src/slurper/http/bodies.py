@@ -128,7 +128,7 @@ class BodyReader(_StandIn):
         if self._missing:
             self._next_chunk()
         else:
-            # Wherever bytes are read a bytearray serves as well, and nobody writes to it any more.
+            # A bytearray can be read like bytes, and nothing writes to it any more.
             chunks = cast("list[bytes]", self._chunks)
             # A transport may remember this reader for long; it must not keep the body alive.
             self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")

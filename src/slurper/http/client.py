@@ -129,8 +129,8 @@ class ClientStatistics:
 def backoff_seconds(retry: int, fraction: float) -> float:
     """How long to wait before retry number `retry` (from 1): exponential, with full jitter.
 
-    `fraction` (0 <= fraction < 1) is the throw of the dice. The bound doubles with every retry up
-    to BACKOFF_CAP_SECONDS.
+    `fraction` (0 <= fraction < 1) is the random part. The bound doubles with every retry up to
+    BACKOFF_CAP_SECONDS.
     """
     bound = BACKOFF_BASE_SECONDS * 2.0 ** min(retry - 1, 32)
     return fraction * min(BACKOFF_CAP_SECONDS, bound)
@@ -281,7 +281,7 @@ class HttpClient:
                 await connection.upload(head, body)
             response = await answer
         except BaseException:
-            # An error, or a cancellation, in whose wake the connection may be anywhere.
+            # After an error or a cancellation the state of the connection is not known.
             pool.discard(connection)
             raise
         if response.status in _THROTTLED:

@@ -4,7 +4,7 @@ What the peer may do, and what follows:
 
     complete response, keep-alive           the connection can carry the next request
     complete response before our body went  the response counts; the connection is closed
-    bytes nobody asked for                  closed; a response that was complete still counts
+    bytes before a request                  closed; a response that was complete still counts
     `Connection: close`, HTTP/1.0           closed after the response
     EOF or reset in an exchange             TransportError, StaleConnection when reused and silent
     nothing moves, or a body trickles       TransportError, from the pool's sweep
@@ -27,7 +27,7 @@ from slurper.http.messages import Digest, Response
 JOINED_BYTES = 64 << 10
 """A body up to this is sent in one write with its head: one packet train, one TLS record."""
 _PARSED_BYTES = 64 << 10
-"""A body of which more than this is missing after its head goes past the parser, which copies."""
+"""A body goes past the parser, which copies, if more than this is missing when its head is here."""
 _AWAITED_BYTES = 2 * _PARSED_BYTES
 """Before a body that is expected to be longer little is read at once, see `bodies.HeadReader`."""
 
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         exchange.sent = True
 
     def abort(self) -> None:
-        """Drop the connection and whatever is under way on it."""
+        """Drop the connection and the exchange under way on it."""
         self.reusable = False
         self.exchange.answer = None
         self._transport.abort()
@@ -223,14 +223,14 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """End a body that only the end of the connection delimits; anything else is cut short.
 
-        Over TLS this is the peer's close_notify (uvloop does not report a bare end of TCP), so
-        nobody who can only cut the wire can shorten such a body.
+        Over TLS this is the peer's close_notify: uvloop does not report a bare end of TCP. So
+        an attacker who can only cut the wire cannot shorten such a body.
         """
         if not self.exchange.eof_received():
             self._lost(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End whatever was under way."""
+        """End the exchange under way, and let go of the connection."""
         self._lost(error)
         self.exchange.detach()
         self._on_lost(self)

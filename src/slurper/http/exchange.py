@@ -108,7 +108,7 @@ class Exchange:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for the response."""
+        """Whether a caller still waits for the response."""
         return self.answer is not None and not self.answer.done()
 
     @property
@@ -189,7 +189,7 @@ class Exchange:
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """Notice bytes nobody asked for."""
+        """Notice bytes that answer no request."""
         if self.answer is None or not self.written:
             self._unsolicited()
 

@@ -1,9 +1,9 @@
 """Requests on their way out, sent together at the end of a turn of the event loop.
 
-A turn brings answers to many requests, and whoever reads one has the next request ready a moment
-later. A peer that waits is asleep, and to wake it costs more than to give it a request: requests
-that go out one by one, as they are made, wake it one by one. Sent in one go, most of them find it
-at work. A request that is alone goes out in the next turn, which follows at once.
+A turn brings answers to many requests, and so many new requests. A peer that waits is asleep. To
+wake it costs more than to send it a request. Requests that go out one by one wake it each time. If
+they go out together, the peer is at work already when most of them come. A request that is alone
+goes out in the next turn, which follows at once. See decision 0016.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What is too slow: nothing moves in either direction, or a body moves slower than allowed.
 
-The pool looks at each connection about once a second. This stands for a timer per request, and
-costs a request nothing.
+The pool looks at each connection about once a second. So no request needs a timer of its own.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.job.model import Counts
 from slurper.settings import Settings
 from slurper.transfer.task import RangeReport, RangeTask
+
+_log = telemetry.get_logger(__name__)
 
 
 class UnpicklableCause(Exception):
@@ -90,6 +92,8 @@ async def _do(verb: str, argument: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif verb == "hang":
         time.sleep(3600)  # noqa: ASYNC251 - the point: the event loop no longer turns
+    elif verb == "log":
+        _log.info("seen by the worker", secret=argument)
     elif verb == "raise":
         raise _error(argument)
 

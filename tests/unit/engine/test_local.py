@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -124,6 +125,20 @@ class TestRunning:
         await engine.stop(5)
         with pytest.raises(errors.SlurperError, match="not running"):
             await engine.run(make_task("answer:x"))
+
+    async def test_workers_log_as_the_control_plane_does(
+        self,
+        start_engine: StartEngine,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(telemetry, "shown_level", lambda: "INFO")
+        engine = await start_engine()
+        await engine.run(make_task("log:hush"))
+        (line,) = capfd.readouterr().err.splitlines()
+        shown = json.loads(line)
+        assert (shown["message"], shown["level"]) == ("seen by the worker", "info")
+        assert shown["secret"] == telemetry.MASK
 
 
 class TestErrors:

@@ -208,7 +208,7 @@ async def test_server_that_hangs_up_in_the_handshake(serve: Serve, connect: Conn
 async def test_only_close_notify_ends_a_body_without_length(
     serve: Serve, connect: Connect, authority: Authority, polite: bool
 ) -> None:
-    """Otherwise whoever can cut the wire could shorten the object unnoticed."""
+    """Otherwise an attacker who can cut the wire could shorten the object unnoticed."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
