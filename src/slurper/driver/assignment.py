@@ -38,12 +38,15 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
 from slurper.transfer.task import (
+    CountTask,
+    GatherTask,
     Halt,
     PartsReport,
     PartsTask,
     RangeReport,
     RangeTask,
     Share,
+    SweepTask,
     Upload,
 )
 
@@ -61,9 +64,6 @@ that has run dry may miss, at a few more commits in a job's first minute."""
 
 MIN_KEYS = 64
 """Explicit keys that a range of its own is worth."""
-
-NO_RANGE = 0
-"""Stands in for a range where a task belongs to none."""
 
 COUNTING = 0.05
 """Of a job's request rate, what counting its source may take; the copying has the rest."""
@@ -88,8 +88,6 @@ def make_task(
     """Return the next task for a range.
 
     It gets `allotted` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
-
-    Of a job whose source lists in no order the first tasks gather the keys.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -122,7 +120,37 @@ def make_task(
         expected_keys=expected_keys,
         wanted_pieces=wanted_pieces,
         share=_share_of_limits(spec.options, allotted, credit_seconds),
-        gathers=gathers(job),
+    )
+
+
+def make_gather(
+    job: Job,
+    range_id: int,
+    token: str | None,
+    *,
+    secrets: JobSecrets,
+    settings: Settings,
+    failures: int,
+    age_seconds: float,
+    allotted: float,
+    credit_seconds: float,
+) -> GatherTask:
+    """Return the task that goes on gathering the keys of a source without an order.
+
+    Its time and its part of the job's limits are as for a range.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    return GatherTask(
+        job_id=job.id,
+        range_id=range_id,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        token=token,
+        prefix=job.spec.prefix,
+        budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
+        share=_share_of_limits(job.spec.options, allotted, credit_seconds),
     )
 
 
@@ -172,7 +200,7 @@ def make_parts_task(
 
 def make_sweep(
     job: Job, upload: Upload, *, secrets: JobSecrets, settings: Settings, until: datetime
-) -> PartsTask:
+) -> SweepTask:
     """Return the task that cleans up after work on a large object of an aborted job.
 
     That work had ended by `until`.
@@ -180,41 +208,36 @@ def make_sweep(
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_parts_task(
-        job,
-        upload,
-        numbers=(),
-        done=None,
-        sample=(),
-        secrets=secrets,
-        settings=settings,
-        uncounted=True,
-        failures=0,
+    return SweepTask(
+        job_id=job.id,
+        upload=upload,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        prefix=job.spec.prefix,
+        options=job.spec.options,
+        since=replayed_since(upload.found_at),
+        until=until,
     )
-    return replace(task, swept_until=until)
 
 
 def make_count(
     job: Job, start_after: str | None, *, secrets: JobSecrets, settings: Settings
-) -> RangeTask:
+) -> CountTask:
     """Return the task that goes on counting the source after `start_after`.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_task(
-        job,
-        NO_RANGE,
-        KeyRange(start_after),
-        keys=None,
-        secrets=secrets,
-        settings=settings,
-        uncounted=False,
-        failures=0,
-    )
     requests = job.spec.options.request_rate_limit
-    share = None if requests is None else Share(requests_per_second=requests * COUNTING)
-    return replace(task, only_counts=True, share=share)
+    return CountTask(
+        job_id=job.id,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        start_after=start_after,
+        prefix=job.spec.prefix,
+        budget_seconds=_budget_seconds(settings.task_seconds, 0),
+        share=None if requests is None else Share(requests_per_second=requests * COUNTING),
+    )
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 
-from slurper.database.work import JobWork, RangeWork
+from slurper.database.job_row import RangeWork
+from slurper.database.work import JobWork
 from slurper.job.model import Job, JobCapabilities
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange

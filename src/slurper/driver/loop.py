@@ -32,7 +32,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from slurper import errors, telemetry
-from slurper.database.work import CommitOutcome, WorkStore
+from slurper.database.job_row import CommitResult
+from slurper.database.work import WorkStore
 from slurper.driver import assignment
 from slurper.driver.board import Board, OpenRange, OpenUpload, Share
 from slurper.driver.counter import Counter
@@ -44,7 +45,7 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.permission import SAMPLE
-from slurper.transfer.task import PartsReport, RangeReport, RangeTask, Report
+from slurper.transfer.task import GatherReport, PartsReport, ProgressReport, RangeReport, RangeTask
 
 POLL_SECONDS = 2.0
 """`wake` tells of every change made in this process; this finds what others wrote."""
@@ -249,12 +250,16 @@ class Driver:
         self._stopping = True
         self.wake()
 
-    async def _work(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeReport:
+    async def _work(
+        self, open_range: OpenRange, job: Job, sealed: bytes
+    ) -> RangeReport | GatherReport:
         """Return what is to be committed for the range next."""
         identity = (job.id, open_range.range_id, open_range.slice)
         open_range.wanted_pieces = self._board.wanted_pieces(open_range, self._engine.slots)
         if boundaries := await self._key_boundaries(open_range, job):
             return assignment.cut(*identity, boundaries)
+        if assignment.gathers(job):
+            return await self._gather(open_range, job, sealed)
         keys = await self._next_keys(open_range, job)
         if keys == ():
             return assignment.nothing_left(*identity)
@@ -266,6 +271,29 @@ class Driver:
         report = await self._engine.run(task)
         self._note_task(began, open_range, report)
         return assignment.conclude(report, task, keys)
+
+    async def _gather(
+        self, open_range: OpenRange, job: Job, sealed: bytes
+    ) -> RangeReport | GatherReport:
+        try:
+            task = assignment.make_gather(
+                job,
+                open_range.range_id,
+                open_range.slice.start_after,
+                secrets=self._sealer.open(sealed),
+                settings=self._settings,
+                failures=open_range.failures,
+                age_seconds=self._board.age_seconds(job.id, time.monotonic()),
+                allotted=self._board.allot(open_range, self._engine.slots),
+                credit_seconds=max(0.0, time.monotonic() - open_range.paid_until),
+            )
+        except errors.SlurperError as error:
+            identity = (job.id, open_range.range_id, open_range.slice)
+            return assignment.halted(*identity, _cannot_begin(error))
+        began = time.monotonic()
+        report = await self._engine.run(task)
+        self._note_task(began, open_range, report)
+        return report
 
     async def _advance_upload(self, open_upload: OpenUpload, job: Job, sealed: bytes) -> None:
         sample: tuple[str, ...] = ()
@@ -312,7 +340,9 @@ class Driver:
         self._note_task(began, open_upload, report)
         return report
 
-    def _note_task(self, began: float, open_work: OpenRange | OpenUpload, report: Report) -> None:
+    def _note_task(
+        self, began: float, open_work: OpenRange | OpenUpload, report: ProgressReport
+    ) -> None:
         open_work.paid_until = time.monotonic() + report.owed_seconds
         self._metrics.task_seconds.observe(time.monotonic() - began)
         self._metrics.tasks.labels("reported").inc()
@@ -326,7 +356,7 @@ class Driver:
             job.id,
             open_range.slice,
             pieces=open_range.wanted_pieces,
-            least=assignment.MIN_KEYS,
+            min_keys=assignment.MIN_KEYS,
         )
         return await self._patiently(read, open_range)
 
@@ -364,7 +394,7 @@ class Driver:
             credit_seconds=max(0.0, time.monotonic() - open_range.paid_until),
         )
 
-    async def _settle(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
+    async def _settle(self, open_work: OpenRange | OpenUpload, report: ProgressReport) -> None:
         outcome = await self._patiently(lambda: self._commit(report), open_work)
         if outcome.capabilities is not None:
             self._board.learn(open_work.job_id, outcome.capabilities)
@@ -391,10 +421,10 @@ class Driver:
         self._note(report, outcome)
 
     def _take_in(
-        self, open_work: OpenRange | OpenUpload, report: Report, outcome: CommitOutcome
+        self, open_work: OpenRange | OpenUpload, report: ProgressReport, outcome: CommitResult
     ) -> None:
         """Move the board on by a report that leaves something to do."""
-        if isinstance(open_work, OpenRange) and isinstance(report, RangeReport):
+        if isinstance(open_work, OpenRange) and isinstance(report, RangeReport | GatherReport):
             self._board.committed(
                 open_work,
                 KeyRange(report.cursor, outcome.end_at),
@@ -432,10 +462,10 @@ class Driver:
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
 
-    async def _commit(self, report: Report) -> CommitOutcome:
+    async def _commit(self, report: ProgressReport) -> CommitResult:
         return await self._store.commit(report, datetime.now(UTC))
 
-    def _note(self, report: Report, outcome: CommitOutcome) -> None:
+    def _note(self, report: ProgressReport, outcome: CommitResult) -> None:
         """Take a commit's outcome into the board and the metrics."""
         self._moved.set()
         if outcome.status is not JobStatus.RUNNING:
@@ -447,7 +477,7 @@ class Driver:
         else:
             self._metrics.commits.labels("stale").inc()
 
-    def _note_end(self, report: Report, outcome: CommitOutcome) -> None:
+    def _note_end(self, report: ProgressReport, outcome: CommitResult) -> None:
         self._metrics.jobs_running.set(self._board.running_jobs)
         if outcome.status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
@@ -456,7 +486,7 @@ class Driver:
             self._metrics.jobs_ended.labels("paused").inc()
             _log.error("job paused", job_id=report.job_id, cause=cause)
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: ProgressReport) -> None:
         metrics, counts = self._metrics, report.counts
         metrics.commits.labels("applied").inc()
         metrics.objects.labels("transferred").inc(counts.transferred)
@@ -492,11 +522,13 @@ class Driver:
             open_work.not_before = open_work.paid_until
             self.wake()
 
-    def _hold_back_if_fruitless(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
+    def _hold_back_if_fruitless(
+        self, open_work: OpenRange | OpenUpload, report: ProgressReport
+    ) -> None:
         """Do not spin when a task ends in time, without an error and without any progress."""
-        if isinstance(report, RangeReport):
+        if isinstance(report, RangeReport | GatherReport):
             got_ahead = report.cursor != report.started_after
-        else:
+        elif isinstance(report, PartsReport):
             got_ahead = bool(report.parts) or report.begun is not None
         if not got_ahead and report.halt is None:
             _log.warning("task settled nothing", **open_work.log_fields, throttled=report.throttled)
@@ -529,21 +561,19 @@ class Driver:
             _log.info("secrets of ended jobs erased", jobs=erased)
 
 
-def _disorder_of(report: Report) -> str:
+def _disorder_of(report: ProgressReport) -> str:
     """How a source was found to list in an order of its own."""
     return report.disorder if isinstance(report, RangeReport) else ""
 
 
-def _is_to_be_read_anew(report: Report, outcome: CommitOutcome) -> bool:
+def _is_to_be_read_anew(report: ProgressReport, outcome: CommitResult) -> bool:
     """Whether a commit has made another job of it: it is listed otherwise, or has got its keys."""
-    if not (isinstance(report, RangeReport) and outcome.still_open):
-        return False
-    if report.gathered is None:
-        return bool(report.disorder)
-    return report.gathered.finished or outcome.status is not JobStatus.RUNNING
+    if isinstance(report, GatherReport):
+        return report.finished or outcome.status is not JobStatus.RUNNING
+    return isinstance(report, RangeReport) and outcome.still_open and bool(report.disorder)
 
 
-def _begins_again(report: Report, outcome: CommitOutcome) -> bool:
+def _begins_again(report: ProgressReport, outcome: CommitResult) -> bool:
     """Whether all that was copied of a job is to be listed once more."""
     if not _disorder_of(report):
         return False
@@ -562,24 +592,24 @@ def _cannot_begin(error: errors.SlurperError) -> str:
     return f"The job cannot go on: {error}. Correct that and resume the job."
 
 
-def _newly_unsettled(report: Report) -> int:
+def _newly_unsettled(report: ProgressReport) -> int:
     """By how many large objects in progress a job has more."""
     if isinstance(report, RangeReport):
         return len(report.large)
-    return -1 if report.settled else 0
+    return -1 if isinstance(report, PartsReport) and report.settled else 0
 
 
-def _settled_keys(report: RangeReport) -> int | None:
+def _settled_keys(report: RangeReport | GatherReport) -> int | None:
     """How many keys the range's next task may be expected to settle; None: nobody knows.
 
     A task that ended early, to have its range cut or for lack of anything to do, is no measure.
     """
-    if report.boundaries or report.gathered is not None or report.halt is not None:
+    if isinstance(report, GatherReport) or report.boundaries or report.halt is not None:
         return None
     return report.counts.objects + len(report.large) or None
 
 
-def _halted(open_work: OpenRange | OpenUpload, message: str) -> Report:
+def _halted(open_work: OpenRange | OpenUpload, message: str) -> RangeReport | PartsReport:
     if isinstance(open_work, OpenUpload):
         return assignment.halted_parts(open_work.job_id, open_work.upload, message)
     return assignment.halted(open_work.job_id, open_work.range_id, open_work.slice, message)

@@ -164,21 +164,6 @@ class PartsRun:
                 await asyncio.shield(self._abort_lost())
         return self._report(outcome)
 
-    async def sweep(self) -> PartsReport:
-        """Copy nothing: only remove what work on the object has left half-done.
-
-        Raises:
-            SlurperError: something may be left.
-        """
-        task = self._task
-        if self._begun is not None:
-            await self._target.abort_upload(self._key, self._begun.upload_id)
-        if task.replayed_since is not None:
-            await leftovers.sweep(
-                self._target, self._key, since=task.replayed_since, until=task.swept_until
-            )
-        return self._report(None)
-
     @property
     def _meta(self) -> ObjectMeta:
         return self._task.upload.meta

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.database.work import JobWork, RangeWork
+from slurper.database.job_row import RangeWork
+from slurper.database.work import JobWork
 from slurper.driver.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
 from slurper.job.model import Capabilities, Job, JobCapabilities, JobStatus
 from slurper.objectstore.base import Part
@@ -29,8 +30,7 @@ def work(job_id: str, *ranges: tuple[int, str | None], age_seconds: float = -1) 
         created_at=START - timedelta(seconds=age_seconds),
     )
     open_ranges = tuple(
-        RangeWork(range_id=range_id, slice=KeyRange(cursor), committed_at=job.created_at)
-        for range_id, cursor in ranges
+        RangeWork(range_id=range_id, slice=KeyRange(cursor)) for range_id, cursor in ranges
     )
     return JobWork(job=job, sealed=b"sealed", ranges=open_ranges)
 
@@ -221,8 +221,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
 
 def pieces(*found: tuple[int, str | None, str | None]) -> tuple[RangeWork, ...]:
     return tuple(
-        RangeWork(range_id=range_id, slice=KeyRange(start, end), committed_at=START)
-        for range_id, start, end in found
+        RangeWork(range_id=range_id, slice=KeyRange(start, end)) for range_id, start, end in found
     )
 
 
