@@ -28,9 +28,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from slurper import errors
-from slurper.job.model import Capabilities, Counts, Job, JobOptions, Location, LogType
+from slurper.job.model import Capabilities, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory, storable
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
@@ -41,7 +42,6 @@ from slurper.transfer.task import (
     CountTask,
     GatherTask,
     Halt,
-    PartsReport,
     PartsTask,
     RangeReport,
     RangeTask,
@@ -67,6 +67,15 @@ MIN_KEYS = 64
 
 COUNTING = 0.05
 """Of a job's request rate, what counting its source may take; the copying has the rest."""
+
+
+class Limits(TypedDict):
+    """What bounds a task of a range; see `make_task`."""
+
+    failures: int
+    age_seconds: float
+    allotted: float
+    credit_seconds: float
 
 
 def make_task(
@@ -253,25 +262,17 @@ def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -
     return replace(report, cursor=cursor, finished=finished)
 
 
-def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
-    """The report that closes a range without any work."""
-    return _empty(job_id, range_id, slice_left, finished=True, halt=None)
+def nothing_done(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
+    """The report of a range for which no work was done."""
+    start_after = slice_left.start_after
+    return RangeReport(
+        job_id=job_id, range_id=range_id, started_after=start_after, cursor=start_after
+    )
 
 
-def cut(job_id: str, range_id: int, slice_left: KeyRange, boundaries: Sequence[str]) -> RangeReport:
-    """The report that cuts a range without any work."""
-    nothing = _empty(job_id, range_id, slice_left, finished=False, halt=None)
-    return replace(nothing, boundaries=tuple(boundaries))
-
-
-def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
-    """The report that pauses a job because the driver cannot go on with the range."""
-    return _empty(job_id, range_id, slice_left, finished=False, halt=_halt(message))
-
-
-def halted_parts(job_id: str, upload: Upload, message: str) -> PartsReport:
-    """The report that pauses a job because the driver cannot go on with a large object."""
-    return PartsReport(job_id=job_id, upload=upload, halt=_halt(message))
+def halt(message: str) -> Halt:
+    """Why the driver itself pauses a job."""
+    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
 
 
 def replayed_since(begun_at: datetime) -> datetime:
@@ -314,10 +315,6 @@ def _resolve(
         raise errors.ConfigurationError(text) from error
 
 
-def _halt(message: str) -> Halt:
-    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
-
-
 def _budget_seconds(task_seconds: float, failures: int, age_seconds: float = math.inf) -> float:
     full = min(task_seconds, age_seconds * AGE_SHARE)
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
@@ -332,18 +329,4 @@ def _share_of_limits(options: JobOptions, allotted: float, credit_seconds: float
         bytes_per_second=None if bandwidth is None else bandwidth * allotted,
         requests_per_second=None if requests is None else requests * of_requests,
         credit_seconds=credit_seconds,
-    )
-
-
-def _empty(
-    job_id: str, range_id: int, slice_left: KeyRange, *, finished: bool, halt: Halt | None
-) -> RangeReport:
-    return RangeReport(
-        job_id=job_id,
-        range_id=range_id,
-        started_after=slice_left.start_after,
-        cursor=slice_left.start_after,
-        finished=finished,
-        counts=Counts(),
-        halt=halt,
     )

@@ -20,7 +20,7 @@ from slurper.database.job_row import CommitResult
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import JobWork, WorkStore
-from slurper.driver import loop as driver_module
+from slurper.driver import turn
 from slurper.driver.loop import Driver
 from slurper.job.model import (
     Counts,
@@ -61,8 +61,8 @@ Script = Callable[[RangeTask], Awaitable[RangeReport]]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays shrink so that tests need not wait for them; their order stays."""
-    monkeypatch.setattr(driver_module, "_FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(turn, "_FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(turn, "_FRUITLESS_DELAY_SECONDS", 0.01)
 
 
 class ScriptedEngine:
