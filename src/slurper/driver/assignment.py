@@ -8,8 +8,8 @@ transferred. A slice may hold such objects when
 - a task for its range halted: objects beyond the one that stopped it may have been copied already;
 - the job is older than this driver: a previous server may have died in the middle of a task.
 
-Nobody knows how far such work came, so the whole rest of the range is taken for a replay. For it,
-and nothing else, `replayed_since` is set, and an object of the right size that the target stored at
+We do not know how far such work came, so the whole rest of the range is taken for a replay. Only
+for it `replayed_since` is set. Then an object of the right size that the target stored at
 or after that time is taken as the job's own. The time is the job's creation: what the job copied is
 younger, what it found is older. It is rounded down to a whole second and one second earlier,
 because stores list whole seconds. It is noted by the database's clock, which all servers share,
@@ -18,8 +18,8 @@ What that costs: in a replay, an object of equal size that somebody else wrote t
 the job ran, or in the second or two before it was made, counts as transferred. It is not
 overwritten in either case, and what is at the target is the same.
 
-Large objects follow the same rule, each for itself: nobody can have written one before the commit
-that found it, which makes that moment the `replayed_since` of its tasks.
+Large objects follow the same rule, each for itself. The job cannot have written one before the
+commit that found it. So the time of that commit is the `replayed_since` of its tasks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=1)
-"""How far the target's clock may be behind ours without anybody noticing."""
+"""How far the target's clock may be behind ours without being noticed."""
 
 MIN_BUDGET_SECONDS = 0.5
 

@@ -195,8 +195,8 @@ class Board:
     def allot(self, open_work: OpenRange | OpenUpload, slots: int) -> float:
         """Give a task that begins its part (0 to 1) of the job's limits, and return it.
 
-        All parts of a job together are no more than 1, but for what keeps a task moving that
-        begins when the others have taken everything. `slots` is how many tasks run at once.
+        All parts of a job together are no more than 1. A task that begins when the others have
+        everything gets a little more, so that it moves. `slots` is how many tasks run at once.
         """
         of_job = self._of_job(open_work.job_id)
         even = 1 / max(1, min(slots, len(of_job)))

@@ -25,17 +25,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from slurper import errors, telemetry
 from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
 from slurper.driver.board import Board
-from slurper.driver.counter import Counter
+from slurper.driver.chores import Chores
 from slurper.driver.open_work import OpenRange, OpenUpload
 from slurper.driver.range_turn import RangeTurn
-from slurper.driver.sweeper import Sweeper
 from slurper.driver.turn import Means, Turn
 from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
@@ -50,11 +49,9 @@ POLL_SECONDS = 2.0
 POLL_AGAIN_SECONDS = 0.2
 """After a read of the database that a commit overtook."""
 
-HOUSEKEEPING_SECONDS = 60.0
-
 MAX_FAILURES = 8
 """Tasks for the same slice that may come to nothing in a row. With the delays between them that
-takes some ten seconds, so that a passing evil (processes killed at random) does not pause a job."""
+takes some ten seconds, so that a short trouble (processes killed at random) pauses no job."""
 
 _log = telemetry.get_logger(__name__)
 
@@ -62,9 +59,8 @@ _log = telemetry.get_logger(__name__)
 class Driver:
     """Runs the jobs of a database on an engine.
 
-    It is made with a store that was made with a lease (`driver.leadership`), and so when no other
-    drives any more: it takes jobs created since then for its own, and only older ones for possibly
-    half-done.
+    Its store was made with a lease (`driver.leadership`), so no other process drives any more. It
+    takes jobs created since then for its own. Only older ones may be half-done.
     """
 
     def __init__(
@@ -81,14 +77,12 @@ class Driver:
     ) -> None:
         """Prepare; store and engine are open and started by the caller, who also ends them.
 
-        Nobody else has driven jobs that are newer than `since`, which is now if it is not given.
-        Setting `woken` is another way to `wake`, for those who outlive the driver. `moved` is set
-        by every commit.
+        No other process has driven jobs that are newer than `since`, which is now if it is not
+        given. Setting `woken` is another way to `wake`, for callers that outlive the driver.
+        `moved` is set by every commit.
         """
         self._store = store
         self._engine = engine
-        self._sealer = sealer
-        self._settings = settings
         self._metrics = metrics or telemetry.Metrics()
         self._board = Board(since or datetime.now(UTC))
         self._means = Means(
@@ -100,10 +94,7 @@ class Driver:
             metrics=self._metrics,
             wake=self.wake,
         )
-        self._sweeper = Sweeper(
-            store, engine, sealer, settings, lease_lost=self._stop_without_lease
-        )
-        self._counter = Counter(
+        self._chores = Chores(
             store, engine, sealer, settings, wake=self.wake, lease_lost=self._stop_without_lease
         )
         self._woken = asyncio.Event() if woken is None else woken
@@ -113,7 +104,6 @@ class Driver:
         self._tasks: dict[asyncio.Task[None], str] = {}
         """Turns under way, each with the id of its job."""
         self._poll_seconds = POLL_SECONDS
-        self._housekeeping_at = 0.0
 
     def wake(self) -> None:
         """Look at the database soon: a job was created, resumed, paused or aborted."""
@@ -130,9 +120,9 @@ class Driver:
                 self._woken.clear()
                 await self._refresh()
                 self._fill()
-                self._sweeper.begin(time.monotonic())
-                self._counter.begin(time.monotonic())
-                await self._housekeep()
+                self._chores.begin(time.monotonic())
+                if not self._stopping:
+                    await self._chores.housekeep()
                 await self._wait()
         except asyncio.CancelledError:
             await self._abandon()
@@ -159,8 +149,7 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._sweeper.stop()
-        await self._counter.stop()
+        await self._chores.stop()
 
     # Finding work
 
@@ -182,8 +171,7 @@ class Driver:
         complete = self._board.update(works)
         for work in unswept:  # one that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
-        self._sweeper.update(unswept, busy=self._tasks.values())
-        self._counter.update(works)
+        self._chores.update(works, unswept, busy=self._tasks.values())
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
@@ -211,7 +199,7 @@ class Driver:
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        for waiting in (self._board, self._sweeper, self._counter):
+        for waiting in (self._board, self._chores):
             next_at = waiting.next_at(now)
             if next_at is not None:
                 seconds = min(seconds, next_at - now)
@@ -302,28 +290,3 @@ class Driver:
         metrics.retries.inc(report.retries)
         metrics.attempts.inc(report.attempts)
         metrics.throttled.inc(report.throttled)
-
-    # Housekeeping
-
-    async def _housekeep(self) -> None:
-        """Do one piece of what commands left to be done, and what is due from time to time."""
-        if self._stopping:
-            return
-        try:
-            if await self._store.tidy():
-                self.wake()  # there may be more, after a look at the jobs
-            if time.monotonic() >= self._housekeeping_at:
-                self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
-                await self._erase_secrets()
-                await self._store.forget_answers()
-        except errors.LeaseLost as error:
-            self._stop_without_lease(error)
-        except Exception as error:
-            _log.error("housekeeping failed; tried again", error=str(error))
-
-    async def _erase_secrets(self) -> None:
-        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
-        retention = timedelta(seconds=self._settings.secret_retention_seconds)
-        erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
-        if erased:
-            _log.info("secrets of ended jobs erased", jobs=erased)
