@@ -21,7 +21,14 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
-from slurper.transfer.task import ObjectEvent, PartsTask, RangeReport, RangeTask
+from slurper.transfer.task import (
+    GatherReport,
+    GatherTask,
+    ObjectEvent,
+    PartsTask,
+    RangeReport,
+    RangeTask,
+)
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
 from tests.chaos.proxy import FaultProxy
@@ -53,18 +60,18 @@ class Run:
 
     counts: Counts = field(default_factory=Counts)
     events: list[ObjectEvent] = field(default_factory=list)
-    reports: list[RangeReport] = field(default_factory=list)
+    reports: list[RangeReport | GatherReport] = field(default_factory=list)
     halted: list[PartsTask] = field(default_factory=list)
     """Where large objects are to be gone on with."""
 
     @property
-    def last(self) -> RangeReport:
+    def last(self) -> RangeReport | GatherReport:
         """The last report."""
         return self.reports[-1]
 
-    def take_in(self, report: RangeReport) -> None:
+    def take_in(self, report: RangeReport | GatherReport) -> None:
         """Add a report, as the driver would."""
-        is_known = report.order is not KeyOrder.OWN and report.gathered is None
+        is_known = isinstance(report, RangeReport) and report.order is not KeyOrder.OWN
         assert not is_known or (report.cursor or "") >= (report.started_after or "")
         assert len(report.events) <= report.counts.skipped + report.counts.failed
         counts = report.counts
@@ -132,14 +139,21 @@ class Stage:
         keys: set[str] = set()
         token: str | None = None
         for _ in range(MOST_TASKS):
-            found = await worker.run(replace(self.task, slice=KeyRange(token), gathers=True))
+            task = GatherTask(
+                job_id=self.task.job_id,
+                range_id=self.task.range_id,
+                source=self.task.source,
+                target=self.task.target,
+                prefix=self.task.prefix,
+                token=token,
+            )
+            found = await worker.run(task)
             run.take_in(found)
-            assert found.gathered is not None
-            keys.update(found.gathered.keys)
+            keys.update(found.keys)
             token = found.cursor
             if found.halt is not None:
                 return None
-            if found.gathered.finished:
+            if found.finished:
                 return sorted(keys)
         raise AssertionError(f"keys not gathered after {MOST_TASKS} tasks: {run.last}")
 

@@ -20,13 +20,13 @@ from slurper.database.job_row import LockedJob
 from slurper.database.rows import GatheredSoFar, to_gathered
 from slurper.database.schema import job_keys, jobs, ranges, uploads
 from slurper.job.model import LogType
-from slurper.transfer.task import Gathered, Halt, RangeReport
+from slurper.transfer.task import GatherReport, Halt
 
 SPARE_ROWS = 10_000
 """So many more rows than twice the keys may be listed: some are shown twice, some pages are empty.
 """
 
-MOST_TIMES_ANEW = 5
+MAX_TIMES_ANEW = 5
 """In a row without a new key."""
 
 
@@ -50,16 +50,14 @@ def is_under_way(connection: Connection, number: int) -> bool:
     return found is not None and not found.done
 
 
-def take_in(connection: Connection, job: LockedJob, report: RangeReport) -> Halt | None:
+def keep_keys(connection: Connection, job: LockedJob, report: GatherReport) -> Halt | None:
     """Keep the keys of a report, which is not stale; return why the job cannot go on, if so."""
-    told, before = report.gathered, _read(connection, job.number)
-    if told is None or before is None:
-        return None
-    now = _after(before, told, _keep(connection, job.number, told.keys))
-    if told.finished:
+    before = _read(connection, job.number) or GatheredSoFar()
+    now = _after(before, report, _insert(connection, job.number, report.keys))
+    if report.finished:
         job.change(total_objects=_count(connection, job.number))
     job.change(gathered=asdict(now))
-    problem = None if told.finished else _problem_of(now)
+    problem = None if report.finished else _problem_of(now)
     if problem is None:
         return None
     # So that it can be tried once more when the job is resumed.
@@ -69,7 +67,7 @@ def take_in(connection: Connection, job: LockedJob, report: RangeReport) -> Halt
     return Halt(log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION, message=problem)
 
 
-def _after(before: GatheredSoFar, told: Gathered, new: int) -> GatheredSoFar:
+def _after(before: GatheredSoFar, told: GatherReport, new: int) -> GatheredSoFar:
     times_anew = before.times_anew + told.anew
     return GatheredSoFar(
         keys=before.keys + new,
@@ -86,7 +84,7 @@ def _problem_of(now: GatheredSoFar) -> str | None:
             f"{does}, and its pages go in circles: they have shown {now.rows} rows, and among them "
             f"{now.keys} keys; report it to the provider. Resumed, it lists from the beginning"
         )
-    if now.times_anew >= MOST_TIMES_ANEW:
+    if now.times_anew >= MAX_TIMES_ANEW:
         return (
             f"{does}, and has not taken the token of its own page {now.times_anew} times, without "
             "a new key between; report it to the provider. Resumed, it lists from the beginning"
@@ -94,7 +92,7 @@ def _problem_of(now: GatheredSoFar) -> str | None:
     return None
 
 
-def _keep(connection: Connection, number: int, keys: tuple[str, ...]) -> int:
+def _insert(connection: Connection, number: int, keys: tuple[str, ...]) -> int:
     """Return how many of them are new."""
     if not keys:
         return 0

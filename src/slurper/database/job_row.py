@@ -9,7 +9,7 @@ bulk INSERT of log entries.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,8 @@ from slurper.database.pace import Recent
 from slurper.database.schema import jobs, logs, ranges, uploads
 from slurper.job import lifecycle
 from slurper.job.model import JobCapabilities, JobOptions, JobStatus, LogEntry
-from slurper.transfer.task import Halt, Report
+from slurper.planning.keyspace import KeyRange, encode_key
+from slurper.transfer.task import Halt, ProgressReport
 
 _COLUMNS = (
     jobs.c.number,
@@ -33,6 +34,36 @@ _COLUMNS = (
     jobs.c.options,
     jobs.c.recent,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeWork:
+    """An open range and what is left of it."""
+
+    range_id: int
+    slice: KeyRange
+    """Begins at the committed cursor, or at the range's start when nothing is committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """What became of a report."""
+
+    applied: bool
+    """False: the range's cursor had moved on, the upload had been begun again or was over, or the
+    job is gone; nothing was changed."""
+    status: JobStatus
+    """The job's status after the commit; a deleted job reads as aborted."""
+    still_open: bool
+    """The range, or the large object, holds more to do."""
+    end_at: str | None = None
+    """Where an open range ends now."""
+    cut_off: tuple[RangeWork, ...] = ()
+    """New ranges, in order, of what was the range's end: it now ends where the first begins."""
+    problem: str = ""
+    """Why the commit has paused the job, where the report did not ask for it."""
+    capabilities: JobCapabilities | None = None
+    """What the job's stores were found to do, where the report has added to it."""
 
 
 class LockedJob:
@@ -53,8 +84,24 @@ class LockedJob:
         self._changes: dict[str, object] = {}
         self._entries: list[LogEntry] = []
 
-    def count(self, report: Report, at: datetime) -> None:
-        """Add a report's counts to the job's."""
+    def add(self, report: ProgressReport, at: datetime) -> None:
+        """Add a report's counts, events and findings to the job's."""
+        self._count(report, at)
+        in_order = sorted(report.events, key=lambda event: encode_key(event.key))
+        self.log(
+            *(
+                LogEntry(
+                    log_type=event.log_type,
+                    created_at=at,
+                    message=event.message,
+                    object_key=event.key,
+                )
+                for event in in_order
+            )
+        )
+        self.find(report.found)
+
+    def _count(self, report: ProgressReport, at: datetime) -> None:
         added = {
             "objects": report.counts.objects,
             "transferred": report.counts.transferred,
@@ -76,7 +123,7 @@ class LockedJob:
         self._changes |= dict.fromkeys(nothing, 0)
 
     def change(self, **values: object) -> None:
-        """Set columns of the job's row that nobody else has to know of in here."""
+        """Set columns of the job's row that no other method sets."""
         self._changes |= values
 
     def change_options(self, options: JobOptions) -> None:
@@ -86,7 +133,7 @@ class LockedJob:
 
     def find(self, found: JobCapabilities) -> None:
         """Add to what the job's stores were found to do."""
-        if found == JobCapabilities():  # of nearly every report
+        if found == JobCapabilities():  # as in nearly every report
             return
         known = self.capabilities or self._read_capabilities()
         now = known.with_found(found)
@@ -119,6 +166,11 @@ class LockedJob:
             self.log(LogEntry(log_type=transition.log_type, created_at=at))
         else:
             self.log(LogEntry(log_type=halt.log_type, created_at=at, message=halt.message))
+
+    def halt(self, halt: Halt | None, at: datetime) -> None:
+        """Pause the job if there is a reason to and it is running."""
+        if halt is not None and self.status is JobStatus.RUNNING:
+            self.move(lifecycle.Command.HALT, at, halt=halt)
 
     def reseal(self, change: Callable[[bytes | None], bytes]) -> None:
         """Replace the job's sealed credentials by what `change` makes of them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from slurper.job.model import Counts, JobStatus, Pace, Whole
-from slurper.transfer.task import Report
+from slurper.transfer.task import ProgressReport
 
 WINDOW_SECONDS = 30.0
 GRACE_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Recent:
     target_throttled: float = 0.0
     workers: int | None = None
 
-    def after(self, report: Report, at: datetime) -> Recent:
+    def after(self, report: ProgressReport, at: datetime) -> Recent:
         """Take in a report that is committed at `at`."""
         now = max(self.at, at.timestamp())
         kept = math.exp((self.at - now) / WINDOW_SECONDS)

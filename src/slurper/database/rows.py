@@ -194,12 +194,12 @@ def read_keys(
 
 
 def key_boundaries(
-    connection: Connection, number: int, slice_: KeyRange, *, pieces: int, least: int
+    connection: Connection, number: int, slice_: KeyRange, *, pieces: int, min_keys: int
 ) -> tuple[str, ...]:
     """Read which of a job's explicit keys cut a slice into pieces of about as many keys."""
     within = _keys_within(number, slice_)
     count = connection.scalar(select(func.count()).select_from(job_keys).where(*within)) or 0
-    pieces = min(pieces, count // least)
+    pieces = min(pieces, count // min_keys)
     ordered = select(job_keys.c.key).where(*within).order_by(job_keys.c.key).limit(1)
     lasts = [piece * count // pieces - 1 for piece in range(1, pieces)]
     found = [connection.scalar(ordered.offset(last)) for last in lasts]

@@ -225,6 +225,7 @@ ranges = Table(
     Column("end_at", Key),
     Column("cursor", Key),
     Column("committed_at", UtcDateTime, nullable=False),
+    # When the range was made or its cursor last moved; for people who read the table.
     Column("done", Boolean, nullable=False, server_default=false()),
     CheckConstraint(
         "start_after IS NULL OR end_at IS NULL OR start_after < end_at", "holds_something"

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy import insert as plain_insert
 
 from slurper.database.connection import insert_missing
+from slurper.database.job_row import CommitResult, LockedJob
 from slurper.database.schema import upload_parts, uploads
 from slurper.objectstore.base import ObjectMeta, Part
 from slurper.objectstore.checksums import Algorithm
@@ -42,15 +43,15 @@ def count(connection: Connection, numbers: Sequence[int]) -> Mapping[int, int]:
 
 
 def read(
-    connection: Connection, numbers: Sequence[int], *, most: int | None
+    connection: Connection, numbers: Sequence[int], *, max_each: int | None
 ) -> dict[int, list[Upload]]:
-    """The unsettled objects of each job, those found first; of each job `most` (None: all)."""
+    """The unsettled objects of each job, those found first; of each job `max_each` (None: all)."""
     place = func.row_number().over(partition_by=uploads.c.job_number, order_by=uploads.c.id)
     ranked = select(uploads, place.label("place")).where(uploads.c.job_number.in_(numbers))
     first = ranked.subquery()
     query = select(first).order_by(first.c.id)
-    if most is not None:
-        query = query.where(first.c.place <= most)
+    if max_each is not None:
+        query = query.where(first.c.place <= max_each)
     found: dict[int, list[Upload]] = {number: [] for number in numbers}
     for row in connection.execute(query):
         found[row.job_number].append(_to_upload(row))
@@ -74,8 +75,20 @@ def find(connection: Connection, number: int, upload: int) -> Upload | None:
     return None if row is None else _to_upload(row)
 
 
-def take_in(connection: Connection, number: int, report: PartsReport) -> bool:
-    """Make what a task did the object's; False when it is not what the task worked on any more.
+def commit(
+    connection: Connection, job: LockedJob, report: PartsReport, at: datetime
+) -> CommitResult:
+    """Keep what a task did for a large object."""
+    if not _apply(connection, job.number, report):
+        still_open = find(connection, job.number, report.upload.id) is not None
+        return CommitResult(applied=False, status=job.status, still_open=still_open)
+    job.add(report, at)
+    job.halt(report.halt, at)
+    return CommitResult(applied=True, status=job.status, still_open=not report.settled)
+
+
+def _apply(connection: Connection, number: int, report: PartsReport) -> bool:
+    """Store what a task did; False when it is not what the task worked on any more.
 
     That is when it was settled or begun again meanwhile, or when these parts are there already.
     """
@@ -106,7 +119,7 @@ def take_in(connection: Connection, number: int, report: PartsReport) -> bool:
 
 
 def _has_any(connection: Connection, report: PartsReport) -> bool:
-    """Whether the report was taken in before: its first part is there."""
+    """Whether the report was committed before: its first part is there."""
     if not report.parts:
         return False
     first = (

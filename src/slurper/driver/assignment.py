@@ -8,8 +8,8 @@ transferred. A slice may hold such objects when
 - a task for its range halted: objects beyond the one that stopped it may have been copied already;
 - the job is older than this driver: a previous server may have died in the middle of a task.
 
-Nobody knows how far such work came, so the whole rest of the range is taken for a replay. For it,
-and nothing else, `replayed_since` is set, and an object of the right size that the target stored at
+We do not know how far such work came, so the whole rest of the range is taken for a replay. Only
+for it `replayed_since` is set. Then an object of the right size that the target stored at
 or after that time is taken as the job's own. The time is the job's creation: what the job copied is
 younger, what it found is older. It is rounded down to a whole second and one second earlier,
 because stores list whole seconds. It is noted by the database's clock, which all servers share,
@@ -18,8 +18,8 @@ What that costs: in a replay, an object of equal size that somebody else wrote t
 the job ran, or in the second or two before it was made, counts as transferred. It is not
 overwritten in either case, and what is at the target is the same.
 
-Large objects follow the same rule, each for itself: nobody can have written one before the commit
-that found it, which makes that moment the `replayed_since` of its tasks.
+Large objects follow the same rule, each for itself. The job cannot have written one before the
+commit that found it. So the time of that commit is the `replayed_since` of its tasks.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from slurper import errors
-from slurper.job.model import Capabilities, Counts, Job, JobOptions, Location, LogType
+from slurper.job.model import Capabilities, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory, storable
 from slurper.objectstore.base import Part, StoreAddress
 from slurper.objectstore.dialects import KeyOrder
@@ -38,12 +39,14 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
 from slurper.transfer.task import (
+    CountTask,
+    GatherTask,
     Halt,
-    PartsReport,
     PartsTask,
     RangeReport,
     RangeTask,
     Share,
+    SweepTask,
     Upload,
 )
 
@@ -51,7 +54,7 @@ MAX_KEYS = 1000
 """Explicit keys per task: about a megabyte at most, and as much as a listing page."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=1)
-"""How far the target's clock may be behind ours without anybody noticing."""
+"""How far the target's clock may be behind ours without being noticed."""
 
 MIN_BUDGET_SECONDS = 0.5
 
@@ -62,11 +65,17 @@ that has run dry may miss, at a few more commits in a job's first minute."""
 MIN_KEYS = 64
 """Explicit keys that a range of its own is worth."""
 
-NO_RANGE = 0
-"""Stands in for a range where a task belongs to none."""
-
 COUNTING = 0.05
 """Of a job's request rate, what counting its source may take; the copying has the rest."""
+
+
+class Limits(TypedDict):
+    """What bounds a task of a range; see `make_task`."""
+
+    failures: int
+    age_seconds: float
+    allotted: float
+    credit_seconds: float
 
 
 def make_task(
@@ -88,8 +97,6 @@ def make_task(
     """Return the next task for a range.
 
     It gets `allotted` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
-
-    Of a job whose source lists in no order the first tasks gather the keys.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
@@ -122,7 +129,37 @@ def make_task(
         expected_keys=expected_keys,
         wanted_pieces=wanted_pieces,
         share=_share_of_limits(spec.options, allotted, credit_seconds),
-        gathers=gathers(job),
+    )
+
+
+def make_gather(
+    job: Job,
+    range_id: int,
+    token: str | None,
+    *,
+    secrets: JobSecrets,
+    settings: Settings,
+    failures: int,
+    age_seconds: float,
+    allotted: float,
+    credit_seconds: float,
+) -> GatherTask:
+    """Return the task that goes on gathering the keys of a source without an order.
+
+    Its time and its part of the job's limits are as for a range.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    return GatherTask(
+        job_id=job.id,
+        range_id=range_id,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        token=token,
+        prefix=job.spec.prefix,
+        budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
+        share=_share_of_limits(job.spec.options, allotted, credit_seconds),
     )
 
 
@@ -172,7 +209,7 @@ def make_parts_task(
 
 def make_sweep(
     job: Job, upload: Upload, *, secrets: JobSecrets, settings: Settings, until: datetime
-) -> PartsTask:
+) -> SweepTask:
     """Return the task that cleans up after work on a large object of an aborted job.
 
     That work had ended by `until`.
@@ -180,41 +217,36 @@ def make_sweep(
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_parts_task(
-        job,
-        upload,
-        numbers=(),
-        done=None,
-        sample=(),
-        secrets=secrets,
-        settings=settings,
-        uncounted=True,
-        failures=0,
+    return SweepTask(
+        job_id=job.id,
+        upload=upload,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        prefix=job.spec.prefix,
+        options=job.spec.options,
+        since=replayed_since(upload.found_at),
+        until=until,
     )
-    return replace(task, swept_until=until)
 
 
 def make_count(
     job: Job, start_after: str | None, *, secrets: JobSecrets, settings: Settings
-) -> RangeTask:
+) -> CountTask:
     """Return the task that goes on counting the source after `start_after`.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    task = make_task(
-        job,
-        NO_RANGE,
-        KeyRange(start_after),
-        keys=None,
-        secrets=secrets,
-        settings=settings,
-        uncounted=False,
-        failures=0,
-    )
     requests = job.spec.options.request_rate_limit
-    share = None if requests is None else Share(requests_per_second=requests * COUNTING)
-    return replace(task, only_counts=True, share=share)
+    return CountTask(
+        job_id=job.id,
+        source=_resolve_source(job, secrets, settings),
+        target=_resolve_target(job, secrets, settings),
+        start_after=start_after,
+        prefix=job.spec.prefix,
+        budget_seconds=_budget_seconds(settings.task_seconds, 0),
+        share=None if requests is None else Share(requests_per_second=requests * COUNTING),
+    )
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
@@ -230,25 +262,17 @@ def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -
     return replace(report, cursor=cursor, finished=finished)
 
 
-def nothing_left(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
-    """The report that closes a range without any work."""
-    return _empty(job_id, range_id, slice_left, finished=True, halt=None)
+def nothing_done(job_id: str, range_id: int, slice_left: KeyRange) -> RangeReport:
+    """The report of a range for which no work was done."""
+    start_after = slice_left.start_after
+    return RangeReport(
+        job_id=job_id, range_id=range_id, started_after=start_after, cursor=start_after
+    )
 
 
-def cut(job_id: str, range_id: int, slice_left: KeyRange, boundaries: Sequence[str]) -> RangeReport:
-    """The report that cuts a range without any work."""
-    nothing = _empty(job_id, range_id, slice_left, finished=False, halt=None)
-    return replace(nothing, boundaries=tuple(boundaries))
-
-
-def halted(job_id: str, range_id: int, slice_left: KeyRange, message: str) -> RangeReport:
-    """The report that pauses a job because the driver cannot go on with the range."""
-    return _empty(job_id, range_id, slice_left, finished=False, halt=_halt(message))
-
-
-def halted_parts(job_id: str, upload: Upload, message: str) -> PartsReport:
-    """The report that pauses a job because the driver cannot go on with a large object."""
-    return PartsReport(job_id=job_id, upload=upload, halt=_halt(message))
+def halt(message: str) -> Halt:
+    """Why the driver itself pauses a job."""
+    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
 
 
 def replayed_since(begun_at: datetime) -> datetime:
@@ -291,10 +315,6 @@ def _resolve(
         raise errors.ConfigurationError(text) from error
 
 
-def _halt(message: str) -> Halt:
-    return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
-
-
 def _budget_seconds(task_seconds: float, failures: int, age_seconds: float = math.inf) -> float:
     full = min(task_seconds, age_seconds * AGE_SHARE)
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
@@ -309,18 +329,4 @@ def _share_of_limits(options: JobOptions, allotted: float, credit_seconds: float
         bytes_per_second=None if bandwidth is None else bandwidth * allotted,
         requests_per_second=None if requests is None else requests * of_requests,
         credit_seconds=credit_seconds,
-    )
-
-
-def _empty(
-    job_id: str, range_id: int, slice_left: KeyRange, *, finished: bool, halt: Halt | None
-) -> RangeReport:
-    return RangeReport(
-        job_id=job_id,
-        range_id=range_id,
-        started_after=slice_left.start_after,
-        cursor=slice_left.start_after,
-        finished=finished,
-        counts=Counts(),
-        halt=halt,
     )

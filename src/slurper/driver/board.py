@@ -8,133 +8,23 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 
-from slurper.database.work import JobWork, RangeWork
+from slurper.database.job_row import RangeWork
+from slurper.database.work import JobWork
+from slurper.driver.open_work import OpenRange, OpenUpload, OpenWork
 from slurper.job.model import Job, JobCapabilities
-from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
-from slurper.planning.parts import PartPlan
 from slurper.transfer.task import PartsReport, Upload
 
 MAX_UNSETTLED = 1000
 """A job with so many large objects in progress looks for no others: each of them is a row."""
 
-LEAST_SHARE = 4
-"""Parts of one object that are worth a task of their own."""
-
-_LEAST_OF_EVEN = 0.1
+_MIN_OF_EVEN = 0.1
 """Of an even part of a job's limits, what a task gets at least."""
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class OpenWork:
-    """Something of a job that is not done, with what this driver has seen of it."""
-
-    job_id: str
-    presumed_uncounted: bool
-    """What `uncounted` is where nothing is remembered."""
-    uncounted: bool = field(init=False)
-    """What is left may be at the target already, by work that no commit has counted."""
-    failures: int = 0
-    """How many tasks in a row came to nothing: lost with their process, or ended by an error."""
-    not_before: float = 0.0
-    """Monotonic seconds; no task begins earlier."""
-    under_way: int = 0
-    """How many tasks."""
-    allotted: float = 0.0
-    """Of the job's limits, what the tasks under way have; 0 when they have changed since."""
-    paid_until: float = math.inf
-    """Monotonic seconds until when the last task has used what it had; none yet: for ever."""
-    last_turn: int = 0
-
-    def __post_init__(self) -> None:
-        self.uncounted = self.presumed_uncounted
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class OpenRange(OpenWork):
-    """An open range of a job; it has one task at a time."""
-
-    range_id: int
-    slice: KeyRange
-    """What is left, after the last commit."""
-    wanted_pieces: int = 1
-    """Into how many pieces the task under way was asked to cut it."""
-    expected_keys: int | None = None
-    """How many keys the last task settled; None: nobody knows."""
-
-    @property
-    def log_fields(self) -> Mapping[str, object]:
-        """How log records name it."""
-        return {"job_id": self.job_id, "range_id": self.range_id}
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one task gets of a large object; as in `PartsTask`."""
-
-    numbers: tuple[int, ...] | None
-    done: tuple[Part, ...] | None
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class OpenUpload(OpenWork):
-    """A large object of a job. Once its upload is begun it may have several tasks at a time."""
-
-    upload: Upload
-    parts: dict[int, Part] | None = None
-    """What is finished, by number; None: not read from the database yet."""
-    spare: int = 0
-    """Slots that had nothing else to do when the last turn was taken."""
-    is_dealing: bool = False
-    """A turn was taken that has not got its share yet; until then there is no other."""
-    _dealt: set[int] = field(default_factory=set)
-
-    @property
-    def log_fields(self) -> Mapping[str, object]:
-        """How log records name it."""
-        return {"job_id": self.job_id, "upload": self.upload.id, "key": self.upload.meta.key}
-
-    @property
-    def unshared(self) -> list[int]:
-        """The missing parts that no task has; none before the upload is begun."""
-        begun = self.upload.begun
-        if begun is None or self.parts is None:
-            return []
-        numbers = range(1, PartPlan(self.upload.meta.size, begun.part_size).count + 1)
-        return [one for one in numbers if one not in self.parts and one not in self._dealt]
-
-    @contextmanager
-    def share(self, part_bytes: int) -> Iterator[Share]:
-        """Deal parts to a task for the length of the block; new uploads have such parts.
-
-        A task gets all that is left, unless there are idle slots to share it with.
-        """
-        self.is_dealing = False
-        if self.upload.begun is None:
-            is_shared = self.spare > 0 and self.upload.meta.size >= 2 * LEAST_SHARE * part_bytes
-            yield Share(() if is_shared else None, ())
-            return
-        missing = self.unshared
-        even = -(-len(missing) // (self.spare + 1))
-        numbers = tuple(missing[: max(even, LEAST_SHARE)])
-        is_last = not self._dealt and len(numbers) == len(missing)
-        self._dealt.update(numbers)
-        try:
-            yield Share(numbers, self._done if is_last else None)
-        finally:
-            self._dealt.difference_update(numbers)
-
-    @property
-    def _done(self) -> tuple[Part, ...]:
-        parts = self.parts or {}
-        return tuple(parts[number] for number in sorted(parts))
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +44,7 @@ class Board:
     longest ago. So every running job moves, no matter how much of another one is open. Within the
     job it goes to ranges or large objects, whichever has fewer tasks: to the range served longest
     ago, or to the object found first, so that what is begun is finished. When everything has a task
-    and slots are idle, they get shares of the large objects under way.
+    and slots are idle, they get parts of the large objects under way.
     """
 
     def __init__(self, driving_since: datetime) -> None:
@@ -169,7 +59,7 @@ class Board:
         self._uploads: dict[int, OpenUpload] = {}
         self._touched: set[str] = set()
         self._unsure: set[str] = set()
-        """Jobs whose ranges may hold uncounted objects, nobody knows which."""
+        """Jobs of which some ranges, we do not know which, may hold uncounted objects."""
         self._turns = count(1)
 
     @property
@@ -191,23 +81,22 @@ class Board:
         for job_id in self._jobs.keys() - found.keys() - self._touched:
             del self._jobs[job_id]
         for work in found.values():
-            self._take_in(work)
-        self._forget_the_obvious()
+            self._refresh_job(work)
+        self._drop_idle()
         return not self._touched
 
-    def _take_in(self, work: JobWork) -> None:
+    def _refresh_job(self, work: JobWork) -> None:
         job = work.job
         earlier = self._jobs.get(job.id)
         last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
         if earlier is not None and earlier.job.spec.options != job.spec.options:
             for held_back in self._of_job(job.id):
-                # What is owed, or will be by a task under way, is reckoned by other limits.
-                held_back.not_before = held_back.allotted = 0.0
+                held_back.forget_limits()
         self._jobs[job.id] = _RunningJob(job, work.unsettled, last_turn, began)
-        self._take_in_ranges(job, {item.range_id: item.slice for item in work.ranges})
-        self._take_in_uploads(job.id, {item.id: item for item in work.uploads})
+        self._refresh_ranges(job, {item.range_id: item.slice for item in work.ranges})
+        self._refresh_uploads(job.id, {item.id: item for item in work.uploads})
 
-    def _take_in_ranges(self, job: Job, still_open: Mapping[int, KeyRange]) -> None:
+    def _refresh_ranges(self, job: Job, still_open: Mapping[int, KeyRange]) -> None:
         for known_range in list(self._ranges.values()):
             gone = known_range.range_id not in still_open and not known_range.under_way
             if gone and known_range.job_id == job.id:
@@ -234,7 +123,7 @@ class Board:
         added.uncounted |= inherited or job.id in self._unsure
         self._ranges[range_id] = added
 
-    def _take_in_uploads(self, job_id: str, unsettled: Mapping[int, Upload]) -> None:
+    def _refresh_uploads(self, job_id: str, unsettled: Mapping[int, Upload]) -> None:
         for known in list(self._uploads.values()):
             gone = known.upload.id not in unsettled and not known.under_way
             if gone and known.job_id == job_id:
@@ -250,8 +139,8 @@ class Board:
             elif not open_upload.under_way and open_upload.upload.generation != upload.generation:
                 open_upload.upload, open_upload.parts = upload, None
 
-    def _forget_the_obvious(self) -> None:
-        """Drop what is open of jobs that do not run, but for what would come back different."""
+    def _drop_idle(self) -> None:
+        """Drop what is open of jobs that do not run, except what would come back different."""
         for open_work in list(self._open_work()):
             idle = open_work.job_id not in self._jobs and not open_work.under_way
             if idle and open_work.uncounted == open_work.presumed_uncounted:
@@ -267,19 +156,16 @@ class Board:
             for one in self._open_work()
             if not one.under_way and one.not_before <= now and self._may_begin(one)
         ]
-        candidates = waiting or self._shareable(now)
+        candidates = waiting or self._dealable(now)
         if not candidates:
             return None
         under_way = self._tasks_under_way()
         chosen = min(candidates, key=lambda one: self._precedence(one, under_way))
         running = self._jobs[chosen.job_id]
-        running.last_turn = chosen.last_turn = next(self._turns)
+        running.last_turn = next(self._turns)
         if running.began is None:
             running.began = now
-        chosen.under_way += 1
-        if isinstance(chosen, OpenUpload):
-            chosen.spare = max(0, free - max(1, len(waiting)))
-            chosen.is_dealing = True
+        chosen.begin_turn(running.last_turn, spare=max(0, free - max(1, len(waiting))))
         return chosen, running.job
 
     def wanted_pieces(self, open_range: OpenRange, slots: int) -> int:
@@ -287,7 +173,7 @@ class Board:
 
         All running jobs together need as much open work as the engine has slots, and each of them
         an equal share. Every range of a job is asked for as many pieces, and all together for up to
-        twice as many as are missing: nobody knows which of them are nearly done.
+        twice as many as are missing, because some of them are nearly done.
         """
         in_use = sum(other.job_id in self._jobs for other in self._open_work())
         of_job = self._of_job(open_range.job_id)
@@ -309,13 +195,13 @@ class Board:
     def allot(self, open_work: OpenRange | OpenUpload, slots: int) -> float:
         """Give a task that begins its part (0 to 1) of the job's limits, and return it.
 
-        All parts of a job together are no more than 1, but for what keeps a task moving that
-        begins when the others have taken everything. `slots` is how many tasks run at once.
+        All parts of a job together are no more than 1. A task that begins when the others have
+        everything gets a little more, so that it moves. `slots` is how many tasks run at once.
         """
         of_job = self._of_job(open_work.job_id)
         even = 1 / max(1, min(slots, len(of_job)))
         left = 1 - sum(one.allotted for one in of_job)
-        allotted = max(min(even, left), _LEAST_OF_EVEN * even)
+        allotted = max(min(even, left), _MIN_OF_EVEN * even)
         open_work.allotted += allotted
         return allotted
 
@@ -325,7 +211,7 @@ class Board:
             return False
         return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
 
-    def _shareable(self, now: float) -> list[OpenRange | OpenUpload]:
+    def _dealable(self, now: float) -> list[OpenRange | OpenUpload]:
         """Large objects under way of which parts are left for another task."""
         return [
             one
@@ -333,7 +219,7 @@ class Board:
             if one.job_id in self._jobs
             and one.not_before <= now
             and not one.is_dealing
-            and one.unshared
+            and one.undealt
         ]
 
     def _tasks_under_way(self) -> dict[tuple[str, type], int]:
@@ -378,7 +264,7 @@ class Board:
     ) -> None:
         """What is not `left` of the range is counted, or has become large objects or other ranges.
 
-        `settled_keys` is how many keys that were; None: that tells nothing of the next task.
+        `settled_keys` is how many keys that were; None: that does not tell about the next task.
 
         `uncounted` says that objects in there may have been copied too. What was lost before may
         have come further than the cursor, so that once a range may hold such objects, its rest may.
@@ -396,18 +282,14 @@ class Board:
     def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
         """Parts are finished, and perhaps the upload begun."""
         self._touched.add(open_upload.job_id)
-        if report.begun is not None:
-            open_upload.upload = replace(open_upload.upload, begun=report.begun)
-        parts = open_upload.parts or {}
-        open_upload.parts = parts | {part.number: part for part in report.parts}
-        open_upload.failures = 0
+        open_upload.add_parts(report)
 
     def close(self, open_work: OpenRange | OpenUpload) -> None:
         """Drop what is done, or of which the database knows better what is left."""
         self._touched.add(open_work.job_id)
         self._remove(open_work)
 
-    def lose_sight(self, open_range: OpenRange, *, uncounted: bool) -> None:
+    def reload_later(self, open_range: OpenRange, *, uncounted: bool) -> None:
         """Drop a range of which the database knows better what is left, and in which ranges.
 
         `uncounted` is as for `committed`. Whatever comes back inherits it.
@@ -416,10 +298,10 @@ class Board:
             self._unsure.add(open_range.job_id)
         self.close(open_range)
 
-    def learn(self, job_id: str, capabilities: JobCapabilities) -> None:
+    def learn(self, job_id: str, capabilities: JobCapabilities | None) -> None:
         """A commit has added to what the job's stores were found to do: its next tasks know it."""
         self._touched.add(job_id)
-        if job_id in self._jobs:
+        if capabilities is not None and job_id in self._jobs:
             running = self._jobs[job_id]
             running.job = replace(running.job, capabilities=capabilities)
 

@@ -119,9 +119,8 @@ class Counter:
             settings=self._settings,
         )
         report = await self._engine.run(task)
-        found = report.counted or Whole()
-        count.objects += found.objects or 0
-        count.size += found.size or 0
+        count.objects += report.whole.objects or 0
+        count.size += report.whole.size or 0
         count.cursor = report.cursor
         if report.finished:
             await self._store.counted(job.id, Whole(objects=count.objects, size=count.size))

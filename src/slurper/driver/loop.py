@@ -24,45 +24,34 @@ What goes wrong costs one range or large object a turn, never the loop:
 from __future__ import annotations
 
 import asyncio
-import functools
-import math
 import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import Any
 
 from slurper import errors, telemetry
-from slurper.database.work import CommitOutcome, WorkStore
-from slurper.driver import assignment
-from slurper.driver.board import Board, OpenRange, OpenUpload, Share
-from slurper.driver.counter import Counter
-from slurper.driver.sweeper import Sweeper
+from slurper.database.job_row import CommitResult
+from slurper.database.work import WorkStore
+from slurper.driver.board import Board
+from slurper.driver.chores import Chores
+from slurper.driver.open_work import OpenRange, OpenUpload
+from slurper.driver.range_turn import RangeTurn
+from slurper.driver.turn import Means, Turn
+from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
 from slurper.job.model import Job, JobStatus
-from slurper.objectstore.dialects import KeyOrder
-from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.diagnosis import SAMPLE
-from slurper.transfer.task import PartsReport, RangeReport, RangeTask, Report
+from slurper.transfer.task import ProgressReport, Task
 
 POLL_SECONDS = 2.0
 """`wake` tells of every change made in this process; this finds what others wrote."""
 
 POLL_AGAIN_SECONDS = 0.2
-"""After a look at the database that a commit overtook."""
-
-HOUSEKEEPING_SECONDS = 60.0
+"""After a read of the database that a commit overtook."""
 
 MAX_FAILURES = 8
 """Tasks for the same slice that may come to nothing in a row. With the delays between them that
-takes some ten seconds, so that a passing evil (processes killed at random) does not pause a job."""
-
-_FIRST_DELAY_SECONDS = 0.1
-_LONGEST_DELAY_SECONDS = 10.0
-_FRUITLESS_DELAY_SECONDS = 1.0
-
-Result = TypeVar("Result")
+takes some ten seconds, so that a short trouble (processes killed at random) pauses no job."""
 
 _log = telemetry.get_logger(__name__)
 
@@ -70,9 +59,8 @@ _log = telemetry.get_logger(__name__)
 class Driver:
     """Runs the jobs of a database on an engine.
 
-    It is made with a store that was made with a lease (`driver.leadership`), and so when no other
-    drives any more: it takes jobs created since then for its own, and only older ones for possibly
-    half-done.
+    Its store was made with a lease (`driver.leadership`), so no other process drives any more. It
+    takes jobs created since then for its own. Only older ones may be half-done.
     """
 
     def __init__(
@@ -89,19 +77,25 @@ class Driver:
     ) -> None:
         """Prepare; store and engine are open and started by the caller, who also ends them.
 
-        Nobody else has driven jobs that are newer than `since`, which is now if it is not given.
-        Setting `woken` is another way to `wake`, for those who outlive the driver. `moved` is set
-        by every commit.
+        No other process has driven jobs that are newer than `since`, which is now if it is not
+        given. Setting `woken` is another way to `wake`, for callers that outlive the driver.
+        `moved` is set by every commit.
         """
         self._store = store
         self._engine = engine
-        self._sealer = sealer
-        self._settings = settings
         self._metrics = metrics or telemetry.Metrics()
         self._board = Board(since or datetime.now(UTC))
-        self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=self._yield)
-        self._counter = Counter(
-            store, engine, sealer, settings, wake=self.wake, lease_lost=self._yield
+        self._means = Means(
+            store=store,
+            engine=engine,
+            sealer=sealer,
+            settings=settings,
+            board=self._board,
+            metrics=self._metrics,
+            wake=self.wake,
+        )
+        self._chores = Chores(
+            store, engine, sealer, settings, wake=self.wake, lease_lost=self._stop_without_lease
         )
         self._woken = asyncio.Event() if woken is None else woken
         self._moved = asyncio.Event() if moved is None else moved
@@ -110,7 +104,6 @@ class Driver:
         self._tasks: dict[asyncio.Task[None], str] = {}
         """Turns under way, each with the id of its job."""
         self._poll_seconds = POLL_SECONDS
-        self._housekeeping_at = 0.0
 
     def wake(self) -> None:
         """Look at the database soon: a job was created, resumed, paused or aborted."""
@@ -125,11 +118,11 @@ class Driver:
         try:
             while not self._stopping:
                 self._woken.clear()
-                await self._look()
+                await self._refresh()
                 self._fill()
-                self._sweeper.begin(time.monotonic())
-                self._counter.begin(time.monotonic())
-                await self._housekeep()
+                self._chores.begin(time.monotonic())
+                if not self._stopping:
+                    await self._chores.housekeep()
                 await self._wait()
         except asyncio.CancelledError:
             await self._abandon()
@@ -156,19 +149,18 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._sweeper.stop()
-        await self._counter.stop()
+        await self._chores.stop()
 
     # Finding work
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         self._board.begin_update()
         try:
             # In this order, so that no job is found to be both.
             unswept = await self._store.unswept()
             works = await self._store.running_jobs()
         except errors.LeaseLost as error:
-            self._yield(error)
+            self._stop_without_lease(error)
             return
         except errors.DatabaseUnavailable as error:
             _log.error("running jobs cannot be read; tried again soon", error=str(error))
@@ -179,21 +171,25 @@ class Driver:
         complete = self._board.update(works)
         for work in unswept:  # one that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
-        self._sweeper.update(unswept, busy=self._tasks.values())
-        self._counter.update(works)
+        self._chores.update(works, unswept, busy=self._tasks.values())
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
     def _fill(self) -> None:
         """Give every free slot of the engine to the range or large object whose turn it is."""
         while not self._stopping and (free := self._engine.slots - len(self._tasks)) > 0:
-            turn = self._board.take(time.monotonic(), free)
-            if turn is None:
+            taken = self._board.take(time.monotonic(), free)
+            if taken is None:
                 break
-            task = asyncio.create_task(self._advance(*turn))
-            self._tasks[task] = turn[0].job_id
+            task = asyncio.create_task(self._advance(self._turn(*taken)))
+            self._tasks[task] = taken[0].job_id
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
+
+    def _turn(self, open_work: OpenRange | OpenUpload, job: Job) -> Turn[Any, Any]:
+        if isinstance(open_work, OpenRange):
+            return RangeTurn(open_work, job, self._means)
+        return UploadTurn(open_work, job, self._means)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task)
@@ -203,7 +199,7 @@ class Driver:
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        for waiting in (self._board, self._sweeper, self._counter):
+        for waiting in (self._board, self._chores):
             next_at = waiting.next_at(now)
             if next_at is not None:
                 seconds = min(seconds, next_at - now)
@@ -215,248 +211,76 @@ class Driver:
 
     # One turn of one range or large object
 
-    async def _advance(self, open_work: OpenRange | OpenUpload, job: Job) -> None:
+    async def _advance(self, turn: Turn[Any, Any]) -> None:
         """Run the next task of what is open and commit what it reports."""
         try:
-            sealed = await self._patiently(lambda: self._store.open_to_work(job.id), open_work)
+            sealed = await turn.patiently(lambda: self._store.open_to_work(turn.job.id))
             if sealed is None:  # paused, aborted or deleted since the board was filled
-                self._board.drop_job(job.id, for_good=False)
-            elif isinstance(open_work, OpenRange):
-                await self._settle(open_work, await self._work(open_work, job, sealed))
-            else:
-                await self._advance_upload(open_work, job, sealed)
+                self._board.drop_job(turn.job.id, for_good=False)
+                return
+            found = await turn.next_task(sealed)
+            self._fill()  # what is left of a large object may be another's
+            await self._settle(turn, await turn.run(found) if isinstance(found, Task) else found)
         except errors.WorkerLost as error:
             self._metrics.tasks.labels("lost").inc()
-            await self._fail(open_work, error)
+            await self._fail(turn, error)
         except errors.LeaseLost as error:
-            self._yield(error)
+            self._stop_without_lease(error)
         except asyncio.CancelledError:
             self._metrics.tasks.labels("cancelled").inc()
             raise
         except Exception as error:
             self._metrics.tasks.labels("failed").inc()
-            _log.exception("task failed", **open_work.log_fields)
-            await self._fail(open_work, error)
+            _log.exception("task failed", **turn.open_work.log_fields)
+            await self._fail(turn, error)
         finally:
-            open_work.allotted *= 1 - 1 / open_work.under_way  # what this task had is free again
-            open_work.under_way -= 1
-            if isinstance(open_work, OpenRange):
-                open_work.wanted_pieces = 1
+            turn.end()
 
-    def _yield(self, error: errors.LeaseLost) -> None:
+    def _stop_without_lease(self, error: errors.LeaseLost) -> None:
         """Another process drives: end `run` at once."""
         self._lost = error
         self._stopping = True
         self.wake()
 
-    async def _work(self, open_range: OpenRange, job: Job, sealed: bytes) -> RangeReport:
-        """Return what is to be committed for the range next."""
-        identity = (job.id, open_range.range_id, open_range.slice)
-        open_range.wanted_pieces = self._board.wanted_pieces(open_range, self._engine.slots)
-        if boundaries := await self._key_boundaries(open_range, job):
-            return assignment.cut(*identity, boundaries)
-        keys = await self._next_keys(open_range, job)
-        if keys == ():
-            return assignment.nothing_left(*identity)
-        try:
-            task = self._make_task(open_range, job, sealed, keys)
-        except errors.SlurperError as error:
-            return assignment.halted(*identity, _cannot_begin(error))
-        began = time.monotonic()
-        report = await self._engine.run(task)
-        self._note_task(began, open_range, report)
-        return assignment.conclude(report, task, keys)
+    async def _fail(self, turn: Turn[Any, Any], error: Exception) -> None:
+        report = turn.fail(error, MAX_FAILURES)
+        if report is not None:
+            await self._settle(turn, report)
 
-    async def _advance_upload(self, open_upload: OpenUpload, job: Job, sealed: bytes) -> None:
-        sample: tuple[str, ...] = ()
-        if job.spec.keys is not None:
-            sample = await self._read_keys(job, KeyRange(), SAMPLE, open_upload)
-        if open_upload.upload.begun is None:
-            open_upload.parts = {}
-        elif open_upload.parts is None:
-            read = functools.partial(self._store.parts, open_upload.upload)
-            parts = await self._patiently(read, open_upload)
-            open_upload.parts = {part.number: part for part in parts}
-        with open_upload.share(self._settings.part_bytes) as share:
-            self._fill()  # what is left may be another's
-            report = await self._copy_parts(open_upload, share, sample, job, sealed)
-            await self._settle(open_upload, report)
-
-    async def _copy_parts(
-        self,
-        open_upload: OpenUpload,
-        share: Share,
-        sample: tuple[str, ...],
-        job: Job,
-        sealed: bytes,
-    ) -> PartsReport:
-        """Return what is to be committed for the large object next."""
-        try:
-            task = assignment.make_parts_task(
-                job,
-                open_upload.upload,
-                numbers=share.numbers,
-                done=share.done,
-                sample=sample,
-                secrets=self._sealer.open(sealed),
-                settings=self._settings,
-                uncounted=open_upload.uncounted,
-                failures=open_upload.failures,
-                allotted=self._board.allot(open_upload, self._engine.slots),
-                credit_seconds=max(0.0, time.monotonic() - open_upload.paid_until),
-            )
-        except errors.SlurperError as error:
-            return assignment.halted_parts(job.id, open_upload.upload, _cannot_begin(error))
-        began = time.monotonic()
-        report = await self._engine.run(task)
-        self._note_task(began, open_upload, report)
-        return report
-
-    def _note_task(self, began: float, open_work: OpenRange | OpenUpload, report: Report) -> None:
-        open_work.paid_until = time.monotonic() + report.owed_seconds
-        self._metrics.task_seconds.observe(time.monotonic() - began)
-        self._metrics.tasks.labels("reported").inc()
-
-    async def _key_boundaries(self, open_range: OpenRange, job: Job) -> tuple[str, ...]:
-        """Return where to cut a range of explicit keys, which takes no worker to know."""
-        if job.spec.keys is None or open_range.wanted_pieces == 1:
-            return ()
-        read = functools.partial(
-            self._store.key_boundaries,
-            job.id,
-            open_range.slice,
-            pieces=open_range.wanted_pieces,
-            least=assignment.MIN_KEYS,
-        )
-        return await self._patiently(read, open_range)
-
-    async def _next_keys(self, open_range: OpenRange, job: Job) -> tuple[str, ...] | None:
-        """Return the range's next explicit keys, one more than a task takes.
-
-        None: the job has no explicit keys.
-        """
-        if job.spec.keys is None:
-            return None
-        return await self._read_keys(job, open_range.slice, assignment.MAX_KEYS + 1, open_range)
-
-    async def _read_keys(
-        self, job: Job, slice_: KeyRange, limit: int, open_work: OpenRange | OpenUpload
-    ) -> tuple[str, ...]:
-        read = functools.partial(self._store.keys_within, job.id, slice_, limit=limit)
-        return await self._patiently(read, open_work)
-
-    def _make_task(
-        self, open_range: OpenRange, job: Job, sealed: bytes, keys: tuple[str, ...] | None
-    ) -> RangeTask:
-        return assignment.make_task(
-            job,
-            open_range.range_id,
-            open_range.slice,
-            keys=keys,
-            secrets=self._sealer.open(sealed),
-            settings=self._settings,
-            uncounted=open_range.uncounted,
-            failures=open_range.failures,
-            expected_keys=open_range.expected_keys,
-            wanted_pieces=open_range.wanted_pieces,
-            age_seconds=self._board.age_seconds(job.id, time.monotonic()),
-            allotted=self._board.allot(open_range, self._engine.slots),
-            credit_seconds=max(0.0, time.monotonic() - open_range.paid_until),
-        )
-
-    async def _settle(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
-        outcome = await self._patiently(lambda: self._commit(report), open_work)
-        if outcome.capabilities is not None:
-            self._board.learn(open_work.job_id, outcome.capabilities)
-        if not outcome.applied:
-            # Somebody else moved the range, or the answer to an earlier commit was lost.
-            _log.warning("report was stale and changed nothing", **open_work.log_fields)
-            if isinstance(open_work, OpenRange):
-                self._board.lose_sight(open_work, uncounted=report.halt is not None)
-            else:
-                self._board.close(open_work)
+    async def _settle(self, turn: Turn[Any, Any], report: ProgressReport) -> None:
+        """Commit a report and take the result into the board and the metrics."""
+        result = await turn.patiently(lambda: self._store.commit(report, datetime.now(UTC)))
+        self._board.learn(turn.job.id, result.capabilities)
+        if not result.applied:
+            # Another server moved the range, or the answer to an earlier commit was lost.
+            _log.warning("report was stale and changed nothing", **turn.open_work.log_fields)
+        turn.absorb(report, result)
+        if self._board.lacks_uploads(turn.job.id):
             self.wake()
-        elif isinstance(open_work, OpenRange) and _is_to_be_read_anew(report, outcome):
-            # One that begins again may find its own work.
-            self._board.lose_sight(open_work, uncounted=_begins_again(report, outcome))
-            self.wake()
-        elif outcome.still_open:
-            self._take_in(open_work, report, outcome)
-        else:
-            self._board.close(open_work)
-        if outcome.applied:
-            self._board.count_unsettled(open_work.job_id, _newly_unsettled(report))
-        if self._board.lacks_uploads(open_work.job_id):
-            self.wake()
-        self._note(report, outcome)
+        self._note(report, result)
 
-    def _take_in(
-        self, open_work: OpenRange | OpenUpload, report: Report, outcome: CommitOutcome
-    ) -> None:
-        """Move the board on by a report that leaves something to do."""
-        if isinstance(open_work, OpenRange) and isinstance(report, RangeReport):
-            self._board.committed(
-                open_work,
-                KeyRange(report.cursor, outcome.end_at),
-                settled_keys=_settled_keys(report),
-                uncounted=report.halt is not None,
-                cut_off=outcome.cut_off,
-            )
-        elif isinstance(open_work, OpenUpload) and isinstance(report, PartsReport):
-            if report.restarted is not None:
-                self._board.close(open_work)  # the database knows the new version
-                self.wake()
-                return
-            self._board.parts_committed(open_work, report)
-        self._hold_back_if_owing(open_work)
-        if not outcome.cut_off:
-            self._hold_back_if_fruitless(open_work, report)
-
-    async def _patiently(
-        self, transaction: Callable[[], Awaitable[Result]], open_work: OpenRange | OpenUpload
-    ) -> Result:
-        """Do it however long the database takes to come back. A report is not given up."""
-        delay_seconds = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                return await transaction()
-            except errors.DatabaseUnavailable as error:
-                self._metrics.commits.labels("delayed").inc()
-                _log.error(
-                    "database cannot be used; what is to be done in it is tried again",
-                    **open_work.log_fields,
-                    error=str(error),
-                    advice=error.advice,
-                    delay_seconds=delay_seconds,
-                )
-            await asyncio.sleep(delay_seconds)
-            delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
-
-    async def _commit(self, report: Report) -> CommitOutcome:
-        return await self._store.commit(report, datetime.now(UTC))
-
-    def _note(self, report: Report, outcome: CommitOutcome) -> None:
-        """Take a commit's outcome into the board and the metrics."""
+    def _note(self, report: ProgressReport, result: CommitResult) -> None:
+        """Take a commit's result into the board and the metrics."""
         self._moved.set()
-        if outcome.status is not JobStatus.RUNNING:
-            for_good = outcome.status is not JobStatus.PAUSED
+        if result.status is not JobStatus.RUNNING:
+            for_good = result.status is not JobStatus.PAUSED
             if self._board.drop_job(report.job_id, for_good=for_good):
-                self._note_end(report, outcome)
-        if outcome.applied:
+                self._note_end(report, result)
+        if result.applied:
             self._count(report)
         else:
             self._metrics.commits.labels("stale").inc()
 
-    def _note_end(self, report: Report, outcome: CommitOutcome) -> None:
+    def _note_end(self, report: ProgressReport, result: CommitResult) -> None:
         self._metrics.jobs_running.set(self._board.running_jobs)
-        if outcome.status is JobStatus.COMPLETED:
+        if result.status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
             _log.info("job completed", job_id=report.job_id)
-        elif cause := report.halt.message if report.halt is not None else outcome.problem:
+        elif cause := report.halt.message if report.halt is not None else result.problem:
             self._metrics.jobs_ended.labels("paused").inc()
             _log.error("job paused", job_id=report.job_id, cause=cause)
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: ProgressReport) -> None:
         metrics, counts = self._metrics, report.counts
         metrics.commits.labels("applied").inc()
         metrics.objects.labels("transferred").inc(counts.transferred)
@@ -466,147 +290,3 @@ class Driver:
         metrics.retries.inc(report.retries)
         metrics.attempts.inc(report.attempts)
         metrics.throttled.inc(report.throttled)
-
-    # When a turn comes to nothing
-
-    async def _fail(self, open_work: OpenRange | OpenUpload, error: Exception) -> None:
-        """Try the same again later; pause the job if that has no point any more."""
-        open_work.uncounted = True
-        open_work.failures += 1
-        open_work.not_before = time.monotonic() + _delay_seconds(open_work.failures)
-        self.wake()  # so that the loop learns of the new time
-        hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
-        if hopeless or open_work.failures >= MAX_FAILURES:
-            await self._settle(open_work, _halted(open_work, _gives_up(open_work, error)))
-            return
-        _log.warning(
-            "task came to nothing and is run again",
-            **open_work.log_fields,
-            failures=open_work.failures,
-            error=str(error),
-        )
-
-    def _hold_back_if_owing(self, open_work: OpenRange | OpenUpload) -> None:
-        """Let it pay for what its last task was ahead of its limits; no slot waits for it."""
-        if open_work.allotted and time.monotonic() < open_work.paid_until < math.inf:
-            open_work.not_before = open_work.paid_until
-            self.wake()
-
-    def _hold_back_if_fruitless(self, open_work: OpenRange | OpenUpload, report: Report) -> None:
-        """Do not spin when a task ends in time, without an error and without any progress."""
-        if isinstance(report, RangeReport):
-            got_ahead = report.cursor != report.started_after
-        else:
-            got_ahead = bool(report.parts) or report.begun is not None
-        if not got_ahead and report.halt is None:
-            _log.warning("task settled nothing", **open_work.log_fields, throttled=report.throttled)
-            open_work.not_before = time.monotonic() + _FRUITLESS_DELAY_SECONDS
-            self.wake()
-
-    # Housekeeping
-
-    async def _housekeep(self) -> None:
-        """Do one piece of what commands left to be done, and what is due from time to time."""
-        if self._stopping:
-            return
-        try:
-            if await self._store.tidy():
-                self.wake()  # there may be more, after a look at the jobs
-            if time.monotonic() >= self._housekeeping_at:
-                self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
-                await self._erase_secrets()
-                await self._store.forget_answers()
-        except errors.LeaseLost as error:
-            self._yield(error)
-        except Exception as error:
-            _log.error("housekeeping failed; tried again", error=str(error))
-
-    async def _erase_secrets(self) -> None:
-        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
-        retention = timedelta(seconds=self._settings.secret_retention_seconds)
-        erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
-        if erased:
-            _log.info("secrets of ended jobs erased", jobs=erased)
-
-
-def _disorder_of(report: Report) -> str:
-    """How a source was found to list in an order of its own."""
-    return report.disorder if isinstance(report, RangeReport) else ""
-
-
-def _is_to_be_read_anew(report: Report, outcome: CommitOutcome) -> bool:
-    """Whether a commit has made another job of it: it is listed otherwise, or has got its keys."""
-    if not (isinstance(report, RangeReport) and outcome.still_open):
-        return False
-    if report.gathered is None:
-        return bool(report.disorder)
-    return report.gathered.finished or outcome.status is not JobStatus.RUNNING
-
-
-def _begins_again(report: Report, outcome: CommitOutcome) -> bool:
-    """Whether all that was copied of a job is to be listed once more."""
-    if not _disorder_of(report):
-        return False
-    has_none = isinstance(report, RangeReport) and report.order is KeyOrder.NONE
-    return has_none or outcome.status is not JobStatus.RUNNING
-
-
-def _delay_seconds(failures: int) -> float:
-    """None after the first failure, which is put down to chance; then doubling."""
-    if failures < 2:
-        return 0.0
-    return min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 2), _LONGEST_DELAY_SECONDS)
-
-
-def _cannot_begin(error: errors.SlurperError) -> str:
-    return f"The job cannot go on: {error}. Correct that and resume the job."
-
-
-def _newly_unsettled(report: Report) -> int:
-    """By how many large objects in progress a job has more."""
-    if isinstance(report, RangeReport):
-        return len(report.large)
-    return -1 if report.settled else 0
-
-
-def _settled_keys(report: RangeReport) -> int | None:
-    """How many keys the range's next task may be expected to settle; None: nobody knows.
-
-    A task that ended early, to have its range cut or for lack of anything to do, is no measure.
-    """
-    if report.boundaries or report.gathered is not None or report.halt is not None:
-        return None
-    return report.counts.objects + len(report.large) or None
-
-
-def _halted(open_work: OpenRange | OpenUpload, message: str) -> Report:
-    if isinstance(open_work, OpenUpload):
-        return assignment.halted_parts(open_work.job_id, open_work.upload, message)
-    return assignment.halted(open_work.job_id, open_work.range_id, open_work.slice, message)
-
-
-def _gives_up(open_work: OpenRange | OpenUpload, error: Exception) -> str:
-    advice = error.advice if isinstance(error, errors.SlurperError) else ""
-    return (
-        f"{_where(open_work)}: its task failed"
-        f" {open_work.failures} times in a row, the last time because {_cause(error)}."
-        f" {advice or _FIND_THE_OBJECT}; then resume the job."
-    )
-
-
-def _where(open_work: OpenRange | OpenUpload) -> str:
-    if isinstance(open_work, OpenUpload):
-        return f"The copy of the large object {open_work.upload.meta.key!r} cannot go on"
-    start = open_work.slice.start_after
-    where = "from the first key on" if start is None else f"after the key {start!r}"
-    return f"Range {open_work.range_id} cannot go on {where}"
-
-
-_FIND_THE_OBJECT = (
-    "See the server's log, and whether memory is short or an object near that key is damaged"
-)
-
-
-def _cause(error: Exception) -> str:
-    text = str(error) or "of no stated reason"
-    return text if isinstance(error, errors.SlurperError) else f"{type(error).__name__}: {text}"

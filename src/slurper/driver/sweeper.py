@@ -150,7 +150,7 @@ class Sweeper:
         entry = LogEntry(
             log_type=LogType.MIGRATION_ERROR, created_at=datetime.now(UTC), message=_gives_up(error)
         )
-        given_up = await self._store.sweep_failed(job_id, most=MAX_SWEEPS, entry=entry)
+        given_up = await self._store.sweep_failed(job_id, max_failures=MAX_SWEEPS, entry=entry)
         _log.warning(
             "target of an aborted job could not be swept",
             job_id=job_id,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, overload
+from typing import Protocol
 
-from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask
+from slurper.transfer.task import Task, TaskReport
 
 
 class Engine(Protocol):
@@ -19,13 +19,14 @@ class Engine(Protocol):
         """Bring the workers up. Returns when tasks can be submitted."""
         ...
 
-    # Runs one task to its report. Cancelling the call cancels the task at its worker. It raises
-    # WorkerLost when the worker died before it reported; nothing of the task is committed, so the
-    # caller may submit it again.
-    @overload
-    async def run(self, task: RangeTask) -> RangeReport: ...
-    @overload
-    async def run(self, task: PartsTask) -> PartsReport: ...
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
+        """Run one task to its report. Cancelling the call cancels the task at its worker.
+
+        Raises:
+            WorkerLost: the worker died before it reported. Nothing of the task is committed, so
+                the caller may submit it again.
+        """
+        ...
 
     async def stop(self, grace_seconds: float) -> None:
         """Let tasks under way end within `grace_seconds`, then end the workers."""

@@ -44,7 +44,7 @@ WAITS_SECONDS = 0.5
 class Runner(Protocol):
     """What a worker process runs: `slurper.transfer.worker.Worker`, or a stand-in of a test."""
 
-    def run(self, task: Task) -> Coroutine[Any, Any, Report]:
+    def run(self, task: Task[Any]) -> Coroutine[Any, Any, Report]:
         """Run one task; several may be under way."""
         ...
 

@@ -12,7 +12,6 @@ import contextlib
 import socket
 from collections import deque
 from dataclasses import replace
-from typing import overload
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
@@ -20,7 +19,7 @@ from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
 from slurper.engine.waits import Waits
 from slurper.settings import Settings
-from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
+from slurper.transfer.task import Task, TaskReport
 
 TASKS_PER_WORKER = 2
 """A task that nears its end drains: its last objects finish while no new ones begin. A second task
@@ -75,7 +74,7 @@ class LocalEngine:
         self._processes: list[WorkerProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._waiting: deque[Call] = deque()
-        self._suspects: set[tuple[str, int]] = set()
+        self._suspects: set[tuple[str, int | str]] = set()
         """What was worked on by tasks whose process was lost."""
         self._changed = asyncio.Event()
         self._failed_starts = 0
@@ -113,11 +112,7 @@ class LocalEngine:
             await self.stop(0)
             raise
 
-    @overload
-    async def run(self, task: RangeTask) -> RangeReport: ...
-    @overload
-    async def run(self, task: PartsTask) -> PartsReport: ...
-    async def run(self, task: Task) -> Report:
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
         """Run one task to its report.
 
         Cancelling the call cancels the task at its worker.
@@ -135,7 +130,7 @@ class LocalEngine:
         self._waiting.append(call)
         self._dispatch()
         try:
-            report: Report = await outcome
+            report: TaskReport = await outcome
         except errors.WorkerLost:
             self._suspects.add(task.identity)
             raise

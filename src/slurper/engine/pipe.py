@@ -11,7 +11,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from slurper.engine.waits import Told
 from slurper.settings import Settings
@@ -38,7 +38,7 @@ class Run:
     """Run a task. Answered by exactly one `Reported` or `Raised` of the same number."""
 
     number: int
-    task: Task
+    task: Task[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from slurper import errors, telemetry
 from slurper.engine import pipe
@@ -33,7 +33,7 @@ class Call:
 
     _numbers: ClassVar[count[int]] = count(1)
 
-    task: Task
+    task: Task[Any]
     outcome: asyncio.Future[Report]
     alone: bool = False
     """Wants a process for itself."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
-from slurper.job.model import Counts, Whole
+from slurper.job.model import Whole
 from slurper.objectstore import own_keys
 from slurper.objectstore.base import ObjectStore
+from slurper.planning.keyspace import KeyRange
 from slurper.transfer.pacing import Pacer
-from slurper.transfer.task import RangeReport, RangeTask
+from slurper.transfer.task import CountReport, CountTask
 from slurper.transfer.walk import walk
 
 
-async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
-    """List the source from the start of the task's slice on, until the budget is used up.
+async def count(task: CountTask, source: ObjectStore) -> CountReport:
+    """List the source from the task's start on, until the budget is used up.
 
     Raises:
         SlurperError: the source cannot be listed.
@@ -21,8 +22,8 @@ async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
     pacer = None if task.share is None else Pacer(task.share)
     deadline = time.monotonic() + task.budget_seconds
     objects = size = 0
-    cursor = task.slice.start_after
-    steps = walk(source, task.slice, prefix=task.prefix)
+    cursor = task.start_after
+    steps = walk(source, KeyRange(cursor), prefix=task.prefix)
     while True:
         page = await steps.next_page()
         found = own_keys.without_own(page.objects)
@@ -34,13 +35,5 @@ async def count(task: RangeTask, source: ObjectStore) -> RangeReport:
         if pacer is not None:
             pacer.spend(requests=1)
             await pacer.turn_to_ask()
-    return RangeReport(
-        job_id=task.job_id,
-        range_id=task.range_id,
-        started_after=task.slice.start_after,
-        cursor=cursor,
-        finished=page.finished,
-        counts=Counts(),
-        order=page.order,
-        counted=Whole(objects=objects, size=size),
-    )
+    whole = Whole(objects=objects, size=size)
+    return CountReport(job_id=task.job_id, cursor=cursor, finished=page.finished, whole=whole)

@@ -1,9 +1,8 @@
 """Gathers the keys of a source that lists in no order, so that they can be copied by name.
 
-Nothing can be asked for after a key there, so the listing is read from its first page to its last,
-each by the token of the one before. The token is the task's cursor. A token may die with the store
-that gave it: then the listing begins anew, which does no harm, for the database keeps every key
-once (decision 0022).
+Such a store cannot go on after a key. So the listing is read from its first page to its last, each
+by the token of the one before. A store may stop taking a token. Then the listing begins anew. That
+does no harm, because the database keeps every key once (decision 0022).
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ import asyncio
 import time
 
 from slurper import errors
-from slurper.job.model import Counts, LogType
+from slurper.job.model import LogType
 from slurper.objectstore import own_keys
 from slurper.objectstore.base import ListingPage, ObjectStore
 from slurper.transfer import listing
 from slurper.transfer.diagnosis import halt_text
 from slurper.transfer.pacing import Pacer
-from slurper.transfer.task import Gathered, Halt, RangeReport, RangeTask
+from slurper.transfer.task import GatherReport, GatherTask, Halt
 
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 """After so many a task reports: each key becomes a row, and all of them travel in one report."""
 
 
-async def gather(task: RangeTask, source: ObjectStore) -> RangeReport:
+async def gather(task: GatherTask, source: ObjectStore) -> GatherReport:
     """Go on with the listing until the budget is used up, or as many keys have come as fit."""
     return await _Gathering(task, source).report()
 
@@ -32,38 +31,34 @@ async def gather(task: RangeTask, source: ObjectStore) -> RangeReport:
 class _Gathering:
     """One task under way."""
 
-    def __init__(self, task: RangeTask, source: ObjectStore) -> None:
+    def __init__(self, task: GatherTask, source: ObjectStore) -> None:
         self._task = task
         self._source = source
         self._pacer = None if task.share is None else Pacer(task.share)
         self._deadline = time.monotonic() + task.budget_seconds
-        self._token = task.slice.start_after or ""
+        self._token = task.token or ""
         self._keys: dict[str, None] = {}
         self._rows = 0
         self._anew = False
         self._finished = False
         self._halt: Halt | None = None
 
-    async def report(self) -> RangeReport:
+    async def report(self) -> GatherReport:
         try:
             await self._list()
         except errors.SlurperError as error:
             log_type = LogType.MIGRATION_ERROR_FAILED_CONTINUATION
             self._halt = Halt(log_type=log_type, message=halt_text(error, None))
-        return RangeReport(
+        return GatherReport(
             job_id=self._task.job_id,
             range_id=self._task.range_id,
-            started_after=self._task.slice.start_after,
+            started_after=self._task.token,
             cursor=self._token or None,
-            finished=False,  # the objects are still to be copied
-            counts=Counts(),
+            keys=tuple(self._keys),
+            rows=self._rows,
+            anew=self._anew,
+            finished=self._finished,
             halt=self._halt,
-            gathered=Gathered(
-                keys=tuple(self._keys),
-                rows=self._rows,
-                anew=self._anew,
-                finished=self._finished,
-            ),
             owed_seconds=0.0 if self._pacer is None else self._pacer.owed_seconds,
         )
 
@@ -79,7 +74,7 @@ class _Gathering:
             self._rows += max(1, len(page.objects))
             self._finished = page.finished
             self._token = "" if page.finished else page.token
-            if self._rows >= MOST_ROWS or time.monotonic() >= self._deadline:
+            if self._rows >= MAX_ROWS or time.monotonic() >= self._deadline:
                 return
             if self._pacer is not None:
                 await self._pacer.turn_to_ask()
@@ -95,7 +90,7 @@ class _Gathering:
         return page
 
     async def _keys_of(self, page: ListingPage) -> list[str]:
-        """The keys of a page, but for our own, as the store spells them."""
+        """The keys of a page except our own, as the store spells them."""
         keys = [meta.key for meta in own_keys.without_own(page.objects)]
         doubtful = [key for key in keys if key in page.written]
         right: dict[str, str] = {}

@@ -101,19 +101,6 @@ class PartsRun:
                 await asyncio.shield(self._abort_lost())
         return self._report(outcome)
 
-    async def sweep(self) -> PartsReport:
-        """Copy nothing: only remove what work on the object has left half-done.
-
-        Raises:
-            SlurperError: something may be left.
-        """
-        task, target, key = self._task, self._large.target, self._large.target_key
-        if self._begun is not None:
-            await target.abort_upload(key, self._begun.upload_id)
-        if task.replayed_since is not None:
-            await leftovers.sweep(target, key, since=task.replayed_since, until=task.swept_until)
-        return self._report(None)
-
     def _report(self, outcome: Outcome | None) -> PartsReport:
         task, finished = self._task, self._parts.finished
         ledger = Ledger(None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slurper.objectstore.base import ObjectStore
 from slurper.planning import selection
-from slurper.transfer.task import Task
+from slurper.transfer.task import PartsTask, RangeTask, SweepTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,14 @@ class Route:
     """So many characters at the beginning of a key are not part of the target's key."""
 
     @classmethod
-    def of(cls, task: Task, source: ObjectStore, target: ObjectStore) -> Route:
+    def of(
+        cls, task: RangeTask | PartsTask | SweepTask, source: ObjectStore, target: ObjectStore
+    ) -> Route:
         """The route of a task."""
         strip = len(task.prefix) if task.options.strip_prefix else 0
         return cls(source, target, task.prefix, strip)
 
-    def rules(self, task: Task) -> selection.Rules:
+    def rules(self, task: RangeTask | PartsTask) -> selection.Rules:
         """What decides for a task which objects are copied on this route."""
         return selection.Rules(
             source=self.source.dialect,

@@ -24,7 +24,7 @@ from slurper.objectstore.base import (
 )
 from slurper.objectstore.dialects import GENERIC, PartCopy
 from slurper.secrets import S3Credentials
-from slurper.transfer.task import PartsTask, Task
+from slurper.transfer.task import CopyTask, PartsTask
 
 MAX_UNFOUNDED = 3
 """After so many objects in a row that cannot go this way, the store is not asked any more."""
@@ -140,7 +140,7 @@ class Shortcuts:
         self._allowed = allowed
         self._known: dict[tuple[StoreAddress, StoreAddress], Shortcut] = {}
 
-    def of(self, task: Task) -> Shortcut | None:
+    def of(self, task: CopyTask) -> Shortcut | None:
         """The shortcut between a task's buckets, if there can be one."""
         source, target = task.source, task.target
         if not (self._allowed and may_exist(task) and _share_names(source, target)):
@@ -152,7 +152,7 @@ class Shortcuts:
         return self._known[pair]
 
 
-def may_exist(task: Task) -> bool:
+def may_exist(task: CopyTask) -> bool:
     """Whether there may be a shortcut for a task, or was for those before it.
 
     The answer stays the same for as long as a job lasts. So it leaves out the settings of a

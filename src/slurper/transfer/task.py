@@ -1,14 +1,23 @@
 """What the driver sends a worker and what comes back: plain values, cheap to pickle.
 
-A task is a function: `run(RangeTask) -> RangeReport`, and for what is too large for one task
-`run(PartsTask) -> PartsReport`. It holds no state, so running it again from the same cursor, or for
-the same parts, is always safe.
+A task is a function: it is run, and gives its report. Each kind of task has a class here, which
+names the class of its report. A task holds no state, so running it again from the same cursor, or
+for the same parts, is always safe.
+
+    | task         | what a worker does                            | its report               |
+    |--------------|-----------------------------------------------|--------------------------|
+    | `RangeTask`  | copies a slice of the keys                    | `RangeReport`            |
+    | `PartsTask`  | copies parts of a large object                | `PartsReport`            |
+    | `GatherTask` | lists the keys of a source without an order   | `GatherReport`           |
+    | `CountTask`  | counts what the source holds                  | `CountReport`            |
+    | `SweepTask`  | removes an aborted job's uploads of an object | `Report`, with no result |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from slurper.job.model import Counts, JobCapabilities, JobOptions, LogType, Whole
 from slurper.objectstore.base import ObjectMeta, Part, StoreAddress
@@ -24,48 +33,7 @@ class Share:
     bytes_per_second: float | None = None
     requests_per_second: float | None = None
     credit_seconds: float = 0.0
-    """How long the share has lain idle since the range's last task."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeTask:
-    """Copy a slice of the key space until it, or the time budget, is used up."""
-
-    job_id: str
-    range_id: int
-    source: StoreAddress
-    target: StoreAddress
-    slice: KeyRange
-    """Still to do: begins at the range's committed cursor."""
-    prefix: str = ""
-    keys: tuple[str, ...] | None = None
-    """Explicit keys of this slice, in order; None means list the source."""
-    overwrite: bool = True
-    options: JobOptions = field(default_factory=JobOptions)
-    replayed_since: datetime | None = None
-    """Set when this slice may have been worked on before without a report. An object found at the
-    target that is not older than this (target's clock) and of the listed size is taken as
-    transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
-    budget_seconds: float = 8.0
-    """No object is begun after this; objects under way are finished."""
-    expected_keys: int | None = None
-    """About so many keys the task will settle: as many as the one before. None: nobody knows. It
-    lists no more than that in advance, for what a task lists beyond its end is listed in vain."""
-    wanted_pieces: int = 1
-    """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
-    A task that finds where to cut ends early."""
-    share: Share | None = None
-    """None: the job has no limits, and nothing is paced."""
-    only_counts: bool = False
-    """Nothing is copied: the source is listed, and the report says how much it holds."""
-    gathers: bool = False
-    """Nothing is copied: the source, which has no order, is listed, and the report names its keys.
-    The slice then begins after the token of a page, in place of a key."""
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """What the task works on: the same for every task of a range."""
-        return "range", self.range_id
+    """How long the share was idle since the range's last task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,48 +75,6 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartsTask:
-    """Copy parts of a large object until they, or the time budget, are used up.
-
-    The first task of an object begins the upload; one that brings the last missing part completes
-    it.
-    """
-
-    job_id: str
-    upload: Upload
-    source: StoreAddress
-    target: StoreAddress
-    prefix: str = ""
-    sample: tuple[str, ...] = ()
-    """Some of the job's explicit keys, if it has any: may they be read when this object is denied?
-    """
-    overwrite: bool = True
-    options: JobOptions = field(default_factory=JobOptions)
-    numbers: tuple[int, ...] | None = None
-    """The parts to copy, which no other task has. None, with a new upload: every part."""
-    done: tuple[Part, ...] | None = None
-    """The parts that are at the target, in order, if `numbers` are all others, so that this task
-    may complete the upload; None: it may not."""
-    replayed_since: datetime | None = None
-    """As for a range: set when a task for this object may have been lost."""
-    swept_until: datetime | None = None
-    """Set when the job was aborted: nothing is copied. The upload is aborted, and so are those that
-    were begun for its key between `replayed_since` and then, when the last work had ended."""
-    budget_seconds: float = 8.0
-    """No part is begun after this; parts under way are finished."""
-    share: Share | None = None
-    """As for a range."""
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """What the task works on: the same for every task of an upload."""
-        return "upload", self.upload.id
-
-
-Task = RangeTask | PartsTask
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectEvent:
     """An object that was not copied, and why."""
 
@@ -177,63 +103,37 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """Keys of a source that lists in no order."""
-
-    keys: tuple[str, ...]
-    """Each once; some may have been reported before."""
-    rows: int
-    """How many were listed since the listing began, or this task did. A page without any is one."""
-    anew: bool
-    """The listing has begun anew, as the store does not take the token any more."""
-    finished: bool
-    """It has come to its end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeReport:
-    """What a task settled. Everything in `(started_after, cursor]` is settled, nothing beyond."""
+class Report:
+    """What every worker says of a task, whatever its kind."""
 
     job_id: str
-    range_id: int
-    started_after: str | None
-    """The task's `slice.start_after`: the commit checks that it is still the range's cursor."""
-    cursor: str | None
-    finished: bool
-    """The slice holds nothing after `cursor`."""
-    counts: Counts
-    large: tuple[ObjectMeta, ...] = ()
-    """Objects up to `cursor` that are too large for a range task. They are not counted; the commit
-    makes an `Upload` of each."""
-    events: tuple[ObjectEvent, ...] = ()
-    halt: Halt | None = None
-    order: KeyOrder = KeyOrder.BYTES
-    """The order in which the source lists, and so the cursor moves."""
-    disorder: str = ""
-    """How it was found that the source does not list in the order that the task was told."""
-    boundaries: tuple[str, ...] = ()
-    """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
     retries: int = 0
     """HTTP requests that were sent again (request level)."""
-    attempts: int = 0
-    """Objects that were begun again (object level)."""
     throttled: int = 0
     """Answers 503 SlowDown and 429."""
     source: Traffic = Traffic()
     target: Traffic = Traffic()
     seconds: float = 0.0
     """How long the task took."""
-    owed_seconds: float = 0.0
-    """By how long the task was ahead of its share: the range's next one begins no earlier.
-    Negative: so long it was behind."""
     workers: int | None = None
-    """How many processes had a task of the job when this one ended; None: nobody knows."""
+    """How many processes had a task of the job when this one ended; None: unknown."""
     found: JobCapabilities = field(default_factory=JobCapabilities)
     """What the stores were found to do that the task was not told."""
-    counted: Whole | None = None
-    """What a task that only counts has found in `(started_after, cursor]`."""
-    gathered: Gathered | None = None
-    """What a task that gathers has found. The cursor is then a token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressReport(Report):
+    """A report that moves its job forward: the driver commits it."""
+
+    counts: Counts = field(default_factory=Counts)
+    """Of the objects that were settled."""
+    events: tuple[ObjectEvent, ...] = ()
+    halt: Halt | None = None
+    attempts: int = 0
+    """Objects, or parts of one, that were begun again (object level)."""
+    owed_seconds: float = 0.0
+    """By how long the task was ahead of its share: the next one for the same work begins no
+    earlier. Negative: by how long it was behind."""
 
     @property
     def moved_bytes(self) -> int:
@@ -242,14 +142,34 @@ class RangeReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartsReport:
+class RangeReport(ProgressReport):
+    """What a task settled. Everything in `(started_after, cursor]` is settled, nothing beyond."""
+
+    range_id: int
+    started_after: str | None
+    """The task's `slice.start_after`: the commit checks that it is still the range's cursor."""
+    cursor: str | None
+    finished: bool = False
+    """The slice holds nothing after `cursor`."""
+    large: tuple[ObjectMeta, ...] = ()
+    """Objects up to `cursor` that are too large for a range task. They are not counted; the commit
+    makes an `Upload` of each."""
+    order: KeyOrder = KeyOrder.BYTES
+    """The order in which the source lists, and so the cursor moves."""
+    disorder: str = ""
+    """How it was found that the source does not list in the order that the task was told."""
+    boundaries: tuple[str, ...] = ()
+    """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartsReport(ProgressReport):
     """What a task did for a large object, or how that ended.
 
     At most one of `restarted` and an outcome is given; with either, `begun` and `parts` mean
-    nothing any more.
+    nothing any more. `counts` is of one object when it is settled, else of none.
     """
 
-    job_id: str
     upload: Upload
     """As the task had it: the commit checks that it still is of this generation."""
     begun: BegunUpload | None = None
@@ -260,20 +180,6 @@ class PartsReport:
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
     seen: str = ""
     """With `restarted`: why, if the parts gave another checksum than the source tells."""
-    counts: Counts = field(default_factory=Counts)
-    """Of one object when it is settled, else of none."""
-    events: tuple[ObjectEvent, ...] = ()
-    halt: Halt | None = None
-    retries: int = 0
-    attempts: int = 0
-    """Parts that were begun again, and the object if it was."""
-    throttled: int = 0
-    source: Traffic = Traffic()
-    target: Traffic = Traffic()
-    seconds: float = 0.0
-    owed_seconds: float = 0.0
-    workers: int | None = None
-    found: JobCapabilities = field(default_factory=JobCapabilities)
 
     @property
     def settled(self) -> bool:
@@ -286,4 +192,164 @@ class PartsReport:
         return sum(part.size for part in self.parts)
 
 
-Report = RangeReport | PartsReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherReport(ProgressReport):
+    """Keys of a source that lists in no order. No object is settled."""
+
+    range_id: int
+    started_after: str | None
+    """The token of the task: the commit checks that it is still the range's cursor."""
+    cursor: str | None
+    """The token to go on with; None: the listing has come to its end, or begins anew."""
+    keys: tuple[str, ...]
+    """Each once; some may have been reported before."""
+    rows: int
+    """How many were listed since the listing began, or this task did. A page without any is one."""
+    anew: bool
+    """The listing has begun anew, as the store does not take the token any more."""
+    finished: bool
+    """It has come to its end. The objects are still to be copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountReport(Report):
+    """How much the source holds between the task's `start_after` and `cursor`."""
+
+    cursor: str | None
+    finished: bool
+    """The source holds nothing after `cursor`."""
+    whole: Whole
+
+
+TaskReport = TypeVar("TaskReport", bound=Report)
+"""What a kind of task reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[TaskReport]):
+    """What every kind of task is told."""
+
+    job_id: str
+    source: StoreAddress
+    target: StoreAddress
+    prefix: str = ""
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """What the task works on: the same for every task with the same work."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedTask(Task[TaskReport]):
+    """A task that ends when its time is used up, and is kept to its share of the job's limits."""
+
+    budget_seconds: float = 8.0
+    """Nothing is begun after this: no object, part or page. What is under way is finished."""
+    share: Share | None = None
+    """None: the job has no limits, and nothing is paced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeTask(TimedTask[RangeReport]):
+    """Copy a slice of the key space until it, or the time budget, is used up."""
+
+    range_id: int
+    slice: KeyRange
+    """Still to do: begins at the range's committed cursor."""
+    keys: tuple[str, ...] | None = None
+    """Explicit keys of this slice, in order; None means list the source."""
+    overwrite: bool = True
+    options: JobOptions = field(default_factory=JobOptions)
+    replayed_since: datetime | None = None
+    """Set when this slice may have been worked on before without a report. An object found at the
+    target that is not older than this (target's clock) and of the listed size is taken as
+    transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
+    expected_keys: int | None = None
+    """About so many keys the task will settle: as many as the one before. None: unknown. It lists
+    no more than that in advance, because the next task lists again what this one has not used."""
+    wanted_pieces: int = 1
+    """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
+    A task that finds where to cut ends early."""
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """The range."""
+        return "range", self.range_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartsTask(TimedTask[PartsReport]):
+    """Copy parts of a large object until they, or the time budget, are used up.
+
+    The first task of an object begins the upload; one that brings the last missing part completes
+    it.
+    """
+
+    upload: Upload
+    sample: tuple[str, ...] = ()
+    """Some of the job's explicit keys, if it has any: may they be read when this object is denied?
+    """
+    overwrite: bool = True
+    options: JobOptions = field(default_factory=JobOptions)
+    numbers: tuple[int, ...] | None = None
+    """The parts to copy, which no other task has. None, with a new upload: every part."""
+    done: tuple[Part, ...] | None = None
+    """The parts that are at the target, in order, if `numbers` are all others, so that this task
+    may complete the upload; None: it may not."""
+    replayed_since: datetime | None = None
+    """As for a range: set when a task for this object may have been lost."""
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """The upload."""
+        return "upload", self.upload.id
+
+
+CopyTask = RangeTask | PartsTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherTask(TimedTask[GatherReport]):
+    """List a source that has no order, page by page, and report its keys. Nothing is copied."""
+
+    range_id: int
+    token: str | None
+    """Of the page to go on with: the range's committed cursor. None: the first page."""
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """The range."""
+        return "range", self.range_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountTask(TimedTask[CountReport]):
+    """List the source and report how much it holds. Nothing is copied."""
+
+    start_after: str | None
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """The job's source."""
+        return "count", self.job_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepTask(Task[Report]):
+    """Abort the multipart uploads that an aborted job has left of a large object.
+
+    That is the one that is known, and those that were begun for its key between `since` and
+    `until`.
+    """
+
+    upload: Upload
+    options: JobOptions = field(default_factory=JobOptions)
+    since: datetime
+    until: datetime
+    """When the last work on the object had ended."""
+
+    @property
+    def identity(self) -> tuple[str, int | str]:
+        """The upload."""
+        return "upload", self.upload.id

@@ -1,6 +1,6 @@
-"""The data plane of one process. It has no state but its open connections.
+"""The data plane of one process. Its only state are its open connections.
 
-What it finds out of a store goes with each report, until tasks come that know it.
+What it finds out about a store goes with each report, until tasks come that know it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import overload
+from typing import Any, TypedDict, cast
 
 from slurper import errors
 from slurper.http.client import TransportOptions
@@ -21,19 +21,23 @@ from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
-from slurper.transfer import counting, gathering
+from slurper.transfer import counting, gathering, leftovers
 from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
-from slurper.transfer.server_side import Shortcuts
+from slurper.transfer.route import Route
+from slurper.transfer.server_side import Shortcut, Shortcuts
 from slurper.transfer.task import (
-    PartsReport,
+    CopyTask,
+    CountTask,
+    GatherTask,
     PartsTask,
-    RangeReport,
     RangeTask,
     Report,
+    SweepTask,
     Task,
+    TaskReport,
     Traffic,
 )
 
@@ -58,20 +62,16 @@ class Worker:
         self._budget = ByteBudget(settings.in_flight_bytes)
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
-        self._under_way: list[Task] = []
+        self._under_way: list[Task[Any]] = []
 
-    @overload
-    async def run(self, task: RangeTask) -> RangeReport: ...
-    @overload
-    async def run(self, task: PartsTask) -> PartsReport: ...
-    async def run(self, task: Task) -> Report:
-        """Work until the slice or upload, or the time, is used up. Several may run at once."""
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
+        """Work until the task is done or its time is used up. Several may run at once."""
         began = time.monotonic()
         await self._close_idle()
         source, target = self._use(task.source), self._use(task.target)
         self._under_way.append(task)
         try:
-            report = await self._report(task, source, target.store)
+            report = cast("TaskReport", await self._report(task, source, target.store))
             of_source, of_target = source.fresh_traffic(), target.fresh_traffic()
             return replace(
                 report,
@@ -91,18 +91,30 @@ class Worker:
                 opened.users -= 1
                 opened.last_used = time.monotonic()
 
-    async def _report(self, task: Task, opened: _OpenedStore, target: ObjectStore) -> Report:
-        settings, budget, shortcut = self._settings, self._budget, self._shortcuts.of(task)
-        source, etags = opened.store, opened.etags
-        if isinstance(task, PartsTask):
-            parts = PartsRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
-            return await (parts.report() if task.swept_until is None else parts.sweep())
-        if task.only_counts:
-            return await counting.count(task, source)
-        if task.gathers:
-            return await gathering.gather(task, source)
-        run = RangeRun(task, source, target, settings, budget, shortcut=shortcut, etags=etags)
-        return await run.report()
+    async def _report(self, task: Task[Any], opened: _OpenedStore, target: ObjectStore) -> Report:
+        source = opened.store
+        match task:
+            case RangeTask():
+                return await RangeRun(task, source, target, **self._means(task, opened)).report()
+            case PartsTask():
+                return await PartsRun(task, source, target, **self._means(task, opened)).report()
+            case GatherTask():
+                return await gathering.gather(task, source)
+            case CountTask():
+                return await counting.count(task, source)
+            case SweepTask():
+                return await leftovers.run(task, Route.of(task, source, target))
+            case _:
+                raise TypeError(f"no worker runs a {type(task).__name__}")
+
+    def _means(self, task: CopyTask, opened: _OpenedStore) -> _Means:
+        """What copies of all tasks share."""
+        return {
+            "settings": self._settings,
+            "budget": self._budget,
+            "shortcut": self._shortcuts.of(task),
+            "etags": opened.etags,
+        }
 
     def waits(self) -> dict[str, dict[str, int]]:
         """What requests of each job under way wait for, and how many: failed ones, to be repeated.
@@ -156,6 +168,13 @@ def _what(side: str, outcome: Response | errors.TransportError) -> str:
     return f"the {side} answers with {f'HTTP {outcome.status} {code}'.strip()}"
 
 
+class _Means(TypedDict):
+    settings: Settings
+    budget: ByteBudget
+    shortcut: Shortcut | None
+    etags: SourceEtags
+
+
 class _OpenedStore:
     """A store, who uses it, and what of its statistics no report has told yet."""
 
@@ -180,7 +199,7 @@ class _OpenedStore:
 
 
 class _Counter:
-    """A counter that several tasks share: each growth belongs to whoever asks first."""
+    """A counter that several tasks share: the first to ask is told the growth."""
 
     def __init__(self, read: Callable[[], int]) -> None:
         self._read = read

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, exc, insert, select, update
 
 from slurper import errors
 from slurper.database import schema
-from slurper.database.work import CommitOutcome, RangeWork
+from slurper.database.job_row import CommitResult, RangeWork
 from slurper.job.lifecycle import Command
 from slurper.job.model import (
     Capabilities,
@@ -74,7 +74,7 @@ async def test_a_report_moves_cursor_counters_and_log_together(store: Store) -> 
     outcome = await store.work.commit(
         values.report(job, work, "\U0001f600", transferred=5, skipped=2, failed=failed), at
     )
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=True)
+    assert outcome == CommitResult(applied=True, status=JobStatus.RUNNING, still_open=True)
     progress, logs, ranges = await _see(store, job)
     assert progress.counts == Counts(
         objects=11, transferred=5, skipped=2, failed=4, transferred_bytes=5000
@@ -82,7 +82,7 @@ async def test_a_report_moves_cursor_counters_and_log_together(store: Store) -> 
     assert [entry.object_key for entry in logs] == [None, "a//b", "b\n", "ü", "\U0001f600"]
     assert {entry.created_at for entry in logs[1:]} == {at}
     assert logs[1].message == "GET answered HTTP 500 InternalError for a//b"
-    assert [(one.slice, one.committed_at) for one in ranges] == [(KeyRange("\U0001f600", None), at)]
+    assert [one.slice for one in ranges] == [KeyRange("\U0001f600", None)]
     query = select(schema.jobs.c.retries, schema.jobs.c.attempts, schema.jobs.c.throttled)
     row = await store.database.read(lambda connection: connection.execute(query).one())
     assert tuple(row) == (1, 2, 3)
@@ -95,7 +95,7 @@ async def test_a_report_committed_twice_changes_nothing(store: Store) -> None:
     assert (await store.work.commit(report, values.now())).applied
     seen = await _see(store, job)
     again = await store.work.commit(report, values.now())
-    assert again == CommitOutcome(applied=False, status=JobStatus.RUNNING, still_open=True)
+    assert again == CommitResult(applied=False, status=JobStatus.RUNNING, still_open=True)
     assert await _see(store, job) == seen
 
 
@@ -104,10 +104,10 @@ async def test_the_last_report_committed_twice_changes_nothing(store: Store) -> 
     work = await values.create(store, job)
     report = values.report(job, work, None, finished=True)
     first = await store.work.commit(report, values.now())
-    assert first == CommitOutcome(applied=True, status=JobStatus.COMPLETED, still_open=False)
+    assert first == CommitResult(applied=True, status=JobStatus.COMPLETED, still_open=False)
     seen = await _see(store, job)
     again = await store.work.commit(report, values.now())
-    assert again == CommitOutcome(applied=False, status=JobStatus.COMPLETED, still_open=False)
+    assert again == CommitResult(applied=False, status=JobStatus.COMPLETED, still_open=False)
     assert await _see(store, job) == seen
 
 
@@ -126,7 +126,7 @@ async def test_a_report_of_another_jobs_range_changes_nothing(store: Store) -> N
     work = await values.create(store, mine)
     await values.create(store, other)
     outcome = await store.work.commit(values.report(other, work, "m", transferred=1), values.now())
-    assert outcome == CommitOutcome(applied=False, status=JobStatus.RUNNING, still_open=False)
+    assert outcome == CommitResult(applied=False, status=JobStatus.RUNNING, still_open=False)
     assert (await store.progress(ACCOUNT, mine.id)).counts == Counts()
     assert (await store.progress(ACCOUNT, other.id)).counts == Counts()
 
@@ -143,7 +143,7 @@ async def test_the_job_completes_with_its_last_range(store: Store) -> None:
     for work, cursor in ((third, "z"), (first, "h")):
         done = values.report(job, work, cursor, transferred=1, finished=True)
         outcome = await store.work.commit(done, values.now())
-        assert outcome == CommitOutcome(applied=True, status=JobStatus.RUNNING, still_open=False)
+        assert outcome == CommitResult(applied=True, status=JobStatus.RUNNING, still_open=False)
     at = values.now()
     last = values.report(job, second, "j", transferred=1, finished=True)
     assert (await store.work.commit(last, at)).status is JobStatus.COMPLETED
@@ -165,7 +165,7 @@ async def test_a_halt_pauses_with_its_own_words_and_keeps_what_was_settled(
     outcome = await store.work.commit(
         values.report(job, work, "m", transferred=2, halt=HALT), values.now()
     )
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=True)
+    assert outcome == CommitResult(applied=True, status=JobStatus.PAUSED, still_open=True)
     progress, logs, _ = await _see(store, job)
     assert progress.counts.transferred == 2
     assert (logs[-1].log_type, logs[-1].message) == (HALT.log_type, HALT.message)
@@ -179,7 +179,7 @@ async def test_the_ranges_of_a_halted_job_do_not_repeat_its_cause(store: Store) 
     first, second = await _split(store, job, "h")
     await store.work.commit(values.report(job, first, None, halt=HALT), values.now())
     outcome = await store.work.commit(values.report(job, second, "h", halt=HALT), values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=True)
+    assert outcome == CommitResult(applied=True, status=JobStatus.PAUSED, still_open=True)
     logs = await store.logs(ACCOUNT, job.id, limit=50, offset=0)
     assert [entry.log_type for entry in logs] == [LogType.MIGRATION_START, HALT.log_type]
 
@@ -192,7 +192,7 @@ async def test_a_paused_job_counts_what_was_under_way_and_completes_on_resume(
     await store.apply(ACCOUNT, job.id, Command.PAUSE)
     last = values.report(job, work, "z", transferred=4, finished=True)
     outcome = await store.work.commit(last, values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.PAUSED, still_open=False)
+    assert outcome == CommitResult(applied=True, status=JobStatus.PAUSED, still_open=False)
     progress = await store.progress(ACCOUNT, job.id)
     assert (progress.status, progress.counts.transferred) == (JobStatus.PAUSED, 4)
     resumed = await store.apply(ACCOUNT, job.id, Command.RESUME)
@@ -211,7 +211,7 @@ async def test_an_aborted_job_counts_what_was_under_way_and_stays_aborted(store:
     aborted = await store.apply(ACCOUNT, job.id, Command.ABORT)
     last = values.report(job, work, "z", transferred=4, failed=("q",), finished=True, halt=HALT)
     outcome = await store.work.commit(last, values.now())
-    assert outcome == CommitOutcome(applied=True, status=JobStatus.ABORTED, still_open=False)
+    assert outcome == CommitResult(applied=True, status=JobStatus.ABORTED, still_open=False)
     progress, logs, _ = await _see(store, job)
     assert (progress.counts.objects, progress.finished_at) == (5, aborted.finished_at)
     assert logs[-1].object_key == "q"
@@ -223,7 +223,7 @@ async def test_a_report_of_a_deleted_job_is_dropped(store: Store) -> None:
     await store.apply(ACCOUNT, job.id, Command.ABORT)
     await store.delete_job(ACCOUNT, job.id)
     outcome = await store.work.commit(values.report(job, work, "m", transferred=1), values.now())
-    assert outcome == CommitOutcome(applied=False, status=JobStatus.ABORTED, still_open=False)
+    assert outcome == CommitResult(applied=False, status=JobStatus.ABORTED, still_open=False)
 
 
 @pytest.mark.parametrize(("cursor", "objects"), [("l", 1), (None, 1), ("m", 1)])
@@ -395,8 +395,7 @@ async def test_a_report_cuts_what_is_left_of_its_range(store: Store) -> None:
     first, *others = await values.open_ranges(store, job)
     assert (first.range_id, first.slice) == (work.range_id, KeyRange("d", "m"))
     assert [one.slice for one in others] == [KeyRange("m", "ü"), KeyRange("ü", None)]
-    assert {one.committed_at for one in others} == {at}
-    assert outcome == CommitOutcome(
+    assert outcome == CommitResult(
         applied=True,
         status=JobStatus.RUNNING,
         still_open=True,
@@ -458,14 +457,14 @@ async def test_explicit_keys_are_cut_by_their_number(store: Store) -> None:
     await values.create(store, job)
 
     async def cuts(slice_: KeyRange, pieces: int, least: int) -> tuple[str, ...]:
-        return await store.work.key_boundaries(job.id, slice_, pieces=pieces, least=least)
+        return await store.work.key_boundaries(job.id, slice_, pieces=pieces, min_keys=least)
 
     assert await cuts(KeyRange(), 4, 1) == ("k024", "k049", "k074")
     assert await cuts(KeyRange("k049", "k069"), 2, 10) == ("k059",)
     assert await cuts(KeyRange("k049", "k069"), 4, 10) == ("k059",)
     assert await cuts(KeyRange("k049", "k069"), 4, 11) == ()
     assert await cuts(KeyRange("z"), 4, 1) == ()
-    assert await store.work.key_boundaries("gone", KeyRange(), pieces=2, least=1) == ()
+    assert await store.work.key_boundaries("gone", KeyRange(), pieces=2, min_keys=1) == ()
 
 
 # What is found out of the stores while they are copied
@@ -532,7 +531,7 @@ async def test_a_source_found_to_list_in_its_own_order_is_gone_on_with_in_it(sto
     )
     outcome = await store.work.commit(found, values.now())
     (known,) = await store.work.running_jobs()
-    assert outcome == CommitOutcome(
+    assert outcome == CommitResult(
         applied=True,
         status=JobStatus.RUNNING,
         still_open=True,

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from slurper.database import gathering
-from slurper.database.work import JobWork, RangeWork
+from slurper.database.job_row import RangeWork
+from slurper.database.work import JobWork
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, Job, JobStatus, LogType, Progress, Whole
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.task import Gathered, Halt, RangeReport
+from slurper.transfer.task import GatherReport, Halt
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
 
@@ -47,12 +48,19 @@ def page(
     rows: int | None = None,
     anew: bool = False,
     halt: Halt | None = None,
-) -> RangeReport:
+) -> GatherReport:
     """Keys that were listed; without a token they were the last."""
-    gathered = Gathered(
-        keys=keys, rows=len(keys) if rows is None else rows, anew=anew, finished=token is None
+    return GatherReport(
+        job_id=job.id,
+        range_id=work.range_id,
+        started_after=work.slice.start_after,
+        cursor=token,
+        keys=keys,
+        rows=len(keys) if rows is None else rows,
+        anew=anew,
+        finished=token is None,
+        halt=halt,
     )
-    return replace(values.report(job, work, token, halt=halt), gathered=gathered)
 
 
 async def see(store: Store, job: Job) -> Progress:
@@ -150,12 +158,12 @@ async def test_pages_in_circles_pause_the_job_and_are_listed_from_the_beginning(
 async def test_a_store_that_takes_no_token_of_its_own_pauses_the_job(store: Store) -> None:
     job = await unordered(store)
     statuses = []
-    for number in range(1 + gathering.MOST_TIMES_ANEW):
+    for number in range(1 + gathering.MAX_TIMES_ANEW):
         (left,) = await values.open_ranges(store, job)
         report = page(job, left, "in/a", token=str(number), anew=number > 0)
         outcome = await store.work.commit(report, values.now())
         statuses.append(outcome.status)
-    assert statuses == [JobStatus.RUNNING] * gathering.MOST_TIMES_ANEW + [JobStatus.PAUSED]
+    assert statuses == [JobStatus.RUNNING] * gathering.MAX_TIMES_ANEW + [JobStatus.PAUSED]
     assert "has not taken the token" in outcome.problem
 
 

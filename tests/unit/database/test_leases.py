@@ -236,7 +236,7 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
     with pytest.raises(errors.LeaseLost):
         await replaced.swept(unswept.id)
     with pytest.raises(errors.LeaseLost):
-        await replaced.sweep_failed(unswept.id, most=1, entry=values.started(unswept))
+        await replaced.sweep_failed(unswept.id, max_failures=1, entry=values.started(unswept))
     assert [one.job.id for one in await replaced.unswept()] == [unswept.id]
     assert (await store.progress(ACCOUNT, job.id)).counts == Counts()
     assert len(await store.logs(ACCOUNT, job.id, limit=50, offset=0)) == 1

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from slurper import errors
 from slurper.database import in_batches
-from slurper.database.work import CommitOutcome, RangeWork
+from slurper.database.job_row import CommitResult, RangeWork
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, LogType
 from slurper.planning.keyspace import KeyRange
@@ -205,7 +205,6 @@ class StoreMachine(RuleBasedStateMachine):
         work = RangeWork(
             range_id=expected.range_id,
             slice=KeyRange(expected.cursor, None),
-            committed_at=expected.job.created_at,
         )
         cursor = f"k{next(self.keys):06}"
         return values.report(
@@ -222,7 +221,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(report=reports)
     def commit(self, report: RangeReport) -> None:
         expected = self.model.get(report.job_id)
-        outcome: CommitOutcome = self.run(self.store.work.commit(report, values.now()))
+        outcome: CommitResult = self.run(self.store.work.commit(report, values.now()))
         if expected is None:
             assert not outcome.applied
             return

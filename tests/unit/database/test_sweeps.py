@@ -85,7 +85,9 @@ async def test_a_sweep_is_given_up_after_so_many_failures(store: Store, *, delet
     await store.apply(ACCOUNT, job.id, Command.ABORT)
     if deleted:
         await store.delete_job(ACCOUNT, job.id)
-    outcomes = [await store.work.sweep_failed(job.id, most=3, entry=_given_up()) for _ in range(3)]
+    outcomes = [
+        await store.work.sweep_failed(job.id, max_failures=3, entry=_given_up()) for _ in range(3)
+    ]
     assert outcomes == [False, False, True]
     assert await _unswept(store) == []
     if not deleted:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import exc, func, insert, select, update
 
-from slurper.database import in_batches, schema, work
+from slurper.database import in_batches, job_row, schema, work
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, JobStatus, LogType
 from slurper.transfer.task import Halt, PartsReport, Upload
@@ -22,7 +22,7 @@ async def created(store: Store, *keys: str, finished: bool = True) -> tuple[Job,
     return job, await values.find_large(store, job, *keys, finished=finished)
 
 
-async def commit(store: Store, report: PartsReport) -> work.CommitOutcome:
+async def commit(store: Store, report: PartsReport) -> job_row.CommitResult:
     return await store.work.commit(report, values.now())
 
 

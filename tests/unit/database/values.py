@@ -15,9 +15,10 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, func, select
 
 from slurper.database.connection import Database
+from slurper.database.job_row import RangeWork
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
-from slurper.database.work import RangeWork, WorkStore
+from slurper.database.work import WorkStore
 from slurper.job.lifecycle import Command
 from slurper.job.model import (
     Capabilities,

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, overload
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 
 from slurper import errors, telemetry
+from slurper.database.job_row import CommitResult
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
-from slurper.database.work import CommitOutcome, JobWork, WorkStore
-from slurper.driver import loop as driver_module
+from slurper.database.work import JobWork, WorkStore
+from slurper.driver import turn
 from slurper.driver.loop import Driver
 from slurper.job.model import (
     Counts,
@@ -35,7 +36,14 @@ from slurper.job.model import (
 from slurper.objectstore.base import ObjectMeta
 from slurper.secrets import JobSecrets, S3Credentials, Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
+from slurper.transfer.task import (
+    PartsTask,
+    ProgressReport,
+    RangeReport,
+    RangeTask,
+    Task,
+    TaskReport,
+)
 
 ACCOUNT = "a" * 32
 SECRETS = JobSecrets(
@@ -53,8 +61,8 @@ Script = Callable[[RangeTask], Awaitable[RangeReport]]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays shrink so that tests need not wait for them; their order stays."""
-    monkeypatch.setattr(driver_module, "_FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(turn, "_FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(turn, "_FRUITLESS_DELAY_SECONDS", 0.01)
 
 
 class ScriptedEngine:
@@ -65,23 +73,19 @@ class ScriptedEngine:
         self.slots = slots
         self.tasks: list[Any] = []
         """Every task that was submitted, in order."""
-        self._under_way: list[Task] = []
+        self._under_way: list[Task[Any]] = []
 
     async def start(self) -> None:
         """Part of the protocol."""
 
-    @overload
-    async def run(self, task: RangeTask) -> RangeReport: ...
-    @overload
-    async def run(self, task: PartsTask) -> PartsReport: ...
-    async def run(self, task: Task) -> Report:
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
         """Part of the protocol."""
         assert not any(clash(task, other) for other in self._under_way), "the same work twice"
         assert len(self._under_way) < self.slots, "more tasks than slots"
         self.tasks.append(task)
         self._under_way.append(task)
         try:
-            answer: Report = await self.script(task)
+            answer: TaskReport = await self.script(task)
         finally:
             self._under_way.remove(task)
         return answer
@@ -93,7 +97,7 @@ class ScriptedEngine:
         return [task for task in self.tasks if task.job_id == job.id]
 
 
-def clash(one: Task, other: Task) -> bool:
+def clash(one: Task[Any], other: Task[Any]) -> bool:
     """Whether two tasks must not be under way at the same time."""
     if one.identity != other.identity:
         return False
@@ -113,7 +117,7 @@ class FragileWork(WorkStore):
     reads_to_fail = 0
     failure: Exception = errors.DatabaseUnavailable("database is locked")
 
-    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
+    async def commit(self, report: ProgressReport, at: datetime) -> CommitResult:
         if self.commits_to_fail:
             self.commits_to_fail -= 1
             raise self.failure

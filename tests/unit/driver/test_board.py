@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurper.database.work import JobWork, RangeWork
-from slurper.driver.board import MAX_UNSETTLED, Board, OpenRange, OpenUpload, Share
+from slurper.database.job_row import RangeWork
+from slurper.database.work import JobWork
+from slurper.driver.board import MAX_UNSETTLED, Board
+from slurper.driver.open_work import Dealt, OpenRange, OpenUpload
 from slurper.job.model import Capabilities, Job, JobCapabilities, JobStatus
 from slurper.objectstore.base import Part
 from slurper.planning.keyspace import KeyRange
@@ -29,8 +31,7 @@ def work(job_id: str, *ranges: tuple[int, str | None], age_seconds: float = -1) 
         created_at=START - timedelta(seconds=age_seconds),
     )
     open_ranges = tuple(
-        RangeWork(range_id=range_id, slice=KeyRange(cursor), committed_at=job.created_at)
-        for range_id, cursor in ranges
+        RangeWork(range_id=range_id, slice=KeyRange(cursor)) for range_id, cursor in ranges
     )
     return JobWork(job=job, sealed=b"sealed", ranges=open_ranges)
 
@@ -221,8 +222,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
 
 def pieces(*found: tuple[int, str | None, str | None]) -> tuple[RangeWork, ...]:
     return tuple(
-        RangeWork(range_id=range_id, slice=KeyRange(start, end), committed_at=START)
-        for range_id, start, end in found
+        RangeWork(range_id=range_id, slice=KeyRange(start, end)) for range_id, start, end in found
     )
 
 
@@ -252,7 +252,7 @@ def test_what_was_cut_off_inherits_what_the_range_may_hold(*, is_seen_first: boo
 
 def test_a_range_lost_sight_of_comes_back_with_what_it_may_hold() -> None:
     shown = board(work("a", (1, None)))
-    shown.lose_sight(take(shown), uncounted=True)
+    shown.reload_later(take(shown), uncounted=True)
     show(shown, work("a", (1, "c"), (2, "h")))
     assert [take(shown).uncounted, take(shown).uncounted] == [True, True]
     shown.drop_job("a", for_good=True)
@@ -405,27 +405,25 @@ def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None
 def test_without_idle_slots_a_task_gets_the_whole_object() -> None:
     shown = board(with_uploads(work("a", (1, None)), upload(5)))
     first = take_upload(shown, free=2)
-    with first.share(PART) as share:
-        assert share == Share(None, ())
+    with first.deal(PART) as share:
+        assert share == Dealt(None, ())
     begin(shown, first)
     first.under_way = 0
     again = take_upload(shown, free=2)
-    with again.share(PART) as share:
-        assert share == Share(tuple(range(1, 17)), ())
+    with again.deal(PART) as share:
+        assert share == Dealt(tuple(range(1, 17)), ())
 
 
 def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
     shown = board(with_uploads(work("a"), upload(5)))
     first = take_upload(shown, free=4)
-    with first.share(PART) as share:
+    with first.deal(PART) as share:
         assert share.numbers == (), "it only begins, so that others can join at once"
         assert shown.take(0.0, 3) is None
     begin(shown, first)
     first.under_way = 0
     with contextlib.ExitStack() as stack:
-        shares = [
-            stack.enter_context(take_upload(shown, free).share(PART)) for free in (4, 3, 2, 1)
-        ]
+        shares = [stack.enter_context(take_upload(shown, free).deal(PART)) for free in (4, 3, 2, 1)]
         assert [share.numbers for share in shares] == [
             (1, 2, 3, 4),
             (5, 6, 7, 8),
@@ -438,30 +436,30 @@ def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
 
 def test_a_small_object_is_not_shared() -> None:
     shown = board(with_uploads(work("a"), upload(5, parts=5)))
-    with take_upload(shown, free=4).share(PART) as share:
-        assert share == Share(None, ())
+    with take_upload(shown, free=4).deal(PART) as share:
+        assert share == Dealt(None, ())
 
 
 def test_who_gets_the_last_parts_may_complete() -> None:
     shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
     open_upload = take_upload(shown, free=1)
     open_upload.parts = {number: part(number) for number in (1, 2, 3)}
-    with open_upload.share(PART) as share:
-        assert share == Share((4, 5, 6, 7, 8), tuple(map(part, (1, 2, 3))))
+    with open_upload.deal(PART) as share:
+        assert share == Dealt((4, 5, 6, 7, 8), tuple(map(part, (1, 2, 3))))
     open_upload.parts |= {number: part(number) for number in range(4, 9)}
     open_upload.under_way = 0
-    with take_upload(shown, free=3).share(PART) as share:
-        assert share == Share((), tuple(map(part, range(1, 9))))
+    with take_upload(shown, free=3).deal(PART) as share:
+        assert share == Dealt((), tuple(map(part, range(1, 9))))
 
 
 def test_parts_of_a_task_that_came_to_nothing_are_dealt_again() -> None:
     shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
     open_upload = take_upload(shown)
     open_upload.parts = {}
-    with open_upload.share(PART) as lost:
+    with open_upload.deal(PART) as lost:
         pass
     open_upload.under_way = 0
-    with take_upload(shown).share(PART) as share:
+    with take_upload(shown).deal(PART) as share:
         assert share == lost
 
 
@@ -471,7 +469,7 @@ def test_other_work_comes_before_shares() -> None:
     )
     first = take_upload(shown, free=2)
     first.parts = {}
-    with first.share(PART) as share:
+    with first.deal(PART) as share:
         assert share.numbers is not None
         assert len(share.numbers) == 16, "the other slot is wanted"
         assert take_upload(shown).upload.id == 6

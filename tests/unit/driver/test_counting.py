@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,16 @@ from slurper.driver import counter
 from slurper.driver import loop as driver_module
 from slurper.job.model import JobOptions, JobStatus, Whole
 from slurper.objectstore.dialects import KeyOrder
-from slurper.transfer.task import Gathered, RangeReport, RangeTask, Share
+from slurper.transfer.task import (
+    CountReport,
+    CountTask,
+    GatherReport,
+    GatherTask,
+    RangeTask,
+    Report,
+    Share,
+    Task,
+)
 from tests.unit.driver.conftest import Bench, ScriptedEngine, report, until
 
 COUNTED = JobOptions(count_objects=True)
@@ -30,19 +40,22 @@ class Counting(ScriptedEngine):
         self.gate = asyncio.Event()
         self.failures = list(failures)
 
-    async def work(self, task: RangeTask) -> RangeReport:
-        if not task.only_counts:
+    async def work(self, task: Task[Any]) -> Report:
+        if not isinstance(task, CountTask):
+            assert isinstance(task, RangeTask)
             await self.gate.wait()
             return report(task, "z", objects=6, finished=True)
         if self.failures:
             raise self.failures.pop(0)
-        number = int(task.slice.start_after or "0") + 1
+        number = int(task.start_after or "0") + 1
         found = Whole(objects=number, size=10 * number)
-        return report(task, str(number), finished=number == 3, counted=found)
+        return CountReport(
+            job_id=task.job_id, cursor=str(number), finished=number == 3, whole=found
+        )
 
     @property
-    def counts(self) -> list[RangeTask]:
-        return [task for task in self.tasks if task.only_counts]
+    def counts(self) -> list[CountTask]:
+        return [task for task in self.tasks if isinstance(task, CountTask)]
 
 
 async def whole(bench: Bench, engine: Counting, options: JobOptions = COUNTED) -> Whole:
@@ -61,7 +74,7 @@ async def whole(bench: Bench, engine: Counting, options: JobOptions = COUNTED) -
 async def test_a_job_is_counted_task_by_task_while_it_copies(bench: Bench) -> None:
     engine = Counting()
     assert await whole(bench, engine) == Whole(objects=6, size=60)
-    assert [task.slice.start_after for task in engine.counts] == [None, "1", "2"]
+    assert [task.start_after for task in engine.counts] == [None, "1", "2"]
     assert {task.prefix for task in engine.counts} == {"in/"}
     assert {task.share for task in engine.counts} == {None}
 
@@ -77,7 +90,7 @@ async def test_a_rate_limit_is_shared_with_the_copying(bench: Bench) -> None:
     limited = JobOptions(count_objects=True, request_rate_limit=100)
     await whole(bench, engine, limited)
     assert {task.share for task in engine.counts} == {Share(requests_per_second=5)}
-    (copying,) = [task for task in engine.tasks if not task.only_counts]
+    (copying,) = [task for task in engine.tasks if not isinstance(task, CountTask)]
     assert copying.share == Share(requests_per_second=95)
 
 
@@ -107,15 +120,24 @@ async def test_nobody_counts_unasked(bench: Bench) -> None:
 class Unordered(Counting):
     """Finds on its way that its source has no order; gathers two keys, one by one."""
 
-    async def work(self, task: RangeTask) -> RangeReport:
-        if task.only_counts:
+    async def work(self, task: Task[Any]) -> Report:
+        if isinstance(task, CountTask):
             self.gate.set()  # the count is under way when it is found out
             raise errors.NoOrder("the listing shows 'a' again")
         await self.gate.wait()
-        if task.gathers:
-            is_last = task.slice.start_after == "t"
-            found = Gathered(keys=("b" if is_last else "z",), rows=1, anew=False, finished=is_last)
-            return report(task, None if is_last else "t", gathered=found)
+        if isinstance(task, GatherTask):
+            is_last = task.token == "t"
+            return GatherReport(
+                job_id=task.job_id,
+                range_id=task.range_id,
+                started_after=task.token,
+                cursor=None if is_last else "t",
+                keys=("b" if is_last else "z",),
+                rows=1,
+                anew=False,
+                finished=is_last,
+            )
+        assert isinstance(task, RangeTask)
         if task.keys is None:
             return report(task, "d", objects=1, order=KeyOrder.NONE, disorder="shows 'a' again")
         return report(task, task.keys[-1], objects=len(task.keys), finished=True)
@@ -130,13 +152,13 @@ async def test_a_source_without_an_order_is_counted_by_its_keys_and_copied_by_th
         progress = await bench.until(job, JobStatus.COMPLETED)
     assert progress.whole == Whole(objects=2)
     assert progress.counts.objects == 2
-    first, *gathering, last = [task for task in engine.tasks if not task.only_counts]
-    assert (first.keys, first.gathers, first.replayed_since) == (None, False, None)
-    assert [(task.gathers, task.slice.start_after) for task in gathering] == [
-        (True, None),
-        (True, "t"),
+    first, *gathering, last = [task for task in engine.tasks if not isinstance(task, CountTask)]
+    assert (first.keys, first.replayed_since) == (None, None)
+    assert [(type(task), task.token) for task in gathering] == [
+        (GatherTask, None),
+        (GatherTask, "t"),
     ]
-    assert (last.gathers, last.keys, last.slice.start_after) == (False, ("b", "z"), None)
+    assert (type(last), last.keys, last.slice.start_after) == (RangeTask, ("b", "z"), None)
     assert last.replayed_since is not None, "what it has copied before is its own"
     assert {task.prefix for task in engine.tasks} == {"in/"}
     assert len(engine.counts) <= counter.MAX_FAILURES

@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
 from slurper.database.store import JobStore
-from slurper.driver import assignment
+from slurper.driver import assignment, turn
 from slurper.driver import loop as driver_module
 from slurper.driver.loop import MAX_FAILURES
 from slurper.job.lifecycle import Command
@@ -186,7 +186,7 @@ class TestTasksThatRaise:
     async def test_a_task_without_progress_is_not_repeated_in_a_rush(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 3600.0)
+        monkeypatch.setattr(turn, "_FRUITLESS_DELAY_SECONDS", 3600.0)
 
         async def script(task: RangeTask) -> RangeReport:
             return report(task, task.slice.start_after, throttled=50)

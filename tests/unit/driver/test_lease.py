@@ -8,6 +8,7 @@ import pytest
 
 from slurper import errors
 from slurper.database.leases import LeaseStore
+from slurper.driver import chores
 from slurper.driver import loop as driver_module
 from slurper.job.model import JobStatus
 from slurper.transfer.task import RangeReport, RangeTask
@@ -55,7 +56,7 @@ async def test_a_report_that_comes_too_late_ends_the_driver(bench: Bench) -> Non
 async def test_an_idle_driver_notices_with_its_housekeeping(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "HOUSEKEEPING_SECONDS", 0.01)
+    monkeypatch.setattr(chores, "HOUSEKEEPING_SECONDS", 0.01)
     monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
     running = asyncio.create_task(bench.driver(ScriptedEngine(steps(1))).run())
     await asyncio.sleep(0.05)

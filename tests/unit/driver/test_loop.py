@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select
 
 from slurper import errors
 from slurper.database.schema import answers, jobs
+from slurper.driver import chores
 from slurper.driver import loop as driver_module
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, JobOptions, JobStatus, LogType
@@ -429,7 +430,7 @@ class TestHousekeeping:
     async def test_secrets_of_ended_jobs_are_erased_after_the_retention(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(driver_module, "HOUSEKEEPING_SECONDS", 0.01)
+        monkeypatch.setattr(chores, "HOUSEKEEPING_SECONDS", 0.01)
         monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
         job = await bench.create()
         kept = await bench.create()
@@ -446,7 +447,7 @@ class TestHousekeeping:
     async def test_answers_are_forgotten_after_their_time(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(driver_module, "HOUSEKEEPING_SECONDS", 0.01)
+        monkeypatch.setattr(chores, "HOUSEKEEPING_SECONDS", 0.01)
         monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
         now = datetime.now(UTC)
         row = {"account_id": ACCOUNT, "digest": b"d", "retries": 0, "answered_at": now}

@@ -36,7 +36,7 @@ from slurper import errors
 from slurper.database import connection, in_batches
 from slurper.database.store import JobStore
 from slurper.driver import assignment, leadership, sweeper
-from slurper.driver import loop as driver_module
+from slurper.driver import turn as driver_turn
 from slurper.job.model import Counts, JobOptions, JobStatus, LogEntry, LogType, Progress
 from slurper.objectstore import factory
 from slurper.secrets import S3Credentials, Sealer
@@ -635,8 +635,8 @@ LIFE: dict[LogType, tuple[set[JobStatus | None], JobStatus]] = {
 def _quick_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits long, tasks end after a few objects, and a few rows are many."""
     monkeypatch.setattr(leadership, "STANDBY_SECONDS", 0.002)
-    monkeypatch.setattr(driver_module, "_FRUITLESS_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(driver_module, "_LONGEST_DELAY_SECONDS", 0.004)
+    monkeypatch.setattr(driver_turn, "_FRUITLESS_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(driver_turn, "_LONGEST_DELAY_SECONDS", 0.004)
     monkeypatch.setattr(attempts, "ATTEMPT_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(in_batches, "PIECE_ROWS", 3)
     looks_at_the_clock = count()

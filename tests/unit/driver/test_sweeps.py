@@ -13,7 +13,7 @@ from slurper.driver import assignment, sweeper
 from slurper.driver import loop as driver_module
 from slurper.job.lifecycle import Command
 from slurper.job.model import Job, JobStatus, LogType
-from slurper.transfer.task import PartsReport, PartsTask, RangeTask, Report, Task
+from slurper.transfer.task import PartsReport, PartsTask, RangeTask, Report, SweepTask, Task
 from tests.unit.driver.conftest import (
     ACCOUNT,
     Bench,
@@ -32,15 +32,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.02)
 
 
-async def clean(task: Task) -> Report:
+async def clean(task: Task[Any]) -> Report:
     """A worker that sweeps; it must not be asked for anything else."""
-    assert isinstance(task, PartsTask)
-    assert task.swept_until is not None
-    return PartsReport(job_id=task.job_id, upload=task.upload)
+    assert isinstance(task, SweepTask)
+    return Report(job_id=task.job_id)
 
 
-def sweeps(engine: ScriptedEngine) -> list[PartsTask]:
-    return [one for one in engine.tasks if isinstance(one, PartsTask) and one.swept_until]
+def sweeps(engine: ScriptedEngine) -> list[SweepTask]:
+    return [one for one in engine.tasks if isinstance(one, SweepTask)]
 
 
 async def create_and_abort(bench: Bench, *keys: str, **changes: Any) -> Job:  # noqa: ANN401
@@ -54,11 +53,12 @@ async def create_and_abort(bench: Bench, *keys: str, **changes: Any) -> Job:  # 
 def gated(gate: asyncio.Event, outcome: Exception | None = None) -> ScriptedEngine:
     """Copies nothing of a large object before the gate opens; what is swept is swept at once."""
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         if isinstance(task, RangeTask):
             return report(task, "k", large=(large("film"),), finished=True)
-        if task.swept_until is not None:
+        if isinstance(task, SweepTask):
             return await clean(task)
+        assert isinstance(task, PartsTask)
         await gate.wait()
         if outcome is not None:
             raise outcome
@@ -87,9 +87,8 @@ async def test_what_a_dead_server_left_is_swept_by_the_next(bench: Bench) -> Non
     assert [task.upload.meta.key for task in sweeps(engine)] == ["in/a", "in/b"]
     for task in sweeps(engine):
         assert (task.job_id, task.prefix) == (job.id, "in/")
-        assert task.replayed_since == assignment.replayed_since(task.upload.found_at)
-        assert task.swept_until is not None
-        assert task.upload.found_at < task.swept_until < datetime.now(UTC)
+        assert task.since == assignment.replayed_since(task.upload.found_at)
+        assert task.upload.found_at < task.until < datetime.now(UTC)
 
 
 async def test_a_job_without_large_objects_in_progress_has_nothing_to_sweep(bench: Bench) -> None:
@@ -117,8 +116,7 @@ async def test_a_task_under_way_is_waited_for(bench: Bench, outcome: Exception |
         gate.set()
         await all_swept(bench)
     (sweep,) = sweeps(engine)
-    assert sweep.swept_until is not None
-    assert sweep.swept_until > ended_at, "an upload of the task may have been begun until then"
+    assert sweep.until > ended_at, "an upload of the task may have been begun until then"
     assert (await bench.progress(job)).status is JobStatus.ABORTED
 
 
@@ -141,7 +139,7 @@ async def test_a_sweep_that_fails_is_repeated(bench: Bench) -> None:
         ValueError("a bug"),
     ]
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         if failures:
             raise failures.pop(0)
         return await clean(task)
@@ -151,13 +149,13 @@ async def test_a_sweep_that_fails_is_repeated(bench: Bench) -> None:
     async with bench.driving(engine):
         await all_swept(bench)
     assert len(engine.tasks) == 4
-    assert len({task.swept_until for task in sweeps(engine)}) == 1
+    assert len({task.until for task in sweeps(engine)}) == 1
     entries = await bench.log_of(job)
     assert entries[-1].log_type is LogType.MIGRATION_ABORT
 
 
 async def test_a_sweep_that_always_fails_is_given_up_and_the_log_says_so(bench: Bench) -> None:
-    async def script(_: Task) -> Report:
+    async def script(_: Task[Any]) -> Report:
         raise errors.AccessDenied("ListMultipartUploads", status=403)
 
     job = await create_and_abort(bench)

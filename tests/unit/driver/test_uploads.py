@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,11 @@ class Uploader:
         self.tasks: list[PartsTask] = []
         self.parts_per_task = 99
 
-    async def __call__(self, task: Task) -> Report:
+    async def __call__(self, task: Task[Any]) -> Report:
         if isinstance(task, RangeTask):
             last = self._found[-1].key
             return report(task, last, large=self._found, finished=True)
+        assert isinstance(task, PartsTask)
         self.tasks.append(task)
         await asyncio.sleep(0)
         return await self.copy(task)
@@ -153,7 +155,7 @@ async def test_a_lost_share_is_dealt_again_and_nothing_else(bench: Bench) -> Non
     uploader = Uploader()
     losses = [errors.WorkerLost("killed by SIGKILL")]
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         if isinstance(task, PartsTask) and task.numbers and losses:
             raise losses.pop()
         return await uploader(task)
@@ -169,7 +171,7 @@ async def test_an_object_is_begun_again_in_its_new_version(bench: Bench) -> None
     newer = large("film", PARTS * PART)._replace(etag='"newer"')
     is_changed = False
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         nonlocal is_changed
         if isinstance(task, PartsTask) and task.numbers and not is_changed:
             is_changed = True
@@ -187,7 +189,7 @@ async def test_an_object_is_begun_again_in_its_new_version(bench: Bench) -> None
 async def test_an_object_that_kills_every_worker_pauses_its_job(bench: Bench) -> None:
     uploader = Uploader()
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         if isinstance(task, PartsTask):
             raise errors.WorkerLost("killed by SIGKILL")
         return await uploader(task)
@@ -209,7 +211,7 @@ async def test_a_halt_pauses_and_keeps_the_parts(bench: Bench) -> None:
     uploader = Uploader()
     halts = [Halt(log_type=LogType.MIGRATION_ERROR, message="expired")]
 
-    async def script(task: Task) -> Report:
+    async def script(task: Task[Any]) -> Report:
         answer = await uploader(task)
         if isinstance(answer, PartsReport) and answer.parts and halts:
             return replace(answer, halt=halts.pop())

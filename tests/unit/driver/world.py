@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, overload
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Row, Select, create_engine, delete, select, u
 from slurper import errors, telemetry
 from slurper.database import rows
 from slurper.database.connection import Database, Result
+from slurper.database.job_row import CommitResult
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.schema import (
     job_keys,
@@ -33,7 +34,7 @@ from slurper.database.schema import (
     upload_parts,
     uploads,
 )
-from slurper.database.work import CommitOutcome, JobWork, WorkStore
+from slurper.database.work import JobWork, WorkStore
 from slurper.driver.leadership import Leadership
 from slurper.driver.loop import Driver
 from slurper.http.client import TransportOptions
@@ -45,7 +46,7 @@ from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Report, Task
+from slurper.transfer.task import ProgressReport, SweepTask, Task, TaskReport
 from slurper.transfer.worker import Worker
 from tests.unit.driver.conftest import clash
 
@@ -176,7 +177,7 @@ class Fate:
 class Turn:
     """A task under way, as the engine of its server sees it."""
 
-    task: Task
+    task: Task[Any]
     server: Server
     fate: asyncio.Future[Fate] = field(default_factory=asyncio.Future)
     reports: asyncio.Future[bool] = field(default_factory=asyncio.Future)
@@ -242,7 +243,7 @@ class WatchedWork(WorkStore):
         self.look_ended = look
         return found
 
-    async def commit(self, report: Report, at: datetime) -> CommitOutcome:
+    async def commit(self, report: ProgressReport, at: datetime) -> CommitResult:
         is_replaced = self.lease.token < self._world.token
         try:
             outcome = await super().commit(report, at)
@@ -271,19 +272,16 @@ class TurnEngine:
     async def stop(self, grace_seconds: float) -> None:
         """Part of the protocol."""
 
-    @overload
-    async def run(self, task: RangeTask) -> RangeReport: ...
-    @overload
-    async def run(self, task: PartsTask) -> PartsReport: ...
-    async def run(self, task: Task) -> Report:
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
         """Part of the protocol. A sweep is nobody's turn, and nothing befalls it."""
         turn = Turn(task, self._server)
-        if isinstance(task, PartsTask) and task.swept_until is not None:
-            return await self._work(turn, Fate())
+        if isinstance(task, SweepTask):
+            swept: TaskReport = await self._work(turn, Fate())
+            return swept
         self._world.begin(turn)
         try:
             fate = await turn.fate
-            report = await self._work(turn, fate)
+            report: TaskReport = await self._work(turn, fate)
             arrives = not fate.lose
             if fate.hold:
                 turn.holds = True
@@ -297,14 +295,11 @@ class TurnEngine:
             self._world.turns.remove(turn)
         return report
 
-    async def _run(self, worker: Worker, task: Task) -> Report:
-        return await worker.run(task)
-
-    async def _work(self, turn: Turn, fate: Fate) -> Report:
+    async def _work(self, turn: Turn, fate: Fate) -> Any:  # noqa: ANN401 - what the task reports
         task = turn.task
         process = turn.process = WorkerProcess(self._world.buckets, fate)
         worker = Worker(self._world.settings, open_store=process.open)
-        work = asyncio.create_task(self._run(worker, task))
+        work = asyncio.create_task(worker.run(task))
         death = asyncio.create_task(process.died.wait())
         try:
             await asyncio.wait((work, death), return_when=asyncio.FIRST_COMPLETED)
@@ -428,7 +423,7 @@ class World:
         """With which source credentials the tasks of a job sign."""
         self.violations: list[str] = []
         self._reader = create_engine(f"sqlite:///{settings.data_dir / 'slurper.db'}")
-        self._alone: list[tuple[str, WorkerProcess, asyncio.Task[Report]]] = []
+        self._alone: list[tuple[str, WorkerProcess, asyncio.Task[Any]]] = []
 
     @classmethod
     async def open(cls, settings: Settings, sealer: Sealer, *, servers: int) -> World:
@@ -462,7 +457,7 @@ class World:
     def is_valid(self, server: Server) -> bool:
         return not server.dead and server.token == self.token
 
-    def leave_alone(self, job_id: str, process: WorkerProcess, work: asyncio.Task[Report]) -> None:
+    def leave_alone(self, job_id: str, process: WorkerProcess, work: asyncio.Task[Any]) -> None:
         """Nobody waits for the worker any more: it is dead, or its server is."""
         self._alone.append((job_id, process, work))
         if not process.died.is_set():

@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 
 from slurper import errors
-from slurper.job.model import Counts, Whole
+from slurper.job.model import Whole
 from slurper.objectstore.memory.store import MemoryStore
-from slurper.planning.keyspace import KeyRange
 from slurper.transfer import counting
-from slurper.transfer.task import Share
+from slurper.transfer.task import CountTask, Share
 from tests.unit.transfer.test_range_run import TASK
 
-COUNT = replace(TASK, only_counts=True)
+COUNT = CountTask(job_id="j", source=TASK.source, target=TASK.target, start_after=None)
 
 
 @pytest.fixture
@@ -27,18 +26,16 @@ def source() -> MemoryStore:
 async def test_everything_below_the_prefix_is_counted(source: MemoryStore) -> None:
     report = await counting.count(replace(COUNT, prefix="in/"), source)
     assert (report.finished, report.cursor) == (True, "in/2499")
-    assert report.counted == Whole(objects=2_500, size=833 * 3 + 0)
-    assert report.counts == Counts()
+    assert report.whole == Whole(objects=2_500, size=833 * 3 + 0)
     assert set(source.faults.requests) == {"list_page"}
 
 
 async def test_without_time_it_goes_on_page_by_page(source: MemoryStore) -> None:
     cursor, objects, tasks, finished = None, 0, 0, False
     while not finished and tasks < 10:
-        task = replace(COUNT, budget_seconds=0.0, slice=KeyRange(cursor))
+        task = replace(COUNT, budget_seconds=0.0, start_after=cursor)
         report = await counting.count(task, source)
-        assert report.counted is not None
-        objects += report.counted.objects or 0
+        objects += report.whole.objects or 0
         cursor, tasks, finished = report.cursor, tasks + 1, report.finished
     assert (objects, finished) == (2_501, True)
     assert tasks > 2
@@ -46,7 +43,7 @@ async def test_without_time_it_goes_on_page_by_page(source: MemoryStore) -> None
 
 async def test_an_empty_source_has_nothing() -> None:
     report = await counting.count(COUNT, MemoryStore())
-    assert (report.finished, report.cursor, report.counted) == (
+    assert (report.finished, report.cursor, report.whole) == (
         True,
         None,
         Whole(objects=0, size=0),

@@ -9,12 +9,11 @@ import pytest
 from slurper import errors
 from slurper.objectstore.base import ListingPage, ObjectMeta
 from slurper.objectstore.memory.store import MemoryStore
-from slurper.planning.keyspace import KeyRange
 from slurper.transfer import gathering
-from slurper.transfer.task import Gathered, RangeReport, Share
+from slurper.transfer.task import GatherReport, GatherTask, Share
 from tests.unit.transfer.test_range_run import TASK
 
-GATHER = replace(TASK, gathers=True)
+GATHER = GatherTask(job_id="j", range_id=1, source=TASK.source, target=TASK.target, token=None)
 OURS = ".slurper-precheck-" + 32 * "0"
 
 
@@ -43,16 +42,21 @@ class Paged(MemoryStore):
         return ListingPage(objects, not following, token=following, written=self.written)
 
 
-async def gathered(store: MemoryStore, token: str | None = None, **changes: object) -> RangeReport:
-    task = replace(GATHER, slice=KeyRange(token), **changes)  # type: ignore[arg-type]
+async def gathered(store: MemoryStore, token: str | None = None, **changes: object) -> GatherReport:
+    task = replace(GATHER, token=token, **changes)  # type: ignore[arg-type]
     return await gathering.gather(task, store)
+
+
+def told(report: GatherReport) -> tuple[tuple[str, ...], int, bool, bool]:
+    """Its keys and rows, whether it began anew, and whether it came to the end."""
+    return report.keys, report.rows, report.anew, report.finished
 
 
 async def test_all_pages_are_read_whatever_their_order_and_every_key_is_told_once() -> None:
     store = Paged("z b", "", f"b {OURS} a", "c")
     report = await gathered(store)
-    assert report.gathered == Gathered(keys=("z", "b", "a", "c"), rows=7, anew=False, finished=True)
-    assert (report.finished, report.cursor, report.halt) == (False, None, None)
+    assert told(report) == (("z", "b", "a", "c"), 7, False, True)
+    assert (report.cursor, report.halt) == (None, None)
     assert store.asked == ["", "1", "2", "3"]
 
 
@@ -62,11 +66,11 @@ async def test_without_time_it_goes_on_page_by_page_from_the_token() -> None:
     assert report.cursor == "1"
     report = await gathered(store, "1", budget_seconds=0.0)
     assert (report.started_after, report.cursor) == ("1", "2")
-    assert report.gathered == Gathered(keys=("b",), rows=1, anew=False, finished=False)
+    assert told(report) == (("b",), 1, False, False)
 
 
 async def test_a_task_reports_before_its_keys_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "MOST_ROWS", 3)
+    monkeypatch.setattr(gathering, "MAX_ROWS", 3)
     assert (await gathered(Paged("a b", "c d", "e"))).cursor == "2"
 
 
@@ -74,7 +78,7 @@ async def test_where_the_token_is_not_taken_any_more_the_listing_begins_anew() -
     store = Paged("a", "b", "c")
     store.refused.add("x")
     report = await gathered(store, "x")
-    assert report.gathered == Gathered(keys=("a", "b", "c"), rows=3, anew=True, finished=True)
+    assert told(report) == (("a", "b", "c"), 3, True, True)
 
 
 async def test_a_store_that_takes_none_of_its_tokens_halts_the_task() -> None:
@@ -83,8 +87,7 @@ async def test_a_store_that_takes_none_of_its_tokens_halts_the_task() -> None:
     report = await gathered(store)
     assert report.halt is not None
     assert "BadToken" in report.halt.message
-    assert report.gathered is not None
-    assert (report.gathered.keys, report.cursor) == (("a",), "1")
+    assert (report.keys, report.cursor) == (("a",), "1")
     assert store.asked == ["", "1", "", "1"]
 
 
@@ -107,11 +110,9 @@ async def test_a_key_that_may_be_spelled_otherwise_is_looked_for() -> None:
     store.add("a%2Bb", b"x")
     store.add("c+d", b"x")
     report = await gathered(store)
-    assert report.gathered is not None
-    assert report.gathered.keys == ("a%2Bb", "c+d")
+    assert report.keys == ("a%2Bb", "c+d")
 
 
 async def test_a_limit_is_kept_to() -> None:
     report = await gathered(Paged("a", "b"), share=Share(requests_per_second=1e6))
-    assert report.gathered is not None
-    assert report.gathered.finished
+    assert report.finished

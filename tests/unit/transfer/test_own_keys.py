@@ -15,6 +15,7 @@ from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import counting
+from slurper.transfer.task import CountTask
 from tests.unit.transfer.test_range_run import ADDRESS, TASK, run
 
 THEIRS = (f"{own_keys.PREFIX}notes.txt", "a", "b")
@@ -68,11 +69,14 @@ async def test_a_key_that_the_job_names_is_copied(source: MemoryStore, target: M
     assert (target.keys, report.counts.transferred) == ((named,), 1)
 
 
+COUNT = CountTask(job_id="j", source=ADDRESS, target=ADDRESS, start_after=None)
+
+
 async def test_whoever_counts_the_source_agrees(
     source: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = await counting.count(replace(TASK, only_counts=True), source)
-    assert report.counted == Whole(objects=len(THEIRS), size=sum(map(len, THEIRS)))
+    report = await counting.count(COUNT, source)
+    assert report.whole == Whole(objects=len(THEIRS), size=sum(map(len, THEIRS)))
     monkeypatch.setattr(census, "open_store", lambda *_: source)
     taken = census.Census()
     await taken.take(ADDRESS, TransportOptions.from_settings(Settings()), "")

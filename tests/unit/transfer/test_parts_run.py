@@ -19,10 +19,11 @@ from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectH
 from slurper.objectstore.dialects import GENERIC
 from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
-from slurper.transfer import attempts
+from slurper.transfer import attempts, leftovers
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
-from slurper.transfer.task import PartsReport, PartsTask
+from slurper.transfer.route import Route
+from slurper.transfer.task import PartsReport, PartsTask, SweepTask
 from tests.chain import first_task, next_task
 from tests.unit.transfer.test_range_run import LARGE, TASK, Encrypting
 
@@ -457,10 +458,17 @@ async def test_a_sweep_aborts_the_upload_that_is_known_and_those_that_are_not(
     for key in ("film", "film2"):
         await target.create_upload(key, ObjectHeaders())
     now = datetime.now(UTC)
-    sweep = replace(next_task(task, begun), replayed_since=now - timedelta(minutes=1))
-    budget = ByteBudget(LARGE.in_flight_bytes)
-    swept = PartsRun(replace(sweep, swept_until=now), source, target, LARGE, budget)
-    assert not (await swept.sweep()).settled
+    sweep = SweepTask(
+        job_id=task.job_id,
+        upload=next_task(task, begun).upload,
+        source=task.source,
+        target=task.target,
+        prefix=task.prefix,
+        options=task.options,
+        since=now - timedelta(minutes=1),
+        until=now,
+    )
+    await leftovers.run(sweep, Route.of(sweep, target, target))
     assert target.open_uploads == ("film2",)
     assert target.faults.requests.get("put_part") is None
 

@@ -20,7 +20,7 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import worker as workers
-from slurper.transfer.task import RangeTask
+from slurper.transfer.task import CountTask, RangeTask
 
 
 def address(bucket: str) -> StoreAddress:
@@ -48,6 +48,7 @@ class TroubledStore(MemoryStore):
 TASK = RangeTask(
     job_id="j", range_id=1, source=address("from"), target=address("to"), slice=KeyRange()
 )
+COUNT = CountTask(job_id="j", source=TASK.source, target=TASK.target, start_after=None)
 
 
 class Opened(dict[str, TroubledStore]):
@@ -106,7 +107,7 @@ async def test_what_was_found_out_is_told_until_a_task_knows_it(opened: Opened) 
         source=Capabilities(obeys_if_match=False), target=Capabilities(wants_md5=True)
     )
     assert (await worker.run(TASK)).found == found
-    assert (await worker.run(replace(TASK, only_counts=True))).found == found
+    assert (await worker.run(COUNT)).found == found
     opened.clear()
     known = replace(TASK.target, dialect=replace(dialects.GENERIC, wants_md5=True))
     report = await worker.run(replace(TASK, target=known))

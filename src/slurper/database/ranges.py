@@ -1,0 +1,180 @@
+"""Ranges of a job's keys: what is left of them, and the commit of what a task did for one.
+
+All of this runs inside transactions. Those that write have locked the job's row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from slurper.database import clock, gathering, uploads
+from slurper.database.job_row import CommitResult, LockedJob, RangeWork
+from slurper.database.schema import ranges
+from slurper.job.model import Capabilities, JobCapabilities, JobStatus, LogType
+from slurper.objectstore.dialects import KeyOrder
+from slurper.planning.keyspace import KeyRange, encode_key
+from slurper.transfer.task import GatherReport, Halt, RangeReport
+
+_ANEW = (
+    "the source lists in an order of its own; the job was already in pieces, each for a part of "
+    "the keys, when that was found out; resume it, and it begins anew in that order, as one piece: "
+    "it copies again what it has copied, and counts from zero"
+)
+
+
+def read(connection: Connection, numbers: Sequence[int]) -> dict[int, list[RangeWork]]:
+    """Return the open ranges of each job, oldest first."""
+    query = select(ranges).where(ranges.c.job_number.in_(numbers), ranges.c.done.is_(False))
+    work: dict[int, list[RangeWork]] = {number: [] for number in numbers}
+    for row in connection.execute(query.order_by(ranges.c.job_number, ranges.c.id)):
+        rest = KeyRange(row.start_after, row.end_at).after(row.cursor)
+        work[row.job_number].append(RangeWork(range_id=row.id, slice=rest))
+    return work
+
+
+def commit(
+    connection: Connection, job: LockedJob, report: RangeReport, at: datetime
+) -> CommitResult:
+    """Move a range on by what was copied of it. What is left of a running job's range is cut.
+
+    Raises:
+        ValueError: the report contradicts itself; committing it would make the counts wrong.
+    """
+    _check(report)
+    moved = _move_cursor(connection, job, report, at, done=report.finished)
+    if moved is None:
+        return _stale(connection, job, report)
+    found_at = at + clock.ahead_of_ours(connection)
+    uploads.insert(connection, job.number, report.large, found_at)
+    job.add(report, at)
+    problem = _turn_to_its_order(connection, job, report) if report.disorder else None
+    job.halt(report.halt or problem, at)
+    end_at = None if report.finished else moved.end_at
+    cut_off: tuple[RangeWork, ...] = ()
+    if not report.finished and job.status is JobStatus.RUNNING:
+        cut_off = _cut(connection, job.number, report, KeyRange(report.cursor, end_at), at)
+    return CommitResult(
+        applied=True,
+        status=job.status,
+        still_open=not report.finished,
+        end_at=cut_off[0].slice.start_after if cut_off else end_at,
+        cut_off=cut_off,
+        problem="" if problem is None else problem.message,
+    )
+
+
+def commit_keys(
+    connection: Connection, job: LockedJob, report: GatherReport, at: datetime
+) -> CommitResult:
+    """Keep the keys that were gathered. The range's cursor is a token until all are there."""
+    if not gathering.is_under_way(connection, job.number):
+        return _stale(connection, job, report)
+    moved = _move_cursor(connection, job, report, at, done=False)
+    if moved is None:
+        return _stale(connection, job, report)
+    job.add(report, at)
+    problem = gathering.keep_keys(connection, job, report)
+    job.halt(report.halt or problem, at)
+    return CommitResult(
+        applied=True,
+        status=job.status,
+        still_open=True,
+        end_at=moved.end_at,
+        problem="" if problem is None else problem.message,
+    )
+
+
+def _check(report: RangeReport) -> None:
+    """Refuse a report that contradicts itself. Raises ValueError.
+
+    In a store's own order keys cannot be compared. There we see only whether a cursor moved.
+    """
+    began, cursor = (
+        b"" if key is None else encode_key(report.order.rank(key))
+        for key in (report.started_after, report.cursor)
+    )
+    if cursor < began and report.order is not KeyOrder.OWN:
+        raise ValueError("a report moved its cursor back")
+    if cursor == began and (report.counts.objects or report.large):
+        raise ValueError("a report settled objects without moving its cursor")
+
+
+def _move_cursor(
+    connection: Connection,
+    job: LockedJob,
+    report: RangeReport | GatherReport,
+    at: datetime,
+    *,
+    done: bool,
+) -> Row[tuple[str | None]] | None:
+    """Compare and set the range's cursor; return where the range ends.
+
+    None: the cursor was not where the report began, and was not set.
+    """
+    cursor = func.coalesce(ranges.c.cursor, ranges.c.start_after, type_=ranges.c.cursor.type)
+    expected = (
+        ranges.c.id == report.range_id,
+        ranges.c.job_number == job.number,
+        ranges.c.done.is_(False),
+        cursor.is_not_distinct_from(report.started_after),
+    )
+    values = {"cursor": report.cursor, "done": done, "committed_at": at}
+    query = update(ranges).where(*expected).values(values).returning(ranges.c.end_at)
+    return connection.execute(query).one_or_none()
+
+
+def _stale(
+    connection: Connection, job: LockedJob, report: RangeReport | GatherReport
+) -> CommitResult:
+    same = (ranges.c.id == report.range_id, ranges.c.job_number == job.number)
+    done = connection.scalar(select(ranges.c.done).where(*same))
+    return CommitResult(applied=False, status=job.status, still_open=done is False)
+
+
+def _turn_to_its_order(connection: Connection, job: LockedJob, report: RangeReport) -> Halt | None:
+    """From now on list the job's source in its own order; return why the job cannot go on, if so.
+
+    What was listed before came in that order too. So the cursor stays, if the job has one range.
+    A job in pieces cannot go on: each piece left the keys beyond its end to other pieces, which
+    list another part of that order. Such a job pauses, and begins anew when it is resumed.
+    If the source has no order at all, the job begins anew at once, by gathering its keys.
+    """
+    job.find(JobCapabilities(source=Capabilities(key_order=report.order.value)))
+    if report.order is KeyOrder.NONE:
+        gathering.begin(connection, job)
+        return None
+    pieces = select(func.count()).select_from(ranges).where(ranges.c.job_number == job.number)
+    if connection.scalar(pieces) == 1:
+        return None
+    gathering.begin_anew(connection, job)
+    return Halt(
+        log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION,
+        message=f"{report.disorder}; {_ANEW}",
+    )
+
+
+def _cut(
+    connection: Connection, number: int, report: RangeReport, left: KeyRange, at: datetime
+) -> tuple[RangeWork, ...]:
+    """Narrow a range to the first piece of what is left of it, and make ranges of the others.
+
+    A boundary outside cuts nothing, so that to do it again changes nothing.
+    """
+    inside = {key for key in report.boundaries if key in left and key != left.end_at}
+    cuts = sorted(inside, key=encode_key)
+    if not cuts:
+        return ()
+    this = ranges.c.id == report.range_id
+    connection.execute(update(ranges).where(this).values(end_at=cuts[0]))
+    made = []
+    for piece in itertools.starmap(KeyRange, itertools.pairwise((*cuts, left.end_at))):
+        row: dict[str, Any] = {"job_number": number, "committed_at": at, **asdict(piece)}
+        new_id = connection.scalar(insert(ranges).values(row).returning(ranges.c.id))
+        made.append(RangeWork(range_id=new_id or 0, slice=piece))
+    return tuple(made)

@@ -1,0 +1,85 @@
+"""What a driver does beside the copying: sweeps, counts, and what is due from time to time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+
+from slurper import errors, telemetry
+from slurper.database.work import JobWork, WorkStore
+from slurper.driver.counter import Counter
+from slurper.driver.sweeper import Sweeper
+from slurper.engine.base import Engine
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+
+HOUSEKEEPING_SECONDS = 60.0
+
+_log = telemetry.get_logger(__name__)
+
+
+class Chores:
+    """Each kind does one thing at a time: there is no hurry."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        engine: Engine,
+        sealer: Sealer,
+        settings: Settings,
+        *,
+        wake: Callable[[], None],
+        lease_lost: Callable[[errors.LeaseLost], None],
+    ) -> None:
+        """Prepare; `wake` is called when there may be more to do."""
+        self._store = store
+        self._settings = settings
+        self._wake = wake
+        self._lease_lost = lease_lost
+        self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=lease_lost)
+        self._counter = Counter(store, engine, sealer, settings, wake=wake, lease_lost=lease_lost)
+        self._housekeeping_at = 0.0
+
+    def update(
+        self, running: Sequence[JobWork], unswept: Sequence[JobWork], *, busy: Collection[str]
+    ) -> None:
+        """Take in what the database said about jobs; those in `busy` have tasks."""
+        self._sweeper.update(unswept, busy=busy)
+        self._counter.update(running)
+
+    def begin(self, now: float) -> None:
+        """Begin what is due at the monotonic time `now`."""
+        self._sweeper.begin(now)
+        self._counter.begin(now)
+
+    def next_at(self, now: float) -> float | None:
+        """The monotonic time when something that is held back at `now` may begin, if any."""
+        times = (self._sweeper.next_at(now), self._counter.next_at(now))
+        return min((one for one in times if one is not None), default=None)
+
+    async def stop(self) -> None:
+        """Abandon what is under way."""
+        await self._sweeper.stop()
+        await self._counter.stop()
+
+    async def housekeep(self) -> None:
+        """Do one piece of what commands left to be done, and what is due from time to time."""
+        try:
+            if await self._store.tidy():
+                self._wake()  # there may be more, after the jobs were read again
+            if time.monotonic() >= self._housekeeping_at:
+                self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
+                await self._erase_secrets()
+                await self._store.forget_answers()
+        except errors.LeaseLost as error:
+            self._lease_lost(error)
+        except Exception as error:
+            _log.error("housekeeping failed; tried again", error=str(error))
+
+    async def _erase_secrets(self) -> None:
+        """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
+        retention = timedelta(seconds=self._settings.secret_retention_seconds)
+        erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
+        if erased:
+            _log.info("secrets of ended jobs erased", jobs=erased)

@@ -1,0 +1,160 @@
+"""One turn of a range: copies its next keys, or gathers the keys of a source without an order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from slurper.database.job_row import CommitResult
+from slurper.driver import assignment
+from slurper.driver.open_work import OpenRange
+from slurper.driver.turn import Turn
+from slurper.job.model import JobStatus
+from slurper.objectstore.dialects import KeyOrder
+from slurper.planning.keyspace import KeyRange
+from slurper.transfer.task import GatherReport, RangeReport, RangeTask, Task
+
+
+class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
+    """One turn of a range."""
+
+    _keys: tuple[str, ...] | None = None
+    """The range's next explicit keys, one more than a task takes. None: the job has none."""
+    _task: RangeTask | None = None
+
+    @property
+    def where(self) -> str:
+        """The range and its cursor."""
+        start = self.open_work.slice.start_after
+        where = "from the first key on" if start is None else f"after the key {start!r}"
+        return f"Range {self.open_work.range_id} cannot go on {where}"
+
+    def halt(self, message: str) -> RangeReport:
+        """A report without any work, that pauses the job."""
+        return replace(self._nothing(), halt=assignment.halt(message))
+
+    async def next_task(self, sealed: bytes) -> Task[Any] | RangeReport | GatherReport:
+        """Cut a range of explicit keys if others wait for work; else return its next task."""
+        board, engine = self._board, self._means.engine
+        self.open_work.want_pieces(board.wanted_pieces(self.open_work, engine.slots))
+        if boundaries := await self._key_boundaries():
+            return replace(self._nothing(), boundaries=boundaries)
+        if assignment.gathers(self.job):
+            return self._made(lambda: self._gather_task(sealed))
+        if self.job.spec.keys is not None:
+            self._keys = await self._read_keys(self.open_work.slice, assignment.MAX_KEYS + 1)
+            if not self._keys:
+                return replace(self._nothing(), finished=True)
+        return self._made(lambda: self._range_task(sealed))
+
+    def conclude(self, report: RangeReport | GatherReport) -> RangeReport | GatherReport:
+        """Say of the range what the worker said of its task."""
+        if self._task is None or isinstance(report, GatherReport):
+            return report
+        return assignment.conclude(report, self._task, self._keys)
+
+    def absorb(self, report: RangeReport | GatherReport, result: CommitResult) -> None:
+        """Move the range on; or leave it to the database, which knows better what is left."""
+        open_range, board = self.open_work, self._board
+        if not result.applied:
+            board.reload_later(open_range, uncounted=report.halt is not None)
+            self._means.wake()
+        elif _must_reload(report, result):
+            # A job that begins again may find its own work.
+            board.reload_later(open_range, uncounted=_begins_again(report, result))
+            self._means.wake()
+        elif result.still_open:
+            board.committed(
+                open_range,
+                KeyRange(report.cursor, result.end_at),
+                settled_keys=_settled_keys(report),
+                uncounted=report.halt is not None,
+                cut_off=result.cut_off,
+            )
+            self._hold_back_if_owing()
+            if not result.cut_off:
+                self._hold_back_if_fruitless(report)
+        else:
+            board.close(open_range)
+        if result.applied and isinstance(report, RangeReport):
+            board.count_unsettled(self.job.id, len(report.large))
+
+    def _got_ahead(self, report: RangeReport | GatherReport) -> bool:
+        return report.cursor != report.started_after
+
+    def _range_task(self, sealed: bytes) -> RangeTask:
+        self._task = assignment.make_task(
+            self.job,
+            self.open_work.range_id,
+            self.open_work.slice,
+            keys=self._keys,
+            secrets=self._means.sealer.open(sealed),
+            settings=self._means.settings,
+            uncounted=self.open_work.uncounted,
+            expected_keys=self.open_work.expected_keys,
+            wanted_pieces=self.open_work.wanted_pieces,
+            **self._limits(),
+        )
+        return self._task
+
+    def _gather_task(self, sealed: bytes) -> Task[Any]:
+        return assignment.make_gather(
+            self.job,
+            self.open_work.range_id,
+            self.open_work.slice.start_after,
+            secrets=self._means.sealer.open(sealed),
+            settings=self._means.settings,
+            **self._limits(),
+        )
+
+    def _limits(self) -> assignment.Limits:
+        now = time.monotonic()
+        return {
+            "failures": self.open_work.failures,
+            "age_seconds": self._board.age_seconds(self.job.id, now),
+            "allotted": self._board.allot(self.open_work, self._means.engine.slots),
+            "credit_seconds": self.open_work.credit_seconds(now),
+        }
+
+    async def _key_boundaries(self) -> tuple[str, ...]:
+        """Return where to cut a range of explicit keys. That takes no worker."""
+        open_range, store = self.open_work, self._means.store
+        if self.job.spec.keys is None or open_range.wanted_pieces == 1:
+            return ()
+        return await self.patiently(
+            lambda: store.key_boundaries(
+                self.job.id,
+                open_range.slice,
+                pieces=open_range.wanted_pieces,
+                min_keys=assignment.MIN_KEYS,
+            )
+        )
+
+    def _nothing(self) -> RangeReport:
+        open_range = self.open_work
+        return assignment.nothing_done(self.job.id, open_range.range_id, open_range.slice)
+
+
+def _must_reload(report: RangeReport | GatherReport, result: CommitResult) -> bool:
+    """Whether a commit has changed the whole job: its order, or how its keys are known."""
+    if isinstance(report, GatherReport):
+        return report.finished or result.status is not JobStatus.RUNNING
+    return result.still_open and bool(report.disorder)
+
+
+def _begins_again(report: RangeReport | GatherReport, result: CommitResult) -> bool:
+    """Whether all that was copied of a job is to be listed once more."""
+    if isinstance(report, GatherReport) or not report.disorder:
+        return False
+    return report.order is KeyOrder.NONE or result.status is not JobStatus.RUNNING
+
+
+def _settled_keys(report: RangeReport | GatherReport) -> int | None:
+    """How many keys the range's next task may be expected to settle; None: unknown.
+
+    A task that ended early, to have its range cut or because nothing was left, is no measure.
+    """
+    if isinstance(report, GatherReport) or report.boundaries or report.halt is not None:
+        return None
+    return report.counts.objects + len(report.large) or None

@@ -1,0 +1,191 @@
+"""One turn of a range or a large object: which task it runs, and what the report means for it.
+
+The loop is the same for every kind of work: it asks the turn for a task, has it run, commits the
+report, and gives the turn what the commit said. What differs is in the kinds of turn
+(`driver.range_turn`, `driver.upload_turn`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from slurper import errors, telemetry
+from slurper.database.job_row import CommitResult
+from slurper.database.work import WorkStore
+from slurper.driver.board import Board
+from slurper.driver.open_work import OpenWork
+from slurper.engine.base import Engine
+from slurper.job.model import Job
+from slurper.planning.keyspace import KeyRange
+from slurper.secrets import Sealer
+from slurper.settings import Settings
+from slurper.transfer.task import ProgressReport, Task
+
+_FIRST_DELAY_SECONDS = 0.1
+_LONGEST_DELAY_SECONDS = 10.0
+_FRUITLESS_DELAY_SECONDS = 1.0
+
+_FIND_THE_OBJECT = (
+    "See the server's log, and whether memory is short or an object near that key is damaged"
+)
+
+Result = TypeVar("Result")
+Reported = TypeVar("Reported", bound=ProgressReport)
+"""What a kind of turn commits."""
+Work = TypeVar("Work", bound=OpenWork)
+
+_log = telemetry.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What every turn of a driver uses."""
+
+    store: WorkStore
+    engine: Engine
+    sealer: Sealer
+    settings: Settings
+    board: Board
+    metrics: telemetry.Metrics
+    wake: Callable[[], None]
+    """Makes the driver look at the database and the board soon."""
+
+
+class Turn(ABC, Generic[Work, Reported]):
+    """One turn; the board has counted it as under way, and `end` takes that back."""
+
+    def __init__(self, open_work: Work, job: Job, means: Means) -> None:
+        self.open_work = open_work
+        self.job = job
+        self._means = means
+        self._board = means.board
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Say what cannot go on, as the beginning of a sentence."""
+
+    @abstractmethod
+    def halt(self, message: str) -> Reported:
+        """The report that pauses the job because the driver cannot go on with this work."""
+
+    @abstractmethod
+    async def next_task(self, sealed: bytes) -> Task[Any] | Reported:
+        """Return what to run next; or a report, when that takes no task."""
+
+    @abstractmethod
+    def absorb(self, report: Reported, result: CommitResult) -> None:
+        """Move the board on by a report that was committed, or was found stale."""
+
+    @abstractmethod
+    def _got_ahead(self, report: Reported) -> bool:
+        """Whether the task did anything."""
+
+    def conclude(self, report: Reported) -> Reported:
+        """Say of the work what a worker said of the task."""
+        return report
+
+    async def run(self, task: Task[Any]) -> Reported:
+        """Run a task and return what is to be committed."""
+        began = time.monotonic()
+        report: Reported = await self._means.engine.run(task)
+        now = time.monotonic()
+        self.open_work.task_used_share(now + report.owed_seconds)
+        self._means.metrics.task_seconds.observe(now - began)
+        self._means.metrics.tasks.labels("reported").inc()
+        return self.conclude(report)
+
+    def fail(self, error: Exception, max_failures: int) -> Reported | None:
+        """Try the same again later; or return the report that pauses the job, if that is useless.
+
+        A job is paused when its error blocks it, or after `max_failures` tasks in a row.
+        """
+        open_work = self.open_work
+        open_work.task_came_to_nothing()
+        self._hold_back(time.monotonic() + _delay_seconds(open_work.failures))
+        hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
+        if hopeless or open_work.failures >= max_failures:
+            return self.halt(self._gives_up(error))
+        _log.warning(
+            "task came to nothing and is run again",
+            **open_work.log_fields,
+            failures=open_work.failures,
+            error=str(error),
+        )
+        return None
+
+    def end(self) -> None:
+        """Give back what the turn had."""
+        self.open_work.end_turn()
+
+    async def patiently(self, transaction: Callable[[], Awaitable[Result]]) -> Result:
+        """Repeat a transaction until the database answers. A report is not given up."""
+        delay_seconds = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await transaction()
+            except errors.DatabaseUnavailable as error:
+                self._means.metrics.commits.labels("delayed").inc()
+                _log.error(
+                    "database cannot be used; what is to be done in it is tried again",
+                    **self.open_work.log_fields,
+                    error=str(error),
+                    advice=error.advice,
+                    delay_seconds=delay_seconds,
+                )
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(2 * delay_seconds, _LONGEST_DELAY_SECONDS)
+
+    async def _read_keys(self, slice_: KeyRange, limit: int) -> tuple[str, ...]:
+        store, job_id = self._means.store, self.job.id
+        return await self.patiently(lambda: store.keys_within(job_id, slice_, limit=limit))
+
+    def _made(self, make: Callable[[], Task[Any]]) -> Task[Any] | Reported:
+        """Return a task; or the report that pauses the job if its stores cannot be used."""
+        try:
+            return make()
+        except errors.SlurperError as error:
+            text = f"The job cannot go on: {error}. Correct that and resume the job."
+            return self.halt(text)
+
+    def _hold_back(self, until: float) -> None:
+        self.open_work.hold_back(until)
+        self._means.wake()  # so that the loop learns of the new time
+
+    def _hold_back_if_owing(self) -> None:
+        """Let it pay for what its last task was ahead of its limits; no slot waits for it."""
+        if self.open_work.owes_at(time.monotonic()):
+            self._hold_back(self.open_work.paid_until)
+
+    def _hold_back_if_fruitless(self, report: Reported) -> None:
+        """Do not spin when a task ends in time, without an error and without any progress."""
+        if not self._got_ahead(report) and report.halt is None:
+            _log.warning(
+                "task settled nothing", **self.open_work.log_fields, throttled=report.throttled
+            )
+            self._hold_back(time.monotonic() + _FRUITLESS_DELAY_SECONDS)
+
+    def _gives_up(self, error: Exception) -> str:
+        advice = error.advice if isinstance(error, errors.SlurperError) else ""
+        return (
+            f"{self.where}: its task failed"
+            f" {self.open_work.failures} times in a row, the last time because {_cause(error)}."
+            f" {advice or _FIND_THE_OBJECT}; then resume the job."
+        )
+
+
+def _delay_seconds(failures: int) -> float:
+    """None after the first failure, which may be chance; then doubling."""
+    if failures < 2:
+        return 0.0
+    return min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 2), _LONGEST_DELAY_SECONDS)
+
+
+def _cause(error: Exception) -> str:
+    text = str(error) or "of no stated reason"
+    return text if isinstance(error, errors.SlurperError) else f"{type(error).__name__}: {text}"
