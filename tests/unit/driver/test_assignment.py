@@ -122,7 +122,7 @@ def test_the_text_says_which_side_cannot_be_used() -> None:
     with pytest.raises(errors.ConfigurationError, match="the source's secret"):
         make(replace(JOB, spec=replace(SPEC, source=gcs)))
     plain = Location(vendor=Vendor.S3, bucket="b", endpoint="http://s3.example")
-    with pytest.raises(errors.ConfigurationError, match="the target's endpoint must begin with"):
+    with pytest.raises(errors.ConfigurationError, match="the target's endpoint must start with"):
         make(replace(JOB, spec=replace(SPEC, target=plain)))
 
 
