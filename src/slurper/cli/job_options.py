@@ -33,7 +33,10 @@ def job_options(
         typer.Option("--exclude-type", metavar="TYPE", help="Never this content type"),
     ] = None,
     validate_media: Annotated[
-        bool, typer.Option("--validate-media", help="Leave out media whose first bytes contradict their type")
+        bool,
+        typer.Option(
+            "--validate-media", help="Leave out media whose first bytes contradict their type"
+        ),
     ] = False,
     max_object_bytes: Annotated[
         int | None,
