@@ -27,7 +27,7 @@ from slurper.transfer.listing import HEADS_AT_ONCE, Existing, Found, NamedTarget
 from slurper.transfer.route import Route
 
 MAX_KNOWN = 10_000
-"""Answers that are kept: the names of folders are asked for again and again."""
+"""So many answers are kept, because the names of folders are asked for again and again."""
 
 _FOLDERS = frozenset({KeyShape.FOLDER, KeyShape.FOLDER_WITH_BYTES})
 """A target that cannot keep these keys keeps objects as files in folders."""
@@ -72,7 +72,7 @@ def _twin_text(key: str, twin: str) -> str:
 
 
 class Twins:
-    """Finds for keys of the source the spelling that is copied instead."""
+    """Finds, for keys of the source, the spelling that is copied instead."""
 
     def __init__(self, route: Route) -> None:
         self._source = route.source
@@ -145,7 +145,7 @@ class Twins:
 
 
 class Folders:
-    """Finds for folders of the source the file that is copied instead."""
+    """Finds, for folders of the source, the file that is copied instead."""
 
     def __init__(self, route: Route) -> None:
         self._source = route.source
@@ -181,7 +181,7 @@ class NormalisedTarget:
         self._named = NamedTarget(store)
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        """Return those of these target keys that exist. See `Existing.among`."""
         normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
         found = await self._existing.among(normal, order) if normal else {}
         if len(normal) == len(keys):

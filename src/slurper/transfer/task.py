@@ -204,7 +204,7 @@ class GatherReport(ProgressReport):
     keys: tuple[str, ...]
     """Each once; some may have been reported before."""
     rows: int
-    """How many keys this task listed; with `anew`, since it began anew. An empty page counts as one."""
+    """Keys that this task listed; with `anew`, since it began anew. An empty page counts as one."""
     anew: bool
     """The listing has begun anew, because the store did not take the token any more."""
     finished: bool
