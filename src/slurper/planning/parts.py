@@ -64,7 +64,7 @@ class SourceSum:
     """A checksum that a source tells of an object, which the parts of its copy must give again.
 
     Each part of the copy brings the checksums of its pieces. If the source's checksum was made of
-    the source's parts, a part is cut into pieces where those begin. CRCs can be combined, so parts
+    the source's parts, a part is cut into pieces where these begin. CRCs can be combined, so parts
     of the copy may have any size. For other checksums they must be as long as the source's parts.
     """
 
@@ -115,7 +115,7 @@ def sum_of_whole(stored: StoredObject) -> SourceSum | None:
 def sums_of_parts(
     stored: StoredObject, dialect: Dialect, part_bytes: int, count: int
 ) -> Iterator[SourceSum]:
-    """The source's checksums that it made of those of its parts, if a copy can give them again.
+    """Checksums that the source made of its parts' checksums, if a copy can give them again.
 
     The source has `count` parts, and the first has `part_bytes`. All but the last must have had
     that size. The cheapest comes first: a CRC, then the ETag (a target computes its MD5s anyway),

@@ -42,7 +42,7 @@ class Collisions:
         self._folders = Folders(route) if _FOLDERS.intersection(dialect.unkept_keys) else None
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the text for its log entry.
+        """Return which of these keys must not be copied, each with the text for its log entry.
 
         Raises:
             SlurperError: the source does not answer.
@@ -81,7 +81,7 @@ class Twins:
         self._known: dict[str, bool] = {}
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the key that is."""
+        """Return which of these keys must not be copied, each with the key that is."""
         asked = [key for key in keys if not spellings.is_stored_as_it_is(key[self._strip :])]
         twins: list[str | None] = []
         for start in range(0, len(asked), HEADS_AT_ONCE):
@@ -104,7 +104,7 @@ class Twins:
         return None if best == own else key[: self._strip] + best
 
     async def _walk(self, key: str) -> list[str]:
-        """Other spellings of a key. Up to its last piece, each begins like an existing key."""
+        """Other spellings of a key, without those whose beginnings do not exist at the source."""
         texts = [key[: self._strip]]
         pieces = spellings.pieces(key[self._strip :])
         for number, piece in enumerate(pieces, 1):
@@ -152,7 +152,7 @@ class Folders:
         self._prefix = route.prefix
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the key that is."""
+        """Return which of these keys must not be copied, each with the key that is."""
         longer_than = max(len(self._prefix), 1)
         asked = [key for key in keys if key.endswith("/") and len(key) > longer_than]
         found: dict[str, str] = {}
@@ -181,7 +181,7 @@ class NormalisedTarget:
         self._named = NamedTarget(store)
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Return those of these target keys that exist. See `Existing.among`."""
+        """Return which of these target keys exist. See `Existing.among`."""
         normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
         found = await self._existing.among(normal, order) if normal else {}
         if len(normal) == len(keys):

@@ -91,7 +91,7 @@ class Copier:
 
         Raises:
             SlurperError: one with `blocks_job` set, a refusal, or an error that lasted through
-                every attempt. Of the last two the caller decides whether they are the object's own.
+                every attempt. For the last two, the caller decides whether the object is to blame.
         """
         self.begun += 1
         attempt = 1

@@ -39,7 +39,7 @@ class DecodedKeys:
     async def as_spelled(
         self, page: listing.Page, is_large: Callable[[int], bool]
     ) -> Sequence[tuple[str, listing.Found]]:
-        """The rows of a page. Large objects get the keys that exist, for other tasks copy them."""
+        """The rows of a page. A large object gets the key that exists: other tasks copy it."""
         if not page.written:
             return page.rows
         doubtful = {

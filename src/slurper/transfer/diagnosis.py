@@ -62,7 +62,8 @@ _OF_ONE_MACHINE = _OUT_OF_TIME | {"InvalidAccessKeyId", "InvalidToken", "NotSign
 """Codes that have nothing to do with the key, even when they come for one object only."""
 
 LEARNED_LATE = (errors.CredentialsRejected, errors.Misdirected)
-"""After these errors we ask once more: a store's machines learn new credentials one by one."""
+"""After these errors we ask once more: the machines of a store learn new credentials and buckets
+one by one."""
 
 _BY_HAND = "copy the object by hand, or under another key"
 _SIGNED_OTHERWISE = (

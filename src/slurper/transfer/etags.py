@@ -107,7 +107,7 @@ async def _others(
     looks_so: Callable[[StoredObject], bool],
     max_bytes: int,
 ) -> AsyncIterator[tuple[StoredObject, Body]]:
-    """A few objects, except `besides`, whose ETags tell something, with their bytes.
+    """A few objects whose ETags tell something, with their bytes. `besides` is left out.
 
     Empty ones show nothing.
     """

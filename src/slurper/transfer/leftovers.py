@@ -12,8 +12,8 @@ of this holds:
 - it is not the one upload for this key that is known.
 
 Another program may upload to the same key of the same bucket at the same time. Its upload is taken
-for ours and aborted. Such a program races with the copy anyway. The error `NoSuchUpload` tells it
-to begin anew.
+for ours and aborted. Such a program and the copy overwrite each other anyway. The error
+`NoSuchUpload` tells it to begin anew.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from slurper.transfer.walk import PAGE_KEYS, walk
 
 MIN_PAGE_KEYS = 100
 SPARE = 1.25
-"""This many times the expected keys are listed ahead. To wait for a page costs more time."""
+"""This many times the expected keys are listed ahead. Tasks differ, and to wait for a page costs
+more than to list some keys twice."""
 
 HEADS_AT_ONCE = 32
 """Explicit keys are looked up in groups of this size, all of a group at the same time."""
@@ -165,7 +166,7 @@ class Existing(Protocol):
     """Tells what the target holds already."""
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Return those of these target keys that exist, or may exist because HEAD failed.
+        """Return which of these target keys exist, or may exist because HEAD failed.
 
         The keys ascend in `order`, also from one call to the next.
         """
@@ -191,7 +192,7 @@ class ListedTarget:
         self._known: dict[str, ObjectMeta] = {}
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Return those of these target keys that exist. See `Existing.among`."""
+        """Return which of these target keys exist. See `Existing.among`."""
         try:
             if self._is_ordered:
                 return await self._among(keys, order)
@@ -253,7 +254,7 @@ class NamedTarget:
         keys: Sequence[str],
         order: KeyOrder,  # noqa: ARG002 - protocol
     ) -> dict[str, Found]:
-        """Return those of these target keys that exist, or for which HEAD failed otherwise."""
+        """Return which of these target keys exist, or may exist because HEAD failed."""
         found: dict[str, Found] = {}
         for start in range(0, len(keys), HEADS_AT_ONCE):
             group = keys[start : start + HEADS_AT_ONCE]

@@ -51,7 +51,7 @@ class Ownership:
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except errors.AccessDenied:
-            return Skipped()  # we may not look, so what the store said counts
+            return Skipped()  # we may not look: it counts as somebody else's
         if theirs.meta.size != meta.size:
             return Skipped()
         if verification.same_bytes(meta.etag, theirs.meta.etag):

@@ -34,7 +34,7 @@ it and the task before counts too."""
 
 
 class ByteBudget:
-    """Admits units of work while their bytes fit into an allowance, first come first served.
+    """Admits units of work, in the order in which they come, while their bytes fit an allowance.
 
     The allowance begins small. It grows, up to `limit`, while more bytes in flight make the process
     faster. On a distant network they do. Where the processor is the limit, they only fall out of
@@ -129,7 +129,7 @@ class _Growth:
         if now < self._next_trial or allowed >= self._limit:
             return allowed
         self._before = allowed, rate
-        # A unit larger than the allowance was admitted alone. Now a second one fits.
+        # A unit larger than the allowance was admitted alone. Now a second one may fit.
         return min(self._limit, 2 * max(in_flight, allowed))
 
 

@@ -139,7 +139,7 @@ class Reader:
         raise verification.disagreement(told, seen_again)
 
     async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
-        """Read an object again that disagrees with the checksum made of its parts at the source."""
+        """Read an object again that disagrees with the checksum that its source made of parts."""
         try:
             return await self._read_again(meta)
         except errors.ChecksumDisagrees as error:

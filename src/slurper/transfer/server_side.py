@@ -1,10 +1,10 @@
 """Copies that a store makes by itself, where one store holds both buckets.
 
-No byte of such an object passes through the worker. We must try to find out whether it works: the
-target's credentials may not be allowed to read the source, and not every store that speaks S3 knows
-CopyObject. If a store refuses, this process does not ask it again. Its objects are copied the
-ordinary way, and none fails for it. Some stores refuse to copy an object for its ETag, although
-they show that ETag themselves. Then the object at the source is looked at again.
+No byte of such an object passes through the worker. We find out whether this works only by trying
+it: the target's credentials may not be allowed to read the source, and not every store that speaks
+S3 knows CopyObject. If a store refuses, this process does not ask it again. Its objects are copied
+the ordinary way, and none fails because of that. Some stores refuse to copy an object because of
+its ETag, although they show that ETag themselves. Then we look at the object in the source again.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ class Shortcut:
     def doubt(self) -> None:
         """Take note that an object could not go this way, though nothing is wrong with it.
 
-        Either its copy was refused for its ETag although the source has that ETag: some stores
-        compare two spellings of one ETag, or the ETag of the bytes with that of a list of parts. Or
-        HEAD does not describe the object. After a few in a row the store is not asked any more.
+        There are two cases. The copy was refused for its ETag although the source has that ETag:
+        some stores compare two spellings of one ETag, or the ETag of the bytes with that of a list
+        of parts. Or HEAD does not describe the object. After a few such objects in a row the store
+        is not asked any more.
         """
         self._unfounded += 1
         if self._unfounded >= MAX_UNFOUNDED:

@@ -179,7 +179,7 @@ class PartsReport(ProgressReport):
     restarted: ObjectMeta | None = None
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
     seen: str = ""
-    """With `restarted`: the checksum of the parts, if the reason is that the source's differs."""
+    """With `restarted`: the checksum that the parts gave, if it is not the source's."""
 
     @property
     def settled(self) -> bool:
@@ -262,9 +262,9 @@ class RangeTask(TimedTask[RangeReport]):
     overwrite: bool = True
     options: JobOptions = field(default_factory=JobOptions)
     replayed_since: datetime | None = None
-    """Set when this slice may have been worked on before without a report. An object found at the
-    target that is not older than this (target's clock) and of the listed size is taken as
-    transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
+    """Set when this slice may have been worked on before without a report. With `overwrite=false`,
+    an object at the target may then be this job's own, if it is not older than this (target's
+    clock) and has the listed size. It counts as transferred if its bytes are the same (rule 4)."""
     expected_keys: int | None = None
     """About how many keys the task will settle: as many as the task before it. None: unknown. The
     task lists about that many ahead, because the next task lists again what this one does not use.

@@ -46,7 +46,7 @@ class Walk(Protocol):
     """How many requests were sent."""
 
     async def next_page(self) -> ListingPage:
-        """Return the next page, until one is finished or reaches beyond the end of the slice.
+        """Return the next page. There is none after one that is finished or goes beyond the end.
 
         Raises:
             ListingError: the store repeated a wrong answer. OutOfOrder: the store lists in another
@@ -140,7 +140,7 @@ class _OrderedWalk:
         del page.objects[:passed]
         page.is_placed |= passed > 0
         if passed and not (page.objects or page.finished):
-            self._before, self._overlaps = None, False  # pages of one key get nowhere
+            self._before, self._overlaps = None, False  # pages of one key would stand still
 
     async def _follows(self, page: ListingPage) -> bool:
         """Whether a page leaves out no key after the last one."""
