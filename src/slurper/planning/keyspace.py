@@ -1,8 +1,9 @@
 """Slices of the key space, and keys between two keys.
 
 Keys are compared in UTF-8 byte order, the order in which object stores list. Python compares `str`
-by code point, which is the same order for every key that is UTF-8, so plain `<` is right for those.
-A key that is not, whose odd bytes are lone surrogates here, sorts elsewhere by code point.
+by code point. For keys that are UTF-8 this is the same order, so `<` is right. It is wrong for keys
+that are not UTF-8: here their odd bytes are lone surrogates, which have another place by code
+point.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MAX_KEY_BYTES = 1024
 """The longest key that all stores accept."""
 
 _COUNT = 4
-"""Characters behind the common beginning of two keys that tell how far they are apart."""
+"""So many characters after the common beginning of two keys tell how far apart the keys are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,24 @@ def is_text(key: str) -> bool:
 
 
 def shared_length(low: str, high: str) -> int:
-    """How many characters two keys have in common at their beginning."""
+    """How many characters two keys share at their beginning."""
     end = min(len(low), len(high))
     return next((at for at in range(end) if low[at] != high[at]), end)
 
 
 def following(character: str) -> str | None:
-    """The next character that a key we make may hold; None after the last."""
+    """The next character that we may put into a key; None after the last."""
     return _plain_from(ord(character) + 1)
 
 
 def between(low: str, high: str, alphabet: Sequence[str] = ()) -> str | None:
     """A key about half way between two keys: `low < key < high`.
 
-    `alphabet` holds, in order, the characters that keys use where these two differ. Where none of
-    them is between the two, every character will do. What is added to a beginning that both have
-    is never a control character, so that the key can be in any document and request.
+    `alphabet` holds, in order, the characters that keys use where these two differ. If none of
+    them lies between the two, any character may be used. No control character is added to the
+    beginning that both share. So the key can be part of any document and request.
 
-    None: there is no such key, or none that is UTF-8 and not too long.
+    None: there is no such key that is UTF-8 and short enough.
     """
     same = shared_length(low, high)
     for digits in (_Digits(alphabet), _EVERY) if alphabet else (_EVERY,):
@@ -79,7 +80,7 @@ def between(low: str, high: str, alphabet: Sequence[str] = ()) -> str | None:
             key = low[:same] + tail
             if _fits(low, key, high):
                 return key
-    lowest = low + "!"  # half way there may only be characters that keys do not hold
+    lowest = low + "!"  # half way there may be only characters that we do not add
     return lowest if _fits(low, lowest, high) else None
 
 
@@ -88,7 +89,7 @@ def _fits(low: str, key: str, high: str) -> bool:
 
 
 class _Digits:
-    """Reads a few characters as a number whose digits they are; the digit 0 is the key's end."""
+    """Reads a few characters as a number, one digit each. The digit 0 stands for the key's end."""
 
     def __init__(self, alphabet: Sequence[str]) -> None:
         self._alphabet = alphabet
@@ -136,10 +137,10 @@ _EVERY = _AllDigits()
 
 
 def _plain_from(code: int) -> str | None:
-    """The first character from `code` on that is in no document out of place.
+    """The first character from `code` on that any document may hold.
 
-    Those are control characters, surrogates and non-characters, which XML 1.0 does not allow or
-    advises against.
+    Control characters, surrogates and non-characters are passed over: XML 1.0 does not allow them
+    or advises against them.
     """
     while code < 0x110000:
         is_control = code < 0x20 or 0x7F <= code < 0xA0

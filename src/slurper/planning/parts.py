@@ -1,7 +1,8 @@
 """Part-size arithmetic for multipart uploads, pure.
 
-R2 wants every part but the last to be of one size, so the size is chosen once, from the object's
-size, before the first part (https://developers.cloudflare.com/r2/objects/multipart-objects/).
+R2 wants all parts to have one size, except the last
+(https://developers.cloudflare.com/r2/objects/multipart-objects/). So the size is chosen once, from
+the object's size, before the first part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from slurper.settings import MIB
 
 @dataclass(frozen=True, slots=True)
 class PartPlan:
-    """How an object of `size` bytes is cut: `count` parts of `part_size`, the last may be less."""
+    """How an object of `size` bytes is cut: `count` parts of `part_size`; the last may be less."""
 
     size: int
     part_size: int
@@ -40,8 +41,8 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
     """Cut `size` bytes into parts of `part_bytes`, or of the next whole MiB that the limits need.
 
     Raises:
-        ConfigurationError: no part size that the dialect allows can hold `size`; the selection
-            has refused such objects before.
+        ConfigurationError: `size` is too large for the dialect. The selection leaves out such
+            objects before.
     """
     min_bytes = max(dialect.min_part_bytes, part_bytes, -(-size // dialect.max_parts))
     part_size = min(-(-min_bytes // MIB) * MIB, dialect.max_put_bytes)
@@ -55,23 +56,23 @@ def plan_parts(size: int, dialect: Dialect, *, part_bytes: int) -> PartPlan:
 
 
 _MAX_PIECE_BYTES = 64 * MIB
-"""The longest parts that are made as long as the source's: they lie in memory."""
+"""Longer parts of a source are not copied as parts of the same size: a part is held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSum:
     """A checksum that a source tells of an object, which the parts of its copy must give again.
 
-    Each part brings the checksums of its pieces. If the source's checksum was made of its parts, a
-    part is cut where those begin. CRCs can be combined, so parts may have any size. For other
-    checksums they have to be as long as the source's parts.
+    Each part of the copy brings the checksums of its pieces. If the source's checksum was made of
+    the source's parts, a part is cut into pieces where these begin. CRCs can be combined, so parts
+    of the copy may have any size. For other checksums they must be as long as the source's parts.
     """
 
     algorithm: Algorithm
     value: str
-    """Base64; if it is made of the source's parts, "-" and their number follow."""
+    """Base64. If it is made of the source's parts, "-" and their number follow."""
     piece_bytes: int
-    """The size of the source's parts; of the object, if the checksum is of all its bytes."""
+    """The size of the source's parts. If the checksum is of the whole object, the object's size."""
 
     @property
     def part_bytes(self) -> int | None:
@@ -86,7 +87,7 @@ class SourceSum:
         return tuple(end - start for start, end in pairwise(edges))
 
     def of(self, parts: Sequence[Part]) -> str | None:
-        """The same checksum made of all parts, in order; None when some of them were not seen."""
+        """The same checksum, made of all parts in order; None if some of them were not seen."""
         pieces: dict[int, list[tuple[str, int]]] = {}
         start = 0
         for part in parts:
@@ -114,10 +115,11 @@ def sum_of_whole(stored: StoredObject) -> SourceSum | None:
 def sums_of_parts(
     stored: StoredObject, dialect: Dialect, part_bytes: int, count: int
 ) -> Iterator[SourceSum]:
-    """A checksum that a source has made of those of its parts, if a copy can give it again.
+    """Checksums that the source made of its parts' checksums, if a copy can give them again.
 
-    The source has `count` parts, the first of `part_bytes`; all must have had that size. The
-    cheapest comes first: a CRC, then the ETag (a target computes its MD5s anyway), then others.
+    The source has `count` parts, and the first has `part_bytes`. All but the last must have had
+    that size. The cheapest comes first: a CRC, then the ETag (a target computes its MD5s anyway),
+    then others.
     """
     size, told = stored.meta.size, stored.told_of_parts
     if part_bytes < 1 or -(-size // part_bytes) != count:

@@ -47,7 +47,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """This job has copied the object already, in work whose report was lost; count it as such."""
+    """This job has copied the object already, and the report was lost: count it as copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Skip:
 
 
 FIRST_BYTES = ByteRange(0, 512)
-"""What `from_content` wants to see of an object; the longest signature is far shorter."""
+"""What `from_content` needs to see of an object; the longest signature is far shorter."""
 
 Decision = Transfer | Done | Compare | Skip
 
@@ -76,7 +76,7 @@ EXISTS = Skip()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the decisions depend on beside the object, fixed for a task."""
+    """What the decisions depend on besides the object. It is the same for all of a task."""
 
     source: Dialect
     target: Dialect
@@ -123,7 +123,7 @@ def from_listing(meta: ObjectMeta, existing: ObjectMeta | None, rules: Rules) ->
 
 
 def in_archive(meta: ObjectMeta, source: Dialect) -> Skip | None:
-    """Why an object is left out that must be restored before it can be read; None: it can be."""
+    """Skip, if the object must be restored before it can be read; None: it can be read."""
     if meta.storage_class not in source.unreadable_storage_classes:
         return None
     advice = "cannot be read; restore the object, then copy it with a job that names its key"
@@ -138,7 +138,7 @@ def may_be_ours(size: int, existing: ObjectMeta, since: datetime | None) -> bool
     """Whether the target's object may be this job's own, from a task that never reported.
 
     True only in a replayed slice (`since` given), for an object of the right size that the target
-    stored after `since`. Somebody else may have stored it all the same: its bytes decide.
+    stored after `since`. Somebody else may still have stored it: its bytes decide.
     """
     return (
         since is not None

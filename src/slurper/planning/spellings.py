@@ -1,12 +1,12 @@
-"""Different keys that are one text to Unicode, and so one key to a store that normalises, as R2.
+"""Different keys that are the same text in Unicode. A store that normalises keeps them as one key.
 
-`ü` is one character, or `u` and a combining mark. Names made on macOS have the second form. A
-target that normalises would let the second of two such objects replace the first without a word;
-so of all spellings of one text only one is copied, see `outranks`.
+`ü` is one character, or `u` and a combining mark. Names made on macOS have the second form. At a
+target that normalises, such as R2, the second of two such objects would replace the first without
+an error. So only one spelling of each text is copied (see `outranks`).
 
-Spellings are found piece by piece. A text falls into pieces, each with few spellings of its own,
-and any of them may be combined: those of a long name are too many to ask for one by one, but few
-beginnings exist at the source.
+A text is cut into pieces. Each piece has few spellings, but a long name has very many, because the
+spellings of its pieces combine freely. They are too many to ask for one by one. But few of their
+beginnings exist at the source. So spellings are looked for piece by piece.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 _HANGUL_VOWELS_AND_FINALS = range(0x1161, 0x11C3)
 _MAX_PIECE_CHARACTERS = 6
-"""Longer pieces, a letter with more than five marks, are left in the usual forms."""
+"""Of a longer piece, a letter with more than five marks, only the usual forms are looked for."""
 
 
 def stored(key: str) -> str:
@@ -34,10 +34,10 @@ def is_stored_as_it_is(key: str) -> bool:
 
 
 def outranks(spelling: str, other: str) -> bool:
-    """Whether of two spellings of one text this is the one to copy.
+    """Whether `spelling` and not `other` is the one to copy. Both are spellings of one text.
 
-    It is the normal form where that exists, else the first in byte order: a rule that every task
-    follows without knowing of the others.
+    The normal form comes first. Other spellings follow in byte order. So all tasks choose the same
+    one, without knowing of each other.
     """
     rank = (not is_stored_as_it_is(spelling), spelling.encode("utf-8", "surrogateescape"))
     return rank < (not is_stored_as_it_is(other), other.encode("utf-8", "surrogateescape"))
@@ -46,8 +46,8 @@ def outranks(spelling: str, other: str) -> bool:
 def pieces(key: str) -> Sequence[frozenset[str]]:
     """Cut a key into pieces, and give for each all its spellings.
 
-    Every spelling of the key is made of one spelling of each piece. What comes before the first
-    piece with several spellings is one piece.
+    Every spelling of the key is made of one spelling of each piece. Neighbouring pieces that have
+    only one spelling are joined to one piece.
     """
     cut: list[str] = []
     for character in unicodedata.normalize("NFD", key):
@@ -88,7 +88,7 @@ def _made_of(characters: str) -> frozenset[str]:
         rest = characters
         for part in unicodedata.normalize("NFD", first):
             rest = rest.replace(part, "", 1)
-        # A composite with marks of its own may stand before those that were left.
+        # A composite that holds some of the marks may stand before the other marks.
         made.update(first + after for after in _made_of(rest))
     return frozenset(made)
 
@@ -124,5 +124,5 @@ class _Composites:
 
 @functools.cache
 def _composites() -> _Composites:
-    """It takes a tenth of a second to make, and is needed for keys that are not normalised only."""
+    """Made only when a key is not normalised, because it takes a tenth of a second."""
     return _Composites()

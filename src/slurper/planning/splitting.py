@@ -1,16 +1,16 @@
 """Where to cut a slice when only its beginning is known, by asking for few keys.
 
-A store tells which key comes first after any other, known or not (LIST with `start-after` and
-`max-keys=1`), and nothing else: neither how many keys there are nor which is the last. A search
-asks that and is told the answers, so that it needs no store:
+A store tells which key comes first after any text, even if that text is no key (LIST with
+`start-after` and `max-keys=1`). It does not tell how many keys there are, or which is the last.
+The search yields such questions and is sent the answers. So it needs no store:
 
-1. The end. Of the first key it finds by bisection how many characters all later keys share with
-   it. At the next place keys differ; there it looks for the largest character, and at the place
-   after that. That is close enough to the last key, after some ten or fifteen questions.
-2. Cuts. Half way between the first and the last known key is a cut, for one lies on either side.
-   One question tells where the keys behind it begin, and both halves are cut again.
+1. The end. By bisection it finds how many characters all keys share at their beginning. At the
+   next place the keys differ. There it looks for the largest character, and again at the place
+   after that. After some ten or fifteen questions it knows a key that is close to the last.
+2. Cuts. It cuts half way between the first key and that last one, so that each side has a key.
+   One question tells where the keys after the cut begin. Then it cuts both halves again.
 
-Half way is meant in characters that keys really use, learnt from those that were seen.
+"Half way" is measured in characters that keys really use, learnt from the keys that were seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from slurper.planning.keyspace import between, following, is_text, shared_length
 
 QUESTIONS_PER_CUT = 40
-"""More are not asked for one, whatever keys there are."""
+"""No more questions than this are asked for one cut."""
 
 _QUESTIONS_PER_PLACE = 12
 
@@ -45,7 +45,7 @@ class _Piece:
 
 
 class BoundarySearch:
-    """Looks for keys that cut what lies after a known key into pieces, none of them empty.
+    """Looks for keys that cut what lies after a known key into pieces. No piece is empty.
 
     `questions` is a generator: it yields a key and is sent the first key after it, or None. At any
     time `found` holds the cuts that are certain so far.
@@ -54,14 +54,14 @@ class BoundarySearch:
     def __init__(
         self, seen: Iterable[str], *, prefix: str, end_at: str | None, pieces: int
     ) -> None:
-        """Take keys of the slice, in order: cuts are looked for behind the last of them.
+        """Take keys of the slice, in order. Cuts are looked for after the last of them.
 
         All keys of the slice begin with `prefix`, and none comes after `end_at`.
         """
         self.found: list[str] = []
-        """Cuts, in the order in which they were found: each ends one piece and begins another."""
+        """Cuts, in the order in which they were found. Each ends one piece and begins another."""
         self.nothing_behind = False
-        """The keys that were seen are all there are."""
+        """There is no key after those that were seen."""
         self._seen = list(seen)
         self._shared = len(prefix)
         self._end_at = end_at
@@ -85,9 +85,9 @@ class BoundarySearch:
                 pieces.append(_Piece(behind, piece.end_at, piece.last))
 
     def _cut(self, piece: _Piece) -> Generator[Question, Answer, tuple[str, str] | None]:
-        """Cut a piece; return where, and the first key behind. None: it is one key, or strange."""
+        """Cut a piece; return the cut, and the first key after it. None: it cannot be cut."""
         if piece.last is None and piece.end_at is not None and self._alphabet:
-            # Most often keys are spread so evenly that some are beyond the middle.
+            # Keys are mostly spread so evenly that some lie after the middle.
             boundary = between(piece.first, piece.end_at, self._alphabet)
             behind = yield from self._ask(boundary, piece)
             if boundary is not None and behind is not None:
@@ -101,7 +101,7 @@ class BoundarySearch:
         return None if boundary is None or behind is None else (boundary, behind)
 
     def _near_the_end(self, piece: _Piece) -> Generator[Question, Answer, str]:
-        """Return a key near the last of a piece; the first when there is no other."""
+        """Return a key near the end of a piece; the first key if there is no other."""
         last = yield from self._ask(piece.first, piece)
         if last is None:
             self.nothing_behind |= not self.found
@@ -113,7 +113,7 @@ class BoundarySearch:
         return last
 
     def _level(self, piece: _Piece, last: str) -> Generator[Question, Answer, tuple[int, str]]:
-        """How many characters all keys of a piece share, and one of those that differ there."""
+        """How many characters all keys of a piece share, and the greatest key found."""
         lower, upper = self._shared, shared_length(piece.first, last)
         while lower < upper:
             length = (lower + upper + 1) // 2
@@ -129,9 +129,9 @@ class BoundarySearch:
         return lower, last
 
     def _largest_at(self, piece: _Piece, place: int, last: str) -> Generator[Question, Answer, str]:
-        """Find about the largest character that keys have at a place; return a key that has it.
+        """Find roughly the largest character that keys have at a place; return a key that has it.
 
-        Up to there all keys after `last` are like it.
+        All keys after `last` have the same characters as `last` before that place.
         """
         bound, leap = "", 1
         for _ in range(_QUESTIONS_PER_PLACE):
@@ -141,7 +141,7 @@ class BoundarySearch:
             inside = [one for one in self._alphabet if used < one and (not bound or one < bound)]
             if inside:
                 character = inside[len(inside) // 2]
-            elif leap > 1 or not bound:  # beyond all that we have seen
+            elif leap > 1 or not bound:  # greater than all that we have seen
                 character = _leap(used, bound, leap)
                 leap *= 4
             else:
@@ -158,7 +158,7 @@ class BoundarySearch:
         return last
 
     def _learn(self, shared: int, *more: str) -> None:
-        """Learn which characters keys use behind those that all of them share."""
+        """Learn which characters keys use after the beginning that all of them share."""
         used = set(self._alphabet)
         for key in (*self._seen, *more):
             used.update(key[shared:])
@@ -166,7 +166,7 @@ class BoundarySearch:
         self._alphabet = sorted(used)
 
     def _ask(self, key: str | None, piece: _Piece) -> Generator[Question, Answer, Answer]:
-        """Ask for the first key after `key` in a piece; None also where none can be."""
+        """Ask for the first key after `key` in a piece; None: there is none that can be used."""
         outside = key is None or key < piece.first or (piece.end_at and key >= piece.end_at)
         if key is None or outside or not is_text(key) or self._questions_left <= 0:
             return None
@@ -179,7 +179,10 @@ class BoundarySearch:
 
 
 def _leap(used: str, bound: str, width: int) -> str:
-    """A character so far behind a used one, or half way to one that is too far; empty: enough."""
+    """Return the character `width` after `used`; with a `bound`, the one half way to it.
+
+    No key reaches `bound`. Empty: `used` is close enough to the largest character.
+    """
     if not bound:
         return following(chr(min(ord(used) + width - 1, 0x10FFFE))) or ""
     span = ord(bound) - ord(used)

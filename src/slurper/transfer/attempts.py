@@ -1,7 +1,7 @@
 """When an object, or a part, is begun again, and how often.
 
-This is the object level. Below it, each HTTP request has its own retries (request level). So
-whatever fails here has been tried for a while already.
+This is the object level. Below it, each HTTP request has its own retries (request level). So what
+fails here has been tried for a while already.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class SourceChangedError(errors.SlurperError):
-    """The object is no longer the version that was listed; another attempt reads the new one."""
+    """The source no longer has the version that was listed; another attempt reads the new one."""
 
 
 class TargetChangedError(errors.SlurperError):
@@ -33,7 +33,7 @@ class TargetChangedError(errors.SlurperError):
 
 
 class PartsDisagreeError(errors.ChecksumDisagrees):
-    """The parts that were read do not make the object whose checksum the source tells."""
+    """The parts that were read do not have the checksum that the source tells of the object."""
 
 
 GONE = (SourceChangedError, TargetChangedError, PartsDisagreeError)

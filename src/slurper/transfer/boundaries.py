@@ -1,8 +1,8 @@
 """Where the rest of a task's slice can be cut, found while the task copies.
 
-The keys beyond those that were listed are asked for one by one (`planning.splitting`). When nothing
-lies beyond, the listed keys that are not begun are cut by their number. What goes wrong here
-costs a cut, never the task.
+Some keys after those that were listed are asked for, one by one (`planning.splitting`). If there
+are none, the listed keys that are not begun are cut into equal numbers. An error here only costs
+the cut; the task goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slurper.objectstore.base import ObjectStore
 from slurper.planning.splitting import BoundarySearch
 
 MIN_LISTED_KEYS = 16
-"""Listed keys that a piece of its own is worth."""
+"""A piece must hold at least so many listed keys."""
 
 
 class Boundaries:
@@ -32,9 +32,9 @@ class Boundaries:
         self._searching: asyncio.Task[None] | None = None
 
     def look_behind(self, listed: Sequence[str], found: Callable[[], None]) -> None:
-        """Begin the search behind the slice's first listed keys, once.
+        """Begin the search after the slice's first listed keys. Later calls do nothing.
 
-        `found` is called when there is a cut to report, or when those keys are all there are.
+        `found` is called when there is a cut to report, or when no other keys exist.
         """
         if self._pieces == 1 or not listed or self._search is not None:
             return
@@ -54,7 +54,7 @@ class Boundaries:
             await asyncio.gather(self._searching, return_exceptions=True)
 
     def among(self, listed: Sequence[str]) -> tuple[str, ...]:
-        """Return cuts for what is left: `listed` keys that are not begun, and all beyond them."""
+        """Return cuts for what is left: the `listed` keys, which are not begun, and all later."""
         if self._search is None or self.last_listed is None:
             return ()
         begin = listed[0] if listed else self.last_listed
@@ -68,12 +68,12 @@ class Boundaries:
         try:
             await self._ask(search, found)
         except errors.SlurperError:
-            return  # the task itself meets it too, if it matters
+            return  # if the error matters, the task meets it too
         if search.nothing_behind:
             found()
 
     async def _ask(self, search: BoundarySearch, found: Callable[[], None]) -> None:
-        questions = search.questions()  # is begun by sending it None
+        questions = search.questions()  # sending None begins it
         answer: str | None = None
         try:
             while True:

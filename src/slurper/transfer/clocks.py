@@ -8,21 +8,21 @@ from slurper import errors
 from slurper.objectstore.base import ObjectStore
 
 _RESOLUTION = timedelta(seconds=1)
-"""Of the Date header."""
+"""The resolution of the Date header."""
 
 
 async def ahead_of_ours(store: ObjectStore) -> timedelta:
-    """By how much the store's clock is ahead of ours, at least; negative when it is behind.
+    """By how much the store's clock is ahead of ours, at least; negative if it is behind.
 
-    Zero if clocks that agree can explain the answer, or when there is no answer. Otherwise it is
-    the smallest difference that explains it. So nothing that was stored after a moment of ours is
-    taken for older.
+    Zero if the answer fits clocks that agree, or if there is no answer. Otherwise it is the lowest
+    difference that fits the answer. So an object that was stored after a moment of our clock is
+    never taken for older.
     """
     asked_at = datetime.now(UTC)
     try:
         served_at = (await store.list_page(max_keys=1)).served_at
     except errors.SlurperError:
-        return timedelta()  # whatever it is, the task meets it again
+        return timedelta()  # if the error lasts, the task meets it too
     if served_at is None:
         return timedelta()
     lower = served_at - datetime.now(UTC)

@@ -27,7 +27,7 @@ from slurper.transfer.listing import HEADS_AT_ONCE, Existing, Found, NamedTarget
 from slurper.transfer.route import Route
 
 MAX_KNOWN = 10_000
-"""Answers that are kept: the names of folders are asked for again and again."""
+"""So many answers are kept, because the names of folders are asked for again and again."""
 
 _FOLDERS = frozenset({KeyShape.FOLDER, KeyShape.FOLDER_WITH_BYTES})
 """A target that cannot keep these keys keeps objects as files in folders."""
@@ -42,7 +42,7 @@ class Collisions:
         self._folders = Folders(route) if _FOLDERS.intersection(dialect.unkept_keys) else None
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the text for its log entry.
+        """Return which of these keys must not be copied, each with the text for its log entry.
 
         Raises:
             SlurperError: the source does not answer.
@@ -72,7 +72,7 @@ def _twin_text(key: str, twin: str) -> str:
 
 
 class Twins:
-    """Finds for keys of the source the spelling that is copied instead."""
+    """Finds, for keys of the source, the spelling that is copied instead."""
 
     def __init__(self, route: Route) -> None:
         self._source = route.source
@@ -81,7 +81,7 @@ class Twins:
         self._known: dict[str, bool] = {}
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the key that is."""
+        """Return which of these keys must not be copied, each with the key that is."""
         asked = [key for key in keys if not spellings.is_stored_as_it_is(key[self._strip :])]
         twins: list[str | None] = []
         for start in range(0, len(asked), HEADS_AT_ONCE):
@@ -104,7 +104,7 @@ class Twins:
         return None if best == own else key[: self._strip] + best
 
     async def _walk(self, key: str) -> list[str]:
-        """Other spellings of a key. Up to its last piece, each begins like an existing key."""
+        """Other spellings of a key, without those whose beginnings do not exist at the source."""
         texts = [key[: self._strip]]
         pieces = spellings.pieces(key[self._strip :])
         for number, piece in enumerate(pieces, 1):
@@ -145,14 +145,14 @@ class Twins:
 
 
 class Folders:
-    """Finds for folders of the source the file that is copied instead."""
+    """Finds, for folders of the source, the file that is copied instead."""
 
     def __init__(self, route: Route) -> None:
         self._source = route.source
         self._prefix = route.prefix
 
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return those of these keys that must not be copied, each with the key that is."""
+        """Return which of these keys must not be copied, each with the key that is."""
         longer_than = max(len(self._prefix), 1)
         asked = [key for key in keys if key.endswith("/") and len(key) > longer_than]
         found: dict[str, str] = {}
@@ -181,7 +181,7 @@ class NormalisedTarget:
         self._named = NamedTarget(store)
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        """Return which of these target keys exist. See `Existing.among`."""
         normal = [key for key in keys if spellings.is_stored_as_it_is(key)]
         found = await self._existing.among(normal, order) if normal else {}
         if len(normal) == len(keys):

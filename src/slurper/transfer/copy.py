@@ -1,8 +1,8 @@
 """Copies one whole object: reads it into memory, verifies it, writes it with its checksum.
 
-It is read completely before it is written, because only then can its checksum travel as a header
-that every S3 dialect verifies, and because a write can then be sent again without a second read
-(decision 0002). Objects above the multipart threshold are copied in parts, by `parts_run`.
+The object is read completely before it is written, for two reasons (decision 0002). Its checksum
+can then be sent as a header, which every S3 dialect verifies. And a write can be sent again without
+a second read. Objects above the multipart threshold are copied in parts, by `parts_run`.
 
 An object is begun at most `object_attempts` times (see `attempts`).
 """
@@ -72,7 +72,7 @@ class Copier:
         self.ownership = Ownership(route, self.versions, budget, pacer)
         self._reader = Reader(route, etags, self.attempts)
         self.begun = 0
-        """Objects, each counted once."""
+        """How many objects were begun; each counts once."""
 
     def is_large(self, size: int) -> bool:
         """Whether objects of so many bytes are copied in parts."""
@@ -90,8 +90,8 @@ class Copier:
         written then, unless that object goes away.
 
         Raises:
-            SlurperError: with `blocks_job` set; Refused, or a retryable one that outlasted
-                every attempt, where the caller decides whether it is the object's fault.
+            SlurperError: one with `blocks_job` set, a refusal, or an error that lasted through
+                every attempt. For the last two, the caller decides whether the object is to blame.
         """
         self.begun += 1
         attempt = 1
@@ -116,7 +116,7 @@ class Copier:
                 if attempt >= self.attempts.max:
                     raise
                 in_doubt = in_doubt and not isinstance(error, TargetChangedError)
-                # Stores that know no If-Match show a change by a length that is wrong.
+                # Where a store knows no If-Match, a wrong length shows that the object changed.
                 has_changed = has_changed or isinstance(error, errors.IntegrityError)
                 await pause_before(attempt + 1)
             attempt += 1
@@ -190,7 +190,7 @@ class Copier:
             outcome = await self._ask_for_copy(shortcut, meta)
         finally:
             if self._pacer is not None and not isinstance(outcome, Transferred):
-                # Given back: whatever moves these bytes instead is charged for them.
+                # Given back: the copy that moves these bytes instead is charged for them.
                 self._pacer.spend(size=-meta.size)
         return outcome
 
@@ -219,9 +219,10 @@ class Copier:
         return Transferred(meta.size) if etag is not None else None
 
     async def _tell_copy(self, meta: ObjectMeta, since: datetime | None) -> Outcome | Large:
-        """Tell our own earlier copy from somebody else's object, and read no large one for it.
+        """Find out whether the target's object is our own earlier copy or somebody else's.
 
-        `since` is when the first of several requests for the copy was sent, by the store's clock.
+        A large one is read only if its size and date may be those of our copy. `since` is when the
+        first of several requests for the copy was sent, by the store's clock; None: there was one.
         """
         theirs = await self.ownership.decide_by_descriptions(meta)
         if not isinstance(theirs, ObjectMeta):
@@ -263,11 +264,11 @@ class Copier:
             if told and meta.size:
                 self._etags.are_md5s = True
             return Transferred(meta.size)
-        del download  # before it is read again, for which no memory is set aside
+        del download  # no memory is set aside to hold it twice
         return await self._copy_doubted(meta, doubt)
 
     async def _copy_doubted(self, meta: ObjectMeta, doubt: Doubt) -> Outcome | None:
-        """Read and write an object again whose bytes did not have the MD5 that its source tells."""
+        """Read an object again whose bytes lack the MD5 that its source tells, and write it."""
         again = await self._reader.read_doubted(meta, doubt)
         told = again.body.source_md5
         try:
@@ -292,5 +293,5 @@ def _is_of_head_alone(error: errors.SlurperError) -> bool:
 
 
 def archived(error: errors.RequiresRetrieval) -> Skipped:
-    """How an object ends that must be restored before it can be read."""
+    """The outcome of an object that must be restored before it can be read."""
     return Skipped(LogType.IMPORT_SKIPPED_REQUIRES_RETRIEVAL, failure_text(error, 1))

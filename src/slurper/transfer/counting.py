@@ -1,4 +1,4 @@
-"""Counts what a job copies of the source, without looking at any object."""
+"""Counts what a job will copy from the source. It lists only; no object is read."""
 
 from __future__ import annotations
 

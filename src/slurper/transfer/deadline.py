@@ -9,7 +9,7 @@ import time
 class Deadline:
     """A moment in monotonic seconds. It is set when the first work has begun.
 
-    So no store is too slow for a task to get ahead.
+    So a task makes progress even if its stores are slow.
     """
 
     __slots__ = ("_budget_seconds", "_not_before", "at")

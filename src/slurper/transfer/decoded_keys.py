@@ -15,7 +15,7 @@ from slurper.transfer import listing
 from slurper.transfer.route import Route
 
 _PAGES_COPIED = 3
-"""Objects of so many pages may be under way at once. Pages without objects do not count."""
+"""Objects of this many pages may be under way at once. Pages without objects do not count."""
 
 
 class DecodedKeys:
@@ -24,7 +24,7 @@ class DecodedKeys:
     def __init__(self, route: Route) -> None:
         self._source = route.source
         self._written: deque[Mapping[str, str]] = deque(maxlen=_PAGES_COPIED)
-        """How the store spells them."""
+        """For each page: its decoded keys, each with the store's own spelling."""
 
     def note(self, page: listing.Page) -> None:
         """Take note of the decoded keys of a page."""
@@ -32,14 +32,14 @@ class DecodedKeys:
             self._written.append(page.written)
 
     def other_spelling(self, key: str) -> str | None:
-        """Another key that this key may mean; not one that was listed as it is."""
+        """Another key that this key may stand for, unless that one was listed itself."""
         others = [written[key] for written in self._written if key in written]
         return next((one for one in others if not any(one in w for w in self._written)), None)
 
     async def as_spelled(
         self, page: listing.Page, is_large: Callable[[int], bool]
     ) -> Sequence[tuple[str, listing.Found]]:
-        """The rows of a page; of large objects, which other tasks copy, by the keys they have."""
+        """The rows of a page. A large object gets the key that exists: other tasks copy it."""
         if not page.written:
             return page.rows
         doubtful = {

@@ -1,28 +1,30 @@
 """Is an error one object's own, or does it stop everything (design rule 7)?
 
 An object that fails for a reason of its own is counted as failed. If nothing at all can be copied,
-the job must pause, and no object fails for it.
+the job pauses, and no object is counted as failed.
 
 *An error that outlasted all attempts.* Either the object is broken, or a store is down. So both
 stores are asked to list.
 
-*A refusal.* An object may be denied for a reason of its own: an access list, a policy for some
-folder, a lock. A store, or a proxy before it, may read one key or one header in another way than it
-was signed, or send the requests for one key to another place or bucket. Credentials that expired,
-or lost their permission for the whole bucket, and a bucket that is gone, get the same answers. So
-when a store refuses an object, something else is asked of the same side. One yes is enough:
+*A refusal.* One object may be refused for a reason of its own: an access list, a policy for a
+folder, a lock. A store, or a proxy before it, may read one key or header in another form than the
+signed one. It may send the requests for one key to another place or bucket. But the same answers
+come when the credentials have expired or have lost their permission for the whole bucket, and when
+the bucket is gone. So when a store refuses an object, we try something else on the same side. If
+one of these requests is allowed, only the object is refused:
 
-    side    what is asked for
-    source  one byte of the object read last; of up to `SAMPLE` of the task's explicit keys; of as
-            many of the first keys that the source lists
-    target  to begin an upload, aborted at once, for the object written last; for an unused key; and
-            to write a part, if a whole object was refused
-            if it was only asked what it has: to describe that object; an unused key
+    side    what is tried
+    source  to read one byte of the object read last; of up to `SAMPLE` of the task's explicit keys;
+            of as many of the first keys that the source lists
+    target  to begin an upload, aborted at once, for the object written last; for an unused key. If
+            the write of a whole object was refused, a part is written too
+            if the target was only asked what it has: to describe these two objects
 
-The cost: some requests, which count for all objects that were refused before; and `SAMPLE` requests
-once, when nothing has been read yet. An answer such as ExpiredToken, which is never about one
-object, is believed as soon as it comes twice. One case is judged wrongly: nothing has been read yet
-and the first `SAMPLE` keys of the source are all refused. This is taken for everything.
+The cost is a few requests. Their answer counts for all objects that were refused before. When
+nothing has been read yet, it is `SAMPLE` requests, once. An answer such as ExpiredToken is never
+about one object. It is believed when it comes twice. One case is judged wrongly: nothing has been
+read yet, and the first `SAMPLE` keys of the source are all refused for reasons of their own. Then
+the job pauses.
 """
 
 from __future__ import annotations
@@ -44,10 +46,10 @@ from slurper.transfer.route import Route
 from slurper.transfer.task import Halt
 
 SAMPLE = 20
-"""How many other objects are tried before the source is given up."""
+"""How many other objects are tried before the whole source counts as refused."""
 
 _READS = frozenset({"GetObject", "HeadObject", "objects.get"})
-"""The operations of the source; the others that can be refused to a copy are the target's."""
+"""Requests to the source. All others that can be refused during a copy go to the target."""
 _WRITES_WHOLE = frozenset({"PutObject", "objects.insert"})
 _FIRST_BYTE = ByteRange(0, 1)
 
@@ -60,7 +62,8 @@ _OF_ONE_MACHINE = _OUT_OF_TIME | {"InvalidAccessKeyId", "InvalidToken", "NotSign
 """Codes that have nothing to do with the key, even when they come for one object only."""
 
 LEARNED_LATE = (errors.CredentialsRejected, errors.Misdirected)
-"""Asked once more: the machines of a store learn new credentials and buckets one by one."""
+"""After these errors we ask once more: the machines of a store learn new credentials and buckets
+one by one."""
 
 _BY_HAND = "copy the object by hand, or under another key"
 _SIGNED_OTHERWISE = (
@@ -82,7 +85,7 @@ _OTHER_BUCKET = (
 
 
 class PermissionLostError(errors.SlurperError):
-    """Nothing can be read from the source, or nothing be written to the target."""
+    """Nothing can be read from the source, or nothing can be written to the target."""
 
     advice = "give these credentials the permission back, then resume: nothing was left out"
     blocks_job = True
@@ -101,10 +104,10 @@ class BucketLostError(PermissionLostError):
 
 
 class Diagnosis:
-    """Decides for the errors of one task whether they stop everything. Then the task halts."""
+    """Decides whether an error of one task stops everything. If it does, the task halts."""
 
     def __init__(self, route: Route, *, keys: Sequence[str] | None) -> None:
-        """Take some of the explicit keys, if there are any: may they be read?"""
+        """Take the explicit keys, if there are any. Some are read to test the permission."""
         self._route = route
         self._permission = Permission(route, keys=keys or ())
         self.halt: Halt | None = None
@@ -121,8 +124,8 @@ class Diagnosis:
 
         Args:
             key: The source's key of the object.
-            error: What its copy came to.
-            came_at: When, in monotonic seconds. Only later questions prove anything.
+            error: The error that ended its copy.
+            came_at: When the error came, in monotonic seconds. Only later requests prove anything.
             looked: The target was only asked what it has.
         """
         if isinstance(error, errors.Refused):
@@ -204,10 +207,10 @@ class Permission:
         """The source's key of the object that was copied last."""
         self._asking = asyncio.Lock()
         self._allowed_at: dict[str, float] = {}
-        """When the question was asked that got the last yes; by what was asked for."""
+        """When the last request that was allowed was sent, for each kind of request."""
 
         self._cause: errors.SlurperError | None = None
-        """Why the task halts: nothing is asked any more."""
+        """Why the task halts. Once it is set, nothing more is tried."""
 
     async def check(
         self, key: str, refusal: errors.Refused, *, came_at: float, looked: bool = False
@@ -244,7 +247,7 @@ class Permission:
         refusal: errors.Refused,
         came_at: float,
     ) -> None:
-        async with self._asking:  # a task that waited here uses the answer of the first
+        async with self._asking:  # those that waited here use the first one's answer
             if self._cause is not None:
                 raise self._cause
             if self._allowed_at.get(otherwise, -math.inf) > came_at:
@@ -293,7 +296,7 @@ class Permission:
             if with_part:
                 await self._target.put_part(key, upload_id, 1, Body([b"?"]))
         finally:
-            # Shielded: what was begun only to ask must not stay, even when the task is cancelled.
+            # Shielded: this upload is only a test. It must not stay when the task is cancelled.
             await asyncio.shield(self._abort(key, upload_id))
 
     async def _abort(self, key: str, upload_id: str) -> None:
@@ -309,7 +312,7 @@ class Permission:
     async def _takes_any(self) -> bool:
         """Whether requests reach the target and their signatures are accepted.
 
-        The refusal may have come from the target. What may be done there is not asked.
+        The refusal may have come from the target. Permissions there are not tested.
         """
         last = self._written_last()
         return (last is not None and await self._reaches(last)) or await self._reaches(

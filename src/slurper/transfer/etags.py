@@ -3,8 +3,8 @@
 In S3, the ETag of an object that was written in one request is the MD5 of its bytes. It travels
 with the copy as Content-MD5: the target compares the bytes with it, and nothing is computed here.
 But stores do not promise that. Objects that are encrypted with a key of KMS or of the customer have
-other ETags; mostly their answers show it. Some stores make all their ETags in another way. So
-`Reader` looks into a disagreement once.
+other ETags, and mostly the store's answers show it. Some stores make all their ETags in another
+way. So when bytes and ETag first disagree, `Reader` finds out whether the ETags are MD5s.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LARGE_BYTES = 64 << 20
 
 
 class SourceEtags:
-    """What is known of the ETags of one source. That they are no MD5s is kept with the job."""
+    """What is known of the ETags of one source. If they are no MD5s, the job remembers it."""
 
     __slots__ = ("are_md5s", "asking", "of_parts_are_md5s")
 
@@ -53,7 +53,7 @@ class SourceEtags:
         )
 
     def use(self, verified: bool | None) -> SourceMd5:
-        """How an ETag is used, if the target is known to verify MD5s (`verified`), or not."""
+        """How ETags are used. `verified`: whether the target is known to verify MD5s."""
         if self.are_md5s is False:
             return SourceMd5.UNUSED
         return SourceMd5.INSTEAD if verified else SourceMd5.BESIDE
@@ -61,7 +61,7 @@ class SourceEtags:
     async def of_parts_must_be_md5s(self, source: ObjectStore, prefix: str, besides: str) -> bool:
         """Whether ETags of objects in parts are made of MD5s. That of `besides` seems not to be.
 
-        If no object of the prefix shows it, they are not taken for such from now on.
+        If no other object of the prefix shows that they are, the answer stays no.
         """
         if self.of_parts_are_md5s is None:
             self.of_parts_are_md5s = await some_of_parts_are_md5s(source, prefix, besides)
@@ -107,7 +107,7 @@ async def _others(
     looks_so: Callable[[StoredObject], bool],
     max_bytes: int,
 ) -> AsyncIterator[tuple[StoredObject, Body]]:
-    """A few objects, except `besides`, whose ETags tell something, with their bytes.
+    """A few objects whose ETags tell something, with their bytes. `besides` is left out.
 
     Empty ones show nothing.
     """

@@ -1,8 +1,9 @@
 """Gathers the keys of a source that lists in no order, so that they can be copied by name.
 
-Such a store cannot go on after a key. So the listing is read from its first page to its last, each
-by the token of the one before. A store may stop taking a token. Then the listing begins anew. That
-does no harm, because the database keeps every key once (decision 0022).
+Such a store cannot list from a given key on. So the listing is read from its first page to its
+last. Each page is asked for with the token of the page before. If the store stops taking a token,
+the listing begins anew. That does no harm, because the database keeps every key once (decision
+0022).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import GatherReport, GatherTask, Halt
 
 MAX_ROWS = 10_000
-"""After so many a task reports: each key becomes a row, and all of them travel in one report."""
+"""After so many keys a task reports: each becomes a row of the database, and one report holds all.
+"""
 
 
 async def gather(task: GatherTask, source: ObjectStore) -> GatherReport:
@@ -69,7 +71,7 @@ class _Gathering:
                 raise errors.ListingError("the listing goes on with the same token")
             keys = await self._keys_of(page)
             if self._pacer is not None:
-                self._pacer.spend(requests=1 + len(page.written))  # keys that were looked for
+                self._pacer.spend(requests=1 + len(page.written))  # and for spellings
             self._keys |= dict.fromkeys(keys)
             self._rows += max(1, len(page.objects))
             self._finished = page.finished

@@ -44,12 +44,12 @@ class LargeObject:
 
     @property
     def copies_any_version(self) -> bool:
-        """Whether parts that the store copies itself are of whatever version is there."""
+        """Whether the store may copy parts itself without a condition on their version."""
         unconditional = self.target.dialect.part_copy is PartCopy.UNCONDITIONAL
         return unconditional and self.may_be_copied_inside
 
     def check_version(self, begun: BegunUpload, got: ObjectMeta) -> None:
-        """Refuse another version. A store that knows no If-Match may send or copy a part of one.
+        """Refuse another version. Without If-Match, a store may send or copy parts of another one.
 
         Raises:
             SourceChangedError: it is not the version that the upload was begun with.
@@ -62,10 +62,10 @@ class LargeObject:
             raise SourceChangedError("there is another version than HEAD showed at first")
 
     async def outcome_at_target(self, parts: Sequence[Part] = ()) -> Outcome | None:
-        """How the object ends for what the target has under its key, with `overwrite=false`.
+        """The outcome, if the target has an object under the key already and must keep it.
 
-        The key was absent when its slice was planned. The object there now was written by this job,
-        in work whose report was lost, or by somebody else. If it is made of these `parts`, it is
+        The key was absent when its slice was planned. The object there now was written by somebody
+        else, or by this job in work whose report was lost. If it is made of these `parts`, it is
         ours.
         """
         task = self.task

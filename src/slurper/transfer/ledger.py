@@ -1,8 +1,8 @@
 """Which keys of a slice are settled, and up to where without a gap.
 
-Objects finish out of order; only the low-water mark, the last key below which everything is
-settled, may become the cursor. Counts and events are taken in as the mark passes a key, so a report
-never counts an object that its cursor does not cover: that object is simply done again.
+Objects finish out of order. Only the low-water mark may become the cursor: the last key up to which
+everything is settled. Counts and events are taken in when the mark passes a key. So a report never
+counts an object after its cursor. Such an object is done again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Outcome = Transferred | Skipped | Failed
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """The object is to be copied in parts, by tasks of its own, which settle it."""
+    """The object is to be copied in parts. It has tasks of its own, which settle it."""
 
     meta: ObjectMeta
 
@@ -65,7 +65,7 @@ class Ledger:
         self.cursor = started_after
         self.events: list[ObjectEvent] = []
         self.large: list[ObjectMeta] = []
-        """Objects up to the cursor that are settled by other tasks."""
+        """Objects up to the cursor that other tasks will settle."""
         self._open: deque[Entry] = deque()
         self._transferred = 0
         self._skipped = 0
@@ -88,12 +88,12 @@ class Ledger:
 
     @property
     def all_settled(self) -> bool:
-        """No opened key is without an outcome."""
+        """Every opened key is settled."""
         return not self._open
 
     @property
     def counts(self) -> Counts:
-        """What lies at or below the cursor."""
+        """The counts of what lies up to the cursor."""
         return Counts(
             objects=self._transferred + self._skipped + self._failed,
             transferred=self._transferred,

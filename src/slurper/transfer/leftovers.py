@@ -1,17 +1,19 @@
-"""Multipart uploads that will not be completed, and whose parts cost money.
+"""Multipart uploads that will not be completed. Their parts cost money.
 
 The id of an upload is in the database once a task has reported it. Then the upload goes on, or is
-aborted by that id. The ids of some uploads were never reported: the store's answer was lost, or the
-worker was. These can only be found by listing. A listing tells the key of an upload and when it was
-begun, but not by whom. So one is taken for ours, and aborted, only when all of this holds:
+aborted by that id. The ids of some uploads were never reported, because the store's answer or the
+worker was lost. These uploads can only be found by listing. A listing tells the key of an upload
+and when it was begun, but not by whom. So an upload is taken for ours, and aborted, only when all
+of this holds:
 
 - its key is exactly that of a large object that this job has not settled;
 - a creation for this key was left without an answer, or a task for it may have been lost;
-- it was begun since then, by the store's own clock, and not after the last work on the object;
+- it was begun after that, by the store's own clock, and not after the last work on the object;
 - it is not the one upload for this key that is known.
 
 Another program may upload to the same key of the same bucket at the same time. Its upload is taken
-for ours. Such a program races with the copy anyway, and `NoSuchUpload` tells it to begin anew.
+for ours and aborted. Such a program and the copy overwrite each other anyway. The error
+`NoSuchUpload` tells it to begin anew.
 """
 
 from __future__ import annotations
@@ -26,22 +28,22 @@ from slurper.transfer.route import Route
 from slurper.transfer.task import Report, SweepTask
 
 AGE_ALLOWANCE_SECONDS = 1.0
-"""Stores tell times in whole seconds, so an age may seem that much longer than it is."""
+"""Stores tell times in whole seconds, so an age may be wrong by this much."""
 
 
 async def abort_lost(
     store: ObjectStore, key: str, *, since: datetime, known: str | None = None
 ) -> None:
-    """Sweep as far as that is possible: whether uploads may be listed does not matter to a copy.
+    """Sweep and ignore errors: a copy does not need the permission to list uploads.
 
-    Stores drop stale uploads by themselves after a while.
+    Stores drop old uploads by themselves after a while.
     """
     with contextlib.suppress(errors.SlurperError):
         await sweep(store, key, since=since, known=known)
 
 
 async def run(task: SweepTask, route: Route) -> Report:
-    """Remove what work on a large object of an aborted job has left at the target.
+    """Remove the uploads that an aborted job has left at the target for one large object.
 
     Raises:
         SlurperError: something may be left.
@@ -65,13 +67,13 @@ async def sweep(
 
     Args:
         store: Where they are looked for.
-        key: The target's.
-        since: When the first work on the object can have begun.
-        until: When the last work on it had ended; None: it goes on.
+        key: The target's key of the object.
+        since: The earliest time at which work on the object can have begun.
+        until: A time by which all work on it had ended; None: it goes on.
         known: The id of an upload that stays.
 
     Raises:
-        SlurperError: what it met first; everything else was swept all the same.
+        SlurperError: the first error. The other uploads were still swept.
     """
     met: errors.SlurperError | None = None
     for upload in await _begun(store, key, since, until):
@@ -87,7 +89,7 @@ async def sweep(
 async def _begun(
     store: ObjectStore, key: str, since: datetime, until: datetime | None
 ) -> list[UploadMeta]:
-    """Uploads begun since then, and, where that is given, until then."""
+    """Uploads begun after `since` and, if it is given, before `until`."""
     asked_at = datetime.now(UTC)
     uploads = await store.list_uploads(prefix=key)
     max_age = (asked_at - since).total_seconds() + AGE_ALLOWANCE_SECONDS

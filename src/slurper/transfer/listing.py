@@ -1,10 +1,10 @@
 """The slice of a task as a stream of planned objects, a page at a time, read one page ahead.
 
-What a task has listed and not copied when its time is over, the next one lists again. So pages are
-read ahead, and are as long, as a task is expected to have use for them.
+When a task's time is over, it may have listed keys that it has not copied. The next task lists
+these again. So a task lists ahead only about as many keys as it is expected to copy.
 
-With `overwrite=false` the target's listing is read alongside: both come in key order, so one pass
-over each tells for every source key whether the target has it (design rule 4).
+With `overwrite=false` the target's listing is read alongside. Both come in key order. So one pass
+over each tells, for every source key, whether the target has it (design rule 4).
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from slurper.transfer.walk import PAGE_KEYS, walk
 
 MIN_PAGE_KEYS = 100
 SPARE = 1.25
-"""So much more than is expected is read ahead: tasks differ, and to wait for a page costs more."""
+"""This many times the expected keys are listed ahead. Tasks differ, and to wait for a page costs
+more than to list some keys twice."""
 
 HEADS_AT_ONCE = 32
 """Explicit keys are looked up in groups of this size, all of a group at the same time."""
 
 HEADS_WHEN_PACED = 4
-"""Where requests are limited, few are asked for that a task has no time left to use."""
+"""The same where requests are limited: a large group might come too late for the task to use."""
 
 Found = ObjectMeta | errors.SlurperError
-"""An object, or why it could not be described (keys that are asked for by name only)."""
+"""An object, or why HEAD could not describe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,16 @@ class Page:
     rows: Sequence[tuple[str, Found]]
     order: KeyOrder = KeyOrder.BYTES
     requests: int = 1
-    """How many it took."""
+    """How many requests it took."""
     written: Mapping[str, str] = field(default_factory=dict)
-    """Keys that were decoded, and how the store spells them."""
+    """The keys that were decoded, each with the store's own spelling of it."""
 
 
 Pages = AsyncGenerator[Page, None]
 
 
 def page_keys(expected: int | None) -> int:
-    """How long the pages of a task are to be that is expected to settle so many keys."""
+    """The length of pages for a task that is expected to settle so many keys."""
     if expected is None:
         return PAGE_KEYS
     return min(PAGE_KEYS, max(MIN_PAGE_KEYS, math.ceil(SPARE * expected)))
@@ -65,7 +66,7 @@ async def listed_pages(
 ) -> Pages:
     """The objects of `prefix` within `part`, as LIST brings them, without Slurper's own.
 
-    A page may be empty and not the last.
+    An empty page need not be the last.
     """
     steps = walk(store, part, prefix=prefix, max_keys=max_keys)
     while True:
@@ -86,7 +87,7 @@ async def listed_pages(
 async def _with_sizes(
     store: ObjectStore, rows: Sequence[tuple[str, Found]]
 ) -> list[tuple[str, Found]]:
-    """The same rows; HEAD tells what a row does not tell of its object."""
+    """The same rows. HEAD tells the sizes that the listing does not tell."""
     told = dict(rows)
     unknown = [
         key for key, found in rows if isinstance(found, ObjectMeta) and found.size == UNKNOWN_SIZE
@@ -99,7 +100,7 @@ async def _with_sizes(
 
 
 async def _measure(store: ObjectStore, key: str) -> Found:
-    """Describe an object. While the store lists, an error is one of this object."""
+    """Describe an object. If the store still lists, an error is this object's own."""
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
@@ -125,7 +126,7 @@ async def _describe(store: ObjectStore, key: str) -> Found:
     try:
         return (await store.head(key)).meta
     except errors.SlurperError as error:
-        if isinstance(error, errors.Refused):  # of one key, or of all: the copy finds out
+        if isinstance(error, errors.Refused):  # one key or all: the copy finds out
             return error
         if error.blocks_job or error.retryable:
             raise
@@ -133,7 +134,7 @@ async def _describe(store: ObjectStore, key: str) -> Found:
 
 
 async def spelled(store: ObjectStore, key: str, other: str) -> str:
-    """Return under which of two spellings an object is there; the first if neither shows."""
+    """Return the spelling of a key under which an object exists; the first if none is found."""
     for spelling in (key, other):
         found = await _describe(store, spelling)
         if not isinstance(found, errors.NotFound):
@@ -142,9 +143,9 @@ async def spelled(store: ObjectStore, key: str, other: str) -> str:
 
 
 async def read_ahead(pages: Pages, expected: int | None) -> Pages:
-    """The same pages, the next one being fetched while the caller works on this one.
+    """The same pages. The next one is fetched while the caller works on this one.
 
-    When the `expected` keys have come, what follows is fetched as it is asked for.
+    When somewhat more than the `expected` keys have come, no page is fetched ahead.
     """
     max_ahead = math.inf if expected is None else SPARE * expected
     listed = 0
@@ -157,7 +158,7 @@ async def read_ahead(pages: Pages, expected: int | None) -> Pages:
     finally:
         if ahead is not None:
             ahead.cancel()
-            # The result, an error included, belongs to a page that is not used.
+            # Its page is not used, so an error does not matter.
             await asyncio.gather(ahead, return_exceptions=True)
 
 
@@ -165,9 +166,9 @@ class Existing(Protocol):
     """Tells what the target holds already."""
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist, and those for which the target does not say.
+        """Return which of these target keys exist, or may exist because HEAD failed.
 
-        They ascend in `order` from call to call.
+        The keys ascend in `order`, also from one call to the next.
         """
         ...
 
@@ -175,8 +176,8 @@ class Existing(Protocol):
 class ListedTarget:
     """What the target holds, by reading its listing alongside.
 
-    That takes keys in the order of that listing. A source that lists in another one may still bring
-    them so, as most names do; those that it does not are asked for by name instead.
+    This works for keys that come in the order of that listing. Even if the source lists in another
+    order, most names come so. Where they do not, keys are asked for by name.
     """
 
     def __init__(self, store: ObjectStore, *, prefix: str, start_after: str | None) -> None:
@@ -185,13 +186,13 @@ class ListedTarget:
         self._is_ordered = True
         self._cursor = start_after
         self._passed = start_after or ""
-        """Keys up to this are not known any more. No key is empty."""
+        """Keys up to this one are forgotten. It is empty at first: no key is empty."""
         self._order: KeyOrder | None = None
         self._finished = False
         self._known: dict[str, ObjectMeta] = {}
 
     async def among(self, keys: Sequence[str], order: KeyOrder) -> dict[str, Found]:
-        """Of these target keys, those that exist. They ascend in `order` from call to call."""
+        """Return which of these target keys exist. See `Existing.among`."""
         try:
             if self._is_ordered:
                 return await self._among(keys, order)
@@ -207,19 +208,19 @@ class ListedTarget:
         self._passed = keys[-1]
         wanted = set(keys)
         while self._behind():
-            self._forget(but=wanted)  # between those that are wanted there may be millions
+            self._forget(but=wanted)  # there may be millions between the wanted ones
             await self._read_page()
         found: dict[str, Found] = {key: self._known[key] for key in keys if key in self._known}
         self._forget()
         return found
 
     def _ascend(self, keys: Sequence[str]) -> bool:
-        """Whether the keys go on in the target's own order."""
+        """Whether the keys come after the earlier ones in the target's own order."""
         ranks = [self._rank(key) for key in (self._passed, *keys)]
         return all(one < next_one for one, next_one in pairwise(ranks))
 
     def _behind(self) -> bool:
-        """Whether the target may hold more of what is being passed."""
+        """Whether the target's next page may hold keys up to `_passed`."""
         if self._finished:
             return False
         return self._cursor is None or self._rank(self._cursor) < self._rank(self._passed)
@@ -243,7 +244,7 @@ class ListedTarget:
 
 
 class NamedTarget:
-    """What the target holds, by one HEAD per key: for explicit keys, few among many."""
+    """What the target holds, by one HEAD for each key: explicit keys may be few among many."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -253,7 +254,7 @@ class NamedTarget:
         keys: Sequence[str],
         order: KeyOrder,  # noqa: ARG002 - protocol
     ) -> dict[str, Found]:
-        """Of these target keys, those that exist, or are refused: those may exist or not."""
+        """Return which of these target keys exist, or may exist because HEAD failed."""
         found: dict[str, Found] = {}
         for start in range(0, len(keys), HEADS_AT_ONCE):
             group = keys[start : start + HEADS_AT_ONCE]

@@ -17,7 +17,7 @@ from slurper.transfer.route import Route
 from slurper.transfer.versions import Versions
 
 COMPARED_BYTES = 4 * MIB
-"""An object found at the target is compared with its source in pieces of this."""
+"""An object found at the target is compared with its source in pieces of this size."""
 
 
 class Ownership:
@@ -51,7 +51,7 @@ class Ownership:
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except errors.AccessDenied:
-            return Skipped()  # we may not look, so what the store said counts
+            return Skipped()  # we may not look: it counts as somebody else's
         if theirs.meta.size != meta.size:
             return Skipped()
         if verification.same_bytes(meta.etag, theirs.meta.etag):
@@ -61,7 +61,7 @@ class Ownership:
         ours = await self._versions.head(meta, with_checksums=True)
         if theirs.crc32c and ours.crc32c:
             return Transferred(meta.size) if ours.crc32c == theirs.crc32c else Skipped()
-        # A difference is no proof: some sources keep the checksum of other bytes.
+        # A difference proves nothing: some sources keep a checksum of other bytes.
         is_same = theirs.told is not None and theirs.told == ours.told
         return Transferred(meta.size) if is_same else theirs.meta
 
@@ -88,5 +88,5 @@ class Ownership:
         try:
             theirs = await target.get(self._route.target_key(meta.key), byte_range=piece)
         except errors.AccessDenied:
-            return False  # as above
+            return False  # we may not look, as above
         return bytes(ours.body) == bytes(theirs.body)

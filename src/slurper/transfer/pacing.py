@@ -1,7 +1,8 @@
 """How much may be under way at once, and how fast a task may go.
 
-Bytes in flight are bounded per process (`ByteBudget`, design rule 9), and are no more than help.
-Bytes and requests per second are bounded per task (`Pacer`), where the job has limits.
+`ByteBudget` limits the bytes in flight of a process (design rule 9). It allows no more than make
+the process faster. `Pacer` limits the bytes and requests per second of a task, if its job has
+limits.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ from slurper.settings import MIB
 from slurper.transfer.task import Share
 
 FIRST_ALLOWANCE_BYTES = 16 * MIB
-"""What may be in flight at first: one part, or as many objects as fit. Every doubling costs more
-memory traffic, and a distant network has them all within seconds."""
+"""What may be in flight at first: one part, or as many objects as fit. More bytes cost more memory
+traffic. If a distant network needs more, the allowance doubles several times within seconds."""
 TRIAL_SECONDS = 0.25
-"""A rate is taken over so long at least, and over as many bytes as are in flight."""
+"""A rate is measured for at least this long, and over at least the bytes that are in flight."""
 TRIAL_GAIN = 1.25
-"""Twice the bytes in flight have to be this much faster to stay. They would be twice as fast if
-only the network were waited for, and no faster if the processor were."""
+"""A doubled allowance is kept only if the rate grows by this factor. The rate would double if only
+the network limited it. It would stay the same if the processor did."""
 NEXT_TRIAL_SECONDS = 10.0
-"""After this it is tried again: networks change."""
+"""After a trial that failed, the next one waits this long: networks change."""
 
 BURST_SECONDS = 0.5
-"""A task that was slower than its share may catch up by this much of it, and so with the time that
-passed between it and the one before."""
+"""A task that was slower than its share may catch up by this much time at most. The time between
+it and the task before counts too."""
 
 
 class ByteBudget:
-    """Admits units of work while their bytes fit into an allowance, first come first served.
+    """Admits units of work, in the order in which they come, while their bytes fit an allowance.
 
-    The allowance begins small and grows, up to `limit`, while more bytes in flight make the process
-    faster. On a network with some way to go they do; where the processor is the limit they only
-    fall out of its caches, and cost a third more (decision 0015).
+    The allowance begins small. It grows, up to `limit`, while more bytes in flight make the process
+    faster. On a distant network they do. Where the processor is the limit, they only fall out of
+    its caches, and cost a third more (decision 0015).
 
-    A unit larger than the allowance is admitted alone, so that it is slow instead of stuck.
-    Memory is therefore at most `limit` or the largest single unit, whichever is more.
+    A unit larger than the allowance is admitted alone. Otherwise it would never begin. So memory is
+    at most `limit` or the largest single unit, whichever is more.
     """
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the most it may come to, in bytes. Tests give a clock."""
+        """Take the highest allowance, in bytes. Tests give a clock."""
         self.limit = limit
         self.allowed = min(limit, FIRST_ALLOWANCE_BYTES)
         self.used = 0
@@ -52,7 +53,7 @@ class ByteBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def acquire(self, size: int) -> None:
-        """Wait until `size` bytes are admitted. Cancelling gives the place up."""
+        """Wait until `size` bytes are admitted. If it is cancelled, it leaves the queue."""
         if not self._waiting and self._fits(size):
             self.used += size
             return
@@ -66,7 +67,7 @@ class ByteBudget:
             if turn.done() and not turn.cancelled():
                 self.release(size)
             else:
-                with contextlib.suppress(ValueError):  # it was passed over already
+                with contextlib.suppress(ValueError):  # `_admit` has removed it already
                     self._waiting.remove((size, turn))
                 self._admit()
             raise
@@ -91,28 +92,28 @@ class ByteBudget:
 
 
 class _Growth:
-    """Finds out by trial how many bytes in flight are worth it.
+    """Finds out by trial how many bytes in flight make the process faster.
 
-    Only while units wait for their bytes does the rate say anything about the allowance. The first
-    trial begins at once and each success is followed by another, so that a fast line is filled
-    within a few round trips of a unit.
+    The allowance limits the rate only while units wait. So the rate is measured only then. The
+    first trial begins at once, and each success leads to the next. So a fast line is filled within
+    a few round trips of a unit.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
         self._before: tuple[int, float] | None = None
-        """Allowance, and bytes per second with it, before the trial under way."""
+        """The allowance before the trial under way, and the bytes per second that it gave."""
         self._next_trial = -math.inf
         self.restart()
 
     def restart(self) -> None:
-        """Begin to measure: a queue has formed."""
+        """Begin to measure."""
         self._moved = 0
         self._began = self._clock()
 
     def moved(self, size: int, *, allowed: int, in_flight: int) -> int:
-        """Take note of a unit that was in flight and is done; return the new allowance."""
+        """Take note of a finished unit; return the new allowance."""
         self._moved += size
         now = self._clock()
         seconds = now - self._began
@@ -128,17 +129,17 @@ class _Growth:
         if now < self._next_trial or allowed >= self._limit:
             return allowed
         self._before = allowed, rate
-        # A unit larger than the allowance was alone; with this it is not.
+        # A unit larger than the allowance was admitted alone. Now a second one may fit.
         return min(self._limit, 2 * max(in_flight, allowed))
 
 
 class Pacer:
     """Keeps a task to its share of its job's limits.
 
-    Waiting is done before a unit (an object, a part, a listing page) and never inside one, so that
-    no connection idles. A unit begins when all before it are paid for, at the rates of the share,
-    and is charged as a whole at its begin: one that is large for its rate is not held up itself,
-    it holds up the next. What is not paid for in the end is owed by the range's next task.
+    It waits before a unit (an object, a part, a listing page) and never inside one, so that no
+    connection idles. A unit begins when all units before it are paid for, at the rates of the
+    share. It is charged as a whole when it begins. So a large unit is not held up itself; it holds
+    up the next one. What is not paid for when the task ends is owed by the range's next task.
     """
 
     def __init__(
@@ -148,18 +149,18 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Begin free of debt, perhaps with a credit. Tests give a clock and a sleep."""
+        """Begin without debt, perhaps with a credit. Tests give a clock and a sleep."""
         self._clock = clock
         self._sleep = sleep
         self._bytes_rate = share.bytes_per_second or math.inf
         self._requests_rate = share.requests_per_second or math.inf
         self._bytes_paid_at = self._requests_paid_at = clock() - share.credit_seconds
         self.queue = asyncio.Lock()
-        """Held from the wait for a turn until what follows it is charged."""
+        """Held from the wait for a turn until the unit that follows is charged."""
 
     @property
     def owed_seconds(self) -> float:
-        """How long it takes to pay for what was begun; negative when time was left over."""
+        """How long it takes to pay for what was begun; negative if time was left over."""
         return max(self._bytes_paid_at, self._requests_paid_at) - self._clock()
 
     async def turn(self, until: float = math.inf) -> None:

@@ -1,6 +1,6 @@
 """One parts task under way: begin the upload, copy parts, complete it, report.
 
-What ends how:
+How a task ends:
 
     | what                                         | then                                       |
     |----------------------------------------------|--------------------------------------------|
@@ -64,7 +64,7 @@ class PartsRun:
         route = Route.of(task, source, target)
         etags = etags or SourceEtags(source.dialect)
         self._pacer = None if task.share is None else Pacer(task.share)
-        # Without the shortcut: what is here goes in parts, or is no longer large.
+        # Without the shortcut: the object goes in parts, or is no longer large.
         rules = route.rules(task)
         copier = Copier(
             route, rules, settings=settings, budget=budget, pacer=self._pacer, etags=etags
@@ -85,7 +85,7 @@ class PartsRun:
         self._restarted: ObjectMeta | None = None
 
     async def report(self) -> PartsReport:
-        """Work until the parts or the budget are used up, or the object has its outcome."""
+        """Work until the parts or the time are used up, or the object has its outcome."""
         try:
             outcome = await self._try()
             if outcome is not None or self._restarted is not None:
@@ -97,7 +97,7 @@ class PartsRun:
             raise
         finally:
             if self._may_have_lost or self._begin.is_unanswered:
-                # In the end: what a dead process had sent may reach the store late.
+                # Done last, because a request of a dead process may reach the store late.
                 await asyncio.shield(self._abort_lost())
         return self._report(outcome)
 
@@ -140,7 +140,7 @@ class PartsRun:
             self._begun = None
         return outcome
 
-    # What errors come to
+    # Errors
 
     async def _try(self) -> Outcome | None:
         """Return the object's outcome, if it has one now."""
@@ -158,7 +158,7 @@ class PartsRun:
             return None
 
     async def _begin_again(self, error: errors.SlurperError) -> Outcome | None:
-        """Have the object begun again, with a new upload, in the version that is there now."""
+        """Let the next task begin the version that is there now, with a new upload."""
         upload, seen = self._task.upload, self._complete.seen
         attempts = self._large.attempts
         came_twice = seen != "" and seen == upload.seen
@@ -175,13 +175,13 @@ class PartsRun:
         return None
 
     async def _drop_upload(self) -> None:
-        """Abort what is not completed; an upload that is over already is no error."""
+        """Abort the upload if it is not completed. If that fails, it is looked for at the end."""
         if self._begun is None:
             return
         try:
             await self._large.target.abort_upload(self._large.target_key, self._begun.upload_id)
         except errors.SlurperError:
-            # It is looked for again, by its key, when all is over.
+            # `_abort_lost` looks for it again, by its key.
             self._may_have_lost = True
         self._begun = None
 

@@ -29,10 +29,10 @@ from slurper.transfer.task import RangeTask
 from slurper.transfer.walk import lists_in_own_order
 
 MAX_LARGE = 1000
-"""After so many large objects a task takes no other page: each of them becomes a row."""
+"""After so many large objects a task begins nothing more: each becomes a row of the database."""
 
 SPLIT_SECONDS = 0.2
-"""A task that can be split works at least this long. What takes no longer is not worth it."""
+"""A task works at least this long before its slice is split. Shorter work is not worth it."""
 
 _EXISTS = Skipped()
 _NO_KEY_LEFT = "without its prefix the key is empty; copy it by a job without options.stripPrefix"
@@ -73,8 +73,9 @@ class Selector:
         Args:
             rows: The keys, each with what the source has.
             target_keys: The same keys at the target.
-            existing: What the target has under those of them that exist there.
-            collisions: For a key that must not be copied as another key is: the text that says so.
+            existing: Those target keys that exist, each with what the target has.
+            collisions: The keys that must not be copied because another one is, each with the text
+                for its log entry.
         """
         came_at = time.monotonic()
         for (key, found), target_key in zip(rows, target_keys, strict=True):
@@ -114,7 +115,7 @@ class Selector:
             self._ledger.settle(entry, Skipped(decision.log_type, decision.message))
         elif (refusal := self._refusal(target_key, found.size)) is not None:
             self._ledger.settle(entry, _failed(refusal))
-        elif decision is selection.EXISTS:  # all there is to do when there is nothing to do
+        elif decision is selection.EXISTS:
             self._ledger.settle(entry, _EXISTS)
         elif decision is selection.DONE:
             self._ledger.settle(entry, Transferred(found.size))
@@ -123,7 +124,7 @@ class Selector:
             self._plan_object(entry, found)
 
     def _plan_object(self, entry: Entry, found: ObjectMeta) -> None:
-        if self.is_large(found.size) and not entry.in_doubt:  # then nothing is written
+        if self.is_large(found.size) and not entry.in_doubt:  # one in doubt is compared
             self._ledger.settle(entry, Large(found))
             self._large += 1
             if self._large >= MAX_LARGE:
@@ -134,8 +135,8 @@ class Selector:
     def _refusal(self, target_key: str, size: int) -> errors.NotStorable | None:
         """Why the target cannot keep an object under this key.
 
-        This comes before what the target tells of such an object: a store that would rewrite the
-        key describes the object under the other one.
+        This is checked before the target's answer is used: a store that rewrites keys describes the
+        object under the rewritten key.
         """
         try:
             storable.check_key(target_key, self._route.target.dialect, size=size)
@@ -146,7 +147,7 @@ class Selector:
     async def _settle_refused(
         self, entry: Entry, refusal: errors.Refused, *, came_at: float, looked: bool = False
     ) -> None:
-        """Fail an object that is refused to us, unless everything is; then it stays unsettled."""
+        """Fail an object that was refused. If everything is refused, it stays unsettled."""
         is_alone = await self._diagnosis.is_of_object(
             entry.key, refusal, came_at=came_at, looked=looked
         )
@@ -154,7 +155,7 @@ class Selector:
             self._ledger.settle(entry, Failed(own_failure_text(refusal, 1)))
 
     async def _settle_absent(self, entry: Entry, absence: errors.NotFound) -> None:
-        """Settle a key that was asked for by name and under which the source has no object."""
+        """Settle a key that was asked for by name, if the source has no such object."""
         try:
             is_folder = await self._copier.is_bare_folder(entry.key)
         except errors.SlurperError as cause:
@@ -192,17 +193,17 @@ class Planner:
         self._planning = asyncio.Lock()
         self.order = KeyOrder.BYTES
         self.disorder = ""
-        """How it was found that the source lists in another order than it is known to."""
+        """What showed that the source lists in another order than the one we know of."""
         self.exhausted = False
         """The slice has no more pages."""
 
     def replay(self, since: datetime) -> None:
-        """Recognise what lost work has done since then, by the target's clock."""
+        """Recognise objects that lost work has written after `since`, by the target's clock."""
         selector = self._selector
         selector.rules = dataclasses.replace(selector.rules, replayed_since=since)
 
     async def plan(self) -> bool:
-        """Plan pages until an object is to be copied; False when there will be none."""
+        """Plan pages until there is an object to copy; False: there will be none."""
         planned = self._selector.planned
         async with self._planning:
             while not (planned or self.exhausted or self._is_over):
@@ -253,31 +254,31 @@ class Planner:
         await self._selector.take(rows, target_keys, existing, collisions)
 
     def _note_listed(self, page: listing.Page) -> None:
-        """With the first keys the task's time begins, and the search for cuts."""
+        """When the first keys come, start the task's time and the search for cuts."""
         self._boundaries.last_listed = page.rows[-1][0]
         if self._deadline.has_started:
             return
         self._deadline.start(min_seconds=SPLIT_SECONDS)
-        # A store that lists folder by folder is not split: its slices are none of bytes.
+        # A store that lists folder by folder is not split: its slices are not in byte order.
         if page.order is KeyOrder.BYTES:
             listed = [key for key, _ in page.rows]
             # When the slice can be cut, the task reports soon, so that others get their pieces.
             self._boundaries.look_behind(listed, self._deadline.end_early)
 
     def _asked_for(self, page: listing.Page) -> int:
-        """How many requests a page takes: one, or one for each explicit key; twice if compared."""
+        """How many requests a page takes, at the source, and at the target too if it is asked."""
         sides = 1 if self._task.overwrite else 2
         return sides * (page.requests if self._task.keys is None else len(page.rows))
 
     async def _is_its_order(self, error: errors.OutOfOrder) -> bool:
-        if self._route.source.dialect.own_order:  # that is known, and it still disagrees
+        if self._route.source.dialect.own_order:  # known already: the page is wrong
             return False
         return await lists_in_own_order(self._route.source, self._task.prefix, error)
 
     def _stop_for_its_order(self, error: errors.ListingError, order: KeyOrder) -> None:
-        """Report what is settled: the rest is listed in the store's own order, or in none.
+        """End the task early: later tasks list the rest in the store's own order, or in none.
 
-        All that was listed so far came in that order too.
+        All keys that were listed so far came in that order too.
         """
         self.order = order
         self.disorder = failure_text(error, 1)
@@ -292,7 +293,7 @@ def _source_pages(task: RangeTask, route: Route, *, is_paced: bool) -> listing.P
     else:
         at_once = listing.HEADS_WHEN_PACED if is_paced else listing.HEADS_AT_ONCE
         pages = listing.named_pages(route.source, task.keys, task.slice, at_once=at_once)
-    # A page read ahead would be asked for before it is charged, and perhaps for nothing.
+    # A paced task does not read ahead: the page would be requested before it is charged.
     return pages if is_paced else listing.read_ahead(pages, task.expected_keys)
 
 

@@ -27,8 +27,8 @@ from slurper.transfer.task import RangeReport, RangeTask
 class RangeRun:
     """Runs one `RangeTask`.
 
-    Lanes take planned objects in key order and copy them side by side. Any of them may find that
-    the job cannot go on; then none takes another object, and those under way end by themselves.
+    Lanes take planned objects in key order and copy them side by side. If one finds that the job
+    cannot go on, no lane takes another object. The copies under way are finished.
     """
 
     def __init__(
@@ -146,10 +146,10 @@ class RangeRun:
                 return
 
     async def _is_our_turn(self, pacer: Pacer) -> bool:
-        """Wait until another object may begin; False when there is none or no time any more.
+        """Wait until another object may begin. False: there is no object or no time left.
 
-        One lane waits at a time, and only while there is something to wait for. The wait for the
-        first object has no deadline: otherwise a slow task, and each one after it, would only list.
+        One lane waits at a time, and only while there is an object to copy. The wait for the first
+        object has no deadline. Otherwise a slow task, and each one after it, would only list.
         """
         async with pacer.queue:
             is_first = self._copier.begun == 0

@@ -1,8 +1,8 @@
 """Reads whole objects, and finds out which bytes are right when a checksum disagrees.
 
 An object whose bytes disagree with what its source tells is read again. If other bytes come, the
-first ones were damaged on their way. If the same bytes come, something else has to vouch for them
-(decision 0020).
+first ones were damaged on their way. If the same bytes come, they are copied only if something else
+shows that they are right (decision 0020).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reader:
         """Read an object again that has `seen` instead of the checksum that its source tells.
 
         Raises:
-            ChecksumDisagrees: nothing vouches for the bytes.
+            ChecksumDisagrees: nothing shows that the bytes are right.
         """
         self._attempts.again += 1
         if "-" in seen:
@@ -66,7 +66,11 @@ class Reader:
         return await self._read_disputed(meta, seen)
 
     async def doubt(self, refusal: errors.SlurperError, body: Body) -> Doubt:
-        """Look into the refusal of a write that told the source's MD5; raise all others."""
+        """Find out whether a write was refused because the source's MD5 is not that of the bytes.
+
+        Raises:
+            SlurperError: the refusal, if it has another reason.
+        """
         told = body.source_md5
         if not (told and _may_mean_the_bytes(refusal)):
             raise refusal
@@ -78,8 +82,8 @@ class Reader:
     async def read_doubted(self, meta: ObjectMeta, doubt: Doubt) -> Download:
         """Read an object again that does not have the MD5 that its source tells.
 
-        If the same bytes come again, either they are damaged at the source, or its ETags are no
-        MD5s. That is found out once.
+        If the same bytes come again, either they are damaged at the source, or the source's ETags
+        are no MD5s. Which of the two is found out once.
 
         Raises:
             IntegrityError: the bytes are damaged, as far as we can know.
@@ -89,7 +93,7 @@ class Reader:
             again = await self._read(meta)
             body = again.body
             if not body.source_md5:
-                return again  # another task that asked before has found it out
+                return again  # another task has found it out meanwhile
             seen = await body.computed(Algorithm.MD5)
             if seen == body.source_md5:
                 return again
@@ -118,8 +122,8 @@ class Reader:
     async def _read_disputed(self, meta: ObjectMeta, seen: str) -> Download:
         """Read an object again that does not have the checksum that its source declares.
 
-        If the same bytes come again and they have the MD5 of the ETag, the declared checksum is
-        wrong: some stores keep a wrong one after copies of their own.
+        If the same bytes come again and the ETag is their MD5, the declared checksum is wrong. Some
+        stores keep a wrong one when they have copied the object themselves.
         """
         again = await self._read_again(meta, compares=False)
         told = again.stored.told
@@ -135,13 +139,13 @@ class Reader:
         raise verification.disagreement(told, seen_again)
 
     async def _read_in_doubt_of_parts(self, meta: ObjectMeta, seen: str) -> Download:
-        """Read an object again that disagrees with the checksum made of its parts at the source."""
+        """Read an object again that disagrees with the checksum that its source made of parts."""
         try:
             return await self._read_again(meta)
         except errors.ChecksumDisagrees as error:
             if error.seen != seen or error.algorithm != Algorithm.MD5:
                 raise
-            disagreement = error.with_traceback(None)  # which would keep the body in memory
+            disagreement = error.with_traceback(None)  # a traceback keeps the body in memory
         if await self._etags.of_parts_must_be_md5s(self._source, self._prefix, meta.key):
             raise disagreement
         return await self._read_again(meta)

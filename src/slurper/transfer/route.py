@@ -1,4 +1,4 @@
-"""The way of a task's objects: from which store to which, and under which keys."""
+"""The route of a task's objects: from which store to which, and under which keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Route:
         return cls(source, target, task.prefix, strip)
 
     def rules(self, task: RangeTask | PartsTask) -> selection.Rules:
-        """What decides for a task which objects are copied on this route."""
+        """The rules that decide which objects of a task are copied."""
         return selection.Rules(
             source=self.source.dialect,
             target=self.target.dialect,

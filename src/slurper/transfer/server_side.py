@@ -1,10 +1,10 @@
 """Copies that a store makes by itself, where one store holds both buckets.
 
-No byte of such an object passes through the worker. Only asking shows whether it works: the
-target's credentials may not be allowed to read the source, and not every store that speaks S3 knows
-CopyObject. If a store refuses, this process does not ask it again. Its objects are copied the
-ordinary way, and none fails for it. Some stores refuse single objects for an ETag that they show
-themselves. A look at the source finds that out.
+No byte of such an object passes through the worker. We find out whether this works only by trying
+it: the target's credentials may not be allowed to read the source, and not every store that speaks
+S3 knows CopyObject. If a store refuses, this process does not ask it again. Its objects are copied
+the ordinary way, and none fails because of that. Some stores refuse to copy an object because of
+its ETag, although they show that ETag themselves. Then we look at the object in the source again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from slurper.secrets import S3Credentials
 from slurper.transfer.task import CopyTask, PartsTask
 
 MAX_UNFOUNDED = 3
-"""After so many objects in a row that cannot go this way, the store is not asked any more."""
+"""After so many such objects in a row (see `Shortcut.doubt`), the store is not asked any more."""
 
 Answer = TypeVar("Answer")
 
@@ -52,13 +52,13 @@ class Shortcut:
         self.is_closed = False
 
     def takes(self, size: int) -> bool:
-        """Whether an object of so many bytes goes this way as a whole; larger ones do in parts."""
+        """Whether a whole object of so many bytes goes this way. Larger ones go in parts."""
         return not self.is_closed and size <= self._max_bytes
 
     async def copy_object(
         self, target: ObjectStore, key: str, source: StoredObject, *, if_absent: bool
     ) -> str | None:
-        """Have an object copied and return the copy's ETag; None: the ordinary way is left.
+        """Have an object copied and return the copy's ETag; None: copy it the ordinary way.
 
         Raises:
             PreconditionFailed: as the store's own `copy_object` says.
@@ -76,10 +76,11 @@ class Shortcut:
         source: ObjectMeta,
         byte_range: ByteRange,
     ) -> Part | None:
-        """Have a range copied into a part; None: the ordinary way is left. Raises as above.
+        """Have a range copied into a part; None: copy it the ordinary way. Raises as above.
 
-        If a store knows no condition on the source, its answer does not show that it copied another
-        version. So look at the source before the first part, and again before the parts are joined.
+        A store that knows no condition on the source may copy another version, and its answer does
+        not show it. So look at the source before the first part, and again before the parts are
+        joined.
         """
         asked = target.copy_part(key, upload_id, number, self.bucket, source, byte_range)
         return await self._await(asked, len(byte_range))
@@ -102,19 +103,20 @@ class Shortcut:
     def doubt(self) -> None:
         """Take note that an object could not go this way, though nothing is wrong with it.
 
-        Its copy was refused for its ETag although the source has that ETag. Some stores compare two
-        spellings of one ETag, or the ETag of the bytes with that of a list of parts. Or HEAD does
-        not describe the object. After a few in a row the store is not asked any more.
+        There are two cases. The copy was refused for its ETag although the source has that ETag:
+        some stores compare two spellings of one ETag, or the ETag of the bytes with that of a list
+        of parts. Or HEAD does not describe the object. After a few such objects in a row the store
+        is not asked any more.
         """
         self._unfounded += 1
         if self._unfounded >= MAX_UNFOUNDED:
             self.is_closed = True
 
     def _note(self, error: errors.SlurperError) -> None:
-        """Close, if it is neither the object's fault nor chance.
+        """Close this way, unless the error is the object's own or may pass.
 
-        An object that is refused while others are copied goes the ordinary way, which also finds
-        out whether everything is refused.
+        If an object is refused while others are copied, it goes the ordinary way. That way also
+        finds out whether everything is refused.
         """
         its_own_fault = isinstance(error, errors.NotFound)
         by_chance = self._works and (error.retryable or isinstance(error, errors.Refused))
@@ -122,13 +124,13 @@ class Shortcut:
             self.is_closed = True
 
     def _narrow(self, size: int) -> None:
-        """Take no more objects of so many bytes: one was not copied in time and held up its lane.
+        """Take no more objects this large: one was not copied in time and held up its lane.
 
-        From the second time on only half of that is left, so that there are few such times also
-        where each object is a little smaller than the one before.
+        From the second time on, the limit becomes half of this size. Otherwise many objects could
+        be late, each a little smaller than the one before.
         """
         if size > self._max_bytes:
-            return  # begun before another was given up
+            return  # begun before the limit became smaller
         self._max_bytes = size // 2 if self._is_narrowed else size - 1
         self._is_narrowed = True
 
@@ -145,7 +147,7 @@ class Shortcuts:
         source, target = task.source, task.target
         if not (self._allowed and may_exist(task) and _share_names(source, target)):
             return None
-        # What is found out of a store changes its dialect, and is no reason to ask again.
+        # What we learn about a store changes its dialect. That is no reason to ask again.
         pair = (replace(source, dialect=GENERIC), replace(target, dialect=GENERIC))
         if pair not in self._known:
             self._known[pair] = Shortcut(source.bucket, target.dialect.max_copy_bytes)
@@ -153,10 +155,10 @@ class Shortcuts:
 
 
 def may_exist(task: CopyTask) -> bool:
-    """Whether there may be a shortcut for a task, or was for those before it.
+    """Whether there may be a shortcut for a task, or may have been for the tasks before it.
 
-    The answer stays the same for as long as a job lasts. So it leaves out the settings of a
-    process, and the credentials, which a resume may replace.
+    The answer stays the same for as long as a job lasts. So it does not depend on the settings of a
+    process, or on the credentials, which a resume may replace.
     """
     dialect = task.target.dialect
     keeps_promises = task.overwrite or dialect.conditional_copy

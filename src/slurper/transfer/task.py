@@ -1,8 +1,8 @@
 """What the driver sends a worker and what comes back: plain values, cheap to pickle.
 
-A task is a function: it is run, and gives its report. Each kind of task has a class here, which
-names the class of its report. A task holds no state, so running it again from the same cursor, or
-for the same parts, is always safe.
+A worker runs a task and gives its report. Each kind of task has a class here, which names the class
+of its report. A task holds no state. So it is always safe to run it again from the same cursor, or
+for the same parts.
 
     | task         | what a worker does                            | its report               |
     |--------------|-----------------------------------------------|--------------------------|
@@ -38,7 +38,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BegunUpload:
-    """What a store has said of a multipart upload when it began it, and how it is cut."""
+    """What a store said of a multipart upload when it began it, and how the object is cut."""
 
     upload_id: str
     part_size: int
@@ -46,8 +46,8 @@ class BegunUpload:
     """The store has promised to check the whole object when the upload is completed."""
     begun_at: datetime
     last_modified: datetime | None
-    """Of the version that is copied, as its parts show it: a listing may be more exact. None: the
-    store tells none, or another version might have the same."""
+    """The date of the version that is copied, as its parts show it: a listing may be more exact.
+    None: the store tells none, or another version might have the same date."""
     source_sum: SourceSum | None = None
     """The source's checksum of this version, compared before the upload is completed."""
 
@@ -60,9 +60,9 @@ class Upload:
     meta: ObjectMeta
     """The version that is copied."""
     found_at: datetime
-    """When the commit that found the object was made; no work on it is older."""
+    """When the commit was made that recorded the object. All work on it began later."""
     attempt: int = 1
-    """How often the object has been begun; each time with a multipart upload of its own."""
+    """How often the object has been begun. Each time it gets a new multipart upload."""
     begun: BegunUpload | None = None
     """None: no task has reported that it began an upload."""
     seen: str = ""
@@ -70,7 +70,7 @@ class Upload:
 
     @property
     def generation(self) -> tuple[int, str | None]:
-        """What a report was made for: it counts only while this is the same."""
+        """A report counts only while this is the same as when its task was made."""
         return self.attempt, None if self.begun is None else self.begun.upload_id
 
 
@@ -97,7 +97,7 @@ class Traffic:
     """What a task asked of one store."""
 
     requests: int = 0
-    """Sent, again ones included."""
+    """Requests sent, repeated ones included."""
     throttled: int = 0
     """Answers 503 SlowDown and 429 among them."""
 
@@ -118,7 +118,7 @@ class Report:
     workers: int | None = None
     """How many processes had a task of the job when this one ended; None: unknown."""
     found: JobCapabilities = field(default_factory=JobCapabilities)
-    """What the stores were found to do that the task was not told."""
+    """What was learnt about the stores that the task was not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +132,8 @@ class ProgressReport(Report):
     attempts: int = 0
     """Objects, or parts of one, that were begun again (object level)."""
     owed_seconds: float = 0.0
-    """By how long the task was ahead of its share: the next one for the same work begins no
-    earlier. Negative: by how long it was behind."""
+    """How long the task was ahead of its share. The next task for the same work waits so long.
+    Negative: how long the task was behind."""
 
     @property
     def moved_bytes(self) -> int:
@@ -155,23 +155,23 @@ class RangeReport(ProgressReport):
     """Objects up to `cursor` that are too large for a range task. They are not counted; the commit
     makes an `Upload` of each."""
     order: KeyOrder = KeyOrder.BYTES
-    """The order in which the source lists, and so the cursor moves."""
+    """The order in which the source lists. The cursor moves in this order too."""
     disorder: str = ""
-    """How it was found that the source does not list in the order that the task was told."""
+    """What showed that the source does not list in the order that the task was told."""
     boundaries: tuple[str, ...] = ()
-    """Keys that cut what lies after `cursor`: each ends one piece and begins the next."""
+    """Keys that cut what lies after `cursor`. Each ends one piece and begins the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsReport(ProgressReport):
-    """What a task did for a large object, or how that ended.
+    """What a task did for a large object, or the outcome of that object.
 
-    At most one of `restarted` and an outcome is given; with either, `begun` and `parts` mean
-    nothing any more. `counts` is of one object when it is settled, else of none.
+    At most one of `restarted` and an outcome is given. If one is, `begun` and `parts` do not
+    matter. `counts` counts one object if it is settled, else none.
     """
 
     upload: Upload
-    """As the task had it: the commit checks that it still is of this generation."""
+    """As the task had it. The commit checks that its generation is still the same."""
     begun: BegunUpload | None = None
     """The upload that this task has begun."""
     parts: tuple[Part, ...] = ()
@@ -179,7 +179,7 @@ class PartsReport(ProgressReport):
     restarted: ObjectMeta | None = None
     """The object is begun again, in this version: its upload is gone, or its source has changed."""
     seen: str = ""
-    """With `restarted`: why, if the parts gave another checksum than the source tells."""
+    """With `restarted`: the checksum that the parts gave, if it is not the source's."""
 
     @property
     def settled(self) -> bool:
@@ -188,7 +188,7 @@ class PartsReport(ProgressReport):
 
     @property
     def moved_bytes(self) -> int:
-        """What the task copied of the object, which counts only when it is settled."""
+        """What the task copied of the object. `counts` has its bytes only when it is settled."""
         return sum(part.size for part in self.parts)
 
 
@@ -200,15 +200,15 @@ class GatherReport(ProgressReport):
     started_after: str | None
     """The token of the task: the commit checks that it is still the range's cursor."""
     cursor: str | None
-    """The token to go on with; None: the listing has come to its end, or begins anew."""
+    """The token to go on with. None: the listing has come to its end, or begins anew."""
     keys: tuple[str, ...]
     """Each once; some may have been reported before."""
     rows: int
-    """How many were listed since the listing began, or this task did. A page without any is one."""
+    """Keys that this task listed; with `anew`, since it began anew. An empty page counts as one."""
     anew: bool
-    """The listing has begun anew, as the store does not take the token any more."""
+    """The listing has begun anew, because the store did not take the token any more."""
     finished: bool
-    """It has come to its end. The objects are still to be copied."""
+    """The listing has come to its end. The objects are still to be copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,15 +262,16 @@ class RangeTask(TimedTask[RangeReport]):
     overwrite: bool = True
     options: JobOptions = field(default_factory=JobOptions)
     replayed_since: datetime | None = None
-    """Set when this slice may have been worked on before without a report. An object found at the
-    target that is not older than this (target's clock) and of the listed size is taken as
-    transferred by that earlier run, so that `overwrite=false` counts it right (rule 4)."""
+    """Set when this slice may have been worked on before without a report. With `overwrite=false`,
+    an object at the target may then be this job's own, if it is not older than this (target's
+    clock) and has the listed size. It counts as transferred if its bytes are the same (rule 4)."""
     expected_keys: int | None = None
-    """About so many keys the task will settle: as many as the one before. None: unknown. It lists
-    no more than that in advance, because the next task lists again what this one has not used."""
+    """About how many keys the task will settle: as many as the task before it. None: unknown. The
+    task lists about that many ahead, because the next task lists again what this one does not use.
+    """
     wanted_pieces: int = 1
-    """Into so many pieces what is left of the slice may be cut, so that others can work on it too.
-    A task that finds where to cut ends early."""
+    """How many pieces the rest of the slice may be cut into, so that other tasks can work on it
+    too. A task that finds where to cut ends early."""
 
     @property
     def identity(self) -> tuple[str, int | str]:
@@ -282,21 +283,21 @@ class RangeTask(TimedTask[RangeReport]):
 class PartsTask(TimedTask[PartsReport]):
     """Copy parts of a large object until they, or the time budget, are used up.
 
-    The first task of an object begins the upload; one that brings the last missing part completes
-    it.
+    The first task of an object begins the upload. The task that copies the last missing parts
+    completes it.
     """
 
     upload: Upload
     sample: tuple[str, ...] = ()
-    """Some of the job's explicit keys, if it has any: may they be read when this object is denied?
+    """Some of the job's explicit keys, if it has any. They are tried when this object is refused.
     """
     overwrite: bool = True
     options: JobOptions = field(default_factory=JobOptions)
     numbers: tuple[int, ...] | None = None
     """The parts to copy, which no other task has. None, with a new upload: every part."""
     done: tuple[Part, ...] | None = None
-    """The parts that are at the target, in order, if `numbers` are all others, so that this task
-    may complete the upload; None: it may not."""
+    """The parts that are at the target, in order, if `numbers` names all other parts. Then this
+    task may complete the upload. None: it may not."""
     replayed_since: datetime | None = None
     """As for a range: set when a task for this object may have been lost."""
 
@@ -315,7 +316,7 @@ class GatherTask(TimedTask[GatherReport]):
 
     range_id: int
     token: str | None
-    """Of the page to go on with: the range's committed cursor. None: the first page."""
+    """The token of the page to go on with: the range's committed cursor. None: the first page."""
 
     @property
     def identity(self) -> tuple[str, int | str]:
@@ -337,9 +338,9 @@ class CountTask(TimedTask[CountReport]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepTask(Task[Report]):
-    """Abort the multipart uploads that an aborted job has left of a large object.
+    """Abort the multipart uploads that an aborted job has left for a large object.
 
-    That is the one that is known, and those that were begun for its key between `since` and
+    These are the upload that is known, and those that were begun for its key between `since` and
     `until`.
     """
 

@@ -1,4 +1,4 @@
-"""The first step of a large object: begin its upload, unless it has its outcome without one."""
+"""The first step of a large object: begin its upload, unless it gets its outcome without one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from slurper.transfer.ledger import Failed, Large, Outcome, Skipped
 from slurper.transfer.task import BegunUpload
 
 _RESTED = timedelta(seconds=5)
-"""A version this old has an earlier date than any that comes after it, at every machine of a store:
-dates are whole seconds, and the clocks of its machines nearly agree."""
+"""Once a version is this old, every later version gets a later date. Dates are whole seconds, and
+the clocks of a store's machines nearly agree."""
 
 
 class UploadBegin:
     """Begins the upload of one object, or copies the object whole."""
 
     def __init__(self, large: LargeObject, *, part_bytes: int, max_whole_bytes: int) -> None:
-        """Take how long parts are to be, and how large an object may be that is written whole."""
+        """Take the wanted size of parts, and the largest object that may be written whole."""
         self._large = large
         self._part_bytes = part_bytes
         self._max_whole_bytes = max_whole_bytes
@@ -32,7 +32,7 @@ class UploadBegin:
         """The store may have begun an upload whose id we do not know."""
 
     async def begin(self) -> BegunUpload | Outcome:
-        """Begin the upload, unless the object has its outcome without one."""
+        """Begin the upload, unless the object gets its outcome without one."""
         large = self._large
         if (existing := await large.outcome_at_target()) is not None:
             return existing
@@ -63,7 +63,7 @@ class UploadBegin:
         )
 
     async def copy_whole(self) -> Outcome:
-        """Copy an object that is not large, or no longer, in one request."""
+        """Copy an object in one request: it is not large, or the target takes no parts."""
         existing = await self._large.outcome_at_target()
         outcome = existing or await self._large.copier.copy(self._large.meta)
         if isinstance(outcome, Large):
@@ -71,7 +71,7 @@ class UploadBegin:
         return outcome
 
     async def _copy_in_one(self, refusal: errors.StoreError) -> Outcome:
-        """Write the object in one request, to a target without uploads in parts."""
+        """Write the object in one request, because the target knows no uploads in parts."""
         size = self._large.meta.size
         max_bytes = min(self._large.target.dialect.max_put_bytes, self._max_whole_bytes)
         if size > max_bytes:
@@ -91,7 +91,7 @@ class UploadBegin:
         return created
 
     async def _sum_told(self, described: StoredObject) -> SourceSum | None:
-        """The checksum that the source tells and that the parts will give again."""
+        """The checksum that the source tells, if the parts can give it again."""
         large = self._large
         of_whole = sum_of_whole(described)
         of_parts = described.told_of_parts or etag_of_parts(described)
@@ -101,16 +101,16 @@ class UploadBegin:
         if first is None:
             return None
         told = next(sums_of_parts(described, large.target.dialect, *first), None)
-        # Parts that the store copies by itself show nothing but a CRC.
+        # Of parts that the store copies itself, we see only a CRC.
         is_seen = told is None or told.part_bytes is None or not large.may_be_copied_inside
         return told if is_seen else None
 
     def _telling_date(self, described: StoredObject) -> datetime | None:
-        """The date of the version, unless it may not tell the version from the next one.
+        """The date of the version; None if the next version might have the same date.
 
-        A store may copy parts itself without a condition on the version. Then the source is looked
-        at before the first part and after the last. Between the two the object may have been
-        replaced, and replaced again by one with the first ETag. Its date shows that.
+        A store may copy parts itself without a condition on the version. Then we look at the source
+        before the first part and after the last. In between, the object may have been replaced, and
+        then replaced again by one with the first ETag. Only its date shows that.
         """
         date, served_at = described.meta.last_modified, described.served_at
         if not self._large.copies_any_version or date is None:

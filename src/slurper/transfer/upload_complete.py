@@ -19,7 +19,7 @@ from slurper.transfer.task import BegunUpload
 from slurper.transfer.upload_parts import UploadParts
 
 _DAMAGED = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
-"""The store does not have the parts that it has confirmed."""
+"""The store does not have the parts that it has confirmed before."""
 
 
 class UploadComplete:
@@ -32,7 +32,7 @@ class UploadComplete:
         self.seen = ""
         """The checksum that the parts gave, if it is not the one that the source tells."""
         self.is_over = False
-        """The upload is completed: there is nothing to abort."""
+        """The upload is completed. There is nothing to abort."""
 
     async def complete(self, begun: BegunUpload) -> Outcome | None:
         """Complete the upload if this task may, and every part is there."""
@@ -43,7 +43,7 @@ class UploadComplete:
         if begun.source_sum is not None:
             parts = await self._compare_with_told(begun, begun.source_sum, parts)
         if self._may_hold_other_version(begun):
-            # Parts copied inside do not tell their version.
+            # Parts that the store copied itself do not show their version.
             await large.attempts.repeat(functools.partial(self._check_unchanged, begun))
         if not large.target.dialect.conditional_completion:
             existing = await large.outcome_at_target(parts)
@@ -61,7 +61,7 @@ class UploadComplete:
     ) -> list[Part]:
         """Compare the checksum of the parts with the source's, if all parts have been seen.
 
-        Returns the parts to complete the upload of.
+        Returns the parts with which to complete the upload.
 
         Raises:
             PartsDisagreeError: the bytes of some part differ.
@@ -99,17 +99,17 @@ class UploadComplete:
     def _may_hold_other_version(self, begun: BegunUpload) -> bool:
         """Whether the store may have copied a part itself, in this task or those before it.
 
-        We do not record how parts from earlier tasks were copied. A part that was read came under
-        If-Match, or showed its version.
+        We do not record how parts from earlier tasks were copied. A part that we read ourselves is
+        of the right version: it came under If-Match, or showed its version.
         """
         large = self._large
         if large.copies_any_version and begun.last_modified is None:
-            return False  # then all are read
+            return False  # then the store copies no part itself
         may_earlier = large.may_be_copied_inside and bool(large.task.done)
         return self._parts.has_copied_inside or may_earlier
 
     async def _check_unchanged(self, begun: BegunUpload) -> None:
-        """Raise SourceChangedError, unless the source is still what was begun with.
+        """Raise SourceChangedError if the source has another version than at the beginning.
 
         Raises:
             NotFound: it is gone, and the store is not known to have copied under a condition.

@@ -45,9 +45,9 @@ class UploadParts:
         self._lanes = lanes
         self._deadline = Deadline(large.task.budget_seconds)
         self.finished: dict[int, Part] = {}
-        """By their numbers."""
+        """The parts that were copied, by their numbers."""
         self.has_copied_inside = False
-        """The store has copied some of these itself."""
+        """The store has copied some of these parts itself."""
 
     async def copy(self, begun: BegunUpload) -> None:
         """Copy the parts of this task side by side; the first failure cancels the others."""
@@ -64,7 +64,7 @@ class UploadParts:
     async def written_again(self, begun: BegunUpload, part: Part) -> Part | None:
         """Copy a part once more, if its ETag is not the MD5 of its bytes.
 
-        None: its ETag is no MD5 then either, so ETags of the target tell nothing.
+        None: the new ETag is not the MD5 either. So the target's ETags are no MD5s.
         """
         repeat = self._large.attempts.repeat
         byte_range = self._large.plan(begun).byte_range(part.number)
@@ -91,7 +91,7 @@ class UploadParts:
                 return
             await self._budget.acquire(size)
             try:
-                # Looked at here: a lane may have waited long for its bytes.
+                # Checked here, because a lane may have waited long for its bytes.
                 if self._deadline.is_over:
                     return
                 self._deadline.start()
@@ -101,7 +101,7 @@ class UploadParts:
                 self._budget.release(size)
 
     async def _is_our_turn(self, pacer: Pacer, size: int) -> bool:
-        """Wait until another part may begin, and pay for it; False when there is no time for it."""
+        """Wait until another part may begin, and charge it. False: there is no time for it."""
         async with pacer.queue:
             await pacer.turn(self._deadline.at)
             if self._deadline.is_over:
@@ -167,7 +167,7 @@ class UploadParts:
         return part and self._with_own_sum(part, begun.source_sum, byte_range)
 
     def _with_own_sum(self, part: Part, told: SourceSum | None, byte_range: ByteRange) -> Part:
-        """The part with the checksum that the store tells of its copy, if it is of that kind."""
+        """The part, with the store's checksum of it if that is of the same kind as the source's."""
         algorithm = self._large.target.dialect.checksum
         if told is None or not part.checksum or told.algorithm != algorithm:
             return part
@@ -176,7 +176,7 @@ class UploadParts:
 
 
 async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
-    """The part with its share of the source's checksum. MD5s are those of the target."""
+    """The part with the checksums of its pieces. MD5s come from the target's ETag."""
     if told.algorithm is Algorithm.MD5:
         md5 = md5_of_etag(part.etag)
         return replace(part, source_sums=(md5,) if md5 else ())

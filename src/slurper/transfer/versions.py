@@ -20,7 +20,7 @@ class Versions:
         self._rules = rules
 
     async def look_again(self, key: str) -> ObjectMeta | Outcome:
-        """The version that is there now, unless it must not be copied any more."""
+        """The version that is there now; an outcome if it is not to be copied any more."""
         try:
             stored = await self._source.head(key)
         except errors.NotFound as error:
@@ -33,7 +33,7 @@ class Versions:
     async def describe(
         self, meta: ObjectMeta, *, with_checksums: bool = False
     ) -> StoredObject | Skipped:
-        """The object with its headers, unless it is to be left out for them or its first bytes.
+        """The object with its headers; Skipped if its headers or first bytes say to leave it out.
 
         `with_checksums` asks for checksums too; that needs the permission to read the object. HEAD
         tells archive tiers and restores, which a listing does not tell.
@@ -65,7 +65,7 @@ class Versions:
     async def confirm(self, meta: ObjectMeta) -> None:
         """Return if the source still has this version.
 
-        A store may have refused a condition on the version although it holds.
+        It is called when a store refused a condition on the version. Some refuse one that is true.
 
         Raises:
             SourceChangedError: the source has another version, or none any more.

@@ -1,20 +1,22 @@
-"""The listing of a prefix, page after page, each proved to go on where the one before ended.
+"""The listing of a prefix, page after page. Each page must go on where the one before ended.
 
-A page of a later place, taken for the one that was asked for, would hide every key before it. A
-page that says too early that it is the last hides every key behind it (decision 0021). So
+A store may send a page from a later place than we asked for. Then we would miss every key before
+it. A store may also say too early that a page is the last. Then we would miss every key after it
+(decision 0021). So these things are checked:
 
-    what has to be shown             is shown by                                       costs
-    a page begins after the key      what the page repeats of the question; else by    nothing
-    it was asked to                  asking from one key further back: the last known
-                                     key has to come first
-    so does the first page of a      the same; else by asking for the first key        a request
-    task, or one after a key that    that comes after it
-    is gone by now
-    nothing comes after the last     asking for what comes after its last key          a request
+    what is checked                  how                                               costs
+    a page begins after the key      the answer repeats the question; if it does not,  nothing
+    that was asked for               the page is asked for from one key earlier, and
+                                     must begin with the last known key
+    so does the first page of a      the answer repeats the question; if it does not,  a request
+    task, and a page after a key     the first key after it is asked for alone
+    that was deleted
+    nothing comes after the last     the first key after that page is asked for        a request
     page of a slice
 
-In a store's own order we cannot tell which of two keys comes first (decision 0022). But the key
-that followed another before must follow it again. Such a store is walked by that rule.
+Some stores list in an order of their own. There we cannot tell which of two keys comes first
+(decision 0022). But a key that followed another once must follow it again. `_OwnOrderWalk` checks
+that.
 """
 
 from __future__ import annotations
@@ -34,21 +36,21 @@ PAGE_KEYS = 1000
 """The longest page: no store lists more keys at once."""
 
 _FEW = 2
-"""How many keys are asked for to see one: some stores also show the key they begin after."""
+"""So many keys are asked for where one is wanted: some stores also list the key to start after."""
 
 
 class Walk(Protocol):
     """Goes through the keys of a prefix in a slice, in the order of the store."""
 
     requests: int
-    """How many were sent."""
+    """How many requests were sent."""
 
     async def next_page(self) -> ListingPage:
-        """Return the next page. After one that is finished, or reaches beyond the end, none is.
+        """Return the next page. There is none after one that is finished or goes beyond the end.
 
         Raises:
-            ListingError: a store repeats a wrong answer. OutOfOrder: it lists in another order
-                than it is known to. NoOrder: it does not go on in its own.
+            ListingError: the store repeated a wrong answer. OutOfOrder: the store lists in another
+                order than the one we know of. NoOrder: the store does not keep to its own order.
         """
         ...
 
@@ -62,10 +64,11 @@ def walk(
 
 
 async def lists_in_own_order(store: ObjectStore, prefix: str, seen: errors.OutOfOrder) -> bool:
-    """Whether a store also goes on out of order when it is asked for few keys.
+    """Whether a store also lists out of order when it is asked for few keys.
 
-    If it does not, the page was wrong. A store that goes on with the greater keys, in whatever
-    order, may show none after the greater one of two. So it is also asked from before the other.
+    If it does not, the one page was wrong. Some stores list all keys that are greater than the one
+    to start after, in any order. After the greater of two keys, such a store may list nothing. So
+    it is also asked to start before the smaller one.
     """
     try:
         for after in (seen.after, seen.then[:-1] or None):
@@ -89,15 +92,15 @@ class _OrderedWalk:
         self._prefix = prefix
         self._max_keys = max_keys
         self._last = part.start_after
-        """What comes next comes after this key."""
+        """The next page begins after this key."""
         self._before: str | None = None
-        """The key that was listed before that one, while pages are asked for from there."""
+        """The key listed before `_last`. If it is set, the next page is asked for from here."""
         self._overlaps = True
         self._order = KeyOrder.BYTES
         self._is_told = False
         """The last answer showed by itself where it begins."""
         self._left_out: str | None = None
-        """What came when a key was asked for alone."""
+        """The key that came when the next key was asked for alone."""
         self.requests = 0
 
     async def next_page(self) -> ListingPage:
@@ -131,23 +134,23 @@ class _OrderedWalk:
         return page
 
     def _join(self, page: ListingPage) -> None:
-        """Drop the keys that were listed before: they show that no key is between."""
+        """Drop keys that were listed before. They show that no key between was left out."""
         last = self._rank(self._last or "")
         passed = sum(1 for _ in takewhile(lambda meta: self._rank(meta.key) <= last, page.objects))
         del page.objects[:passed]
         page.is_placed |= passed > 0
         if passed and not (page.objects or page.finished):
-            self._before, self._overlaps = None, False  # pages of one key would never end
+            self._before, self._overlaps = None, False  # pages of one key would stand still
 
     async def _follows(self, page: ListingPage) -> bool:
-        """Whether no key comes between the last one and a page."""
+        """Whether a page leaves out no key after the last one."""
         if page.is_placed or not page.objects:
-            return True  # a page without keys is checked at its end
+            return True  # `_is_end` checks an empty last page
         first = self._left_out = await self._first_after(self._last)
         return first is not None and self._rank(page.objects[0].key) <= self._rank(first)
 
     async def _is_end(self, page: ListingPage) -> bool:
-        """Whether no key comes after the last page, if it is to be the last of the slice."""
+        """Whether a page that says it is the last really is the last of the slice."""
         last = page.objects[-1].key if page.objects else self._last
         if page.objects and self._part.ends_before(page.objects[-1].key):
             return True
@@ -188,7 +191,7 @@ class _OwnOrderWalk:
         self._max_keys = max_keys
         self._last = part.start_after
         self._before: str | None = None
-        """The key that was listed before the last one; None: the last one itself is asked after."""
+        """The key listed before `_last`. Pages are asked for from here, or from `_last` if None."""
         self._listed: frozenset[str] = frozenset()
         """The keys of the page before."""
         self.requests = 0
@@ -200,7 +203,7 @@ class _OwnOrderWalk:
                 await asyncio.sleep(listings.AGAIN_PAUSE_SECONDS * (asked - 1))
             page = await self._list(self._before or self._last)
             if not await self._goes_on(page):
-                self._before = None  # that key may be gone by now
+                self._before = None  # that key may have been deleted
                 continue
             page.finished = page.finished and await self._first_after(self._end_of(page)) is None
             if page.objects or page.finished:
@@ -213,7 +216,7 @@ class _OwnOrderWalk:
         )
 
     async def _goes_on(self, page: ListingPage) -> bool:
-        """Whether a page is what follows the last key; what was listed before is left out."""
+        """Whether a page follows the last key. That key is dropped if the page begins with it."""
         keys = [meta.key for meta in page.objects]
         if self._before is None:
             is_next = await self._is_next(keys)
@@ -223,10 +226,11 @@ class _OwnOrderWalk:
         return is_next and self._listed.isdisjoint(keys[1:] if self._before else keys)
 
     async def _is_next(self, keys: Sequence[str]) -> bool:
-        """Whether keys follow the last one, and the store goes on in the order of these.
+        """Whether these keys follow the last one, and the store can go on after each of them.
 
-        Two neighbours show that, if the first is the greater: a store that goes on with the greater
-        keys, in any order, passes over the second.
+        Some stores go on with all keys that are greater in byte order, wherever these are in the
+        listing. Where a key is followed by a smaller one, such a store leaves out the smaller one.
+        So the store is asked what follows such a key.
         """
         if not keys:
             await self._see_the_last()
@@ -238,7 +242,7 @@ class _OwnOrderWalk:
         return descent is None or await self._first_after(descent[0]) == descent[1]
 
     async def _see_the_last(self) -> None:
-        """Nothing follows the last key. Some stores also say so after a key that is gone."""
+        """Check that the last key exists. After a deleted key, some stores list nothing."""
         if self._last is not None and not await self._is_there(self._last):
             raise errors.NoOrder(
                 f"the store lists in an order of its own, and shows nothing after {self._last!r}; "

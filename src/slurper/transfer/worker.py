@@ -1,6 +1,6 @@
 """The data plane of one process. Its only state are its open connections.
 
-What it finds out about a store goes with each report, until tasks come that know it.
+What it learns about a store goes into each report, until the tasks that come know it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STORE_IDLE_SECONDS = 300.0
 
 
 TOLD_SECONDS = 0.25
-"""A request that was repeated for this long is told."""
+"""A request must have been repeated for this long before `Worker.waits` tells of it."""
 
 OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
 
@@ -117,10 +117,10 @@ class Worker:
         }
 
     def waits(self) -> dict[str, dict[str, int]]:
-        """What requests of each job under way wait for, and how many: failed ones, to be repeated.
+        """For each job under way: why requests have failed that are being repeated, and how many.
 
         Tasks of one job, and jobs of one store, share connections. So each job that uses a store is
-        told of every request that the store does not answer.
+        told of every request that fails there.
         """
         told: dict[str, dict[str, int]] = {}
         for task in self._under_way:
@@ -176,7 +176,7 @@ class _Means(TypedDict):
 
 
 class _OpenedStore:
-    """A store, who uses it, and what of its statistics no report has told yet."""
+    """A store, how many tasks use it, and what of its statistics is not reported yet."""
 
     __slots__ = ("_sent", "_throttled", "etags", "last_used", "retries", "store", "users")
 
@@ -190,7 +190,7 @@ class _OpenedStore:
         self._throttled = _Counter(lambda: store.statistics.throttled)
 
     def found_beyond(self, known: Dialect) -> Capabilities:
-        """What the store was found to do that a task was not told."""
+        """What was learnt about the store that a task was not told."""
         return factory.found_since(known, self.etags.noted_in(self.store.dialect))
 
     def fresh_traffic(self) -> Traffic:
@@ -199,7 +199,7 @@ class _OpenedStore:
 
 
 class _Counter:
-    """A counter that several tasks share: the first to ask is told the growth."""
+    """A counter that several tasks share. The growth is told once, to the first that asks."""
 
     def __init__(self, read: Callable[[], int]) -> None:
         self._read = read
