@@ -104,7 +104,7 @@ def _any(*conditions: Seen) -> Seen:
 
 
 def _without_code(error: errors.SlurperError) -> bool:
-    """An answer that no store gives: a store names a code, except to HEAD, which has no body."""
+    """An answer without a code. A store names one, except to HEAD: that answer has no body."""
     is_store = isinstance(error, errors.StoreError) and not error.code
     return is_store and not _asks("HeadObject", "objects.get", "GetAccessToken")(error)
 

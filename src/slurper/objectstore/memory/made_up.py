@@ -17,7 +17,7 @@ from slurper.objectstore.memory.store import Entry, MemoryStore
 class SyntheticStore(MemoryStore):
     """A read-only store of any number of objects. Each is made only when it is asked for.
 
-    Keys are numbers with leading zeros, so a listing needs no memory for all of them.
+    Keys are numbered with leading zeros, so a listing computes them and stores none.
     """
 
     def __init__(

@@ -338,7 +338,7 @@ class MemoryStore(ProbedStore):
 
     @override
     async def keeps_versions(self) -> bool:
-        """It keeps none, but says so if `versioned` was set."""
+        """It keeps none. If `versioned` was set, it says that it does."""
         lost = await self.faults.begin("keeps_versions")
         raise_if(lost)
         return self._versioned
