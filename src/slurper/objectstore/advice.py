@@ -29,7 +29,7 @@ class Field(Enum):
     REGION = auto()
     """Or R2's jurisdiction."""
     ADDRESS = auto()
-    """The endpoint, or another member that decided where the requests went."""
+    """The endpoint, or another field that decided where the requests went."""
 
 
 @dataclass(frozen=True, slots=True)

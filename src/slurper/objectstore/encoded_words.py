@@ -1,4 +1,4 @@
-"""Writes metadata that a header cannot carry as it is as RFC 2047 words, and reads such words.
+"""Puts metadata that a header cannot carry into RFC 2047 words, and reads such words.
 
 AWS and R2 keep metadata as text: they read `=?UTF-8?B?Z3LDvG4=?=` as `grün`, and answer with such a
 word. Other stores keep the bytes of a header as they are. So words pass from store to store

@@ -162,8 +162,8 @@ def asks_to_slow_down(response: Response) -> bool:
     """Whether an error answer says that requests come too fast.
 
     Its code tells. Answers to HEAD and answers of a proxy have no code. They ask to slow down if
-    they have a Retry-After header. Without one they may still mean that. A limit on the rate holds
-    for all requests, so then it tells more whether another request is served.
+    they have a Retry-After header. Without one they may still mean that. A rate limit holds for all
+    requests. So if the store serves another request, it is probably something else.
     """
     code = read_failure(response).code
     if code:

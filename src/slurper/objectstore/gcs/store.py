@@ -38,7 +38,7 @@ class GcsObjectStore(Listing, Reading, Writing, Uploads):
 
     @override
     async def keeps_versions(self) -> bool:
-        """Soft delete keeps what is deleted. It is on unless somebody has turned it off."""
+        """Soft delete keeps what is deleted. It is on unless it was turned off."""
         return True
 
     @override

@@ -41,7 +41,7 @@ NOT_KNOWN = frozenset({405, 501})
 
 _LATE_ERROR_BYTES = 64 * 1024
 _SECRET_CHARACTERS = 8
-"""Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
+"""Shorter secrets are only used in tests. They may be ordinary words, so they are not hidden."""
 
 
 class BucketClient(ProbedStore):
