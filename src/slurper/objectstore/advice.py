@@ -1,12 +1,12 @@
 """What an answer means for the user who set up the job: cause, field of the request, advice.
 
-Providers, programs and proxies before them say one thing in many ways, and some of their answers
-mean something else than they say. One table holds them all. The check of a new job takes its
-pointer and its message from it. The log of a job takes its advice from it.
+Providers, programs and proxies in front of them say one thing in many ways, and some of their
+answers are misleading. One table holds them all. The check of a new job takes its pointer and its
+message from it. The log of a job takes its advice from it.
 
 The first row that fits counts. `KNOWN` rows know a cause. `KINDS` rows are for the rest: the kind
-of an error tells at least which field it is about. Their advice stands in `precheck`, which
-knows the vendor, and in `errors`.
+of an error tells at least which field it is about. Their advice is in `precheck`, which knows the
+vendor, and in `errors`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Field(Enum):
     REGION = auto()
     """Or R2's jurisdiction."""
     ADDRESS = auto()
-    """The endpoint, or what else decided where the requests went."""
+    """The endpoint, or another field that decided where the requests went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ Seen = Callable[[errors.SlurperError], bool]
 
 
 def find(error: errors.SlurperError) -> Meaning:
-    """The row of an error."""
+    """The first row that fits an error."""
     return next(row for row in (*KNOWN, *KINDS) if row.seen(error))
 
 
 def advice_of(error: errors.SlurperError) -> str:
-    """What a log entry says that can be done."""
+    """The advice for a log entry."""
     known = next((row for row in KNOWN if row.seen(error)), None)
     if known is None or not known.advice:
         return error.advice
@@ -64,7 +64,7 @@ def advice_of(error: errors.SlurperError) -> str:
 
 
 def _code(*codes: str) -> Seen:
-    """A provider's code."""
+    """The error has one of these codes of a provider."""
     return lambda error: isinstance(error, errors.StoreError) and error.code in codes
 
 
@@ -73,7 +73,7 @@ def _status(*statuses: int) -> Seen:
 
 
 def _says(pattern: str) -> Seen:
-    """The store's own words."""
+    """The store's own words match the pattern."""
     words = re.compile(pattern, re.IGNORECASE)
     return lambda error: (
         isinstance(error, errors.StoreError)
@@ -82,7 +82,7 @@ def _says(pattern: str) -> Seen:
 
 
 def _reads(pattern: str, *kinds: type[errors.SlurperError]) -> Seen:
-    """Our own words for an answer that does not come from a store."""
+    """Our own words match the pattern. They describe an answer that does not come from a store."""
     words = re.compile(pattern, re.IGNORECASE)
     return lambda error: isinstance(error, kinds) and words.search(str(error)) is not None
 
@@ -104,13 +104,13 @@ def _any(*conditions: Seen) -> Seen:
 
 
 def _without_code(error: errors.SlurperError) -> bool:
-    """An answer that no store gives: a store names a code, except to HEAD, which has no body."""
+    """An answer without a code. A store names one, except to HEAD: that answer has no body."""
     is_store = isinstance(error, errors.StoreError) and not error.code
     return is_store and not _asks("HeadObject", "objects.get", "GetAccessToken")(error)
 
 
 def _of_bucket(error: errors.SlurperError) -> bool:
-    """An operation on the bucket. About a key, even a store may answer without a code."""
+    """An operation on the bucket. For a key, even a real store may answer without a code."""
     return isinstance(error, errors.StoreError) and error.key is None
 
 
@@ -119,7 +119,7 @@ def _is_page(error: errors.SlurperError) -> bool:
 
 
 def _leads(pattern: str = "") -> Seen:
-    """A redirect to an address like this."""
+    """A redirect to an address that matches the pattern."""
     address = re.compile(pattern, re.IGNORECASE)
     return lambda error: (
         isinstance(error, errors.StoreError)

@@ -1,12 +1,12 @@
-"""The object store protocol: pages and parts, nothing a resumable copy does not need.
+"""The object store protocol: only what a resumable copy needs, in pages and parts.
 
 An implementation guarantees, for every method:
 
 - keys go over the wire byte for byte; no path or URL normaliser ever sees them;
-- bodies arrive as stored, never decompressed, and complete: a body shorter, longer or with another
-  checksum than the response announces raises `IntegrityError`;
-- what can be repeated safely has been repeated inside (request *retry*); an error that comes out
-  is final for that request. Object *attempts* are the caller's business;
+- bodies arrive complete, and as they are stored: never decompressed. A body whose length or
+  checksum differs from what the response announces raises `IntegrityError`;
+- a request that can be repeated safely is repeated inside the method (a *retry*). An error that the
+  method raises is final for that request. Only the caller makes new *attempts* at an object;
 - errors are those of `slurper.errors`, and no error text holds a secret.
 """
 
@@ -26,7 +26,7 @@ from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
 
 UNKNOWN_SIZE = -1
-"""The size of an object whose row in a listing has none; HEAD tells it."""
+"""The size of an object that a listing shows without a size. HEAD tells it."""
 
 
 class ObjectMeta(NamedTuple):
@@ -34,14 +34,14 @@ class ObjectMeta(NamedTuple):
 
     key: str
     size: int
-    """Bytes; `UNKNOWN_SIZE` in a listing that does not tell."""
+    """In bytes; `UNKNOWN_SIZE` if the listing does not show it."""
     etag: str
     """As sent by the store: an identity token (rule 3). Stores write the same tag in several ways;
     `entity_tags` compares them."""
     last_modified: datetime | None
     storage_class: str
-    """Empty when the store names none, and for an archived object that is shown as restored. HEAD
-    shows the archive tier of an object of Intelligent-Tiering in its place."""
+    """Empty when the store names none, and for an archived object that the store shows as restored.
+    For an Intelligent-Tiering object in an archive tier, HEAD gives that tier instead."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class ObjectHeaders:
     """What a store keeps beside the bytes, apart from size and identity."""
 
     content: dict[str, str] = field(default_factory=dict)
-    """Of `CONTENT_HEADERS`, those that are set. Values are header text, one character per byte."""
+    """Those of `CONTENT_HEADERS` that are set. Values are header text, one character per byte."""
     metadata: dict[str, str] = field(default_factory=dict)
     """User metadata: lower-case name without the provider's prefix, to value."""
 
@@ -68,14 +68,14 @@ CONTENT_HEADERS = frozenset(
 
 
 class SourceMd5(Enum):
-    """How an MD5 is used that a source tells of an object, most often as its ETag."""
+    """How we use the MD5 that a source tells of an object, most often as its ETag."""
 
     UNUSED = "unused"
     """The source's ETags are no MD5s."""
     BESIDE = "beside"
-    """It is compared at the write, beside the checksum that goes with every write."""
+    """It is compared at the write, in addition to the checksum that goes with every write."""
     INSTEAD = "instead"
-    """The same, and nothing else goes with the write."""
+    """It is compared at the write, and no other checksum goes with the write."""
 
 
 _INLINE_BYTES = 256 << 10
@@ -91,13 +91,13 @@ class Body:
         self.chunks = chunks
         self.length = sum(map(len, chunks))
         self.source_md5 = ""
-        """Base64 of the MD5 that the source tells of these bytes. It has not been compared yet:
-        `put` sees to that. Empty: there is none, or it is not needed."""
+        """Base64 of the MD5 that the source tells of these bytes. `put` compares it. Empty: there
+        is none, or it is not needed."""
         self._checksums: dict[checksums.Algorithm, str] = {}
 
     @classmethod
     def received(cls, response: Response) -> Body:
-        """The body of a response, with the checksum that was computed as it came, if any was."""
+        """The body of a response, with any checksums that were computed while it came in."""
         body = cls(response.body)
         digest = response.digest
         if digest is not None and isinstance(digest, checksums.Running):
@@ -106,14 +106,14 @@ class Body:
 
     @classmethod
     def mislabelled(cls, chunks: Sequence[bytes], algorithm: checksums.Algorithm) -> Body:
-        """Bytes with the checksum of others, which a store that compares them refuses."""
+        """Bytes with the checksum of other bytes. A store that compares checksums refuses them."""
         body = cls(chunks)
         body._checksums[algorithm] = checksums.encode(algorithm, [*chunks, b"!"])
         return body
 
     @classmethod
     def with_wrong_md5(cls, chunks: Sequence[bytes]) -> Body:
-        """Bytes with the MD5 of others beside their own checksums."""
+        """Bytes with their own checksums, but with the MD5 of other bytes."""
         body = cls(chunks)
         body.source_md5 = checksums.encode(checksums.Algorithm.MD5, [*chunks, b"!"])
         return body
@@ -126,13 +126,13 @@ class Body:
         return value
 
     async def computed(self, algorithm: checksums.Algorithm) -> str:
-        """The same as `checksum`, in a thread where it would hold up everything else."""
+        """The same as `checksum`, but in a thread if it takes long."""
         if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
             return self.checksum(algorithm)
         return await asyncio.to_thread(self.checksum, algorithm)
 
     def sums(self, algorithm: checksums.Algorithm, sizes: Sequence[int]) -> tuple[str, ...]:
-        """The checksum of each piece, for pieces of so many bytes that make up the body."""
+        """The checksum of each piece of the body. `sizes` are the sizes of all pieces, in bytes."""
         if len(sizes) == 1:
             return (self.checksum(algorithm),)
         return tuple(checksums.encode(algorithm, piece) for piece in _cut(self.chunks, sizes))
@@ -140,13 +140,13 @@ class Body:
     async def computed_sums(
         self, algorithm: checksums.Algorithm, sizes: Sequence[int]
     ) -> tuple[str, ...]:
-        """The same as `sums`, in a thread where it would hold up everything else."""
+        """The same as `sums`, but in a thread if it takes long."""
         if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
             return self.sums(algorithm, sizes)
         return await asyncio.to_thread(self.sums, algorithm, sizes)
 
     def beginning(self, size: int) -> bytes:
-        """The first bytes, at most `size` of them; a chunk may hold fewer, even a single one."""
+        """The first bytes, at most `size` of them. They may come from several chunks."""
         found = b""
         for chunk in self.chunks:
             found += chunk[: size - len(found)]
@@ -184,7 +184,7 @@ class ByteRange:
 
 @dataclass(slots=True)
 class ListingPage:
-    """One LIST response, strictly increasing in `order`, all after the asked `start_after`."""
+    """One LIST response. Its keys strictly increase in `order`, and come after `start_after`."""
 
     objects: list[ObjectMeta]
     finished: bool
@@ -194,15 +194,16 @@ class ListingPage:
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
     list_version: int | None = None
-    """Of S3: which version of ListObjects this is, 1 or 2."""
+    """S3 only: which version of ListObjects was asked for, 1 or 2."""
     is_placed: bool = False
-    """The page shows that it begins where it was asked to. A page without this may do so too."""
+    """True: the page shows that it begins where it was asked to. False: it may do so, but does not
+    show it."""
     token: str = ""
-    """Goes on after this page, where the store names one."""
+    """The token of the next page; empty if the store names none."""
     lacks_sizes: bool = False
-    """Some of its objects are of `UNKNOWN_SIZE`."""
+    """Some of its objects have `UNKNOWN_SIZE`."""
     written: dict[str, str] = field(default_factory=dict)
-    """Keys that were decoded, and how the page spells them."""
+    """Keys that decoding may change, each with its other possible spelling."""
 
 
 class UploadMeta(NamedTuple):
@@ -211,7 +212,7 @@ class UploadMeta(NamedTuple):
     key: str
     upload_id: str
     age_seconds: float
-    """How long ago it was begun, by the store's own clock where it tells that."""
+    """How long ago it was begun, by the store's clock if the store tells its time."""
 
 
 @dataclass(slots=True)
@@ -221,14 +222,14 @@ class StoredObject:
     meta: ObjectMeta
     headers: ObjectHeaders
     crc32c: str = ""
-    """Base64, of the whole, where the description holds it: at Google."""
+    """Base64, of the whole object. Only Google's descriptions have it."""
     told: checksums.Told | None = None
     """The checksum of all its bytes that is cheapest to compare; None: the store tells none."""
     told_of_parts: checksums.Told | None = None
     """A checksum that the store has made of the checksums of the parts."""
     etag_may_be_md5: bool = True
-    """False if the answer shows that it cannot be: the object is encrypted with a key of KMS or of
-    the customer, or was appended to."""
+    """False if the answer shows that the ETag cannot be an MD5: the object is encrypted with a key
+    of KMS or of the customer, or was appended to."""
     served_at: datetime | None = None
     """When the store answered, by its own clock, cut to whole seconds; None when it does not say.
     """
@@ -254,7 +255,8 @@ class Part:
     """Base64, of the dialect's algorithm; empty when the dialect has none for parts."""
     source_sums: tuple[str, ...] = ()
     """Base64 checksums of the pieces of this part (`planning.parts.SourceSum`), in the algorithm of
-    the source's checksum. Empty when the source tells none, or nobody has seen the bytes."""
+    the source's checksum. Empty when the source tells none, or when the store copied the part by
+    itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ class CreatedUpload:
 
     upload_id: str
     whole_checked: bool = False
-    """The store promised to compare the checksum of the whole object when it is completed."""
+    """The store promised to compare the checksum of the whole object at the end of the upload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +281,7 @@ class StoreAddress:
     token_uri: str = ""
     """Where access tokens come from; empty for stores whose requests are signed."""
     requester_pays: bool = False
-    """Requests say that whoever sends them pays for them."""
+    """Requests say that their sender pays for them."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
 
@@ -289,7 +291,7 @@ class ObjectStore(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """Limits and quirks of this store, those included that its answers have shown so far."""
+        """Limits and quirks of this store, including those that its answers have shown so far."""
         ...
 
     @property
@@ -308,26 +310,27 @@ class ObjectStore(Protocol):
         ...
 
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:
-        """List the page of `prefix` that goes on with a token; the first page without one.
+        """List the page of `prefix` that `token` names; without a token, the first page.
 
-        Its keys come in whatever order the store has, some perhaps not for the first time. One that
-        is not finished names the token of the next.
+        The keys come in the store's own order, and a key may come again. A page that is not
+        finished has the token of the next page.
 
         Raises:
             ListingError: keys that are not under `prefix`; XML that is no listing.
-            StoreError: among others, the token is not taken, or not any more.
+            StoreError: for example, the store does not accept the token, or no longer accepts it.
         """
         ...
 
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
         """Describe an object, and its checksums too if asked. Raises NotFound.
 
-        Checksums may need another permission: of an encrypted object, that of its key.
+        Checksums may need another permission: for an encrypted object, the permission to use its
+        key.
         """
         ...
 
     async def first_part_bytes(self, key: str) -> tuple[int, int] | None:
-        """Of an object that was uploaded in parts: how long the first is, and how many there are.
+        """For an object uploaded in parts: the size of its first part, and the number of parts.
 
         None: the store does not tell.
         """
@@ -348,11 +351,12 @@ class ObjectStore(Protocol):
     ) -> Download:
         """Read an object, or a range of it, into memory.
 
-        `max_bytes` bounds what is read of a whole object: a store that does not know `if_match`
-        may have a much larger one by now. The body will be asked for the checksums `checksum` and
-        `also`: they can be computed while the bytes come. `md5` says how an MD5 is used that the
-        store tells of a whole object. Other checksums that it tells are compared, unless `compares`
-        is false. With `etag_of_parts`, an ETag made of the MD5s of its parts is compared too.
+        `max_bytes` limits how much is read of a whole object: a store that ignores `if_match` may
+        send a newer and much larger one. The caller will ask the body for the checksums `checksum`
+        and `also`, so they may be computed while the bytes come in. `md5` says how to use the MD5
+        that the store tells of a whole object. Other checksums that the store tells are compared,
+        unless `compares` is false. With `etag_of_parts`, an ETag made of the MD5s of the parts is
+        compared too.
 
         Raises:
             NotFound, PreconditionFailed (`if_match` no longer holds), RequiresRetrieval,
@@ -365,12 +369,13 @@ class ObjectStore(Protocol):
     ) -> str:
         """Write an object in one request, with the dialect's checksum; return its ETag.
 
-        The body's `source_md5` is compared: by the store, with the store's answer, or here.
+        The store compares the body's `source_md5`. If it does not, this method compares it with the
+        store's answer or with the bytes.
 
         Raises:
-            PreconditionFailed: `if_absent`, and the key exists. `retries` above 0 says that an
-                earlier send of this very request may be what created it.
-            BytesRefused: the bytes do not have their checksum.
+            PreconditionFailed: `if_absent` is set, and the key exists. If `retries` is above 0, an
+                earlier send of this same request may have created it.
+            BytesRefused: the bytes do not match their checksum.
         """
         ...
 
@@ -391,9 +396,10 @@ class ObjectStore(Protocol):
         if_absent: bool = False,
         whole_checked: bool = False,
     ) -> str:
-        """Join the parts into the object; return its ETag. An error inside a 200 is an error.
+        """Join the parts into the object; return its ETag.
 
-        `whole_checked` is what `create_upload` returned.
+        A 200 answer that holds an error counts as that error. `whole_checked` is what
+        `create_upload` returned.
         """
         ...
 
@@ -402,14 +408,15 @@ class ObjectStore(Protocol):
     ) -> str:
         """Let the store itself copy an object of one of its buckets; return the copy's ETag.
 
-        `source` is what HEAD said of the object in `bucket`. The copy gets its headers and its
-        size, and comes about only while the object has its ETag. An error inside a 200 is an error.
+        `source` is what HEAD said of the object in `bucket`. The copy gets the headers that
+        `source` names, and must have its size. It is made only while the object still has the ETag
+        of `source`. A 200 answer that holds an error counts as that error.
 
         Raises:
             PreconditionFailed: the object has another ETag, or `if_absent` and the key exists.
-            CopyUnfinished: it takes longer than one object may.
-            IntegrityError: the copy is not the object.
-            NoSuchBucket, AccessDenied: the object is not there for these credentials.
+            CopyUnfinished: the copy takes longer than is allowed for one object.
+            IntegrityError: the copy differs from the object.
+            NoSuchBucket, AccessDenied: these credentials cannot reach the object.
         """
         ...
 
@@ -424,8 +431,8 @@ class ObjectStore(Protocol):
     ) -> Part:
         """Let the store itself copy a range of an object of one of its buckets into a part.
 
-        Where the dialect's `part_copy` is UNCONDITIONAL it may be of another version than `source`.
-        Raises as `copy_object` does.
+        Where the dialect's `part_copy` is UNCONDITIONAL, the range may come from another version
+        than `source`. Raises the same errors as `copy_object`.
         """
         ...
 
@@ -434,7 +441,7 @@ class ObjectStore(Protocol):
         ...
 
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
-        """List the multipart uploads under way for keys of `prefix`, whoever began them.
+        """List all open multipart uploads for keys of `prefix`, also those that others began.
 
         Raises:
             ListingError: XML that is no such listing.
@@ -447,10 +454,10 @@ class ObjectStore(Protocol):
 
 
 class ProbedStore(ObjectStore, Protocol):
-    """A store as the probes of a check use it. No copy needs these methods."""
+    """A store with the methods that only the probes of a check need."""
 
     async def keeps_versions(self) -> bool:
-        """Whether something of a deleted object stays: a version, or a marker."""
+        """Whether a deleted object leaves something behind: a version, or a marker."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -41,7 +41,7 @@ class Told(NamedTuple):
 
 
 class _Sum(Protocol):
-    """What takes in bytes piece by piece."""
+    """A checksum that takes in bytes piece by piece."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def digest(self) -> bytes: ...
@@ -68,13 +68,13 @@ class _XxHash:
         self._hash = new()
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._hash.update(bytes(data))  # it takes nothing that could change
+        self._hash.update(bytes(data))  # it takes only bytes
 
     def digest(self) -> bytes:
         return self._hash.finalize()
 
 
-_CRC = cast(  # they take whatever shows its bytes
+_CRC = cast(  # they take anything like bytes
     "dict[Algorithm, tuple[Callable[[bytes | bytearray | memoryview, int], int], int]]",
     {
         Algorithm.CRC64NVME: (crt.crc64nvme, 8),
@@ -104,7 +104,8 @@ COMBINABLE = frozenset(_CRC)
 """The checksum of an object can be computed from those of its parts."""
 
 QUICK = frozenset(tuple(Algorithm)[: tuple(Algorithm).index(Algorithm.SHA256)])
-"""These are computed at once, and while a body comes in; the others in a thread."""
+"""These are computed in the event loop, also while a body comes in. The others are computed in a
+thread if the body is long."""
 
 
 class Running:
@@ -121,14 +122,14 @@ class Running:
             one.update(data)
 
     def encoded(self) -> dict[Algorithm, str]:
-        """What `encode` makes of all bytes so far, once."""
+        """What `encode` returns for all bytes so far. To be called once."""
         return {algorithm: _base64(one.digest()) for algorithm, one in self._sums}
 
 
 def running(algorithms: Iterable[Algorithm | None]) -> Running | None:
-    """Make what follows the quick ones of these piece by piece; None where there is none.
+    """Begin the quick ones of these checksums; None if there are none.
 
-    For the others it saves nothing: they take much longer than fetching the bytes.
+    For slow ones this saves nothing: they take much longer than fetching the bytes from memory.
     """
     quick = QUICK.intersection(algorithms)
     return Running(quick) if quick else None
@@ -136,7 +137,7 @@ def running(algorithms: Iterable[Algorithm | None]) -> Running | None:
 
 def encode(algorithm: Algorithm, chunks: Iterable[bytes | memoryview]) -> str:
     """Base64 of the checksum of the joined chunks, CRCs as big-endian integers."""
-    if algorithm in _CRC:  # small objects: the objects that follow a body are not made
+    if algorithm in _CRC:  # quicker for small objects than a `_Crc`
         update, width = _CRC[algorithm]
         value = functools.reduce(lambda crc, chunk: update(chunk, crc), chunks, 0)
         return base64.b64encode(value.to_bytes(width, "big")).decode()
@@ -158,16 +159,16 @@ _HEADERS = {
 TOLD_IN: Mapping[str, Algorithm] = {
     f"x-amz-checksum-{algorithm}": algorithm for algorithm in Algorithm
 }
-"""Names of the headers in which a store tells what it has of an object, the cheapest first."""
+"""Names of the headers in which a store tells an object's checksums, the cheapest first."""
 
 
 def header_of(algorithm: Algorithm) -> str:
-    """Name of the header that makes a store verify the checksum, and in which it repeats it."""
+    """Name of the header for a checksum: the store verifies it, and repeats it in its answer."""
     return _HEADERS[algorithm]
 
 
 def combine(algorithm: Algorithm, parts: Iterable[tuple[str, int]]) -> str:
-    """Combine a CRC of an object from its parts, in order: base64 value and size in bytes."""
+    """Compute the CRC of an object from its parts, in order: base64 CRC and size of each."""
     join, width = _COMBINE[algorithm], _CRC[algorithm][1]
     whole = 0
     for value, size in parts:
@@ -177,6 +178,6 @@ def combine(algorithm: Algorithm, parts: Iterable[tuple[str, int]]) -> str:
 
 
 def composite(algorithm: Algorithm, parts: Sequence[str]) -> str:
-    """What S3 makes of the checksums of an object's parts: the checksum of all of them in a row."""
+    """What S3 makes of the checksums of an object's parts: the checksum of the joined checksums."""
     joined = b"".join(base64.b64decode(value) for value in parts)
     return f"{encode(algorithm, [joined])}-{len(parts)}"

@@ -14,58 +14,59 @@ class KeyOrder(Enum):
     """The order in which a store lists its keys; listing after a key follows the same order."""
 
     BYTES = "bytes"
-    """UTF-8 byte order: what S3 documents, and nearly every store does."""
+    """UTF-8 byte order. S3 documents it, and nearly every store uses it."""
     FOLDERS = "folders"
-    """Folder by folder, as if `/` came before every other character: stores that keep objects in
-    a tree of directories, such as SeaweedFS."""
+    """Folder by folder, as if `/` came before every other character. Stores that keep objects in a
+    tree of directories, such as SeaweedFS, list in this order."""
     OWN = "own"
-    """In an order that nobody else knows, such as that of encrypted keys: two keys cannot be
-    compared, but listing after a key goes on after it (decision 0022)."""
+    """An order that only the store knows, such as that of encrypted keys. Two keys cannot be
+    compared. But a listing can start after a key and go on from there (decision 0022)."""
     NONE = "none"
-    """In none that goes on after a key: only by the tokens of its pages, from the first to the
-    last."""
+    """No order: a listing cannot start after a key. It can only follow the tokens of its pages,
+    from the first page to the last."""
 
     def rank(self, key: str) -> str:
-        """A string that compares, code point by code point, as this order compares keys.
+        """Return a string for a key. Comparing such strings by code points gives this order.
 
-        Without an order that is known it only tells whether two are the same.
+        For `OWN` and `NONE` the strings only tell whether two keys are the same.
         """
         return key.replace("/", "\0") if self is KeyOrder.FOLDERS else key
 
 
 class PartCopy(Enum):
-    """What a store knows of UploadPartCopy, by which it copies a range of an object into a part."""
+    """How a store supports UploadPartCopy, which copies a range of an object into a part."""
 
     NONE = "none"
     UNCONDITIONAL = "unconditional"
-    """Whatever version is there is copied."""
+    """It copies the version that is there at that moment."""
     CONDITIONAL = "conditional"
-    """x-amz-copy-source-if-match: of one version, or nothing."""
+    """With x-amz-copy-source-if-match it copies the given version, or nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """What one provider's S3 interface allows and expects. Sizes are bytes.
 
-    An open store changes its own dialect when answers show that it is otherwise. Tasks report that
-    (`factory.found_since`). It is kept with the job, whose next tasks begin with it.
+    An open store changes its own dialect when answers show that a value is wrong. Tasks report the
+    change (`factory.found_since`). The job keeps it, and its next tasks begin with it.
     """
 
     name: str
     assumed: bool = False
-    """Used for servers of unknown make. Some of this is then found out before a job begins, and
-    kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
+    """This dialect is for servers of unknown make. Some members are then found out before a job
+    begins, and kept with the job: `list_version`, `checksum`, `verifies_md5`, `conditional_put`,
     `conditional_completion`, `unkept_keys`."""
     may_encrypt_keys: bool = False
-    """Some of its buckets keep encrypted keys, and are listed in the order of those."""
+    """Some of its buckets encrypt their keys, and are listed in the order of the encrypted keys."""
     own_order: bool = False
-    """Lists its keys in an order of its own. In every dialect this is found out when it happens,
-    and kept with the job."""
+    """The store lists its keys in an order of its own (`KeyOrder.OWN`). In every dialect this is
+    found out when it happens, and kept with the job."""
     no_order: bool = False
-    """Does not even go on in that order after a key. It is found out, and kept, in the same way."""
+    """A listing cannot even start after a key in that order (`KeyOrder.NONE`). This is found out
+    and kept in the same way."""
     obeys_if_match: bool = True
-    """A read under If-Match succeeds while the object has that ETag. Where it does not, If-Match is
-    not sent, and the answers' ETags are compared."""
+    """A read under If-Match succeeds while the object has that ETag. If this is false, If-Match is
+    not sent, and the ETags of the answers are compared instead."""
     etags_are_md5s: bool = True
     """The ETag of an object that was written in one request is its MD5, unless an answer shows that
     it is not."""
@@ -78,25 +79,25 @@ class Dialect:
     max_parts: int = 10_000
     max_key_bytes: int = 1024
     max_metadata_bytes: int | None = None
-    """Names and values of an object's user metadata together; None: the store sends no such limit
-    ahead, and answers for itself."""
+    """Limit for the names and values of an object's user metadata together. None: no limit is
+    checked before the write, and the store itself may refuse it."""
     decodes_metadata: bool = False
     """Takes metadata in ASCII only, and reads RFC 2047 words in it as the text they stand for."""
     normalises_keys: bool = False
     """Stores a key in Unicode's form NFC, so that keys that only look the same become one."""
     unkept_keys: tuple[KeyShape, ...] = ()
-    """Keys of these shapes are rewritten, or refused: an object with such a key is not sent."""
+    """The store rewrites or refuses keys of these shapes. An object with such a key is not sent."""
     refused_headers: frozenset[str] = frozenset()
-    """Headers that the store was found to lose and the job requires: an object that has one is not
-    sent. Names are those of `storable.HEADERS`."""
+    """Headers that the job requires, but that the store was found to lose. An object with such a
+    header is not sent. The names are those of `storable.HEADERS`."""
     upload_days: float | None = None
-    """The store drops multipart uploads that are older."""
+    """The store drops multipart uploads that are older than this."""
     hosts: tuple[str, ...] = ()
     """Domains of the provider: an endpoint at or below one of them speaks this dialect."""
     default_region: str = "us-east-1"
-    """Signs when neither the user nor the host names a region."""
+    """The region to sign with when neither the user nor the host names one."""
     region_in_host: str = ""
-    """Pattern whose group is the region that a host of the provider names."""
+    """Pattern for host names of the provider. Its group is the region."""
     regional_host: str = ""
     """Host of a region, with `{region}`; empty where one host serves all regions of an account."""
     global_host: str = ""
@@ -109,18 +110,19 @@ class Dialect:
     """What requests accept, so that the bytes of objects come as they are stored. Without it, some
     stores and proxies compress."""
     list_version: int = 2
-    """1 where ListObjectsV2 is not known. Elsewhere that is found out when it happens."""
+    """1 for a provider that does not know ListObjectsV2. For others this is found out when it
+    happens."""
     requester_pays: bool = False
-    """x-amz-request-payer is known; other stores refuse it."""
+    """The store knows x-amz-request-payer. Stores that do not know it refuse it."""
     checksum: Algorithm | None = Algorithm.CRC32C
-    """What goes with every PUT and part, for the store to verify. The CRCs only where the store is
-    known to know them."""
+    """The checksum that goes with every PUT and part, for the store to verify."""
     verifies_md5: bool | None = None
-    """True: the store is known to verify Content-MD5; if a source tells an object's MD5, only that
-    goes with the PUT. False: it is known not to. None: not known; it goes beside the checksum."""
+    """True: the store verifies Content-MD5. If the source tells an object's MD5, the PUT carries no
+    other checksum. False: the store does not verify it. None: not known. The PUT carries the MD5
+    and the checksum."""
     wants_md5: bool = False
-    """Content-MD5 goes with every PUT and part, beside the checksum: a bucket with a retention rule
-    may refuse those that have none."""
+    """Content-MD5 goes with every PUT and part, beside the checksum. A bucket with a retention rule
+    may refuse a write without it."""
     full_object_checksum: bool = False
     """Multipart uploads take CRC64NVME of the whole object (checksum type FULL_OBJECT)."""
     verifies_upload_size: bool = False
@@ -130,23 +132,24 @@ class Dialect:
     conditional_completion: bool = True
     """If-None-Match: * on CompleteMultipartUpload."""
     server_side_copy: bool = True
-    """CopyObject, or what does the same. A store that does not know it is found out by asking."""
+    """The store knows CopyObject, or a request that does the same. If it does not, the first such
+    request shows that."""
     max_copy_bytes: int = 5 * GIB
-    """Largest object that is copied so as a whole."""
+    """Largest object that is copied in this way as a whole."""
     conditional_copy: bool = False
     """If-None-Match: * on CopyObject."""
     part_copy: PartCopy = PartCopy.CONDITIONAL
-    """For larger objects. Also this is found out by asking."""
+    """Used for larger objects. If the store does not know it, the first such request shows that."""
     global_bucket_names: bool = False
-    """At one endpoint a bucket's name means the same bucket, whatever credentials sign."""
+    """At one endpoint, a bucket's name means the same bucket for all credentials."""
     unreadable_storage_classes: frozenset[str] = field(default_factory=frozenset)
     """Classes, and tiers of classes, whose objects must be restored before a GET succeeds."""
     lists_restores: bool = False
-    """A listing tells when it is asked which archived objects have been restored."""
+    """On request, a listing shows which archived objects have been restored."""
 
 
 ARCHIVE_TIERS = frozenset({"ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"})
-"""Of INTELLIGENT_TIERING. HEAD names them, a listing names the class alone."""
+"""Tiers of INTELLIGENT_TIERING. HEAD names the tier. A listing names only the class."""
 
 _ARCHIVE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -200,16 +203,17 @@ R2 = Dialect(
 GENERIC = Dialect(
     name="generic",
     assumed=True,
-    # CopyObject answers when it is done, and few of them keep the line open until then as AWS does.
+    # CopyObject answers when the copy is done. AWS keeps the connection open until then. Few of
+    # these servers do.
     max_copy_bytes=1 * GIB,
     unreadable_storage_classes=_ARCHIVE | ARCHIVE_TIERS,
 )
 
-# Servers that people run themselves have no host names of their own. They are spoken to in GENERIC,
-# which they understand; SeaweedFS tells its key order in its answers, see `key_order`.
+# Servers that people run themselves have no known host names. They get GENERIC, which they
+# understand. SeaweedFS shows its key order in its answers, see `key_order`.
 
-# Stores that are known to refuse, or not known to take, the newer checksum and condition headers
-# get the oldest form that all of them verify.
+# For stores that refuse the newer checksum and condition headers, or may not know them. They get
+# MD5, which all of them verify.
 _CAUTIOUS = Dialect(
     name="cautious",
     checksum=Algorithm.MD5,
@@ -278,7 +282,7 @@ WASABI = replace(
     hosts=("wasabisys.com",),
     region_in_host=r"(?:^|\.)s3\.([a-z]{2}-[a-z]+-\d)\.",
 )
-# Its own interface, which is chosen by vendor and not by host.
+# Google's own interface. It is chosen by vendor and not by host.
 GCS = Dialect(
     name="gcs",
     max_put_bytes=5 * GIB,
@@ -321,6 +325,6 @@ _SERVERS_BY_FOLDER = ("SeaweedFS",)
 def key_order(server: str) -> KeyOrder:
     """The order in which a program lists keys, by the Server header of its answers.
 
-    An endpoint's host does not tell which program runs there, and a listing need not show it.
+    An endpoint's host does not tell which program runs there, and a listing may not show its order.
     """
     return KeyOrder.FOLDERS if server.startswith(_SERVERS_BY_FOLDER) else KeyOrder.BYTES

@@ -21,7 +21,7 @@ _MAX_PLAIN_CHARACTERS = 4096
 _MAX_WORDS_CHARACTERS = 300
 _MAX_TITLE_CHARACTERS = 80
 _MOST_DIGITS = 19
-"""Of a number that has 64 bits."""
+"""Of a 64-bit number."""
 
 _PART = re.compile(r"<(?:\w+:)?Part>(.*?)</(?:\w+:)?Part>", re.DOTALL)
 _ERROR_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
@@ -86,7 +86,7 @@ def member(text: str, name: str) -> str:
 
 
 def words(text: str) -> str:
-    """The beginning of what a page says that is no S3 document."""
+    """The beginning of the text of a page that is no S3 document."""
     return _tidy(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]))[:_MAX_WORDS_CHARACTERS]
 
 
@@ -101,7 +101,7 @@ def web_page(body: bytes) -> str | None:
 
 
 def holds_error(response: Response) -> bool:
-    """Whether the document is an error. In a 200: the store failed after it began to answer."""
+    """Whether the document is an error. In a 200, the store failed after it began to answer."""
     return _ERROR_ROOT.match(unpacked(response, most=_MAX_TEXT_BYTES)) is not None
 
 

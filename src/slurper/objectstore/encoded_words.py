@@ -1,15 +1,15 @@
-"""Metadata that a header cannot carry as it is, as RFC 2047 words.
+"""Puts metadata that a header cannot carry into RFC 2047 words, and reads such words.
 
 AWS and R2 keep metadata as text: they read `=?UTF-8?B?Z3LDvG4=?=` as `grün`, and answer with such a
-word. Other stores keep the bytes of a header as they are. So words pass from store
-to store unchanged. What is put into words:
+word. Other stores keep the bytes of a header as they are. So words pass from store to store
+unchanged. What is put into words:
 
     the value                                  for stores that decode   for others
     raw bytes beyond ASCII                     words                    as it is
     blanks around it, line breaks, controls    words                    words
 
 HTTP drops blanks around a value, and ends a header at a line break. Only a store with another
-interface (Google's) can hold such values. A word keeps them: its reader sees what they were.
+interface (Google's) can hold such values. A word keeps them: decoding it gives the value back.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import re
 from collections.abc import Iterator
 
 _MAX_RAW_BYTES = 45
-"""Base64 makes 60 characters of them; a word has at most 75, its frame included."""
+"""Base64 turns them into 60 characters. A word has at most 75, with its frame."""
 
 
 _CARRIED = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?")
-"""No blanks around it, and no control character but the tab within it."""
+"""No blanks at its ends, and no control characters except tabs inside."""
 
 
 def is_carried(value: str) -> bool:
     """Whether a header can carry this value as it is; it has one character per byte."""
     if value.isascii() and value.isprintable() and value == value.strip(" "):
-        return True  # nearly every value, told in a third of the time
+        return True  # a quick test that nearly every value passes
     return _CARRIED.fullmatch(value) is not None
 
 
@@ -53,7 +53,7 @@ def encoded(value: str, *, ascii_only: bool = True) -> str:
 
 
 def decoded(value: str) -> str | None:
-    """The text that words stand for, with what stands between them; None when there are none."""
+    """The value with its words decoded; None when it has no words, or they cannot be decoded."""
     if "=?" not in value:
         return None
     try:

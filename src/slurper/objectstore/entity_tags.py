@@ -1,8 +1,8 @@
-"""Entity tags by what they mean: stores, gateways and proxies write the same tag in many ways.
+"""Compares entity tags by their meaning: stores and proxies write the same tag in many ways.
 
 RFC 9110 section 8.8.3 writes `"opaque"`, or `W/"opaque"` for a weak one. Some stores leave out the
-quotes, in listings or everywhere. Some escape them twice, so that `&quot;` is left of them. A proxy
-that changes an answer makes its tag weak. Only the opaque part tells a version.
+quotes, in listings or everywhere. Some escape the quotes twice, so that `&quot;` remains. A proxy
+that changes an answer makes its tag weak. Only the opaque part identifies a version.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 
 _SHORTEST = 3
-"""Characters of a tag in quotes. A store without a tag writes `""`."""
+"""Characters of the shortest tag, with its quotes. A store without a tag writes `""`."""
 
 
 def opaque(etag: str) -> str:
@@ -26,12 +26,12 @@ def same(one: str, other: str) -> bool:
 
 
 def strong(etag: str) -> str:
-    """The tag as a list of parts names it: as the store has written it, but never weak."""
+    """The tag for a list of parts: as the store has written it, but never weak."""
     return condition(etag) if etag[:2] in ("W/", "w/") else etag
 
 
 def condition(etag: str) -> str:
-    """The tag as a condition names it: strong and in quotes; empty when there is none.
+    """The tag for a condition: strong and in quotes; empty when there is none.
 
     If-Match never holds for a weak tag (RFC 9110 section 13.1.1). So the strong form is sent;
     stores compare it by the opaque part.

@@ -1,6 +1,6 @@
 """Turns what a user wrote about a bucket into an address, and an address into an open store.
 
-What only Google's buckets need is loaded by the first of them.
+Modules that only Google's buckets need are loaded with the first such bucket.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def resolve(
 
     Args:
         location: The bucket as the user described it.
-        credentials: What signs.
+        credentials: What signs the requests.
         account_id: The Cloudflare account of the request; part of R2's host names.
         settings: Overrides of provider addresses, and what endpoints users may name.
-        found: What its store was found to do; it takes the place of what a dialect assumes. What
-            only a refused request shows counts in every dialect.
+        found: What the store was found to do. It replaces what an `assumed` dialect says. What only
+            the store's answers show counts in every dialect.
 
     Raises:
         InvalidField: a field of the location cannot work; the pointer is relative to the location.
@@ -82,7 +82,7 @@ def resolve(
 
 
 def found_since(known: Dialect, now: Dialect) -> Capabilities:
-    """What a store was found to do while it was open, by how its dialect differs now."""
+    """What a store was found to do while it was open: where `now` differs from `known`."""
     differing = {
         name: getattr(now, name)
         for name in _FOUND_WHILE_OPEN
@@ -104,7 +104,7 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
         "checksum": None if found.checksum is None else Algorithm(found.checksum),
         "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
-        # Jobs of earlier versions have one answer for both.
+        # Jobs of earlier versions hold one answer for both.
         "conditional_completion": found.conditional_put
         if found.conditional_completion is None
         else found.conditional_completion,
@@ -119,7 +119,7 @@ def _with_known(dialect: Dialect, given: dict[str, Any]) -> Dialect:
 
 
 def _unkept_keys(found: Capabilities) -> tuple[KeyShape, ...] | None:
-    """What was found by writing, else what is known of those that list folder by folder."""
+    """The shapes found by writing, or else those known of stores that list folder by folder."""
     if found.unkept_keys is not None:
         return tuple(map(KeyShape, found.unkept_keys))
     if found.key_order is None:
@@ -160,7 +160,7 @@ def _gcs_address(location: Location, credentials: Credentials, settings: Setting
     origin = _operators_origin("SLURPER_GCS_ENDPOINT", chosen) if chosen is not None else None
     token_uri = settings.gcs_token_uri
     if token_uri is not None:
-        # Only its path may be chosen freely.
+        # Its path may be any; the rest must be an endpoint as in the other settings.
         parts = urlsplit(token_uri)
         _operators_origin("SLURPER_GCS_TOKEN_URI", f"{parts.scheme}://{parts.netloc}")
     return StoreAddress(
@@ -175,7 +175,7 @@ def _gcs_address(location: Location, credentials: Credentials, settings: Setting
 
 
 def _check_private_key(text: str) -> None:
-    """Refuse what could not sign. No error text holds any of it. Raises InvalidField."""
+    """Refuse a key that cannot sign. No error text holds any of it. Raises InvalidField."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -193,7 +193,7 @@ def _check_private_key(text: str) -> None:
 
 
 def _origin(location: Location, account_id: str, settings: Settings) -> tuple[str, Dialect, bool]:
-    """Origin, dialect, and whether the operator vouches for the address."""
+    """Origin, dialect, and whether the operator chose the address."""
     if location.endpoint is not None:
         origin, dialect = _user_origin(location.endpoint, location.bucket, settings)
         return origin, dialects.R2 if location.vendor is Vendor.R2 else dialect, False
@@ -230,7 +230,7 @@ def _user_origin(endpoint: str, bucket: str, settings: Settings) -> tuple[str, D
     with rules.below("/endpoint"):
         parts = urlsplit(rules.endpoint(endpoint, bucket, allow_http=settings.allow_http))
     dialect = dialects.of_host(parts.hostname or "")
-    # Providers' consoles show a bucket's address with its name in front of the host.
+    # Providers' consoles show a bucket's address with the bucket's name before the host.
     without = parts._replace(netloc=parts.netloc.removeprefix(f"{bucket}."))
     if dialect is not dialects.GENERIC and without.hostname not in dialect.hosts:
         parts = without

@@ -80,7 +80,7 @@ _BY_CODE: dict[str, type[errors.StoreError]] = {
 _BY_STATUS: dict[int, type[errors.StoreError]] = {
     **dict.fromkeys((300, 301, 302, 303, 307, 308), errors.NoSuchBucket),
     401: errors.CredentialsRejected,
-    402: errors.AccessDenied,  # to one object or to everything: that is found out
+    402: errors.AccessDenied,  # for one object or for all: that is found out later
     403: errors.AccessDenied,
     404: errors.NotFound,
     408: errors.UnavailableStore,
@@ -91,7 +91,7 @@ _BY_STATUS: dict[int, type[errors.StoreError]] = {
 }
 
 _DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"})
-"""The store says that what it got is not what the checksum was made of."""
+"""The store says that the bytes it got do not match their checksum."""
 
 REPEATABLE = frozenset(
     {"ConditionalRequestConflict", "IncompleteBody", "OperationAborted", "RequestTimeout"}
@@ -103,12 +103,12 @@ GOOGLE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 
 
 _GOOGLE_LACKS_BUCKET = "The specified bucket does not exist"
-"""Google's JSON API gives the same reason for an absent object."""
+"""A message of Google's JSON API. Its reason is the same as for an absent object."""
 
 NOT_UNDERSTOOD = frozenset(
     {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
 )
-"""How a store that does not know a parameter may put it."""
+"""Codes of stores that do not know a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Failure:
     """Where the bucket is, when the store says so."""
     request_id: str = ""
     archive: str = ""
-    """The tier or class in which an object is that must be restored first."""
+    """The archive tier or class of an object that must be restored first."""
     page: str | None = None
     """Title of the web page that came instead of a store's answer; None: there is no page."""
     leads_to: str = ""
@@ -152,18 +152,18 @@ def read_failure(response: Response) -> Failure:
 
 
 def _leads_to(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads. Its query and its user may hold anything, a secret too."""
+    """Where a redirect leads, without its query and user, because these may hold a secret."""
     address = headers.get("location", "").partition("?")[0].partition("#")[0]
     address = _USER.sub("//", address)
     return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
 
 
 def asks_to_slow_down(response: Response) -> bool:
-    """Whether an error answer is about the rate of the requests, as far as it says so.
+    """Whether an error answer says that requests come too fast.
 
-    Its code tells. Answers to HEAD have no code, nor have those of a proxy. They ask to slow down
-    if they say for how long. Otherwise one may still do so in silence. A rate holds for all
-    requests, so whether another one is served tells more of it than the status.
+    Its code tells. Answers to HEAD and answers of a proxy have no code. They ask to slow down if
+    they have a Retry-After header. Without one they may still mean that. A rate limit holds for all
+    requests. So if the store serves another request, it is probably something else.
     """
     code = read_failure(response).code
     if code:
@@ -187,8 +187,8 @@ def to_error(
         operation: Name of the S3 operation, for the text.
         bucket: The bucket asked.
         key: The key asked; None for operations on the bucket.
-        origin: Where it was asked, for the text of an answer that no store gives.
-        hidden: Secrets that must not show, should the store repeat them.
+        origin: Where the request went. The text names it if the answer does not come from a store.
+        hidden: Secrets to hide, in case the store repeats them.
     """
     failure = read_failure(response)
     detail = _stranger(failure, origin) or failure.message
@@ -235,14 +235,14 @@ def lacks_uploads(error: Exception) -> bool:
 def wants_md5(error: errors.StoreError) -> bool:
     """Whether a write was refused because it came without Content-MD5.
 
-    Buckets with a retention rule answer so, in stores that know no other checksum.
+    Buckets with a retention rule do that, in stores that know no other checksum.
     """
     said = f"{error.code} {error.detail}".casefold()
     return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
 
 
 def _stranger(failure: Failure, origin: str) -> str:
-    """The text about an answer that no store gives."""
+    """The text for an answer that does not come from a store; empty for other answers."""
     scheme, _, place = origin.partition("://")
     if failure.leads_to:
         is_upgrade = scheme == "http" and failure.leads_to.lower().startswith("https:")
@@ -258,7 +258,7 @@ def _stranger(failure: Failure, origin: str) -> str:
 def of_object(
     error: errors.MalformedAnswer, operation: str, key: str | None
 ) -> errors.MalformedAnswer:
-    """The same error, naming the key: often the metadata of one object are at fault."""
+    """The same error, with the key: often the metadata of one object is the cause."""
     subject = "" if key is None else f" of {key!a}"
     return errors.MalformedAnswer(f"{operation}{subject}: {error}")
 
@@ -268,7 +268,7 @@ def _kind(failure: Failure, status: int, key: str | None) -> type[errors.StoreEr
     if kind is errors.NotFound and failure.message.startswith(_GOOGLE_LACKS_BUCKET):
         kind = errors.NoSuchBucket
     if kind is errors.NoSuchBucket and key is not None:
-        return errors.Misdirected  # this key may be the only one that leads astray
+        return errors.Misdirected  # other keys may have no such problem
     return kind
 
 
@@ -282,6 +282,6 @@ def _by_status(status: int, key: str | None) -> type[errors.StoreError]:
 
 
 def skew_seconds(response: Response, now: float) -> float | None:
-    """By how much the store's clock is ahead of `now` (Unix time), when it says so at all."""
+    """How far the store's clock is ahead of `now` (Unix time); None if the answer has no date."""
     moment = http_date(response.headers.get("date", ""))
     return None if moment is None else moment.timestamp() - now

@@ -1,9 +1,9 @@
 """Shapes of keys that some stores do not keep: they rewrite such a key, or refuse it.
 
 A store that keeps objects as files drops empty segments. A store behind a proxy may decode a key
-twice. Another brings text into one of Unicode's forms. For an unknown store this is found out
-before a job begins (`service.probes.specimens`). An object whose key has such a shape fails by
-itself.
+twice. Another converts keys to one of Unicode's normal forms. For an unknown store this is found
+out before a job begins (`service.probes.specimens`). An object whose key has such a shape fails.
+The other objects are copied.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 LONG_SEGMENT_BYTES = 255
-"""A file name has no more bytes than this."""
+"""A file name has at most this many bytes."""
 
 
 class KeyShape(StrEnum):
@@ -47,7 +47,7 @@ KEPT_IN_FOLDERS = (
     KeyShape.FOLDER_WITH_BYTES,
     KeyShape.FOLDER_WITH_HEADERS,
 )
-"""What SeaweedFS rewrites, or keeps a folder for."""
+"""Keys that SeaweedFS rewrites, or keeps as a folder."""
 
 _TEXTS = {
     KeyShape.LEADING_SLASH: "keys that begin with '/'",
@@ -110,9 +110,10 @@ _BY_KEY: dict[KeyShape, Callable[[str], object]] = {
 def found_in(
     key: str, shapes: Iterable[KeyShape], *, size: int | None, has_headers: bool
 ) -> KeyShape | None:
-    """The first of these shapes that the key of such an object has; None: it has none.
+    """The first of these shapes that the key of an object has; None: it has none.
 
-    `size` None: it has bytes. `has_headers`: it has metadata, or a header other than its type.
+    `size` None: the object has bytes. `has_headers`: it has metadata, or a header other than its
+    type.
     """
     for shape in shapes:
         if shape is KeyShape.FOLDER_WITH_BYTES:
@@ -127,5 +128,5 @@ def found_in(
 
 
 def text_of(shape: KeyShape) -> str:
-    """What a shape is called in a sentence: a plural."""
+    """The words for a shape in a sentence, in the plural."""
     return _TEXTS[shape]

@@ -65,7 +65,7 @@ def is_finished(summary: Summary) -> bool:
 
 
 def refuse_coded(document: bytes, coding: str) -> None:
-    """Explain a document that a proxy before the store may have compressed.
+    """Explain a document that a proxy in front of the store may have compressed.
 
     Raises:
         NotAListing: it came with a coding that cannot be undone.
@@ -107,11 +107,11 @@ def as_text(document: bytes) -> str:
 
 
 _BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
-"""A byte order mark, and the blanks of programs that print a line too many."""
+"""A byte order mark, and white space that some programs print before the document."""
 
 _SHOWN_BYTES = 40
 _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
-"""How gzip begins, and what HTTP calls deflate."""
+"""How gzip data begins, and data that HTTP calls deflate."""
 
 
 def _unzipped(document: bytes) -> bytes:
@@ -161,8 +161,8 @@ def _parse_xml(text: str) -> ET.Element:
 
 
 _CONTROL_REFERENCE = re.compile(r"&#(?:x0*(1?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));")
-"""XML allows no control characters, not even as references. Ceph and rclone encode keys, but not
-the key after which a page begins: they repeat it in this form."""
+"""References to control characters, which XML does not allow. Ceph and rclone encode keys, but not
+the key after which a page begins. They repeat that key in this form."""
 _STAND_IN = re.compile("[\U000f0000-\U000f001f]")
 _STOOD_FOR = {0xF0000 + code: code for code in range(32)}
 

@@ -1,4 +1,4 @@
-"""Rules for the pages of every listing: when one is asked for again, and which keys it may hold."""
+"""Rules for the pages of listings: when a page is asked for again, and which keys it may hold."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from slurper.objectstore.base import ListingPage, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
 
 MAX_DOCUMENT_BYTES = 16 << 20
-"""Far above a thousand keys of 1,024 bytes, each byte written as %XX."""
+"""Far more than a page of a thousand keys of 1,024 bytes needs, each byte written as %XX."""
 
 ASKS = 3
-"""How often a page is asked for, if it is bad, before its listing is given up."""
+"""After so many bad answers for one page, the listing is given up."""
 
 AGAIN_PAUSE_SECONDS = 0.2
-"""Pause before the last question, so that the fault may pass."""
+"""Pause before the last try, so that the fault may pass."""
 
 OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
 """Orders in which two keys cannot be compared."""
@@ -45,8 +45,9 @@ def check_keys(
     """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
 
     Raises:
-        ListingError: they are not under `prefix`. OutOfOrder: they are not strictly increasing in
-            `order`, or not after `start_after`. NoOrder: in a store's own order, one comes again.
+        ListingError: a key is empty, or not under `prefix`. OutOfOrder: the keys are not strictly
+            increasing in `order`, or not after `start_after`. NoOrder: in `KeyOrder.OWN`, a key
+            comes again.
     """
     if not keys:
         return
@@ -65,7 +66,7 @@ def check_keys(
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
         text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
         raise errors.OutOfOrder(text, keys[at], keys[at + 1])
-    # In sorted keys, what begins both the first and the last begins all of them.
+    # The keys are sorted: a prefix of both the first and the last is a prefix of all.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(
             f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
@@ -97,15 +98,18 @@ class UploadsPage:
 async def every_upload(
     read: Callable[[Sequence[tuple[str, str]]], Awaitable[UploadsPage]], prefix: str
 ) -> list[UploadMeta]:
-    """Read every page; return the multipart uploads for keys of `prefix`. `read` asks for one."""
+    """Read every page; return the multipart uploads for keys of `prefix`.
+
+    `read` asks for one page.
+    """
     found: dict[str, UploadMeta] = {}
     following: tuple[str, str] | None = ("", "")
     while following is not None:
         key_marker, id_marker = following
-        # Without encoding-type: there are stores that repeat it here and encode nothing.
+        # encoding-type is not sent: some stores repeat it in this answer, but encode nothing.
         wanted = {"prefix": prefix, "key-marker": key_marker, "upload-id-marker": id_marker}
         page = await read([("uploads", ""), *((k, v) for k, v in wanted.items() if v)])
         new = [upload for upload in page.uploads if upload.upload_id not in found]
         found |= {upload.upload_id: upload for upload in new}
-        following = page.following if new else None  # some stores page in circles
+        following = page.following if new else None  # some stores send the same pages forever
     return [upload for upload in found.values() if upload.key.startswith(prefix)]

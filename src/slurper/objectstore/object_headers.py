@@ -64,7 +64,7 @@ def _note_checksums(stored: StoredObject, headers: Mapping[str, str]) -> None:
     of_parts = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
     for name, algorithm in checksums.TOLD_IN.items():
         value = headers.get(name)
-        if not value:  # some stores name every checksum, and leave empty what they have not
+        if not value:  # some stores send every checksum header, and leave some empty
             continue
         told = checksums.Told(algorithm, value)
         if of_parts or "-" in value:
@@ -74,10 +74,11 @@ def _note_checksums(stored: StoredObject, headers: Mapping[str, str]) -> None:
 
 
 def _storage_class(headers: Mapping[str, str]) -> str:
-    """What decides whether the object can be read.
+    """The class or tier that decides whether the object can be read.
 
-    Empty for an archived object that has been restored: it keeps its class, and can be read. One of
-    Intelligent-Tiering is told by its archive tier, for its class can be read else.
+    Empty for an archived object that has been restored: it keeps its class, but can be read. For an
+    Intelligent-Tiering object in an archive tier it is that tier, because other objects of that
+    class can be read.
     """
     if 'ongoing-request="false"' in headers.get("x-amz-restore", ""):
         return ""
@@ -87,8 +88,8 @@ def _storage_class(headers: Mapping[str, str]) -> str:
 def to_request(headers: ObjectHeaders, *, as_words: bool = False) -> dict[str, str]:
     """The request headers that give a new object these headers and metadata, and no others.
 
-    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them. What no
-    header can carry, such as blanks around a value, becomes words everywhere.
+    `as_words` puts metadata beyond ASCII into RFC 2047 words, for stores that decode them. A value
+    that no header can carry, such as one with blanks at an end, becomes words for every store.
 
     Raises:
         ConfigurationError: names of metadata differ in case only; Google allows that.
@@ -117,7 +118,7 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 
 def strip_transfer_coding(content: dict[str, str]) -> None:
-    """Drop the token `aws-chunked`, which tells how bytes once travelled and not what they are.
+    """Drop the token `aws-chunked`: it tells how bytes were once sent, and not what they are.
 
     Some stores keep it by mistake, and refuse it when it is sent to them.
     """

@@ -1,11 +1,11 @@
-"""The keys of Slurper's own objects: what a check writes for a moment to see what a store does.
+"""The keys of Slurper's own objects. A check writes them for a moment to see what a store does.
 
 The bucket that is checked may be the source of another job. That job's listing may show such an
-object, and it may be gone when it is read. It belongs to nobody's data, so listings of a source
-leave it out. A key that only begins in the same way is a key like any other.
+object, and the object may be gone when the job reads it. It is not the user's data, so listings of
+a source leave it out. A key that only begins in the same way is an ordinary key.
 
-Some of these keys go on behind the name, or begin with a slash, to see what the store makes of
-them. Whatever it makes, the result begins like one of ours.
+Some of these keys have more text after the name, or begin with a slash, to see how the store
+changes them. A changed key still begins like one of ours.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ PREFIX = ".slurper-precheck-"
 """The start of every key that a check writes; a slash may come before it."""
 
 PREFIXES = (PREFIX, f"/{PREFIX}")
-"""The prefixes by which all of them are listed."""
+"""Listing these prefixes finds all of these keys."""
 
 _OWN_KEY = re.compile(rf"/?{re.escape(PREFIX)}[0-9a-f]{{32}}(?:[-/\\].*)?", re.DOTALL)
 
 
 def new_key() -> str:
-    """A key that nobody else can have thought of."""
+    """A random key that no other object has."""
     return PREFIX + secrets.token_hex(16)
 
 
 def is_own(key: str) -> bool:
-    """Whether a key has the form that `new_key` makes, or goes on behind that form."""
+    """Whether a key has the form that `new_key` makes, or that form with more text after it."""
     return key.startswith(PREFIXES) and _OWN_KEY.fullmatch(key) is not None
 
 
 def without_own(objects: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
-    """The listed objects that are somebody's data."""
+    """The listed objects without Slurper's own."""
     return [meta for meta in objects if not is_own(meta.key)]

@@ -1,4 +1,4 @@
-"""Tells an absent bucket from an absent key, where the answer to a request does not."""
+"""Finds out whether the bucket or the key is absent, when an answer does not say."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Awaitable, Callable
 from slurper import errors
 
 SEEN_SECONDS = 30.0
-"""For so long a bucket that was there is not asked for again."""
+"""After a bucket was found, it is not asked for again for this long."""
 
 
 class BucketPresence:
-    """Whether a bucket is there: asked by who meets an absent key, and by one of them at a time.
+    """Asks whether the bucket exists, after a request found a key absent.
 
-    Whoever comes while the question is under way waits for its answer. It counts for all of them,
-    whatever it is; afterwards only that the bucket was there counts, and that for a while.
+    Only one task asks at a time. Tasks that come meanwhile wait, and use the same answer. Later
+    tasks use it only if the bucket was there, and only for `SEEN_SECONDS`.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
-        """`ask` sends a request for the bucket itself, and raises what it comes to."""
+        """`ask` sends a request for the bucket itself, and raises its error."""
         self._ask = ask
         self._asking = asyncio.Lock()
         self._answered_at = -math.inf
         self._error: errors.SlurperError | None = None
 
     async def confirm(self) -> None:
-        """Return when it is the key that is absent.
+        """Return if only the key is absent.
 
         Raises:
-            NoSuchBucket: it is the bucket.
-            SlurperError, retryable: that could not be found out. Taking the key for absent would
-                settle an object that may only be out of reach.
+            NoSuchBucket: the bucket is absent.
+            SlurperError, retryable: it could not be found out. The object may only be out of reach,
+                so its key must not count as absent.
         """
         came_at = time.monotonic()
         async with self._asking:
@@ -50,5 +50,5 @@ class BucketPresence:
         except errors.SlurperError as error:
             if error.retryable or isinstance(error, errors.NoSuchBucket):
                 return error
-            # Whoever may not list, or cannot, learns nothing of the key from that.
+            # If listing is not allowed or not possible, the key counts as absent.
         return None

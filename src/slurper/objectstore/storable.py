@@ -1,4 +1,4 @@
-"""What a store cannot hold beside the bytes, told before anything is sent to it."""
+"""Finds objects that a store cannot keep as they are, before anything is sent to it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ HEADERS = (
     "long-metadata",
     "underscored-metadata",
 )
-"""What a store may lose beside the bytes: a header, or user metadata of a kind."""
+"""What a store may lose beside the bytes: a header, or one kind of user metadata."""
 
 LONG_METADATA_BYTES = 255
-"""Length of one value. A store that takes no more may cut off the rest."""
+"""A longer metadata value counts as long. Some stores cut off the rest."""
 
 
 def required(names: Iterable[str]) -> frozenset[str]:
-    """Which of `HEADERS` are meant by some of `job.rules.REQUIRABLE`."""
+    """Which of `HEADERS` are meant by these names from `job.rules.REQUIRABLE`."""
     wanted = set(names)
     if "headers" in wanted:
         return frozenset(HEADERS)
@@ -37,11 +37,13 @@ def required(names: Iterable[str]) -> frozenset[str]:
 
 
 def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | None = None) -> None:
-    """Pass what the store can keep; `size` as in `check_key`.
+    """Raise if the store cannot keep an object of this key, headers and size.
+
+    `size` is as in `check_key`.
 
     Raises:
         NotStorable: as `check_key` says, or the metadata is longer than the dialect allows.
-        KeyNotKept: as `check_key` says, also for a key that goes without headers only.
+        KeyNotKept: as `check_key` says, also if the key is kept only for objects without headers.
         HeadersNotKept: the object has a header that the dialect refuses.
     """
     check_key(key, dialect, size=size, headers=headers)
@@ -62,11 +64,13 @@ def check(key: str, headers: ObjectHeaders, dialect: Dialect, *, size: int | Non
 def check_key(
     key: str, dialect: Dialect, *, size: int | None = None, headers: ObjectHeaders | None = None
 ) -> None:
-    """Pass a key under which the store can keep an object of `size` bytes; None: of many.
+    """Raise if the store cannot keep an object of `size` bytes under this key.
+
+    `size` None: the object has bytes.
 
     Raises:
         NotStorable: the key is longer than the dialect allows.
-        KeyNotKept: the object would become another, or be refused.
+        KeyNotKept: the store would change the key, or refuse the object.
     """
     if len(key) * _MAX_BYTES_PER_CHARACTER > dialect.max_key_bytes:
         _check_length(key, dialect)
@@ -122,6 +126,6 @@ def _check_length(key: str, dialect: Dialect) -> None:
 
 
 def _stored_bytes(value: str, dialect: Dialect) -> int:
-    """How much of the limit a value takes: of words, what they stand for."""
+    """How many bytes of the limit a value takes. RFC 2047 words count in decoded form."""
     text = encoded_words.decoded(value) if dialect.decodes_metadata else None
     return len(value) if text is None else len(text.encode())

@@ -1,6 +1,6 @@
-"""Percent-encoding: how keys and buckets stand in paths, and parameters in queries.
+"""Percent-encodes keys and buckets for paths, and parameters for queries.
 
-A key is any text. Bytes that are no UTF-8 are surrogates in it, and go out as the same bytes.
+A key is any text. Bytes that are not UTF-8 are surrogates in it, and are sent as the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def object_path(bucket: str, key: str) -> str:
 
 
 def canonical_query(parameters: Iterable[tuple[str, str]]) -> str:
-    """Encode and sort query parameters; the result serves on the wire and in the signature."""
+    """Encode and sort query parameters; the result is used in the request and in its signature."""
     pairs = sorted((segment(name), segment(value)) for name, value in parameters)
     return "&".join(f"{name}={value}" for name, value in pairs)
 
@@ -47,5 +47,8 @@ def not_empty(key: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Undo encoding-type=url, in which `+` is a space, exactly once. Odd bytes are kept."""
+    """Undo encoding-type=url, in which `+` is a space, exactly once.
+
+    Bytes that are not UTF-8 are kept.
+    """
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")

@@ -23,7 +23,7 @@ _MD5_OF_PARTS = re.compile(r"([0-9a-fA-F]{32})(-[1-9]\d*)")
 
 
 def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
-    """The size of the object of which this is the `wanted` range, after checking that it is.
+    """Check that an answer is the `wanted` range of an object; return the size of the whole.
 
     The range in the answer counts, not its status: some proxies say 200 instead of 206.
     """
@@ -43,7 +43,7 @@ def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
 
 
 def is_whole(response: Response) -> bool:
-    """Whether an answer to a request for no range is the object, although it may not say 200."""
+    """Whether the answer to a request without a range is the whole object, even with status 206."""
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if response.status != 206 or found is None:
         return response.status == 200
@@ -62,7 +62,7 @@ def told_size(response: Response) -> int | None:
 
 
 class CompressedError(errors.IntegrityError):
-    """A body came with a coding, and not in the length of its object."""
+    """A body came with a content coding, and not with the length of its object."""
 
     advice = (
         "switch off what compresses, then try it again by key; if the object has this coding, it "
@@ -71,7 +71,9 @@ class CompressedError(errors.IntegrityError):
 
 
 def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None:
-    """Explain a body whose length is not `size`, before its checksum is compared.
+    """Explain a wrong length by a content coding, before the checksum is compared.
+
+    `size` is the length that the body should have.
 
     Raises:
         CompressedError: it came with a coding that the object may not have.
@@ -88,8 +90,8 @@ def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None
 def md5_of(stored: StoredObject) -> str:
     """The MD5 that a store tells of an object, base64; empty where it tells none.
 
-    It is the ETag of an object that was written in one request, unless the answer shows that the
-    ETag is something else. Not every store makes its ETags so: see `slurper.transfer.etags`.
+    If the object was written in one request, it is the ETag, unless the answer shows that the ETag
+    is something else. Not every store makes its ETags this way: see `slurper.transfer.etags`.
     """
     if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
         return stored.told.value
@@ -97,7 +99,7 @@ def md5_of(stored: StoredObject) -> str:
 
 
 def tells_something(stored: StoredObject) -> bool:
-    """Whether a description may tell something of the bytes, by a checksum or by its ETag."""
+    """Whether a description may say something about the bytes, by a checksum or by its ETag."""
     has_checksum = stored.told is not None or stored.told_of_parts is not None
     return has_checksum or len(stored.meta.etag) >= _MD5_DIGITS
 
@@ -105,7 +107,7 @@ def tells_something(stored: StoredObject) -> bool:
 def etag_of_parts(stored: StoredObject) -> Told | None:
     """The MD5 that S3 makes of the MD5s of an object's parts, with their number; None: not told.
 
-    It is the ETag of an object that was uploaded in parts, with the same exceptions.
+    If the object was uploaded in parts, it is the ETag, with the same exceptions as in `md5_of`.
     """
     if not stored.etag_may_be_md5:
         return None
@@ -114,9 +116,10 @@ def etag_of_parts(stored: StoredObject) -> Told | None:
 
 
 async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int) -> None:
-    """Compare with what a source has made of the checksums of parts of so many bytes.
+    """Compare a body with a checksum that its source made of the checksums of its parts.
 
-    Nothing is compared if the parts cannot all have had that size. Raises ChecksumDisagrees.
+    The source had `count` parts, and the first had `part_bytes`. Nothing is compared if the parts
+    cannot all have had that size. Raises ChecksumDisagrees.
     """
     value, size = numbered(told.value, count), body.length
     if not value.endswith(f"-{count}") or part_bytes < 1 or -(-size // part_bytes) != count:
@@ -128,14 +131,14 @@ async def compare_with_parts(told: Told, body: Body, part_bytes: int, count: int
 
 
 def numbered(value: str, count: int) -> str:
-    """The checksum made of those of parts, with their number, which some stores leave out."""
+    """A checksum made of the checksums of parts, with their number added if the store omits it."""
     return value if "-" in value else f"{value}-{count}"
 
 
 def md5_of_etag(etag: str) -> str:
-    """The MD5 that an ETag is, base64; empty when it is no MD5."""
+    """An ETag as a base64 MD5; empty if the ETag is no MD5."""
     digits = etag.strip('"')
-    if len(digits) != _MD5_DIGITS:  # asked of every object, so the quickest way counts
+    if len(digits) != _MD5_DIGITS:  # called for every object, so the common case must be quick
         digits = entity_tags.opaque(etag) if len(digits) > _MD5_DIGITS else ""
     if len(digits) != _MD5_DIGITS:
         return ""
@@ -143,7 +146,7 @@ def md5_of_etag(etag: str) -> str:
         digest = bytes.fromhex(digits)
     except ValueError:
         return ""
-    whole = len(digest) * 2 == _MD5_DIGITS  # blanks between digits are passed over
+    whole = len(digest) * 2 == _MD5_DIGITS  # `fromhex` skips blanks between digits
     return binascii.b2a_base64(digest, newline=False).decode() if whole else ""
 
 
@@ -156,9 +159,10 @@ def follower(
     checksum: Algorithm | None,
     md5: SourceMd5,
 ) -> Callable[[Mapping[str, str]], Running | None]:
-    """Make what computes, while a body comes in, the checksums that it will be asked for.
+    """Return a function from an answer's headers to the checksums that its body needs.
 
-    These are the checksum that the source tells, and the one that goes with the write, if any.
+    These are the checksum that the source tells, and the one that goes with the write, if any. They
+    are computed while the body comes in.
     """
 
     def follow(headers: Mapping[str, str]) -> Running | None:
@@ -171,12 +175,12 @@ def follower(
 
 
 async def compare_with_told(stored: StoredObject, body: Body) -> bool:
-    """Compare with what the source tells of the whole object, and return whether it was compared.
+    """Compare a body with the checksum that the source tells of the whole object, if there is one.
 
-    A slow checksum is not compared, if there is an MD5 that the target will compare.
+    Return whether it was compared. A slow checksum is skipped if the target will compare an MD5.
 
     Raises:
-        ChecksumDisagrees: they are not the same.
+        ChecksumDisagrees: they differ.
     """
     told = stored.told
     if told is None or (body.source_md5 and told.algorithm not in checksums.QUICK):
@@ -202,9 +206,9 @@ async def compare_with_source_md5(body: Body) -> None:
 
 
 async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> None:
-    """Compare what a store says of an object it has written with the MD5 the source tells.
+    """Compare the ETag of an object just written with the MD5 that the source tells.
 
-    If the store's ETag is no MD5, the MD5 of the bytes is computed. Raises BytesRefused.
+    If the ETag is no MD5, the MD5 of the bytes is computed and compared. Raises BytesRefused.
     """
     written = md5_of_etag(etag)
     if not written or headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
@@ -224,7 +228,7 @@ def told_by_google(headers: Mapping[str, str]) -> dict[Algorithm, str]:
 
 
 def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
-    """Compare with the first of what is told by Google."""
+    """Compare a body with the CRC32C that Google tells, or with the MD5 if there is no CRC32C."""
     for algorithm, announced in told_by_google(headers).items():
         if announced != body.checksum(algorithm):
             seen = body.checksum(algorithm)
@@ -235,7 +239,7 @@ def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
 
 
 def whole_checksum(parts: Sequence[Part]) -> str | None:
-    """CRC64NVME of the object these parts make; None unless every part brings its own."""
+    """CRC64NVME of the object that these parts make; None if a part has no checksum."""
     if not all(part.checksum for part in parts):
         return None
     rows = ((part.checksum, part.size) for part in parts)
@@ -243,7 +247,10 @@ def whole_checksum(parts: Sequence[Part]) -> str | None:
 
 
 def compare_whole(answer: str, whole: str) -> None:
-    """Compare with the checksum in a CompleteMultipartUploadResult, if it is of the object."""
+    """Compare `whole` with the checksum of the whole object in `answer`, if it has one.
+
+    `answer` is a CompleteMultipartUploadResult.
+    """
     stored = documents.element(answer, "ChecksumCRC64NVME")
     composite = documents.element(answer, "ChecksumType").upper() == "COMPOSITE"
     if stored and not composite and "-" not in stored and stored != whole:
@@ -253,7 +260,7 @@ def compare_whole(answer: str, whole: str) -> None:
 
 
 def multipart_etag(parts: Sequence[Part]) -> str | None:
-    """The ETag S3 gives an object of these parts, where their own ETags are MD5s."""
+    """The ETag that S3 gives an object of these parts; None if an ETag of a part is no MD5."""
     digests = [tag for part in parts if _MD5.fullmatch(tag := entity_tags.opaque(part.etag))]
     if len(digests) < len(parts):
         return None
@@ -262,13 +269,14 @@ def multipart_etag(parts: Sequence[Part]) -> str | None:
 
 
 def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> bool:
-    """Whether the ETag `copy` tells that its object is a copy of the other.
+    """Whether the ETag `copy` proves that its object is a copy of `source`.
 
-    False: the two tell nothing, as when one of them is of a multipart upload or of encrypted bytes.
+    False: the two ETags prove nothing. For example, one object is encrypted, or was uploaded in
+    parts.
 
     Raises:
-        IntegrityError: they tell that it is not; a store that knows no condition on the source may
-            have copied another version.
+        IntegrityError: the ETags prove that it is no copy. A store that ignores the condition on
+            the source may have copied another version.
     """
     of_source, of_copy = entity_tags.opaque(source.meta.etag), entity_tags.opaque(copy)
     if of_source == of_copy:
@@ -282,10 +290,11 @@ def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> 
 
 
 def same_bytes(one: str, other: str) -> bool:
-    """Whether two ETags say that two objects of equal size, at whatever stores, have equal bytes.
+    """Whether two ETags prove that two objects of equal size have equal bytes.
 
-    False: they say nothing. One of them may be of an upload in parts, or of encrypted bytes. The
-    ETag of encrypted bytes looks like an MD5 and is none.
+    The objects may be at different stores. False: the ETags prove nothing. One object may be
+    encrypted, or may have been uploaded in parts. The ETag of encrypted bytes looks like an MD5,
+    but is not one.
     """
     mine, theirs = entity_tags.opaque(one).lower(), entity_tags.opaque(other).lower()
     return mine == theirs and _MADE_OF_MD5.fullmatch(mine) is not None

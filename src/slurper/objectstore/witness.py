@@ -1,13 +1,14 @@
-"""Does a store serve others while it fails one object?
+"""Finds out whether a store still serves other objects while it fails one.
 
-Most failures pass, so requests wait for that. But for an object that its store cannot read, for
-example, the answer always is 500 or 503, or breaks off. When everything else of a job is done, a
-long wait for it is useless.
-The witness is the object that was read last, or written last: it is asked for again. A store that
-is down, or restarts, does not serve the witness either.
+Most failures pass, so requests wait and try again. But some objects fail every time. For example,
+if a store cannot read an object, its answer is always 500 or 503, or breaks off. When the rest of
+a job is done, a long wait for such an object is useless.
 
-Requests for parts of large objects get more retries. There may be many parts at the target already,
-which are lost with the object.
+The witness is the object that was read or written last. It is asked for again. A store that is
+down, or restarts, does not serve the witness either.
+
+Requests for parts of large objects get more retries. If the object fails, all its parts that are
+already at the target are lost.
 """
 
 from __future__ import annotations
@@ -20,40 +21,40 @@ from collections.abc import Awaitable, Callable
 from slurper.http.messages import Request
 
 ASKED_AGAIN_SECONDS = 1.0
-"""After a store did not serve the witness, it is not asked again for so long."""
+"""If a store did not serve the witness, it is not asked again for this long."""
 
 PART_RETRIES = 5
-"""A request for a part is given up after so many retries that failed alike."""
+"""A request for a part is given up only after this many retries that failed in the same way."""
 
 SERVED = frozenset({200, 204, 206, 416})
-"""Answers of a store that works. The last one says that an empty object has no first byte."""
+"""Statuses of a store that works. An empty object gets 416, because it has no first byte."""
 
 _READS = frozenset({"GET", "HEAD"})
 
 
 class Witness:
-    """Answers for one store."""
+    """Asks one store for the witness, and keeps the answers."""
 
     def __init__(
         self,
         read: Callable[[str], Awaitable[bool]],
         write: Callable[[str], Awaitable[bool]] | None,
     ) -> None:
-        """`read` and `write` ask once for what a target names, and leave nothing behind."""
+        """`read` and `write` try a target once, and leave nothing behind in the store."""
         self._read = read
         self._write = write
         self._asking = asyncio.Lock()
         self._answers: dict[str, tuple[float, bool]] = {}
         self.read_last = ""
-        """The target of the request by which an object was read last."""
+        """The target of the last request that read an object."""
         self.written_last = ""
-        """The target of the request by which an object was written last."""
+        """The target of the last request that wrote an object."""
 
     async def serves_others(self, request: Request, since: float, retries: int) -> bool:
         """Whether the store serves another request than this one.
 
-        `since` is in monotonic seconds: answers to earlier questions do not count. `retries` of
-        this request have failed alike.
+        `since` is in monotonic seconds. Answers to earlier questions do not count. `retries` is how
+        many retries of this request failed in the same way.
         """
         is_read = request.method in _READS
         other = self.read_last if is_read else self.written_last
@@ -74,7 +75,7 @@ class Witness:
 
 
 def _is_of_parts(request: Request) -> bool:
-    """For its parts an object may bear witness itself: the question is for another piece of it."""
+    """Whether a request is for a part. Then another part of the same object may be the witness."""
     return "range" in request.headers or "uploadId=" in request.target.partition("?")[2]
 
 

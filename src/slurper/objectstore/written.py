@@ -17,7 +17,7 @@ COMPARED_BYTES = 4 * MIB
 async def find(store: ObjectStore, key: str, body: Body) -> StoredObject | None:
     """The object of this key, if it has exactly the bytes of `body`; else None.
 
-    An ETag that is their MD5 is proof. Another ETag may be no MD5: then the object is read.
+    An ETag that is their MD5 is proof. Another ETag may be no MD5, so then the object is read.
 
     Raises:
         NotFound: there is no object.
@@ -42,7 +42,7 @@ async def _has_bytes(store: ObjectStore, key: str, body: Body) -> bool:
 
 
 def _pieces(body: Body) -> Iterator[bytes]:
-    """The bytes of a body, `COMPARED_BYTES` at a time, however they came."""
+    """The bytes of a body, in pieces of `COMPARED_BYTES`."""
     piece = bytearray()
     for chunk in body.chunks:
         for at in range(0, len(chunk), COMPARED_BYTES):

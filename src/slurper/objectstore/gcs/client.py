@@ -1,6 +1,6 @@
-"""Sends requests to one bucket of Google Cloud Storage: with a token, repeated, judged.
+"""Sends requests to one bucket of Google Cloud Storage: adds a token, and judges the answers.
 
-What the requests are is told in `store` and the modules that it names.
+The requests themselves are in the modules that `store` imports.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from slurper.secrets import GcsCredentials
 
 _NO_SUCH_OBJECT = "No such object"
 _DAMAGED = "match calculated"
-"""Of `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
+"""From `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
 
 
 class GcsClient(ProbedStore):
-    """Requests to one bucket, and whether their answers are answers."""
+    """Sends requests to one bucket, and judges their answers."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class GcsClient(ProbedStore):
     ) -> None:
         """Open a store; no request is sent yet.
 
-        Stores that are given the same `accounts` share tokens. `clock` gives Unix time, for them.
+        Stores with the same `accounts` share tokens. `clock` gives Unix time, for the tokens.
         """
         if not isinstance(address.credentials, GcsCredentials):
             raise errors.ConfigurationError("Google Cloud Storage needs a service account")
@@ -66,7 +66,7 @@ class GcsClient(ProbedStore):
             asks_to_slow_down=failures.asks_to_slow_down,
             serves_others=self._serves_others,
         )
-        self._witness = Witness(self._serves_read, None)  # an upload to ask with is a bill to pay
+        self._witness = Witness(self._serves_read, None)  # an upload as a test would cost money
         bucket = urls.segment(self._bucket)
         self._listing_path = f"/storage/v1/b/{bucket}/o"
         self._upload_path = f"/upload/storage/v1/b/{bucket}/o"
@@ -91,12 +91,12 @@ class GcsClient(ProbedStore):
     # Addresses
 
     def _resource_target(self, key: str, **parameters: str) -> str:
-        """Of the JSON API, in which a key is one segment of the path: its slashes are encoded."""
+        """A target of the JSON API. A key is one path segment, so its slashes are encoded."""
         path = f"{self._listing_path}/{urls.segment(urls.not_empty(key))}"
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _rewrite_target(self, key: str, bucket: str, source: str, **parameters: str) -> str:
-        """By which the object `source` of `bucket` is copied to `key` of this one."""
+        """The target that copies the object `source` of `bucket` to `key` of this bucket."""
         path = (
             f"/storage/v1/b/{urls.segment(bucket)}/o/{urls.segment(source)}"
             f"/rewriteTo/b/{urls.segment(self._bucket)}/o/{urls.segment(urls.not_empty(key))}"
@@ -104,7 +104,7 @@ class GcsClient(ProbedStore):
         return f"{path}?{canonical_query(parameters.items())}"
 
     def _xml_target(self, key: str, *parameters: tuple[str, str]) -> str:
-        """Of the XML API, in which a key is the rest of the path."""
+        """A target of the XML API. A key is the rest of the path."""
         path = f"{self._xml_path}/{urls.path(urls.not_empty(key))}"
         return f"{path}?{canonical_query(parameters)}"
 
@@ -128,7 +128,7 @@ class GcsClient(ProbedStore):
         except errors.MalformedAnswer as malformed:
             raise failures.of_object(malformed, operation, key) from malformed
         if response.status == 401:
-            # Revoked or expired before its time; a token that is new is believed to be refused.
+            # The token was revoked, or expired early. If a new token is refused too, that counts.
             self._tokens.forget(token)
             await self._tokens.ready()
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
@@ -151,7 +151,7 @@ class GcsClient(ProbedStore):
 
     async def _serves_others(self, request: Request, since: float, retries: int) -> bool:
         if request.target.partition("?")[0] == self._listing_path:
-            return False  # the listing is not one of many
+            return False  # a listing cannot be given up as one object can
         return await self._witness.serves_others(request, since, retries)
 
     async def _serves_read(self, target: str) -> bool:
@@ -190,5 +190,5 @@ class GcsClient(ProbedStore):
 
 
 def _should_retry(response: Response) -> bool:
-    """What the usual statuses do not tell: some limits are answered with 403."""
+    """Whether to repeat a request, beyond the usual statuses: some limits are answered with 403."""
     return response.status == 403 and failures.read_failure(response).code in failures.GOOGLE_LIMITS

@@ -47,7 +47,7 @@ class Listing(GcsClient):
         )
 
     async def _page(self, prefix: str, start_after: str | None, max_keys: int) -> ListingPage:
-        # startOffset is inclusive, so the key itself may come first, and must not count.
+        # startOffset is inclusive: the key `start_after` itself may come first, and must not count.
         asked = min(max_keys + (start_after is not None), _MAX_KEYS)
         parameters = {"maxResults": str(asked)}
         parameters["fields"] = f"nextPageToken,items({resources.FIELDS})"

@@ -35,7 +35,7 @@ class TranscodedError(errors.IntegrityError):
 
 
 class Reading(GcsClient):
-    """Requests for objects that are there."""
+    """Requests that describe and read objects."""
 
     @override
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
@@ -60,7 +60,7 @@ class Reading(GcsClient):
         etag_of_parts: bool = False,
         compares: bool = True,
     ) -> Download:
-        """The headers of a range are those that are remembered of this version, if any."""
+        """For a range, the headers are those remembered of this version, or empty."""
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, (checksum, also))
         resource = self._remembered.find(key, if_match) or await self._resource(key, if_match)
@@ -136,6 +136,6 @@ def _is_transcoded(response: Response, stored: str) -> bool:
     sent = response.headers.get("content-encoding", "")
     if stored.lower().count("gzip") == sent.lower().count("gzip"):
         return False
-    # The same bytes under another name are no harm, and ranges exist of stored bytes only.
+    # Another name for the coding of the same bytes does no harm. Ranges are always of stored bytes.
     length = response.headers.get("x-goog-stored-content-length")
     return response.status != 206 and length != str(response.length)

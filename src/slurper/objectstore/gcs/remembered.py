@@ -11,7 +11,7 @@ from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.resources import Resource
 
 _MOST = 4096
-"""The tasks of a process list about so many objects ahead of their copying."""
+"""The tasks of a process list about this many objects before they copy them."""
 
 
 class RememberedResources:
@@ -33,7 +33,7 @@ class RememberedResources:
         return objects
 
     def find(self, key: str, etag: str | None) -> Resource | None:
-        """The resource of this version. Without an `etag` the current version is meant: None."""
+        """The resource of the version `etag`; None if it is not remembered, or `etag` is empty."""
         resource = self._resources.get(key)
         if resource is None or not etag:
             return None

@@ -1,10 +1,11 @@
-"""Translates between the object resources of Google's JSON API and what the protocol speaks of.
+"""Translates between the object resources of Google's JSON API and the types of the protocol.
 
-Three things have no counterpart on the other side, and travel under a name that says what they are:
+Two things have no counterpart on the other side, and travel as metadata:
 
     Google's customTime         user metadata `goog-custom-time` elsewhere, and back again
     the Expires header          custom metadata `http-expires` at Google, and back again
-    metadata with other bytes   than UTF-8 is read as ISO 8859-1: Google keeps text, not bytes
+
+Google keeps metadata as text, not bytes. Bytes that are not UTF-8 are read as ISO 8859-1.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ FIELDS = ",".join(
         *_CONTENT_MEMBERS,
     )
 )
-"""Of a resource, all that is used."""
+"""The members of a resource that we use."""
 
 
 def read_object(text: bytes) -> Resource:
@@ -68,10 +69,10 @@ def read_object(text: bytes) -> Resource:
 
 
 def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
-    """Read what has become of a copy: the new object, or the token by which to go on with it.
+    """Read the answer to a request for a copy: the new object, or the token to go on with.
 
     Raises:
-        UnavailableStore: neither.
+        UnavailableStore: it holds neither.
     """
     try:
         answer = json.loads(text)
@@ -89,7 +90,7 @@ def read_page(text: bytes) -> tuple[list[Resource], str]:
     """Read a page of a listing and its nextPageToken, empty when it is the last.
 
     Raises:
-        ListingError: it is no listing, or not all of one.
+        ListingError: it is no listing, or is cut off.
     """
     try:
         page = json.loads(text)
@@ -108,8 +109,8 @@ def _are_resources(items: list[object]) -> bool:
 def to_meta(resource: Resource) -> ObjectMeta:
     """One line of a listing. Raises TypeError or LookupError: it has no name.
 
-    Nothing else has to be there. A line without a size or a version gets `UNKNOWN_SIZE`, because
-    nothing can be copied by it. The listing's reader then asks for its object by name.
+    Only the name has to be there. A line without a size or a version gets `UNKNOWN_SIZE`, because
+    it is not enough for a copy. The reader of the listing then asks for the object by name.
     """
     name = resource["name"]
     if not isinstance(name, str):
@@ -154,7 +155,7 @@ def to_stored(resource: Resource) -> StoredObject:
 
 
 def from_headers(headers: ObjectHeaders) -> Resource:
-    """What a new object's resource says of these headers and metadata."""
+    """The resource of a new object with these headers and metadata."""
     resource: Resource = {
         member: _plain_text(headers.content[header])
         for member, header in _CONTENT_MEMBERS.items()
@@ -170,8 +171,8 @@ def from_headers(headers: ObjectHeaders) -> Resource:
 def to_xml_headers(headers: ObjectHeaders) -> dict[str, str]:
     """The same as `from_headers`, for the XML API.
 
-    Names of headers know no case, and values no letters beyond ASCII; if there are others, all
-    metadata is packed into one header, to be `unpacked` later.
+    Header names ignore case, and header values hold ASCII only. If some metadata does not fit, all
+    metadata is packed into one header. `unpacked` reads it later.
     """
     sent = {name: value for name, value in headers.content.items() if name != "expires"}
     metadata = _metadata(headers)
@@ -186,7 +187,7 @@ def to_xml_headers(headers: ObjectHeaders) -> dict[str, str]:
 
 
 def unpacked(resource: Resource) -> dict[str, str] | None:
-    """The metadata that `to_xml_headers` has packed into this object's; None: it has not."""
+    """The metadata that `to_xml_headers` packed into one header; None: it did not."""
     packed = (resource.get("metadata") or {}).get(PACKED)
     if packed is None:
         return None
@@ -203,7 +204,7 @@ def _fits_header(name: str, value: str) -> bool:
 
 
 def _holds_time(metadata: dict[str, str]) -> bool:
-    """Whether the custom time is one: elsewhere anybody may have written there what he likes."""
+    """Whether the custom time is a time. At other stores, users can write any text there."""
     try:
         return datetime.fromisoformat(metadata.get(CUSTOM_TIME, "")).tzinfo is not None
     except ValueError:
@@ -218,7 +219,7 @@ def _metadata(headers: ObjectHeaders) -> dict[str, str]:
 
 
 def etag_of(generation: object) -> str:
-    """The identity token of a generation, which names one version; empty: it is not told."""
+    """The identity token of a generation, which names one version; empty if it is not told."""
     return f'"{generation}"' if generation else ""
 
 
@@ -228,7 +229,7 @@ def generation_of(etag: str) -> str:
 
 
 def _header_text(text: str) -> str:
-    """As the protocol has it: one character per byte."""
+    """The text of a header: one character per byte."""
     return text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 

@@ -2,23 +2,23 @@
 
 One store is one bucket. What Google documents, and what follows from it here:
 
-- The answer to a download tells no custom metadata and makes up content headers that were never
-  set. The object's resource tells what is kept beside the bytes. The listing (and HEAD) brings it
-  along. It is remembered for a while, and used if the download has the same generation and
+- The answer to a download has no custom metadata, and has content headers that were never set. The
+  object's resource tells what is kept beside the bytes. The listing and HEAD return the resource.
+  It is remembered for a while, and used if the download has the same generation and
   metageneration. So an object costs one request, or two if they differ.
-- Without `Accept-Encoding: gzip` a gzip-stored object would be unzipped on its way. One whose type
-  is itself compressed (an image, a zip file) is unzipped all the same, unless its Cache-Control
-  says `no-transform` (https://cloud.google.com/storage/docs/transcoding): that object cannot be
-  read as it is stored, fails alone, and says what helps.
+- Without `Accept-Encoding: gzip`, Google unzips an object that is stored with gzip. If the type of
+  the object is itself compressed (an image, a zip file), Google unzips it in any case, unless its
+  Cache-Control says `no-transform` (https://cloud.google.com/storage/docs/transcoding). Such an
+  object cannot be read as it is stored. Only this object fails, and its error says what helps.
 - A generation names one version of the bytes: it is the identity token (`ObjectMeta.etag`).
-- Copies within Google are made by Google: `rewrite` takes a condition on either side, tells the
-  CRC32C of what it has made, and gives the copy what the request says and nothing else.
-- Uploads in parts written side by side exist in the XML API only, and know no preconditions:
-  whether the key is free is looked up right before an upload is completed, which leaves a moment
-  in which somebody else's object can be replaced. Single uploads are exact.
+- Google itself makes copies within Google. `rewrite` takes conditions on the source and on the
+  target. It tells the CRC32C of the copy. The copy gets only the headers that the request holds.
+- Only the XML API has uploads whose parts can be written at the same time. These uploads know no
+  preconditions. So we check that the key is free right before an upload is completed. An object
+  that somebody else writes in between is replaced. Uploads in one request have a precondition.
 - Objects made of parts have a CRC32C of the whole, which is compared with that of the parts.
-- Metadata that no header can hold is packed into one that can, and unpacked when an object made of
-  parts is complete, by whichever process that does.
+- In an upload of parts, metadata that no header can hold is packed into one header. The process
+  that completes the object unpacks it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GcsObjectStore(Listing, Reading, Writing, Uploads):
 
     @override
     async def keeps_versions(self) -> bool:
-        """Soft delete keeps what is deleted. It is on unless somebody has turned it off."""
+        """Soft delete keeps what is deleted. It is on unless it was turned off."""
         return True
 
     @override

@@ -1,7 +1,7 @@
 """OAuth access tokens of a Google service account, renewed before they expire.
 
-google-auth signs the claim, in a thread; the claim goes out over our own client, because that never
-blocks the event loop and obeys the endpoint policy and `ca_file`.
+google-auth signs the claim, in a thread. Our own client sends the claim, because it never blocks
+the event loop, and obeys the endpoint policy and `ca_file`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from slurper.objectstore import documents, failures
 from slurper.secrets import GcsCredentials
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
-"""Google's token endpoint, and what every claim names as its audience, wherever it is sent."""
+"""Google's token endpoint. Every claim names it as its audience, even if it is sent elsewhere."""
 
 OPERATION = "GetAccessToken"
-"""How errors of that endpoint name what was asked for: no object, but the account itself."""
+"""The operation that errors of the token endpoint name. It is about the account, not an object."""
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -31,17 +31,17 @@ _CLAIM_SECONDS = 3600
 _MAX_ANSWER_BYTES = 64 * 1024
 
 _RENEWED_AFTER, _USED_UNTIL = 0.8, 0.95
-"""Shares of a token's life: of an hour, it is renewed in the background when 12 minutes are left,
-and used until 3 are, longer than a request is repeated."""
+"""Shares of a token's life. A token for an hour is renewed in the background when 12 minutes are
+left, and used until 3 minutes are left. A request is not repeated for that long."""
 
 _RENEWAL_PAUSE_SECONDS = 10.0
-"""After a renewal in the background has failed, as long as the old token still serves."""
+"""Pause after a failed renewal in the background, while the old token can still be used."""
 
 _SKEW_TOLERATED_SECONDS = 60.0
 
 
 class Accounts:
-    """The service accounts that a process uses now. However many stores, each has one token."""
+    """The service accounts that a process uses now. All stores of an account share one token."""
 
     def __init__(self) -> None:
         self._in_use: dict[tuple[GcsCredentials, str, TransportOptions], AccessTokens] = {}
@@ -54,7 +54,7 @@ class Accounts:
         *,
         clock: Callable[[], float] = time.time,
     ) -> AccessTokens:
-        """Return the tokens of an account, until `leave`. `clock` is that of whoever is first."""
+        """Return the tokens of an account, until `leave`. The first caller's `clock` is used."""
         account = (credentials, token_uri, options)
         tokens = self._in_use.get(account)
         if tokens is None:
@@ -64,7 +64,7 @@ class Accounts:
         return tokens
 
     async def leave(self, tokens: AccessTokens) -> None:
-        """Give back what `join` returned; the last one closes it."""
+        """Give back what `join` returned. The last user closes it."""
         tokens.users -= 1
         if not tokens.users:
             self._in_use = {a: found for a, found in self._in_use.items() if found is not tokens}
@@ -72,7 +72,7 @@ class Accounts:
 
 
 class AccessTokens:
-    """The current token of one service account; one renewal at a time, whoever waits for it."""
+    """The current token of one service account. Only one renewal runs at a time."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class AccessTokens:
             CredentialsRejected: Google does not take the service account.
             StoreError, TransportError: the token endpoint does not answer as it should.
         """
-        now = time.monotonic()  # a token's life is told in seconds: no clock has to be right
+        now = time.monotonic()  # a token's life is told in seconds, so our clock may be wrong
         if now < self._renew_at:
             return
         if self._renewal is None or self._renewal.done():
@@ -129,7 +129,7 @@ class AccessTokens:
         await self._client.close()
 
     def _renewed(self, renewal: asyncio.Task[None]) -> None:
-        """Look at the outcome, which nobody may be waiting for."""
+        """Take the outcome: perhaps no request waits for it. After a failure, try again later."""
         if not renewal.cancelled() and renewal.exception() is not None:
             self._renew_at = min(self._used_until, time.monotonic() + _RENEWAL_PAUSE_SECONDS)
 
@@ -154,7 +154,7 @@ class AccessTokens:
         return await self._client.send(request, max_body_bytes=_MAX_ANSWER_BYTES)
 
     def _corrected_clock(self, response: Response) -> bool:
-        """Follow Google's clock from now on, if ours can be why the claim was refused."""
+        """Follow Google's clock from now on, if our clock may be why the claim was refused."""
         if response.status not in (400, 401):
             return False
         skew = failures.skew_seconds(response, self._clock())
@@ -200,7 +200,7 @@ def _read_token(response: Response) -> tuple[str, float]:
         token, seconds = answer["access_token"], float(answer["expires_in"])
     except (ValueError, TypeError, LookupError) as error:
         raise _no_token(response, "no access token") from error
-    # Whatever is no visible ASCII could not be sent in a header, and an error must not show it.
+    # A token that is not visible ASCII could not be sent in a header. The error must not show it.
     if not (isinstance(token, str) and token.isascii() and token.isprintable() and seconds > 0):
         raise _no_token(response, "no access token that could be used")
     return token, seconds

@@ -93,7 +93,7 @@ class Uploads(GcsClient):
             return
 
     async def _unpack_metadata(self, key: str, made: Resource) -> None:
-        """Give an object that was made of parts the metadata that came along packed, if it has."""
+        """If an object made of parts has packed metadata, unpack it."""
         packed = resources.unpacked(made)
         if packed is None:
             return
@@ -119,7 +119,7 @@ class Uploads(GcsClient):
         )
 
     async def _completed_before(self, key: str) -> Resource | None:
-        """The object that an earlier send of a completion, whose answer was lost, may have made."""
+        """The object of this key, if any. An earlier send of the completion may have made it."""
         try:
             return await self._resource(key)
         except errors.NotFound:

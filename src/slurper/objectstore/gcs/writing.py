@@ -20,10 +20,10 @@ from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.urls import canonical_query
 
 COPY_SECONDS = 30.0
-"""No further piece of an object is asked for when Google has been copying it for so long."""
+"""After this long, no further piece of a copy is asked for."""
 
 _TYPE_OF_NONE = "application/octet-stream"
-"""What Google says itself of an object that was written without a type."""
+"""The type that Google itself gives to an object that was written without one."""
 
 
 class Writing(GcsClient):
@@ -33,7 +33,7 @@ class Writing(GcsClient):
     async def put(
         self, key: str, body: Body, headers: ObjectHeaders, *, if_absent: bool = False
     ) -> str:
-        """Google compares the MD5 that the source tells as well, and tells its own."""
+        """Google also compares the MD5 that the source tells, and returns its own MD5."""
         crc32c = body.checksum(Algorithm.CRC32C)
         described = {**resources.from_headers(headers), "name": key, "crc32c": crc32c}
         if body.source_md5:
@@ -86,10 +86,10 @@ class Writing(GcsClient):
     async def _rewrite(
         self, key: str, bucket: str, source: StoredObject, asked: dict[str, str]
     ) -> tuple[Resource | None, str]:
-        """Copy a piece: return the object, or the token to go on by."""
+        """Copy a piece. Return the finished object, or the token for the next piece."""
         fields = f"done,rewriteToken,resource({resources.FIELDS})"
         target = self._rewrite_target(key, bucket, source.meta.key, fields=fields, **asked)
-        # What is sent is all that the copy gets. Without a type it has been seen to be refused.
+        # The copy gets only what is sent here. Google has refused requests without a type.
         described = {"contentType": _TYPE_OF_NONE, **resources.from_headers(source.headers)}
         body = json.dumps(described).encode()
         request = Request("POST", target, {"content-type": "application/json"}, (body,))

@@ -43,7 +43,7 @@ class Faults:
             operation: Name of a method of the protocol; None means any.
             nth: 1 is the next request.
             times: How many requests in a row fail.
-            takes_effect: The request is carried out first: an answer that got lost.
+            takes_effect: The request is carried out first, as if only its answer was lost.
         """
         self._planned.append(_Fault(error, operation, nth - 1, times, takes_effect))
 

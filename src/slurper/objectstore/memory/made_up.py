@@ -15,9 +15,9 @@ from slurper.objectstore.memory.store import Entry, MemoryStore
 
 
 class SyntheticStore(MemoryStore):
-    """A read-only store of any number of objects, none of which exists before it is asked for.
+    """A read-only store of any number of objects. Each is made only when it is asked for.
 
-    Keys are numbered with leading zeros, so listing them costs no memory whatever their count.
+    Keys are numbered with leading zeros, so a listing computes them and stores none.
     """
 
     def __init__(

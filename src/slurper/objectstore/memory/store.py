@@ -338,7 +338,7 @@ class MemoryStore(ProbedStore):
 
     @override
     async def keeps_versions(self) -> bool:
-        """It keeps none, unless it was told to say so."""
+        """It keeps none. If `versioned` was set, it says that it does."""
         lost = await self.faults.begin("keeps_versions")
         raise_if(lost)
         return self._versioned
@@ -371,7 +371,7 @@ class MemoryStore(ProbedStore):
         return meta
 
     def _verify(self, body: Body) -> None:
-        """Compare the checksums that come with the bytes with the bytes."""
+        """Compare the bytes with the checksums that came with them."""
         md5 = checksums.Algorithm.MD5
         if body.source_md5 and body.source_md5 != checksums.encode(md5, body.chunks):
             raise errors.BytesRefused("the bytes do not have the MD5 that their source tells")

@@ -1,6 +1,6 @@
-"""Sends requests to one bucket: addressed, signed, repeated where a dialect asks for it, judged.
+"""Sends requests to one bucket: addresses and signs them, and judges the answers.
 
-What the requests are is told in `store` and the modules that it names.
+The requests themselves are in the modules that `store` names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from slurper.secrets import S3Credentials
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _MOST_TURNS = 2
-"""To another region: away, and back if it was one object that led there."""
+"""How often a store turns to another region: away, and back if only one object named that region.
+"""
 
 _SKEW_TOLERATED_SECONDS = 60.0
 _SKEW_REFUSED_SECONDS = 300.0
@@ -40,11 +41,11 @@ NOT_KNOWN = frozenset({405, 501})
 
 _LATE_ERROR_BYTES = 64 * 1024
 _SECRET_CHARACTERS = 8
-"""Shorter secrets, of tests and toys, would turn ordinary words into asterisks."""
+"""Shorter secrets are only used in tests. They may be ordinary words, so they are not hidden."""
 
 
 class BucketClient(ProbedStore):
-    """Requests to one bucket, and whether their answers are answers."""
+    """Sends requests to one bucket, and judges their answers."""
 
     def __init__(
         self,
@@ -163,9 +164,9 @@ class BucketClient(ProbedStore):
     def _unanswered(
         self, response: Response, operation: str, key: str, lack: str
     ) -> errors.SlurperError:
-        """A success that does not say what every store says of one: so far nothing was done.
+        """The error for a success that lacks what every store sends with a success.
 
-        It is an error that came late, or the page of something between us and the store.
+        The answer is an error that came late, or the page of something between us and the store.
         """
         if documents.holds_error(response):
             return self._error(response, operation, key)
@@ -177,14 +178,14 @@ class BucketClient(ProbedStore):
 
     async def _serves_others(self, request: Request, since: float, retries: int) -> bool:
         if request.target.partition("?")[0] == self._bucket_path:
-            return False  # the listing is not one of many
+            return False  # a listing cannot be given up as one object can
         return await self._witness.serves_others(request, since, retries)
 
     async def _serves_read(self, target: str) -> bool:
         return await self._is_served(Request("GET", target, {"range": "bytes=0-0"})) is not None
 
     async def _serves_write(self, target: str) -> bool:
-        """Begin an upload in place of an object, write a part of it, and abort it."""
+        """Begin an upload for the key of an object, write one part, and abort the upload."""
         path = target.partition("?")[0]
         begin = Request("POST", f"{path}?{canonical_query([('uploads', '')])}", {})
         begun = await self._is_served(begin)
@@ -193,7 +194,7 @@ class BucketClient(ProbedStore):
             return False
         one_part = canonical_query([("partNumber", "1"), ("uploadId", upload_id)])
         body = Body([b"?"])
-        sent = {checksums.header_of(Algorithm.MD5): body.checksum(Algorithm.MD5)}  # some want it
+        sent = {checksums.header_of(Algorithm.MD5): body.checksum(Algorithm.MD5)}  # some need it
         written = await self._is_served(Request("PUT", f"{path}?{one_part}", sent, body.chunks))
         upload = canonical_query([("uploadId", upload_id)])
         await self._is_served(Request("DELETE", f"{path}?{upload}", {}))
@@ -211,7 +212,7 @@ class BucketClient(ProbedStore):
     # Second chances
 
     def _should_retry(self, response: Response) -> bool:
-        """What the usual statuses do not tell: see `HttpClient`."""
+        """Whether to repeat a request, beyond the usual statuses: see `HttpClient`."""
         status = response.status
         if status == 200:
             return self._failed_late(response)
@@ -223,7 +224,10 @@ class BucketClient(ProbedStore):
         )
 
     def _failed_late(self, response: Response) -> bool:
-        """Whether a 200 holds an error that may pass; objects, which hold anything, have ETags."""
+        """Whether a 200 holds an error that may pass.
+
+        An answer with an ETag is an object, which may hold anything, and is not looked at.
+        """
         headers = response.headers
         return (
             "etag" not in headers
@@ -234,10 +238,10 @@ class BucketClient(ProbedStore):
         )
 
     def _corrected_clock(self, response: Response, code: str) -> bool:
-        """Follow the store's clock from now on, if ours is why the request was refused.
+        """Follow the store's clock from now on, if our clock is why the request was refused.
 
-        HEAD says nothing but 403, so there only a difference that no store tolerates counts. The
-        answer may be judged more than once, and is judged the same.
+        The answer to HEAD says only 403. There, only a difference that no store tolerates counts.
+        An answer may be judged more than once, always with the same result.
         """
         if response is self._taught_clock:
             return True
@@ -255,9 +259,10 @@ class BucketClient(ProbedStore):
         return True
 
     def _follow_region(self, response: Response, used: str) -> bool:
-        """Turn to the region the store names; True when sending again can help.
+        """Turn to the region that the store names; True when sending again can help.
 
-        A region in which a request was served is right: who then names another means one object.
+        A region in which a request was served is right. An answer that then names another region is
+        about one object only.
 
         Rule 12: no redirect is followed. The name of a region goes into the signature, and into a
         host name only where that stays within the provider's own hosts.
@@ -268,7 +273,7 @@ class BucketClient(ProbedStore):
         if not region or region == used or not _REGION.fullmatch(region):
             return False
         if region == self._signer.region:
-            return True  # somebody else has turned to it meanwhile
+            return True  # another request has turned to it meanwhile
         if self._served_in == self._signer.region or len(self._retired) >= _MOST_TURNS:
             return False
         origin = self._origin_in(region)

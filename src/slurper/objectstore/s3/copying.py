@@ -22,8 +22,8 @@ class Copying(Uploads):
         self, key: str, bucket: str, source: StoredObject, *, if_absent: bool = False
     ) -> str:
         meta = source.meta
-        # The headers are written, not taken over: what HEAD shows is what every other copy gets,
-        # and a store that keeps `aws-chunked` by mistake would take that over as well.
+        # The headers are sent, and not copied by the store: so this copy gets what HEAD shows, like
+        # every other copy. A store that keeps `aws-chunked` by mistake would copy that too.
         sent = self._new_object_headers(key, source.headers, size=meta.size)
         sent |= _copied_from(bucket, meta.key)
         if (condition := entity_tags.condition(meta.etag)) != "":

@@ -1,9 +1,10 @@
-"""Whether a page of a listing is the one that was asked for, by what it repeats of the question.
+"""Checks that a page of a listing is the one that was asked for, by the parameters it repeats.
 
-Two answers can be mixed up on their way: by a cache, a proxy, a connection that is out of step. A
-page of a later place shows keys in order and under the prefix, and hides all keys before them. But
-most stores repeat the question, and what they repeat must be what was asked. What a store leaves
-out, or leaves empty, tells nothing. A store may repeat it in its own spelling (decision 0021).
+A cache, a proxy or a connection that is out of step can mix up two answers. A wrong page from later
+in the listing looks right: its keys are in order and under the prefix. But all keys before them
+would be missed. Most stores repeat the parameters of the request, and these must be what was asked.
+A parameter that is left out or empty tells nothing. A store may repeat it in its own spelling
+(decision 0021).
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ class Asked:
     max_keys: int | None = None
     """The longest page that was asked for; None: the store's own longest."""
     token: str = ""
-    """The token of the page before, which was empty."""
+    """The token that the page before named; empty: none is sent."""
     bucket: str = ""
-    """Under which name the store knows the bucket; empty: any name will do."""
+    """The name that the store uses for the bucket; empty: the name is not compared."""
     version: int = 2
-    """Of ListObjects."""
+    """The version of ListObjects."""
 
 
 class OtherBucketError(errors.ListingError):
@@ -41,9 +42,9 @@ class OtherBucketError(errors.ListingError):
 
 
 def begins_as_asked(summary: Mapping[str, str], rows: int, asked: Asked) -> bool:
-    """Return whether a page repeats after which key, or with which token, it begins.
+    """Check a page; return whether it repeats the key or the token with which it begins.
 
-    `summary` holds the text of the page's elements, `rows` is how many objects it shows.
+    `summary` holds the text of the page's elements. `rows` is how many objects the page shows.
 
     Raises:
         ListingError: it is another page, or only a part of one.
@@ -58,7 +59,7 @@ def begins_as_asked(summary: Mapping[str, str], rows: int, asked: Asked) -> bool
     _compare_count(summary.get("KeyCount", ""), rows, asked.max_keys)
     # Version 2 of the request knows StartAfter, version 1 Marker.
     begin = summary.get("StartAfter", "") or summary.get("Marker", "")
-    if not (begin and asked.token):  # which a marker may be, or go before
+    if not (begin and asked.token):  # with a token, the marker may be that token or an earlier key
         _compare("place", begin, asked.start_after or "")
     return bool(begin or token)
 
@@ -81,9 +82,9 @@ def _compare(what: str, repeated: str, asked: str) -> None:
 
 
 def _compare_count(counted: str, rows: int, max_keys: int | None) -> None:
-    """Refuse a page that says that it has more rows.
+    """Refuse a page that shows fewer rows than it counts.
 
-    More than were asked for: some stores count all that is left.
+    A count above `max_keys` is ignored: some stores count all keys that are left.
     """
     if not (counted.isascii() and counted.isdecimal()) or len(counted) > 9:
         return
@@ -92,5 +93,5 @@ def _compare_count(counted: str, rows: int, max_keys: int | None) -> None:
 
 
 def _letters(text: str) -> str:
-    """Letters and digits: stores encode, normalise or drop the other characters each in its way."""
+    """Letters and digits only: stores encode, normalise or drop other characters in many ways."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFC", text)))

@@ -27,14 +27,14 @@ _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 _PAGE_KEYS = 1000
 
 _MOST_EMPTY_PAGES = 1000
-"""In a row. A store that shows no key on so many pages will not show one."""
+"""In a row. After so many pages without a key, the listing fails."""
 
 _AGAIN = {"cache-control": "no-cache"}
-"""Goes with the second question for a page: a cache may have mixed up the first answer."""
+"""Sent when a page is asked for again: a cache may have mixed up the first answer."""
 
 
 class Listing(BucketClient):
-    """Requests for listings. What their answers hold is read by `pages` and `listing_xml`."""
+    """Requests for listings. `pages` and `listing_xml` read the answers."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Listing(BucketClient):
         super().__init__(address, options, clock=clock)
         self._listed_as = self._bucket
         self._is_named = False
-        """Whether a listing has been read."""
+        """Whether a page has been read. From then on, `_listed_as` does not change."""
         self._tells_place = False
-        """Whether one has repeated after which key it begins."""
+        """Whether a page has repeated the key after which it begins."""
 
     @override
     async def list_page(
@@ -89,7 +89,8 @@ class Listing(BucketClient):
             try:
                 return await self._list(named, _AGAIN if again else {})
             except OtherBucketError as error:
-                # If every page says it, it is another name of the bucket, as behind a proxy.
+                # If two answers give the same name, the bucket has that name too, as behind a
+                # proxy.
                 if not self._is_named and error.name in others:
                     self._listed_as = error.name
                 others.append(error.name)
@@ -99,7 +100,7 @@ class Listing(BucketClient):
         self._is_named = True
         if asked.start_after is not None:
             self._tells_place |= page.is_placed
-        else:  # where nothing is to be repeated, a store that does so at other times shows it
+        else:  # no key to repeat: a store that repeats it at other times is trusted
             page.is_placed |= self._tells_place
         return page
 
@@ -124,7 +125,7 @@ class Listing(BucketClient):
             return await self._list_by_first_version(asked, error)
 
     async def _list_by_first_version(self, asked: Asked, cause: errors.SlurperError) -> ListingPage:
-        """Try ListObjects, and stay with it when it works; else the error that led here counts."""
+        """Try ListObjects, and stay with it if it works. Otherwise raise `cause`."""
         first = replace(asked, version=1)
         try:
             page = self._read_page(await self._ask_for_page(first, {}), first)
@@ -196,5 +197,5 @@ class Listing(BucketClient):
 
 
 def _is_old(response: Response, asked: Asked) -> bool:
-    """Whether what was asked in the second version of ListObjects is answered in the first."""
+    """Whether ListObjectsV2 was asked for, but the answer is one of ListObjects."""
     return asked.version == 2 and pages.is_of_first_version(listing_xml.unpacked(response))

@@ -1,9 +1,9 @@
-"""Reads ListObjectsV2 documents: a page of a thousand keys in a few milliseconds, or not at all.
+"""Reads ListObjectsV2 documents: a page of a thousand keys in a few milliseconds.
 
-Two readers give the same answer. The general one is an XML parser. The fast one recognises that
-the rows of a page all have the markup of its first row, and reads them with one regular expression
-made from that row; where anything is out of the ordinary it declines, and the general one decides.
-Nothing is guessed: a document that is cut off, or is no listing, raises ListingError.
+Two readers give the same answer. The general one is an XML parser. The fast one needs a page whose
+rows all have the markup of the first row. It makes a regular expression from that row, and reads
+all rows with it. If anything is unusual, the general one reads the page instead. A document that is
+cut off, or is no listing, raises ListingError.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from slurper.objectstore.s3 import echoes
 from slurper.objectstore.s3.echoes import Asked
 
 _MOST_BYTES = (1 << 63) - 1
-"""No object is larger than what a database can count."""
+"""The largest size of an object: what fits into an integer of the database."""
 
 _RESTORE = "RestoreStatus"
 
 _FIELDS = ("Key", "Size", "ETag", "LastModified", "StorageClass")
 
 Columns = dict[str, Sequence[str]]
-"""For each of `_FIELDS`, its text in every row; empty where a row lacks it."""
+"""For each of `_FIELDS`, its text in every row; empty if the row does not have it."""
 
 
 def parse_page(
@@ -47,9 +47,9 @@ def parse_page(
 ) -> ListingPage:
     """Read one page of a listing.
 
-    `normalised`: the store knows keys by their NFC, and shows how they were last written. They are
-    given in NFC, the form in which they are unique and in order. `list_version` is that of the
-    request.
+    `normalised`: the store identifies keys by their NFC form, but lists them as they were last
+    written. The page gives them in NFC, because only in that form are they unique and in order.
+    `list_version` is that of the request.
 
     Raises:
         ListingError: not a complete ListBucketResult, or not the one that was asked for; keys not
@@ -86,7 +86,7 @@ def parse_page(
 
 
 def _token(summary: Summary, *, is_encoded: bool) -> str:
-    """What goes on after this page: an opaque token, or a marker as keys are written."""
+    """The token of the next page: an opaque token, or a marker, which is encoded like a key."""
     marker = summary.get("NextMarker", "")
     return summary.get("NextContinuationToken") or (urls.unquoted(marker) if is_encoded else marker)
 
@@ -111,7 +111,7 @@ def _ascend(keys: Sequence[str], raw: Sequence[str], order: KeyOrder) -> bool:
 
 
 def _as_they_ascend(decoded: Sequence[str], raw: Sequence[str], order: KeyOrder) -> Sequence[str]:
-    """Decode only keys that are in their place then: some stores do not encode all of them."""
+    """Decode only keys that are then in order, because some stores do not encode all of them."""
     keys: list[str] = []
     for key, text in zip(decoded, raw, strict=True):
         at = len(keys)
@@ -139,15 +139,16 @@ def _has_repeats(keys: Sequence[str], start_after: str | None) -> bool:
 
 
 def _without_repeats(objects: Sequence[ObjectMeta], start_after: str | None) -> list[ObjectMeta]:
-    """Each object once: stores show some twice in a row, or once more on the next page."""
+    """Keep each object once: stores show some twice in a row, or again on the next page."""
     before = [start_after, *(meta.key for meta in objects)]
     return list(compress(objects, map(operator.ne, before, [meta.key for meta in objects])))
 
 
 def is_of_first_version(document: bytes) -> bool:
-    """Whether a ListObjects answered what was a ListObjectsV2: a store that knows no other one.
+    """Whether this is the answer to ListObjects, although ListObjectsV2 was asked for.
 
-    It has left out what it did not understand, and so begins from the first key again and again.
+    A store that knows only ListObjects ignores the parameters it does not understand. So each of
+    its pages begins from the first key again.
     """
     return b"<Marker" in document and b"<KeyCount>" not in document
 
@@ -170,7 +171,7 @@ def _read_with_parser(text: str) -> tuple[Columns, Summary]:
 def _row(contents: ET.Element) -> Summary:
     row = {local_name(leaf.tag): leaf.text or "" for leaf in contents}
     if _RESTORE in row and _is_restored(contents):
-        row["StorageClass"] = ""  # it keeps its class, and can be read
+        row["StorageClass"] = ""  # it keeps its archive class, but can be read
     return row
 
 
@@ -191,19 +192,19 @@ _RowReader = Callable[[str], Columns]
 
 
 def _read_fast(text: str) -> tuple[Columns, Summary] | None:
-    """Read a page whose rows all have the markup of its first; None leaves it to the parser."""
+    """Read a page whose rows all have the markup of the first row; None: use the parser."""
     begin, end = text.find(_OPEN), text.rfind(_CLOSE) + len(_CLOSE)
     if not 0 <= begin < end:
         return None
     body = text[begin:end].replace("&quot;", '"').replace("&#34;", '"')
-    if f"<{_RESTORE}>" in body:  # of rows that differ in what is below it
+    if f"<{_RESTORE}>" in body:  # rows may differ in the elements below it
         return None
     if "&" in body or "\ufffe" in body or "\uffff" in body:
         return None
     columns = _read_rows(body)
     if columns is None:
         return None
-    # What is around the rows must hold them as children of its root: not in a comment, or deeper.
+    # The rows must be children of the root, and not inside a comment or another element.
     around, summary = _read_with_parser(f"{text[:begin]}{_OPEN}{_CLOSE}{text[end:]}")
     return (columns, summary) if len(around["Key"]) == 1 else None
 
@@ -227,7 +228,7 @@ def _read_rows(body: str) -> Columns | None:
 
 @functools.lru_cache(maxsize=64)
 def _row_reader(shape: str) -> _RowReader | None:
-    """Make a reader for rows with this markup; a provider has one or two of them."""
+    """Make a reader for rows with this markup. A provider has one or two such markups."""
     try:
         children = [child.tag for child in ET.fromstring(shape)]  # noqa: S314 - see listing_xml.as_text
     except ET.ParseError:
@@ -254,11 +255,14 @@ def _match_rows(pattern: re.Pattern[str], names: tuple[str, ...], body: str) -> 
 
 
 def _url_decoded(keys: Sequence[str]) -> Sequence[str]:
-    """Undo encoding-type=url, in which `+` is a space, exactly once. Odd bytes are kept."""
+    """Undo encoding-type=url, in which `+` is a space, exactly once.
+
+    Bytes that are not UTF-8 are kept.
+    """
     joined = "\n".join(keys)
     if "%" not in joined and "+" not in joined:
         return keys
-    # All at once is twice as fast, as long as every line break is one between two keys.
+    # Decoding all keys at once is twice as fast. No key may hold a line break then.
     if "%0A" in joined or "%0a" in joined or joined.count("\n") != len(keys) - 1:
         return [urls.unquoted(key) for key in keys]
     return urls.unquoted(joined).split("\n")
@@ -287,7 +291,7 @@ def _sizes(texts: Sequence[str]) -> list[int]:
 
 
 def _size(text: str) -> int:
-    """A size, or `UNKNOWN_SIZE` when none is told: then HEAD is asked for it."""
+    """A size, or `UNKNOWN_SIZE` when the text is no size. Then HEAD is asked for the size."""
     try:
         size = int(text)
     except ValueError:

@@ -16,7 +16,7 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.s3.client import NOT_KNOWN, BucketClient
 
 _FOLLOWED_BYTES = 64 << 10
-"""Checksums of shorter bodies are computed afterwards: they are still in the caches."""
+"""Checksums of shorter bodies are computed afterwards: the bytes are still in the CPU's caches."""
 
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
@@ -24,7 +24,7 @@ _NO_SUCH_RANGE = 416
 
 
 class Reading(BucketClient):
-    """Requests for objects that are there."""
+    """Requests that describe and read objects."""
 
     @override
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
@@ -34,10 +34,10 @@ class Reading(BucketClient):
             response = await self._send("HeadObject", request, key)
         except errors.StoreError as error:
             if error.status in NOT_KNOWN or error.status in (400, 403):
-                # What a HEAD was refused for, its answer cannot say; a GET says it, or is allowed.
+                # The answer to a HEAD cannot say why it was refused. A GET says it, or succeeds.
                 return await self._describe_by_reading(key)
             if error.status == 404:
-                await self._presence.confirm()  # HEAD does not say which of the two is absent
+                await self._presence.confirm()  # HEAD does not say whether key or bucket is absent
             raise
         self._witness.read_last = request.target
         size = documents.count_of(response.headers.get("content-length", ""))
@@ -63,7 +63,7 @@ class Reading(BucketClient):
         return await self._send("GetObject", request, key)
 
     async def _describe_by_reading(self, key: str) -> StoredObject:
-        """What HEAD would say, for a store that knows no HEAD."""
+        """Describe an object by a GET, because HEAD was refused."""
         try:
             response = await self._read_byte(key)
         except errors.StoreError as error:
@@ -76,11 +76,11 @@ class Reading(BucketClient):
         return self._described(response, "GetObject", key, size)
 
     async def _size_by_reading(self, key: str) -> int:
-        """Read a byte, whose Content-Range tells the size that a HEAD has not told."""
+        """Read one byte. Its Content-Range tells the size, which HEAD did not tell."""
         try:
             response = await self._read_byte(key)
         except errors.StoreError as error:
-            if error.status == _NO_SUCH_RANGE:  # not even a first byte
+            if error.status == _NO_SUCH_RANGE:  # the object is empty
                 return 0
             raise
         size = verification.told_size(response)
@@ -117,19 +117,22 @@ class Reading(BucketClient):
         if max_bytes is not None and body.length != max_bytes:
             verification.refuse_compressed(response.headers, body, max_bytes)
         stored = self._described(response, "GetObject", key, body.length)
-        if verification.tells_something(stored):  # asked of every object, and false of many
+        if verification.tells_something(stored):  # a quick test, false for many objects
             uses_md5 = md5 is not SourceMd5.UNUSED
             body.source_md5 = verification.md5_of(stored) if uses_md5 else ""
             if compares and (stored.told is not None or not body.source_md5):
                 await self._compare(key, stored, body, etag_counts=etag_of_parts)
                 if checksum is Algorithm.MD5 and uses_md5:
-                    body.source_md5 = verification.md5_of(stored)  # the write wants one anyway
+                    body.source_md5 = verification.md5_of(stored)  # the write needs an MD5 anyway
         return Download(stored, body)
 
     async def _compare(
         self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
     ) -> None:
-        """Compare with what the store tells, except an MD5. Raises ChecksumDisagrees."""
+        """Compare a body with the checksums that the store tells. Raises ChecksumDisagrees.
+
+        If the target will compare an MD5, slow checksums and those of parts are skipped.
+        """
         if await verification.compare_with_told(stored, body):
             body.source_md5 = ""  # it was compared already
         elif not body.source_md5:
@@ -138,7 +141,10 @@ class Reading(BucketClient):
     async def _compare_with_parts(
         self, key: str, stored: StoredObject, body: Body, *, etag_counts: bool
     ) -> None:
-        """Compare with what the store has made of the object's parts. Raises ChecksumDisagrees."""
+        """Compare a body with a checksum that the store made of the checksums of its parts.
+
+        Raises ChecksumDisagrees.
+        """
         told = stored.told_of_parts
         if told is None and etag_counts:
             told = verification.etag_of_parts(stored)
@@ -171,7 +177,7 @@ class Reading(BucketClient):
     async def _read(
         self, request: Request, key: str, if_match: str | None, limit: int | None
     ) -> Response:
-        """Read one version: under If-Match, or where that is refused, by the answer's ETag."""
+        """Read one version. Without a working If-Match, the answer's ETag is compared."""
         condition = entity_tags.condition(if_match) if if_match else ""
         if condition and self._dialect.obeys_if_match:
             request.headers["if-match"] = condition
@@ -195,7 +201,7 @@ class Reading(BucketClient):
     async def _confirm_refused(
         self, key: str, condition: str, refusal: errors.PreconditionFailed
     ) -> None:
-        """Return when If-Match was refused although it holds; it is not sent any more then.
+        """Stop sending If-Match if the store refused one that holds; otherwise raise `refusal`.
 
         Some stores compare it with another spelling of the tag, or with a weak one.
         """

@@ -1,17 +1,16 @@
 """AWS Signature Version 4 as S3 wants it: pure functions, and a `Signer` that caches between calls.
 
 S3 differs from other AWS services in two ways that matter here: the path is encoded once and never
-normalised, and the payload may stay out of the signature (`UNSIGNED-PAYLOAD`). Integrity of bodies
-is the business of the checksum headers, which are signed.
+normalised, and the payload may stay out of the signature (`UNSIGNED-PAYLOAD`). The checksum headers
+protect the bodies, and these headers are signed.
 
-`host`, `content-type`, `content-md5` and every `x-amz-*` header are signed. A proxy may change all
-other headers without harm.
+`host`, `content-type`, `content-md5` and every `x-amz-*` header are signed. A proxy may change any
+other header without harm.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
-In the signature of a value, each run of white space is one space, and there is none at its ends.
-The value itself is sent unchanged. White space is what stores take for it: the six characters of
-ASCII, and beyond ASCII those that botocore, MinIO and SeaweedFS fold. Amazon and R2 get only ASCII
-values.
+In the signature, each run of white space in a value becomes one space, and white space at the ends
+is dropped. The value itself is sent unchanged. White space means the six characters of ASCII, and
+beyond ASCII those that botocore, MinIO and SeaweedFS fold. Amazon and R2 get only ASCII values.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ _WHITE_SPACE = re.compile(
     r"(?:[\t-\r ]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f"
     r"|\xe3\x80\x80)+"
 )
-"""Of values with one character per byte: beyond ASCII these are the bytes of UTF-8."""
+"""For values with one character per byte: characters beyond ASCII appear as their UTF-8 bytes."""
 _ALWAYS_SIGNED = frozenset({"host", "content-type", "content-md5"})
 _NEVER_SPACED = frozenset({"content-md5", "x-amz-checksum-mode"})
-"""Of the headers that requests bring along and that are signed, those that hold no free text."""
+"""Signed headers of requests whose values are no free text."""
 _MAX_LAYOUTS = 1024
 
 
@@ -93,9 +92,10 @@ def _has_loose_spaces(block: str) -> bool:
 class Signer:
     """Signs requests for one host, region and key pair in a few microseconds each.
 
-    Cached are the signing key (per day), date and scope (per second), and, within a second, how the
-    signed headers are laid out (per set of header names), with the values that are the same for
-    every request in their places. One event loop uses a signer; it is not for threads.
+    It caches the signing key for a day, and the date and the scope for a second. For each set of
+    header names it caches, also for a second, a layout of the signed headers. The values that are
+    the same for every request are already in the layout. A signer belongs to one event loop, and is
+    not for threads.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class Signer:
         """Added to the local clock; set when the store says that the clocks differ."""
 
     def __call__(self, request: Request) -> str:
-        """Return the lines of the headers that one send needs beside its own and Host.
+        """Return the header lines to add to one request, beside its own headers and Host.
 
         `request.target` must carry its query in canonical form (`urls.canonical_query`).
         """
@@ -177,7 +177,10 @@ class Signer:
         self._second = second
 
     def _lay_out(self, names: tuple[str, ...]) -> _Layout:
-        """Arrange the signed headers. Users name metadata as they like: the cache is bounded."""
+        """Make the layout for these header names.
+
+        Metadata can have any names, so the cache is bounded.
+        """
         if len(self._layouts) >= _MAX_LAYOUTS:
             self._layouts.clear()
         host_and_fixed = {"host": self._host, **self._fixed}
@@ -201,7 +204,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How the end of a canonical request is made of a certain set of headers."""
+    """How the end of a canonical request is made for one set of header names."""
 
     template: str
     pick: Callable[[Mapping[str, str]], tuple[str, ...]]
@@ -209,7 +212,7 @@ class _Layout:
     lines: str
     """What is added to the request's head, up to the signature."""
     free_text: bool
-    """Holds headers whose values may have spaces that the signature must not see."""
+    """Some of the headers may hold white space that must be folded in the signature."""
 
 
 def _escaped(text: str) -> str:
@@ -219,14 +222,14 @@ def _escaped(text: str) -> str:
 def _picker(names: Sequence[str]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
     if not names:
         return lambda _: ()
-    if len(names) == 1:  # of one name an itemgetter makes no tuple
+    if len(names) == 1:  # with one name, an itemgetter returns no tuple
         (name,) = names
         return lambda headers: (headers[name],)
     return operator.itemgetter(*names)
 
 
 def _hmac_states(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """The two hashes of HMAC-SHA256 (RFC 2104), begun: a copy of each saves half of its cost."""
+    """The two hashes of HMAC-SHA256 (RFC 2104), already begun: copying them saves half the cost."""
     block = key.ljust(64, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
     return inner, hashlib.sha256(bytes(byte ^ 0x5C for byte in block))

@@ -1,8 +1,7 @@
 """The S3 REST interface over our own HTTP client: pages and parts, byte-exact keys.
 
-A store is one bucket. Its requests stand in `listing`, `reading`, `writing`, `uploads` and
-`copying`. How a request is sent is the business of `client`. What differs between providers comes
-from the `Dialect`.
+A store is one bucket. Its requests are in `listing`, `reading`, `writing`, `uploads` and `copying`.
+`client` sends them. What differs between providers comes from the `Dialect`.
 """
 
 from __future__ import annotations

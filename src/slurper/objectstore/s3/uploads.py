@@ -59,9 +59,10 @@ class Uploads(Writing):
     async def _listed_part(
         self, lack: errors.SlurperError, key: str, upload_id: str, number: int, size: int
     ) -> str:
-        """The ETag of a part whose write was answered without an ETag; raise `lack` without a part.
+        """Find the ETag of a part in a listing, because the answer to its write had none.
 
-        The parts of this upload are of this object only, so an equal size is proof enough.
+        Raises `lack` if the part is not listed. All parts of this upload belong to this object, so
+        an equal size is proof enough.
         """
         if not isinstance(lack, errors.TransportError):  # the answer is an error
             raise lack
@@ -111,7 +112,8 @@ class Uploads(Writing):
                 raise
             etag, answer = completed, ""
             if isinstance(error, errors.PreconditionFailed):
-                # It may come from an earlier upload of the same parts; then this one is left.
+                # It may come from an earlier upload of the same parts. Then this upload is still
+                # open.
                 with contextlib.suppress(errors.SlurperError):
                     await self.abort_upload(key, upload_id)
         if whole is not None:
@@ -128,7 +130,7 @@ class Uploads(Writing):
 
     @property
     def _part_algorithm(self) -> Algorithm | None:
-        """The checksum that is declared for an upload; MD5 only travels with each part."""
+        """The checksum that is declared for an upload. MD5 only goes with each part."""
         algorithm = self._dialect.checksum
         return None if algorithm is Algorithm.MD5 else algorithm
 
@@ -155,7 +157,7 @@ class Uploads(Writing):
     async def _completed_without_etag(
         self, response: Response, key: str, parts: Sequence[Part]
     ) -> str:
-        """The object's ETag, if a completion succeeded without telling one, as at Ceph 16.
+        """Find the object's ETag after a completion that did not tell it, as at Ceph 16.
 
         HEAD must show an object of the right size. If the answer is not even the result of a
         completion, the object must have the ETag that these parts make.
@@ -176,10 +178,10 @@ class Uploads(Writing):
     async def _completed_before(
         self, key: str, parts: Sequence[Part], refusal: errors.StoreError
     ) -> str | None:
-        """The object's ETag, if an earlier send of this completion made it; its answer was lost.
+        """The object's ETag, if an earlier send of this completion made it and the answer was lost.
 
-        An ETag made of the parts' own MD5s proves it. Where a store makes ETags otherwise, a
-        repeated request whose object has the right size and number of parts is taken for proof.
+        An ETag made of the MD5s of the parts proves that. If the store makes ETags in another way,
+        the right size and number of parts count as proof, but only if this request was repeated.
         """
         try:
             meta = (await self.head(key)).meta

@@ -24,7 +24,7 @@ from slurper.objectstore.s3.client import BucketClient
 _MD5_HEADER = checksums.header_of(Algorithm.MD5)
 
 NO_TAG = len('""')
-"""An ETag of no more characters says nothing."""
+"""An ETag that is no longer than this is empty."""
 
 
 class Writing(BucketClient):
@@ -37,7 +37,7 @@ class Writing(BucketClient):
         sent = self._new_object_headers(key, headers, size=body.length)
         is_compared_there = not body.source_md5 or self._dialect.verifies_md5
         if if_absent and not is_compared_there:
-            # A wrong object that is found only after the write could not be replaced.
+            # If the object was found to be wrong after this write, it could not be replaced.
             await verification.compare_with_source_md5(body)
             is_compared_there = True
         self._add_checksums(sent, body)
@@ -54,7 +54,7 @@ class Writing(BucketClient):
         return etag
 
     async def _send_body(self, operation: str, request: Request, key: str, body: Body) -> Response:
-        """Send a body, and once more with its MD5 if the store refused it for want of one."""
+        """Send a body. If the store refuses it because it has no MD5, send it again with one."""
         if self._dialect.wants_md5:
             _add_md5(request, body)
         try:
@@ -69,7 +69,7 @@ class Writing(BucketClient):
         return response
 
     def _compare_with_sent(self, response: Response, sent: dict[str, str]) -> None:
-        """Where the store repeats the checksum of what it stored, it must be ours."""
+        """If the store repeats the checksum of what it stored, check that it is ours."""
         algorithm = self._dialect.checksum
         if algorithm is None:
             return
