@@ -36,7 +36,7 @@ class Asked:
 
     account_id: str
     digests: tuple[bytes, ...]
-    """Digests of the whole request: one for each secret key of the server, the current one first."""
+    """Digests of the whole request: one for each secret key of the server, the newest first."""
     key: str | None
     retries: int
     """How often the request was sent before, as it says itself."""

@@ -59,7 +59,7 @@ class CommitResult:
     end_at: str | None = None
     """Where an open range ends now."""
     cut_off: tuple[RangeWork, ...] = ()
-    """New ranges, in order, cut off the end of the range. It now ends where the first one begins."""
+    """New ranges, in order, cut off the end of the range. It ends where the first one begins."""
     problem: str = ""
     """Why the commit has paused the job, if the report did not ask for it."""
     capabilities: JobCapabilities | None = None
