@@ -52,16 +52,16 @@ from slurper.transfer.task import (
 )
 
 MAX_KEYS = 1000
-"""Most explicit keys per task: about a megabyte at most, and as many as on a listing page."""
+"""A task gets at most so many explicit keys: as many as a listing page has, about a megabyte."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=1)
-"""We cannot notice when the target's clock is behind ours by up to this much."""
+"""The target's clock may be behind ours by up to this much, and we would not notice it."""
 
 MIN_BUDGET_SECONDS = 0.5
 
 AGE_SHARE = 1 / 8
 """A task may take this share of the time for which its job has been worked on. So a slot without
-work soon gets some. The cost is a few more commits in a job's first minute."""
+work soon gets some. This costs a few more commits in a job's first minute."""
 
 MIN_KEYS = 64
 """Least number of explicit keys for which a new range is made."""
@@ -214,7 +214,7 @@ def make_sweep(
 ) -> SweepTask:
     """Return the task that cleans up after work on a large object of an aborted job.
 
-    All work on it had ended before `until`.
+    All work on it had ended by the time `until`.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.

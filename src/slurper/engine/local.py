@@ -2,8 +2,8 @@
 
 There is at most one process per core. Each has one event loop that runs
 `slurper.transfer.worker.Worker`. The first process starts with the engine, each further one when
-there is work for it. A lost process is replaced at once, whatever the reason. The tasks that it ran
-raise `WorkerLost`.
+there is work for it. A process that is lost, for any reason, is replaced at once. The tasks that it
+ran raise `WorkerLost`.
 """
 
 from __future__ import annotations

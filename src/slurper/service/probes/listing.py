@@ -39,7 +39,7 @@ async def find_order(store: ObjectStore, prefix: str, page: ListingPage, check: 
     try:
         order = await _order_of(store, prefix, page, check)
         async with check.step(_STEP):
-            # A listing in the store's own order goes on in another way, whatever the version.
+            # A listing in the store's own order goes on in another way, in every version.
             found = page.list_version if order is KeyOrder.OWN else await version
     finally:
         version.cancel()

@@ -15,7 +15,7 @@ was written. Then no more is asked. Otherwise each shape of a key is tried by it
     | no answer, or one that may pass                 | not found out       |
 
 A store may rewrite our key into the key of somebody's object. We must not overwrite or delete that
-object. So every segment of our keys holds a name of ours: whatever a store drops, one is left.
+object. So every segment of our keys holds a name of ours. If a store drops some, one is left.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Specimens:
     def __init__(self, store: ProbedStore, name: str) -> None:
         """Prepare. A `store` without retries answers sooner.
 
-        `name` comes from `own_keys`. Whatever the store drops from a key, the rest begins with it.
+        `name` comes from `own_keys`. If the store drops parts of a key, the rest begins with it.
         """
         self._store = store
         self.name = name
