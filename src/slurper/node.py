@@ -1,4 +1,4 @@
-"""Puts the parts together: database, service, driver and engine of one process."""
+"""Connects the parts of one process: database, service, driver and engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = telemetry.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The parts of one process. Nothing moves before `driven` or `driven_in_turn`."""
+    """The parts of one process. No job moves before `driven` or `driven_in_turn`."""
 
     settings: Settings
     store: JobStore
@@ -34,9 +34,9 @@ class Node:
     sealer: Sealer
     metrics: telemetry.Metrics
     woken: asyncio.Event
-    """Set by the service when the driver, if it is in this process, should look at the jobs."""
+    """The service sets it when the driver, if it is in this process, should look at the jobs."""
     moved: asyncio.Event
-    """Set by the driver, if it is in this process, when progress was committed."""
+    """The driver, if it is in this process, sets it when progress was committed."""
     waits: Waits
     """What tasks wait for, if the driver is in this process."""
 
@@ -45,7 +45,7 @@ class Node:
 async def assembled(
     settings: Settings, *, metrics: telemetry.Metrics | None = None
 ) -> AsyncIterator[Node]:
-    """Open the database and connect the parts; close the database in the end.
+    """Open the database, connect the parts, and close the database at the end.
 
     Without `metrics`, nothing is counted.
 
@@ -75,10 +75,10 @@ async def assembled(
 async def driven(
     node: Node, tenure: Tenure, template: Template | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Move jobs forward until the block ends; then let tasks under way end, and commit them.
+    """Move jobs forward until the block ends. Then let tasks under way end, and commit them.
 
-    Workers are forked from `template`, if one is given, which ends with the block. Yields the task
-    that does it, which ends early only by a fault or the loss of the lease.
+    If a `template` is given, workers are forked from it, and it ends with the block. Yields the
+    task that drives. That task ends early only by a fault or the loss of the lease.
     """
     async with _aside(_drive(node, tenure, template)) as driving:
         yield driving
@@ -86,9 +86,9 @@ async def driven(
 
 @asynccontextmanager
 async def driven_in_turn(node: Node) -> AsyncIterator[asyncio.Task[None]]:
-    """Do as `driven` whenever no other process drives; stand by while one does.
+    """Do the same as `driven` while no other process drives. Stand by while one does.
 
-    Yields the task that does it, which ends early only by a fault.
+    Yields the task that drives or stands by. That task ends early only by a fault.
     """
     async with _aside(_drive_in_turn(node)) as driving:
         yield driving
@@ -104,7 +104,7 @@ async def _drive_in_turn(node: Node) -> None:
 
 
 async def _drive(node: Node, tenure: Tenure, template: Template | None = None) -> None:
-    """Move jobs forward until cancelled, which lets tasks under way end; again, and it does not.
+    """Move jobs forward until cancelled. Then let tasks under way end, unless cancelled again.
 
     Raises:
         LeaseLost: another process drives now.
@@ -141,7 +141,7 @@ async def _run(engine: LocalEngine, driver: Driver) -> None:
 
 @asynccontextmanager
 async def _aside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Run `work` beside the block; cancel it and wait for its end when the block has ended."""
+    """Run `work` beside the block. When the block has ended, cancel it and wait for its end."""
     task = asyncio.create_task(work)
     try:
         yield task

@@ -1,7 +1,7 @@
 """The one clock of all processes on a database: its server's, or with SQLite this machine's.
 
-What one process notes and another compares is told by this clock, because the clocks of two
-machines differ.
+The clocks of two machines differ. So this clock gives every time that one process stores and
+another compares.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ def now(connection: Connection) -> datetime:
     """Return the time at this moment."""
     if connection.dialect.name != "postgresql":
         return datetime.now(UTC)
-    # Not now(), which is when the transaction began, perhaps long before it got the lock.
+    # now() would tell when the transaction began: perhaps long before it got the lock.
     clock = select(func.clock_timestamp(type_=UtcDateTime))
     moment: datetime = connection.execute(clock).scalar_one()
     return moment
 
 
 def ahead_of_ours(connection: Connection) -> timedelta:
-    """By how much the database's clock is ahead of this process's, at most.
+    """By how much the database's clock is ahead of this process's clock.
 
-    Less only by the time that asking takes: what is translated to our clock seems that much older.
+    The true value is never more, and less only by the time that the question takes. A time that is
+    translated to our clock may seem older by that.
     """
     if connection.dialect.name != "postgresql":
         return timedelta()

@@ -1,17 +1,17 @@
 """The database connection: one way to write, one way to read, on SQLite and on PostgreSQL.
 
 A transaction is an ordinary function of a connection. It runs from BEGIN to COMMIT in a thread, so
-the event loop neither waits for the database nor is woken before the end. Writers and readers have
-threads of their own (`threads`).
+the event loop does not wait for the database. Writers and readers have threads of their own
+(`threads`).
 
 SQLite has one writer at a time. Writers of this process queue in order instead of polling the file,
 for up to `TURN_SECONDS`; other processes wait up to `BUSY_SECONDS`. `BEGIN IMMEDIATE` takes the
 write lock before the first read of a transaction, so what it read cannot change under it. Readers
 see the last commit (WAL) and never wait.
 
-A commit is on the disk when it returns (`synchronous=FULL`). A commit costs one fsync, and a busy
-range commits once in several seconds, so durability is cheap here; without it a power loss could
-take back an abort that had been acknowledged.
+A commit is on the disk when it returns (`synchronous=FULL`). Otherwise a power loss could undo an
+abort that was acknowledged. A commit costs one fsync. That is cheap here, since a busy range
+commits once in several seconds.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
 
 BUSY_SECONDS = 30
-"""How long a transaction waits for another process's: on SQLite for its end, on PostgreSQL for its
-next statement, after which the server takes it back."""
+"""How long a transaction waits for one of another process. On SQLite it waits for the end of that
+one. On PostgreSQL the server rolls back a transaction that sends no statement for so long."""
 
 TURN_SECONDS = 15
-"""How long a transaction waits for others of this process, where only one can write. It comes to
-that only when those wait for another process: so many of them must not add up their waits."""
+"""How long a transaction waits for others of this process, where only one can write. They take that
+long only when they wait for another process. The limit keeps such waits from adding up."""
 
 _SWITCH_SECONDS = 0.005
-"""A moment in which another process opens a new file."""
+"""How long we wait before the next try while another process sets up a new file."""
 
 CONNECT_SECONDS = 30
-"""How long a PostgreSQL server may take to answer for the first time, if its URL does not say."""
+"""How long a PostgreSQL server may take to accept a connection, unless the URL says otherwise."""
 
 POSTGRESQL_WRITERS = 10
 """Transactions that write at the same time; most of them wait for a lock or for the server."""
@@ -80,7 +80,7 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-"""The drivers in use, by the names a URL may give; those of former versions are among them."""
+"""The drivers in use, by the names that a URL may give, names of earlier versions included."""
 
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -131,8 +131,8 @@ class Database:
         """Run a function as one transaction that commits at its end.
 
         Raises:
-            DatabaseUnavailable: nothing is committed. (Only a server that goes away while it
-                answers the COMMIT leaves that open.)
+            DatabaseUnavailable: nothing is committed. (If the server goes away while it answers
+                the COMMIT, the transaction may be committed.)
         """
         return await self._run(self._writing, self._engine, transaction)
 
@@ -155,10 +155,10 @@ class Database:
 
 
 class Store:
-    """What has methods that are transactions: those with `reads` or `writes` above them.
+    """Base of classes whose methods are transactions: those decorated with `reads` or `writes`.
 
-    Such a method is written as an ordinary function that gets a connection. Its callers give none,
-    and await it.
+    Such a method is written as an ordinary function that takes a connection. Callers pass no
+    connection, and await the method.
     """
 
     def __init__(self, database: Database) -> None:
@@ -196,7 +196,8 @@ def writes(
 def serialise(connection: Connection, name: str) -> None:
     """Let no other transaction with the same `name` run until this one ends.
 
-    For rules over several rows, which row locks cannot guard. On SQLite writers are alone.
+    This is for rules over several rows, which row locks cannot guard. On SQLite there is only one
+    writer anyway.
     """
     if connection.dialect.name == "postgresql":
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
@@ -204,10 +205,10 @@ def serialise(connection: Connection, name: str) -> None:
 
 
 def insert_missing(connection: Connection, table: Table) -> Insert:
-    """Return an INSERT that leaves out what the table has already.
+    """Return an INSERT that leaves out rows that the table has already.
 
-    It is spelled alike on SQLite and PostgreSQL, but known to SQLAlchemy by dialect; the one that
-    is not in use takes its time to load.
+    SQLAlchemy has a separate one for each dialect. Only the dialect in use is imported, because an
+    import takes time.
     """
     dialect = importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
     statement: Insert = dialect.insert(table).on_conflict_do_nothing()
@@ -250,7 +251,7 @@ def _parse(database_url: str) -> URL:
 
 
 def _create_engine(url: URL) -> Engine:
-    """Make what opens connections: as many as there are threads, any of them in any thread."""
+    """Make the engine: one connection for each thread, and any thread may use any connection."""
     if url.get_backend_name() == "sqlite":
         _create_file(url)
         # Named, because releases before SQLAlchemy 2.0.38 open a file anew for each transaction.
@@ -305,10 +306,10 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
 
 
 def _write_ahead(cursor: DBAPICursor) -> None:
-    """Have changes written ahead of the file, as it stays for everybody who opens it later.
+    """Switch the file to write-ahead logging. It keeps that mode for all who open it later.
 
-    For the moment in which a new file is switched to that, SQLite does not wait for others who open
-    it at the same time; so we do.
+    While a new file is being switched, SQLite does not wait for other processes that open it at the
+    same time. So we wait and try again.
     """
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
@@ -323,7 +324,7 @@ def _write_ahead(cursor: DBAPICursor) -> None:
 
 
 def _set_up_postgresql(dbapi_connection: DBAPIConnection, _record: object) -> None:
-    """Let nobody wait for ever for a process that was suspended inside a transaction."""
+    """Make the server end a transaction of a suspended process, so that nobody waits for ever."""
     cursor = dbapi_connection.cursor()
     milliseconds = int(BUSY_SECONDS * 1000)
     cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")

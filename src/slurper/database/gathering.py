@@ -1,12 +1,13 @@
 """The keys of a job whose source lists in no order: gathered page by page, each kept once.
 
-    the source is found to have none   what the job has done is forgotten, but for what is at the
-                                       target; from now on `ranges.cursor` holds a token
-    a report with keys                 they become rows of `job_keys`, unless they are that already
-    the listing has come to its end    the cursor is taken away, and the job goes on by its keys
+    the source is found to have none   the job's progress is forgotten (the objects at the target
+                                       stay); from now on `ranges.cursor` holds a token
+    a report with keys                 new keys become rows of `job_keys`
+    the listing has come to its end    the cursor is removed, and the job goes on by its keys
 
-A store may name tokens in circles, or take none of those that it names. Neither goes on for ever:
-no listing shows many more keys than there are, and one that begins anew has to find a new one.
+A store may send tokens that lead in a circle, or refuse its own tokens. Two limits end that. A
+listing may not show many more rows than there are keys. A listing may begin anew only
+`MAX_TIMES_ANEW` times without a new key.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from slurper.job.model import LogType
 from slurper.transfer.task import GatherReport, Halt
 
 SPARE_ROWS = 10_000
-"""So many more rows than twice the keys may be listed: some are shown twice, some pages are empty.
-"""
+"""A listing may show twice as many rows as there are keys, and so many more. Some keys are shown
+twice, and some pages are empty."""
 
 MAX_TIMES_ANEW = 5
-"""In a row without a new key."""
+"""How often a listing may begin anew in a row without a new key."""
 
 
 def begin_anew(connection: Connection, job: LockedJob) -> None:
-    """Forget what is done of a job; make one range of it."""
+    """Forget a job's progress, and give it one range over all its keys."""
     for table in (ranges, uploads):
         connection.execute(delete(table).where(table.c.job_number == job.number))
     connection.execute(insert(ranges).values(job_number=job.number, committed_at=job.created_at))
@@ -39,7 +40,7 @@ def begin_anew(connection: Connection, job: LockedJob) -> None:
 
 
 def begin(connection: Connection, job: LockedJob) -> None:
-    """From now on the keys of the job are gathered."""
+    """Begin to gather the keys of the job."""
     begin_anew(connection, job)
     job.change(gathered=asdict(GatheredSoFar()), total_objects=None, total_bytes=None)
 
@@ -51,7 +52,7 @@ def is_under_way(connection: Connection, number: int) -> bool:
 
 
 def keep_keys(connection: Connection, job: LockedJob, report: GatherReport) -> Halt | None:
-    """Keep the keys of a report, which is not stale; return why the job cannot go on, if so."""
+    """Store the keys of a report that is not stale; return a halt if the job cannot go on."""
     before = _read(connection, job.number) or GatheredSoFar()
     now = _after(before, report, _insert(connection, job.number, report.keys))
     if report.finished:
@@ -60,7 +61,7 @@ def keep_keys(connection: Connection, job: LockedJob, report: GatherReport) -> H
     problem = None if report.finished else _problem_of(now)
     if problem is None:
         return None
-    # So that it can be tried once more when the job is resumed.
+    # When the job is resumed, the listing gets another try.
     job.change(gathered=asdict(replace(now, rows=0, times_anew=0)))
     this = ranges.c.id == report.range_id
     connection.execute(update(ranges).where(this).values(cursor=None))
@@ -93,7 +94,7 @@ def _problem_of(now: GatheredSoFar) -> str | None:
 
 
 def _insert(connection: Connection, number: int, keys: tuple[str, ...]) -> int:
-    """Return how many of them are new."""
+    """Insert the keys that are new; return how many they are."""
     if not keys:
         return 0
     rows = [{"job_number": number, "key": key} for key in keys]

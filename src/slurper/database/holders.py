@@ -1,8 +1,8 @@
-"""Names a process so that another one can tell whether it still lives.
+"""Names a process so that another process can tell whether it still lives.
 
-A name says which process it is and, on Linux, when it began in which process namespace of which
-boot of which machine. From inside the same namespace its fate is certain and can be acted upon at
-once. From anywhere else nothing is known of it.
+A name holds the process id. On Linux it also holds when the process began, in which process
+namespace, and since which boot of which machine. A process in the same namespace can tell at once
+and for certain whether the named one lives. Any other process cannot tell.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Holder:
 
     pid: int
     host: str
-    """For people only; names of hosts repeat."""
+    """For people only: two machines may have the same name."""
     namespace: str = ""
-    """Where `pid` means this process; empty when that cannot be told."""
+    """Where `pid` means this process; empty when that is not known."""
     began: str = ""
-    """In the kernel's own words; tells processes apart that have had the same `pid`."""
+    """As the kernel tells it. It tells apart two processes that had the same `pid`."""
 
     @classmethod
     def this_process(cls) -> Holder:
@@ -38,7 +38,7 @@ class Holder:
 
     @classmethod
     def parse(cls, name: str) -> Holder:
-        """Return whom `encode` named; what is no such name is a process nothing is known of."""
+        """Return the process that `encode` named; for any other text, an unknown process."""
         pid, _, rest = name.partition("@")
         host, _, place = rest.partition(" ")
         namespace, _, began = place.partition(" ")
@@ -55,7 +55,7 @@ class Holder:
 
     @property
     def lives(self) -> bool | None:
-        """Whether the process is running; None when that cannot be told from here."""
+        """Whether the process is running; None when this process cannot know."""
         try:
             if not self.began or self.namespace != _namespace():
                 return None
@@ -77,11 +77,11 @@ class _Stat:
 def _stat(pid: int) -> _Stat:
     """Read what the kernel says of a process. Raises OSError."""
     text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    state, *rest = text.rpartition(")")[2].split()  # the name before it may hold anything
+    state, *rest = text.rpartition(")")[2].split()  # the name may hold any character
     return _Stat(began=rest[18], ended=state in "ZX")
 
 
 def _namespace() -> str:
-    """Inode numbers of namespaces repeat between machines and boots, so the boot is named too."""
+    """Name the namespace and the boot: inode numbers repeat on other machines and boots."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -1,13 +1,13 @@
-"""What requests that made a job were answered, so that each gets the same answer when sent again.
+"""Keeps the answers to requests that made a job, so that a repeated request gets the same answer.
 
-A client whose answer was lost sends its request again, and each of them would make a job.
-Cloudflare's SDKs say so in a header; other clients can give a request a key (`Delivery`). A row is
-written in the transaction that makes the job, and looked for in the same one, so of requests that
-come at the same time one makes it. The row outlives the job: a user who deleted the job does not
-want it again.
+A client that got no answer sends its request again. Without this module, each of them would make a
+job. Cloudflare's SDKs mark a repeated request in a header. Other clients can give a request a key
+(`Delivery`). The transaction that makes the job first looks for a row, and writes it. So only one
+of several requests at the same time makes a job. The row stays when the job is deleted: a user who
+deleted the job does not want it again.
 
-Only keyed digests of a request are kept. A request holds secrets, and nobody shall be able to try
-secrets out.
+Only keyed digests of a request are kept, because a request holds secrets. A plain digest would let
+somebody guess a secret and check the guess.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from slurper.database import clock
 from slurper.database.schema import answers
 
 RETRY_SECONDS = 600
-"""How long a request is recognised by its body: longer than an SDK goes on trying."""
+"""How long a request is recognised by its body. An SDK stops trying earlier."""
 
 KEY_SECONDS = 86_400
-"""How long it is recognised by its key."""
+"""How long a request is recognised by its key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +36,16 @@ class Asked:
 
     account_id: str
     digests: tuple[bytes, ...]
-    """Of the whole request, one by each secret key of the server; the key in use comes first."""
+    """Digests of the whole request: one for each secret key of the server, the newest first."""
     key: str | None
     retries: int
-    """How often it had been sent before, as it says itself."""
+    """How often the request was sent before, as it says itself."""
     at: datetime
     """When it came, by the database's clock."""
 
     @property
     def name(self) -> bytes:
-        """What its answer is kept under."""
+        """The name under which its answer is stored."""
         if self.key is None:
             return self.digests[0]
         return hashlib.sha256(self.key.encode()).digest()
@@ -71,15 +71,16 @@ def find(connection: Connection, asked: Asked) -> str | None:
         if bytes(found.digest) not in asked.digests:
             raise errors.KeyReused("came before, with another request; give each request its own")
         return job_id
-    # The client may have given up the first request while the stores were checked: it ends last.
+    # The client may have given up this first request while its stores were checked, and sent it
+    # again. Then the repeated request may be answered first.
     is_overtaken = found.retries > asked.retries and found.answered_at >= asked.at
     return job_id if asked.retries or is_overtaken else None
 
 
 def once(connection: Connection, asked: Asked | None, make: Callable[[], str]) -> str:
-    """Return the job that the request has made already; else make it, and note that.
+    """Return the job that the request has made already; else make the job, and note it.
 
-    `asked` None stands for a request that nobody sends again. The caller holds the account's lock.
+    `asked` None: the request will not be sent again. The caller holds the account's lock.
 
     Raises:
         KeyReused: as `find` says.
@@ -94,7 +95,7 @@ def once(connection: Connection, asked: Asked | None, make: Callable[[], str]) -
 
 
 def _keep(connection: Connection, asked: Asked, job_id: str) -> None:
-    """Note which job the request has made, in place of what was noted for the same request."""
+    """Note which job the request has made. This replaces an earlier note for the same request."""
     at = clock.now(connection)
     seconds = RETRY_SECONDS if asked.key is None else KEY_SECONDS
     this = (answers.c.account_id == asked.account_id, answers.c.name == asked.name)
@@ -112,11 +113,11 @@ def _keep(connection: Connection, asked: Asked, job_id: str) -> None:
 
 
 def forget(connection: Connection) -> int:
-    """Delete the answers whose time is over; return how many."""
+    """Delete expired answers; return how many."""
     due = delete(answers).where(answers.c.kept_until <= clock.now(connection))
     return connection.execute(due).rowcount
 
 
 def _is_kept(asked: Asked) -> ColumnElement[bool]:
-    """At the time when the request came, so that none expires while the stores are checked."""
+    """Judge by the time when the request came: no answer expires while the stores are checked."""
     return answers.c.kept_until > asked.at

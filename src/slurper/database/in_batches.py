@@ -1,8 +1,7 @@
-"""Work on any number of rows, in pieces so short that other writers can wait for them.
+"""Work on any number of rows, in short pieces, so that other writers do not wait long.
 
-A command does the first piece in its own transaction, which is all there is for most jobs. What is
-left is written down in the job's row, and the driver goes on with it piece by piece; so it survives
-any crash.
+A command does the first piece in its own transaction. For most jobs that is all. The job's row says
+what is left, and the driver does it piece by piece. So the work survives any crash.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
 from slurper.job.model import LogType
 
 PIECE_ROWS = 20_000
-"""Rows of a table that one transaction reads and writes. That took 10 to 60 ms on SQLite with two
-million rows, and up to half a second for keys in random order."""
+"""One transaction reads and writes so many rows of a table. That took 10 to 60 ms on SQLite with
+two million rows, and up to half a second for keys in random order."""
 
 FAILED = logs.c.log_type == LogType.IMPORT_ERROR_RETRY_EXHAUSTION.value
 """The log entries of failed objects."""
@@ -40,22 +39,22 @@ _IS_NEEDED = jobs.c.sweeps_failed.is_not(None) | (
     )
     .correlate(jobs)
 )
-"""The job's target is still to be swept, or an unfinished retry takes keys from the job's log."""
+"""The job's target must still be swept, or an unfinished retry takes keys from the job's log."""
 
 
 def unready() -> Select[int]:
-    """The oldest retry that has not got all its keys."""
+    """The oldest retry that does not have all its keys yet."""
     waiting = (jobs.c.retry_position.is_not(None), jobs.c.finished_at.is_(None))
     return select(jobs.c.number).where(*waiting).order_by(jobs.c.number).limit(1)
 
 
 def removable() -> Select[int]:
-    """A deleted job whose rows may go."""
+    """A deleted job whose rows may be removed."""
     return select(jobs.c.number).where(jobs.c.deleted_at.is_not(None), ~_IS_NEEDED).limit(1)
 
 
 def take_keys(connection: Connection, number: int) -> None:
-    """Give a retry its next keys: those that failed, as the log of the job it retries says."""
+    """Give a retry its next keys: failed keys from the log of the job that it retries."""
     this = jobs.c.number == number
     query = select(jobs.c.retry_of, jobs.c.retry_position).where(this).with_for_update()
     retry = connection.execute(query).one_or_none()
@@ -79,7 +78,7 @@ def take_keys(connection: Connection, number: int) -> None:
 def remove(connection: Connection, number: int) -> None:
     """Delete some rows of a deleted job, and its own row with the last of them.
 
-    Nothing is deleted while the job is needed for a sweep, or its log for a retry.
+    Nothing is deleted while a sweep needs the job, or a retry needs its log.
     """
     this = jobs.c.number == number
     query = select(jobs.c.log_entries, _IS_NEEDED.label("needed")).where(this).with_for_update()
@@ -100,7 +99,7 @@ def remove(connection: Connection, number: int) -> None:
 
 
 def _too_many_keys(connection: Connection, number: int) -> ColumnElement[bool] | None:
-    """A piece of the job's keys; None when what is left is no more than one."""
+    """One piece of the job's keys; None when no more than one piece is left."""
     of_job = job_keys.c.job_number == number
     ordered = select(job_keys.c.key).where(of_job).order_by(job_keys.c.key)
     last = connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
@@ -108,7 +107,7 @@ def _too_many_keys(connection: Connection, number: int) -> ColumnElement[bool] |
 
 
 def _too_many_parts(connection: Connection, number: int) -> ColumnElement[bool] | None:
-    """A piece of the parts of the job's uploads; None when what is left is no more than one."""
+    """One piece of the parts of the job's uploads; None when no more than one piece is left."""
     of_job = upload_parts.c.upload.in_(select(uploads.c.id).where(uploads.c.job_number == number))
     place = tuple_(upload_parts.c.upload, upload_parts.c.number)
     ordered = select(upload_parts.c.upload, upload_parts.c.number).where(of_job)

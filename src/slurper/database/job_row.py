@@ -1,9 +1,9 @@
 """A job's row, locked for the rest of a transaction: the one place that changes a job.
 
-Every change of a job (a command, a report) locks its row first. Commands and commits of one job
-therefore come one after the other, on SQLite because there is one writer, on PostgreSQL by
-`SELECT ... FOR UPDATE`. What changes is collected here and written by `save` as one UPDATE and one
-bulk INSERT of log entries.
+Every change of a job (a command, a report) locks its row first. So commands and commits of one job
+come one after the other: on SQLite because there is one writer, on PostgreSQL by `SELECT ... FOR
+UPDATE`. The changes are collected here. `save` writes them as one UPDATE and one bulk INSERT of log
+entries.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RangeWork:
 
     range_id: int
     slice: KeyRange
-    """Begins at the committed cursor, or at the range's start when nothing is committed."""
+    """It begins at the committed cursor, or at the range's start if nothing is committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +50,20 @@ class CommitResult:
     """What became of a report."""
 
     applied: bool
-    """False: the range's cursor had moved on, the upload had been begun again or was over, or the
-    job is gone; nothing was changed."""
+    """False: nothing was changed. The range's cursor had moved on, the upload was settled or begun
+    again, or the job is gone."""
     status: JobStatus
     """The job's status after the commit; a deleted job reads as aborted."""
     still_open: bool
-    """The range, or the large object, holds more to do."""
+    """The range, or the large object, is not finished."""
     end_at: str | None = None
     """Where an open range ends now."""
     cut_off: tuple[RangeWork, ...] = ()
-    """New ranges, in order, of what was the range's end: it now ends where the first begins."""
+    """New ranges, in order, cut off the end of the range. It ends where the first one begins."""
     problem: str = ""
-    """Why the commit has paused the job, where the report did not ask for it."""
+    """Why the commit has paused the job, if the report did not ask for it."""
     capabilities: JobCapabilities | None = None
-    """What the job's stores were found to do, where the report has added to it."""
+    """What is known of the job's stores, if the report has added to it."""
 
 
 class LockedJob:
@@ -77,7 +77,7 @@ class LockedJob:
         self._connection = connection
         self.options = rows.to_options(row.options)
         self.capabilities: JobCapabilities | None = None
-        """What its stores were found to do, if this transaction has added to it."""
+        """What is known of its stores, if this transaction has added to it."""
         self.created_at: datetime = row.created_at
         self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
@@ -118,7 +118,7 @@ class LockedJob:
         self._changes["recent"] = asdict(recent.after(report, at))
 
     def count_anew(self) -> None:
-        """Count from nothing again."""
+        """Set all counts to zero."""
         nothing = ("objects", "transferred", "skipped", "failed", "transferred_bytes")
         self._changes |= dict.fromkeys(nothing, 0)
 
@@ -132,8 +132,8 @@ class LockedJob:
         self._changes["options"] = asdict(options)
 
     def find(self, found: JobCapabilities) -> None:
-        """Add to what the job's stores were found to do."""
-        if found == JobCapabilities():  # as in nearly every report
+        """Add `found` to what is known of the job's stores."""
+        if found == JobCapabilities():  # so it is in nearly every report
             return
         known = self.capabilities or self._read_capabilities()
         now = known.with_found(found)
@@ -150,7 +150,7 @@ class LockedJob:
         self._entries.extend(entries)
 
     def move(self, command: lifecycle.Command, at: datetime, *, halt: Halt | None = None) -> None:
-        """Give the job a command and log it; a halt brings its own log type and message.
+        """Apply a command to the job and log it; a halt has its own log type and message.
 
         Raises:
             JobConflict: the job's status does not allow it.
@@ -161,30 +161,30 @@ class LockedJob:
         if transition.status not in lifecycle.ACTIVE:
             self._changes["finished_at"] = at
         if transition.status is JobStatus.ABORTED:
-            self._changes["sweeps_failed"] = 0  # nothing else would clean up after lost work
+            self._changes["sweeps_failed"] = 0  # marks the job as unswept
         if halt is None:
             self.log(LogEntry(log_type=transition.log_type, created_at=at))
         else:
             self.log(LogEntry(log_type=halt.log_type, created_at=at, message=halt.message))
 
     def halt(self, halt: Halt | None, at: datetime) -> None:
-        """Pause the job if there is a reason to and it is running."""
+        """Pause the job if `halt` is given and the job is running."""
         if halt is not None and self.status is JobStatus.RUNNING:
             self.move(lifecycle.Command.HALT, at, halt=halt)
 
     def reseal(self, change: Callable[[bytes | None], bytes]) -> None:
-        """Replace the job's sealed credentials by what `change` makes of them."""
+        """Replace the job's sealed credentials by what `change` returns for them."""
         row = jobs.c.number == self.number
         sealed = self._connection.scalar(select(jobs.c.sealed).where(row))
         self._changes["sealed"] = change(sealed)
 
     def complete_if_done(self, at: datetime) -> None:
-        """Complete the job when it is running and nothing of it is left to be done."""
+        """Complete the job if it is running and nothing is left to do."""
         if self.status is JobStatus.RUNNING and not self._has_work():
             self.move(lifecycle.Command.COMPLETE, at)
 
     def save(self) -> None:
-        """Write what has been collected."""
+        """Write the collected changes."""
         if self._entries:
             values = rows.log_values(self.number, self._log_entries, self._entries)
             self._connection.execute(insert(logs), values)
@@ -197,7 +197,7 @@ class LockedJob:
             self._changes = {}
 
     def _has_work(self) -> bool:
-        """Whether a range is open, or a large object not settled."""
+        """Whether a range is open, or a large object is not settled."""
         open_ranges = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
         unsettled = uploads.c.job_number == self.number
         work = or_(exists().where(open_ranges), exists().where(unsettled))

@@ -1,16 +1,16 @@
-"""Leases: at most one holder of a name, and a fencing token against those who believe they are it.
+"""Leases: each has at most one holder, and a token that refuses the writes of earlier holders.
 
-A lease is a row. Whoever takes it raises its token; only a row whose token is still the own one can
-be renewed, and a transaction that checks the token cannot commit once somebody else has raised it.
-So two things are kept apart:
+A lease is a row with a token. A process that takes the lease raises the token. A holder can renew
+only while the row has its token. A transaction that checks the token cannot commit after another
+process has raised it. Two things are separate:
 
-- *Safety* is the token alone. A process that was stopped, suspended or cut off for however long
-  finds it raised, and its transaction is refused. No clock takes part.
-- *Takeover* is the expiry, or the certain death of a holder on the same machine. It is judged by
-  one clock: the database server's, or with SQLite this machine's. A clock that jumps can hasten or
-  delay a takeover; it cannot make two holders.
+- *Safety* depends on the token alone. A process may be stopped, suspended or cut off for any time.
+  If the token was raised meanwhile, its transactions are refused. No clock takes part.
+- *Takeover* is possible when the lease has expired, or when its holder on the same machine is
+  certainly dead. One clock judges expiry: the database server's, or with SQLite this machine's. If
+  it jumps, a takeover may come too early or too late. There are never two holders.
 
-An expired lease that nobody has taken is still its holder's: there is no other to be protected.
+An expired lease that no other process has taken still belongs to its holder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from slurper.database.schema import leases
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What its holder shows in every transaction."""
+    """What a holder shows in each of its transactions."""
 
     name: str
     token: int
-    """Grows with every change of hands."""
+    """It grows each time the lease is taken or released."""
 
 
 class LeaseStore(Store):
@@ -53,7 +53,7 @@ class LeaseStore(Store):
 
     @writes
     def acquire(self, connection: Connection, name: str, seconds: float) -> Lease | None:
-        """Take the lease for a time; None when somebody holds it, which may be this process."""
+        """Take the lease for `seconds`; None when a process holds it, perhaps this one."""
         _ensure(connection, name)
         row = connection.execute(_row_of(name).with_for_update()).one()
         if _holder_of(connection, row) is not None:
@@ -70,7 +70,7 @@ class LeaseStore(Store):
 
     @writes
     def renew(self, connection: Connection, lease: Lease, seconds: float) -> None:
-        """Hold the lease for a time from now on, even if it has expired meanwhile.
+        """Extend the lease to `seconds` from now, even if it has expired meanwhile.
 
         Raises:
             LeaseLost: somebody else has taken it.
@@ -81,9 +81,9 @@ class LeaseStore(Store):
 
     @writes
     def release(self, connection: Connection, lease: Lease) -> None:
-        """Let others take the lease at once; nothing happens when somebody has taken it already.
+        """Let others take the lease at once. If another process has taken it, nothing happens.
 
-        The token is raised: what still shows this lease is refused from now on.
+        This raises the token. So transactions that still show this lease are refused.
         """
         mine = (leases.c.name == lease.name, leases.c.token == lease.token)
         free = {"token": lease.token + 1, "holder": None, "expires_at": None}
@@ -91,7 +91,7 @@ class LeaseStore(Store):
 
 
 def check(connection: Connection, lease: Lease) -> None:
-    """Pass while the lease is held, and keep it from changing hands until the transaction ends.
+    """Pass if the lease is held, and let no other process take it until the transaction ends.
 
     Raises:
         LeaseLost: somebody else has taken it, or it was released.
@@ -118,7 +118,7 @@ def _row_of(name: str) -> Select[*tuple[Any, ...]]:
 
 
 def _ensure(connection: Connection, name: str) -> None:
-    """Make the row that a first holder needs. It stays for ever, and with it the token."""
+    """Make the row of the lease, if there is none. The row and its token stay for ever."""
     connection.execute(insert_missing(connection, leases).values(name=name, token=0))
 
 

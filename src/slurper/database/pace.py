@@ -1,9 +1,9 @@
-"""How fast a job moves at the moment: sums of what was committed, which fade as time passes. Pure.
+"""How fast a job moves now, computed from sums of what was committed that fade with time. Pure.
 
-What a report brings is taken as spread evenly over the time of its task. After `WINDOW_SECONDS` a
-third of it is left, so that sum divided by window is the rate of about that time. Between two
-commits nothing fades for `GRACE_SECONDS`, in which a task may well be at work; then the rates go to
-zero by themselves, in every server that reads them.
+We assume that the work of a task was spread evenly over its time. After `WINDOW_SECONDS` about a
+third of it is left in the sum. So the sum divided by the window is about the rate during that time.
+After a commit nothing fades for `GRACE_SECONDS`, because a task is probably at work. If no commit
+follows, the rates fall to zero, in every server that reads them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from slurper.transfer.task import ProgressReport
 WINDOW_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 STALE_SECONDS = 120.0
-"""Who works on a job is known no longer after its last commit."""
+"""So long after a job's last commit we no longer know how many workers it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recent:
-    """What a job did lately. Numbers only, so that it is stored as it is."""
+    """What a job did recently. It holds only numbers, so it can be stored unchanged."""
 
     since: float
-    """When it began to be measured; this and `at` are Unix times."""
+    """When the measurement began; this and `at` are Unix times."""
     at: float
-    """The last commit, at which the sums below stood as they do."""
+    """The time of the last commit. The sums below are those at that time."""
     objects: float = 0.0
     size: float = 0.0
     source_requests: float = 0.0
@@ -38,7 +38,7 @@ class Recent:
     workers: int | None = None
 
     def after(self, report: ProgressReport, at: datetime) -> Recent:
-        """Take in a report that is committed at `at`."""
+        """Return the sums after a report that is committed at `at`."""
         now = max(self.at, at.timestamp())
         kept = math.exp((self.at - now) / WINDOW_SECONDS)
         left = _left_of_even(report.seconds)
@@ -56,7 +56,7 @@ class Recent:
         )
 
     def pace(self, now: datetime, counts: Counts, whole: Whole) -> Pace:
-        """How fast the job moves, while it runs, and how long it will take at that."""
+        """How fast a running job moves, and how long the rest takes at that speed."""
         until = max(self.at, now.timestamp() - GRACE_SECONDS)
         kept = math.exp((self.at - until) / WINDOW_SECONDS)
         window = WINDOW_SECONDS * -math.expm1((self.since - until) / WINDOW_SECONDS)
@@ -84,21 +84,21 @@ def pace_of(
 
 
 def _left_of_even(seconds: float) -> float:
-    """What is left in the end of one that was spread evenly over so many seconds."""
+    """What is left of 1 that was spread evenly over the last `seconds`."""
     if seconds <= 0:
         return 1.0
     return -math.expm1(-seconds / WINDOW_SECONDS) * WINDOW_SECONDS / seconds
 
 
 def _share(throttled: float, requests: float, kept: float) -> float:
-    """A share of next to nothing tells nothing."""
+    """The share of throttled requests; 0 when there are too few requests to tell."""
     return min(throttled / requests, 1.0) if requests * kept >= 0.5 else 0.0
 
 
 def _seconds_left(
     counts: Counts, whole: Whole, objects_per_second: float, bytes_per_second: float
 ) -> float | None:
-    """By bytes where those of all objects are known and count, else by objects."""
+    """Estimate by bytes if their total is known and no object was left out; else by objects."""
     if whole.objects is None:
         return None
     left, rate = float(whole.objects - counts.objects), objects_per_second

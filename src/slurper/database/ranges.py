@@ -1,4 +1,4 @@
-"""Ranges of a job's keys: what is left of them, and the commit of what a task did for one.
+"""Ranges of a job's keys: reads what is left of them, and commits what a task did for one.
 
 All of this runs inside transactions. Those that write have locked the job's row.
 """
@@ -41,7 +41,7 @@ def read(connection: Connection, numbers: Sequence[int]) -> dict[int, list[Range
 def commit(
     connection: Connection, job: LockedJob, report: RangeReport, at: datetime
 ) -> CommitResult:
-    """Move a range on by what was copied of it. What is left of a running job's range is cut.
+    """Move a range on by the work of a task. If the job runs, cut what is left as the report says.
 
     Raises:
         ValueError: the report contradicts itself; committing it would make the counts wrong.
@@ -72,7 +72,7 @@ def commit(
 def commit_keys(
     connection: Connection, job: LockedJob, report: GatherReport, at: datetime
 ) -> CommitResult:
-    """Keep the keys that were gathered. The range's cursor is a token until all are there."""
+    """Store gathered keys. The range's cursor is a token until all keys are gathered."""
     if not gathering.is_under_way(connection, job.number):
         return _stale(connection, job, report)
     moved = _move_cursor(connection, job, report, at, done=False)
@@ -93,7 +93,7 @@ def commit_keys(
 def _check(report: RangeReport) -> None:
     """Refuse a report that contradicts itself. Raises ValueError.
 
-    In a store's own order keys cannot be compared. There we see only whether a cursor moved.
+    Keys in a store's own order cannot be compared. There we check only whether the cursor moved.
     """
     began, cursor = (
         b"" if key is None else encode_key(report.order.rank(key))
@@ -113,9 +113,9 @@ def _move_cursor(
     *,
     done: bool,
 ) -> Row[tuple[str | None]] | None:
-    """Compare and set the range's cursor; return where the range ends.
+    """Move the range's cursor if it is where the report began; return where the range ends.
 
-    None: the cursor was not where the report began, and was not set.
+    None: it was not there, and was not moved.
     """
     cursor = func.coalesce(ranges.c.cursor, ranges.c.start_after, type_=ranges.c.cursor.type)
     expected = (
@@ -138,10 +138,10 @@ def _stale(
 
 
 def _turn_to_its_order(connection: Connection, job: LockedJob, report: RangeReport) -> Halt | None:
-    """From now on list the job's source in its own order; return why the job cannot go on, if so.
+    """List the job's source in its own order from now on; return a halt if the job cannot go on.
 
-    What was listed before came in that order too. So the cursor stays, if the job has one range.
-    A job in pieces cannot go on: each piece left the keys beyond its end to other pieces, which
+    What was listed before came in that order too. So a job with one range keeps its cursor. A job
+    with several ranges cannot go on: each range left keys beyond its end to other ranges, but those
     list another part of that order. Such a job pauses, and begins anew when it is resumed.
     If the source has no order at all, the job begins anew at once, by gathering its keys.
     """
@@ -162,9 +162,9 @@ def _turn_to_its_order(connection: Connection, job: LockedJob, report: RangeRepo
 def _cut(
     connection: Connection, number: int, report: RangeReport, left: KeyRange, at: datetime
 ) -> tuple[RangeWork, ...]:
-    """Narrow a range to the first piece of what is left of it, and make ranges of the others.
+    """Shorten a range to the first piece of what is left, and make new ranges of the other pieces.
 
-    A boundary outside cuts nothing, so that to do it again changes nothing.
+    A boundary outside the range cuts nothing. So a second cut at the same places changes nothing.
     """
     inside = {key for key in report.boundaries if key in left and key != left.end_at}
     cuts = sorted(inside, key=encode_key)

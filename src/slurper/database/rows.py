@@ -1,4 +1,4 @@
-"""Between rows and values: what a job looks like in the database."""
+"""Turns the values of a job into rows of the database, and rows into values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ JOB_COLUMNS = (
     jobs.c.retry_of,
     jobs.c.capabilities,
 )
-"""What makes a `Job`: no secrets, and of explicit keys only whether there are any."""
+"""The columns of a `Job`: no secrets, and no explicit keys, only whether there are any."""
 
 PROGRESS_COLUMNS = (
     jobs.c.id,
@@ -66,14 +66,14 @@ PROGRESS_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatheredSoFar:
-    """How far the keys of a job are gathered whose source lists in no order."""
+    """How far the keys of a job have been gathered. Its source lists in no order."""
 
     keys: int = 0
-    """Those that are kept."""
+    """How many different keys are stored."""
     rows: int = 0
-    """Those listed since the listing began, or began anew. A page without any is one."""
+    """Rows listed since the listing began, or began anew. An empty page counts as one row."""
     times_anew: int = 0
-    """How often it has begun anew since the last key that was new."""
+    """How often the listing has begun anew since the last new key."""
     done: bool = False
     """The job has all its keys."""
 
@@ -101,7 +101,7 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
 
 
 def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
-    """Build a job from `JOB_COLUMNS` and, when it has explicit keys, those."""
+    """Build a job from `JOB_COLUMNS`, and from its explicit keys if it has some."""
     spec = JobSpec(
         source=_to_location(row.source),
         target=_to_location(row.target),
@@ -123,7 +123,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
 
 
 def to_progress(row: Row[*tuple[Any, ...]], now: datetime) -> Progress:
-    """Build a progress from `PROGRESS_COLUMNS`, with the pace that the job has at `now`."""
+    """Build a progress from `PROGRESS_COLUMNS`, with the job's pace at `now`."""
     status = JobStatus(row.status)
     counts = Counts(
         objects=row.objects,
@@ -196,7 +196,7 @@ def read_keys(
 def key_boundaries(
     connection: Connection, number: int, slice_: KeyRange, *, pieces: int, min_keys: int
 ) -> tuple[str, ...]:
-    """Read which of a job's explicit keys cut a slice into pieces of about as many keys."""
+    """Read explicit keys that cut a slice into pieces with about the same number of keys."""
     within = _keys_within(number, slice_)
     count = connection.scalar(select(func.count()).select_from(job_keys).where(*within)) or 0
     pieces = min(pieces, count // min_keys)
@@ -227,7 +227,7 @@ def _to_location(plain: Mapping[str, Any]) -> Location:
 
 
 def to_capabilities(plain: Mapping[str, Any] | None) -> JobCapabilities:
-    """Of a job that an earlier version has made, nothing is known."""
+    """Build capabilities from their column. It is empty in jobs of an earlier version."""
     if plain is None:
         return JobCapabilities()
     return JobCapabilities(source=_to_side(plain["source"]), target=_to_side(plain["target"]))
@@ -242,7 +242,7 @@ def _to_side(plain: Mapping[str, Any]) -> Capabilities:
 
 
 def to_options(plain: Mapping[str, Any]) -> JobOptions:
-    """Build options from the column of that name."""
+    """Build options from their column."""
     fields: dict[str, Any] = dict(plain)
     for name in ("include_content_types", "exclude_content_types", "require"):
         fields[name] = tuple(fields.get(name) or ())

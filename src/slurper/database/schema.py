@@ -1,8 +1,8 @@
-"""The tables, with the invariants stated where no code path can forget them.
+"""The tables. Their constraints state the invariants, so no code can break them.
 
-Keys are bytes in here: that is what they are (design rule 1), and it makes the database compare
-them in the order object stores list them, on SQLite and on PostgreSQL alike. A change of this
-module needs a migration beside it; a test compares the two. `docs/data-model.md` tells the story.
+Keys are stored as bytes (design rule 1). So both SQLite and PostgreSQL compare them in the order in
+which object stores list them. A change of this module needs a migration; a test compares the two.
+`docs/data-model.md` explains the tables.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ metadata = MetaData(
 )
 
 BigNumber = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits on both; SQLite numbers rows by itself only in a column spelled INTEGER."""
+"""64 bits in both databases. SQLite numbers rows by itself only in a column of type INTEGER."""
 
 
 class Key(TypeDecorator[str]):
@@ -65,7 +65,7 @@ class Key(TypeDecorator[str]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time. SQLite drops the offset, so it is put back on the way out."""
+    """An aware UTC time. SQLite drops the offset, so we add it again when we read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -86,7 +86,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class PrintableText(TypeDecorator[str]):
-    """Text from anywhere, such as a provider's error: what no database stores is escaped."""
+    """Text from anywhere, such as a provider's error. What a database cannot store is escaped."""
 
     impl = Text
     cache_ok = True
@@ -112,13 +112,13 @@ def _owner(*, primary_key: bool = False) -> Column[int]:
 
 
 def _index_where(name: str, column: str, condition: str) -> Index:
-    """An index of the rows that fulfil a condition; PostgreSQL's is added when it is made there."""
+    """An index of the rows that meet a condition; `_add_conditions` adds it for PostgreSQL."""
     return Index(name, column, sqlite_where=text(condition))
 
 
 @event.listens_for(metadata, "before_create")
 def _add_conditions(_target: object, connection: Connection, **_: object) -> None:
-    """Tell PostgreSQL the conditions of indexes, which to mention loads all of its dialect."""
+    """Add the conditions of indexes on PostgreSQL. Only then is that dialect loaded."""
     if connection.dialect.name != "postgresql":
         return
     for table in metadata.tables.values():
@@ -130,8 +130,8 @@ def _add_conditions(_target: object, connection: Connection, **_: object) -> Non
 jobs = Table(
     "jobs",
     metadata,
-    # What progress and listing read comes first; what may be long comes last, so that SQLite
-    # need not follow a row's overflow pages for it.
+    # Columns that progress and listing read come first. Long columns come last, so that SQLite need
+    # not read a row's overflow pages.
     Column("number", BigNumber, primary_key=True),
     Column("id", String(64), nullable=False),
     Column("account_id", String(255), nullable=False),
@@ -155,7 +155,7 @@ jobs = Table(
     Column("options", JSON, nullable=False),
     Column("sealed", LargeBinary),
     Column("retry_of", String(64)),
-    # These came later: their checks are the columns' own, with which SQLite can drop them again.
+    # These columns came later. Each has its check in the column, so that SQLite can drop both.
     Column(
         "retry_position",
         BigInteger,
@@ -225,7 +225,7 @@ ranges = Table(
     Column("end_at", Key),
     Column("cursor", Key),
     Column("committed_at", UtcDateTime, nullable=False),
-    # When the range was made or its cursor last moved; for people who read the table.
+    # When the range was made, or its cursor last moved. It is for people who read the table.
     Column("done", Boolean, nullable=False, server_default=false()),
     CheckConstraint(
         "start_after IS NULL OR end_at IS NULL OR start_after < end_at", "holds_something"

@@ -1,8 +1,7 @@
-"""The job store: what may be asked about jobs and done with them, grouped by transaction.
+"""The job store: reads and changes jobs, one transaction for each public method.
 
-Each public method is exactly one transaction. Those that change something take the job's row lock
-first (`job_row.LockedJob`); those that read see one consistent state and never wait on SQLite. What
-moves jobs forward is in `work`, and is the driver's alone.
+Methods that change a job lock its row first (`job_row.LockedJob`). Methods that read see one
+consistent state, and never wait on SQLite. Only the driver moves jobs forward, with `work`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from slurper.job.model import Job, JobOptions, JobStatus, LogEntry, Progress
 from slurper.planning.keyspace import KeyRange
 
 MAX_KEYS_READ = 10_000
-"""How many explicit keys are read with a job: as many as a request may name. A retry may have
+"""At most so many explicit keys are read with a job: a request may name so many. A retry may have
 millions."""
 
 SAMPLE_KEYS = 20
@@ -33,13 +32,13 @@ SAMPLE_KEYS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """What a retry of a job begins with."""
+    """What is needed to begin a retry of a job."""
 
     job: Job
     sealed: bytes | None
-    """None: erased."""
+    """The sealed credentials; None: they were erased."""
     failed: int
-    """How many objects; at least one."""
+    """How many objects failed; at least one."""
     sample: tuple[str, ...]
     """Some of the failed keys, at least one."""
 
@@ -107,7 +106,7 @@ class JobStore(Store):
 
     @reads
     def failures(self, connection: Connection, account_id: str, job_id: str) -> Failures:
-        """Return what a retry of the job begins with.
+        """Return what is needed to begin a retry of the job.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -140,8 +139,8 @@ class JobStore(Store):
     ) -> str:
         """Store a new job whose keys are those that failed in the job `retry_of`, however many.
 
-        The keys are taken over inside the database. When they are many, the driver goes on with
-        that (`WorkStore.tidy`), and the job waits until it has them all.
+        The keys are copied inside the database. If they are many, the driver copies the rest
+        (`WorkStore.tidy`), and the job waits until it has them all.
 
         Returns its id, or that of the job which the same request has made meanwhile.
 
@@ -169,7 +168,7 @@ class JobStore(Store):
 
     @reads
     def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
-        """Return a job with its explicit keys, or with none of them if they are more than 10,000.
+        """Return a job with its explicit keys, or without them if there are more than 10,000.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -194,7 +193,7 @@ class JobStore(Store):
     ) -> list[Job]:
         """Return jobs, newest first, without their explicit keys.
 
-        A job that has explicit keys, thousands perhaps, is listed with `spec.keys == ()`.
+        A job with explicit keys is listed with `spec.keys == ()`.
         """
         of_account = (jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None))
         query = select(*rows.JOB_COLUMNS).where(*of_account)
@@ -203,7 +202,7 @@ class JobStore(Store):
 
     @reads
     def progress(self, connection: Connection, account_id: str, job_id: str) -> Progress:
-        """Return a job's counters: one row, whatever the size of the job.
+        """Return a job's counters. This reads one row, even for a large job.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -245,11 +244,11 @@ class JobStore(Store):
         *,
         reseal: Callable[[bytes | None], bytes] | None = None,
     ) -> Job:
-        """Give a job a command, log it, and return the job as it is then.
+        """Apply a command to a job, log it, and return the changed job.
 
-        A resumed job whose last range was settled while it was paused completes at once. `reseal`
-        makes new sealed credentials of the stored ones, in the same transaction; what it raises
-        undoes the command.
+        The last range of a job may be settled while the job is paused. Then it completes as soon as
+        it is resumed. `reseal` turns the stored sealed credentials into new ones, in the same
+        transaction. If `reseal` raises, the command is undone.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -265,9 +264,9 @@ class JobStore(Store):
     def apply_all(
         self, connection: Connection, account_id: str, command: lifecycle.Command
     ) -> list[Job]:
-        """Give every active job of the account that allows it a command; return those jobs.
+        """Apply a command to every active job of the account that allows it; return those jobs.
 
-        They come oldest first, and without their explicit keys as in `list_jobs`.
+        They come oldest first, without their explicit keys, as in `list_jobs`.
         """
         changed = []
         for job in job_row.lock_active(connection, account_id):
@@ -284,9 +283,9 @@ class JobStore(Store):
     def delete_job(self, connection: Connection, account_id: str, job_id: str) -> None:
         """Delete a job that has ended, with everything that belongs to it.
 
-        From now on there is no such job. Of a large one rows are left, which the driver removes
-        (`WorkStore.tidy`); its credentials are not among them. Only an aborted job whose target is
-        still to be swept keeps them, and its rows, until the driver has done that.
+        The job is gone at once for all callers. Some rows of a large job remain until the driver
+        removes them (`WorkStore.tidy`). Its credentials are erased at once. There is one exception:
+        an aborted job keeps its credentials and rows until its target is swept.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -307,7 +306,7 @@ class JobStore(Store):
         job_id: str,
         change: Callable[[JobOptions], JobOptions],
     ) -> Job:
-        """Give a job that has not ended other options; return the job as it is then.
+        """Change the options of a job that has not ended; return the changed job.
 
         Raises:
             JobNotFound: no such job in this account.
@@ -327,7 +326,7 @@ class JobStore(Store):
 
         Raises:
             JobNotFound: no such job in this account.
-            JobConflict: the job has ended, and credentials would do nothing but lie there.
+            JobConflict: the job has ended, so it needs no credentials.
         """
         job = job_row.lock(connection, *_is(account_id, job_id))
         if job.status not in lifecycle.ACTIVE:

@@ -1,8 +1,8 @@
-"""Threads in which transactions run, and the queues of those that wait for one.
+"""Threads in which transactions run, and queues of transactions that wait for a thread.
 
-A transaction that has begun ends, even when its caller is cancelled: the statement that it waits
-for runs in SQLite or on the server, and to leave it there would leave the transaction open and its
-locks taken. The cancelled caller waits for that end.
+A transaction that has begun always runs to its end, even when its caller is cancelled. Its
+statement runs in SQLite or on the server. If we left it there, the transaction would stay open and
+keep its locks. So a cancelled caller waits for the end.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Result = TypeVar("Result")
 
 
 class NoTurnError(Exception):
-    """A transaction has not begun, and will not; says why."""
+    """A transaction has not begun, and will not begin; the text says why."""
 
 
 class Threads:
-    """A few threads for one kind of transactions, so that another kind does not wait for it."""
+    """A few threads for one kind of transaction, so that the other kind does not wait for it."""
 
     def __init__(self, name: str, number: int) -> None:
         self._executor = ThreadPoolExecutor(number, thread_name_prefix=f"slurper-{name}")
@@ -30,10 +30,10 @@ class Threads:
         self._closed = False
 
     async def run(self, transaction: Callable[[], Result], patience_seconds: float) -> Result:
-        """Run a transaction in a thread, after those that came before.
+        """Run a transaction in a thread, after all that came before it.
 
         Raises:
-            NoTurnError: it has not begun in time, and will not.
+            NoTurnError: it has not begun in time, and will not begin.
         """
         async with self._turn(patience_seconds):
             if self._closed:
@@ -42,7 +42,7 @@ class Threads:
             return await _its_end(loop.run_in_executor(self._executor, transaction))
 
     def close(self) -> None:
-        """End the threads, and wait until what they do has ended."""
+        """End the threads, after the transactions that they run have ended."""
         self._closed = True
         self._executor.shutdown()
 
@@ -62,7 +62,7 @@ class Threads:
 
 
 async def _its_end(transaction: asyncio.Future[Result]) -> Result:
-    """Wait for a transaction; when cancelled, wait all the same, and be cancelled then."""
+    """Wait for a transaction. When cancelled, wait for its end first."""
     try:
         return await asyncio.shield(transaction)
     except asyncio.CancelledError:
@@ -70,5 +70,5 @@ async def _its_end(transaction: asyncio.Future[Result]) -> Result:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([transaction])
         if not transaction.cancelled():
-            transaction.exception()  # nobody is left to be told
+            transaction.exception()  # read it, because no caller will
         raise

@@ -1,7 +1,7 @@
 """API tokens: shown once, kept as hashes.
 
-A token is 256 random bits, so a plain SHA-256 of it is as hard to invert as the token is to guess;
-slow password hashes are for secrets that people choose.
+A token is 256 random bits. So nobody can find it from its plain SHA-256. Slow password hashes are
+needed only for secrets that people choose.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from slurper.database.connection import Database, Store, reads, writes
 from slurper.database.schema import tokens
 
 _PREFIX = "slurper_"
-"""Lets secret scanners, and people, tell what they have found."""
+"""It shows secret scanners, and people, what they have found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenInfo:
-    """A token as it can be shown: everything but the token."""
+    """What may be shown of a token: everything except the token itself."""
 
     name: str
     account_id: str | None
@@ -33,11 +33,11 @@ class TokenInfo:
 
 
 class TokenStore(Store):
-    """The tokens that open the API, beside the static one of the settings."""
+    """The tokens that the API accepts, in addition to the one in the settings."""
 
     @classmethod
     async def open(cls, database_url: str) -> TokenStore:
-        """Open the database for a process that needs nothing but tokens.
+        """Open the database for a process that needs only tokens.
 
         Raises:
             ConfigurationError: the database cannot be used; the message names it and the fix.
@@ -50,7 +50,7 @@ class TokenStore(Store):
 
     @writes
     def create(self, connection: Connection, name: str, account_id: str | None = None) -> str:
-        """Make a token for one account (None: for every account); return it, this one time.
+        """Make a token for one account (None: for every account). It is returned only this once.
 
         Raises:
             ConfigurationError: the name is empty or in use.
@@ -78,8 +78,8 @@ class TokenStore(Store):
         digest = _hash(token)
         query = select(tokens.c.sha256, tokens.c.account_id).where(tokens.c.sha256 == digest)
         row = connection.execute(query).one_or_none()
-        # The index may leak how much of a *hash* matched, which helps nobody to make a token; the
-        # verdict itself takes the same time for every hash.
+        # The time of the index look-up may tell how much of a *hash* matched. That helps nobody to
+        # make a token. The comparison itself takes the same time for every hash.
         if row is None or not hmac.compare_digest(bytes(row.sha256), digest):
             return False
         return row.account_id is None or row.account_id == account_id
@@ -96,7 +96,7 @@ class TokenStore(Store):
 
     @writes
     def revoke(self, connection: Connection, name: str) -> bool:
-        """Make a token void at once; False when there is none of this name."""
+        """Make a token void at once; False when no token has this name."""
         gone = connection.execute(delete(tokens).where(tokens.c.name == name))
         return gone.rowcount == 1
 

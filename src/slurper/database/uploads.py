@@ -1,7 +1,7 @@
-"""Large objects in progress, from the commit that finds them to the one that settles them.
+"""Large objects in progress, from the commit that finds them to the commit that settles them.
 
-A row stands for an object that is not counted yet, and goes when it is. All of this runs inside
-transactions that have locked the job's row.
+A row stands for an object that is not counted yet. It is deleted when the object is counted.
+Everything here that writes runs inside transactions that have locked the job's row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from slurper.transfer.task import BegunUpload, PartsReport, Upload
 def insert(connection: Connection, number: int, found: Sequence[ObjectMeta], at: datetime) -> None:
     """Make an upload of each large object that a range's task has found.
 
-    A key that has one already was listed twice, which stores in folder order may do.
+    If a key has one already, it was listed twice. Stores that list in folder order may do that.
     """
     if not found:
         return
@@ -45,7 +45,7 @@ def count(connection: Connection, numbers: Sequence[int]) -> Mapping[int, int]:
 def read(
     connection: Connection, numbers: Sequence[int], *, max_each: int | None
 ) -> dict[int, list[Upload]]:
-    """The unsettled objects of each job, those found first; of each job `max_each` (None: all)."""
+    """The unsettled objects of each job, oldest first; at most `max_each` of a job (None: all)."""
     place = func.row_number().over(partition_by=uploads.c.job_number, order_by=uploads.c.id)
     ranked = select(uploads, place.label("place")).where(uploads.c.job_number.in_(numbers))
     first = ranked.subquery()
@@ -78,7 +78,7 @@ def find(connection: Connection, number: int, upload: int) -> Upload | None:
 def commit(
     connection: Connection, job: LockedJob, report: PartsReport, at: datetime
 ) -> CommitResult:
-    """Keep what a task did for a large object."""
+    """Commit what a task did for a large object."""
     if not _apply(connection, job.number, report):
         still_open = find(connection, job.number, report.upload.id) is not None
         return CommitResult(applied=False, status=job.status, still_open=still_open)
@@ -88,9 +88,10 @@ def commit(
 
 
 def _apply(connection: Connection, number: int, report: PartsReport) -> bool:
-    """Store what a task did; False when it is not what the task worked on any more.
+    """Store what a task did; False when the report is stale.
 
-    That is when it was settled or begun again meanwhile, or when these parts are there already.
+    It is stale when the object was settled or begun again meanwhile, or when the report was
+    committed before.
     """
     current = find(connection, number, report.upload.id)
     if current is None or current.generation != report.upload.generation:
@@ -119,7 +120,7 @@ def _apply(connection: Connection, number: int, report: PartsReport) -> bool:
 
 
 def _has_any(connection: Connection, report: PartsReport) -> bool:
-    """Whether the report was committed before: its first part is there."""
+    """Whether the report was committed before: then its first part is there."""
     if not report.parts:
         return False
     first = (

@@ -1,8 +1,9 @@
-"""The driver's side of the database: running jobs, what is left of them, and what was done.
+"""The driver's side of the database: reads what is left of jobs, and commits what was done.
 
-Every write in here checks the driver's lease in its own transaction, so a process that no longer
-drives, whether it knows or not, changes nothing. So does the look for work, so that it begins none.
-Each public method is exactly one transaction, `tidy` two.
+Every write checks the driver's lease in its own transaction. So a process that no longer drives
+changes nothing, even if it does not know that. The methods that look for work check the lease too,
+so such a process begins no work. Each public method is one transaction, except `tidy`, which is up
+to two.
 """
 
 from __future__ import annotations
@@ -43,23 +44,22 @@ class JobWork:
 
     job: Job
     """Without its explicit keys: `spec.keys` is empty, and `keys_within` reads the next ones.
-    `created_at` is told by this process's clock, not by the database's."""
+    `created_at` is a time of this process's clock, not of the database's."""
     sealed: bytes
     ranges: tuple[RangeWork, ...]
     uploads: tuple[Upload, ...] = ()
-    """Large objects that are not settled, those found first; of a running job not all, when they
-    are many."""
+    """Large objects that are not settled, oldest first; at most `UPLOADS_READ` of a running job."""
     unsettled: int = 0
-    """How many they are."""
+    """How many large objects are not settled, in all."""
     is_counted: bool = True
-    """It is known how many objects the job has to copy in all."""
+    """Whether we know how many objects the job has to copy in all."""
 
 
 _GONE = CommitResult(applied=False, status=JobStatus.ABORTED, still_open=False)
 
 UPLOADS_READ = 100
-"""So many unsettled large objects of each running job are read at a time: more than there are
-slots, and few enough to be read often."""
+"""At most so many unsettled large objects of each running job are read at a time. There are fewer
+slots than that, and so few can be read often."""
 
 
 def _writes(
@@ -82,7 +82,7 @@ def _writes(
 
 
 class WorkStore(Store):
-    """What the holder of the driver's lease reads and writes."""
+    """The reads and writes of the process that holds the driver's lease."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
         super().__init__(database)
@@ -95,8 +95,8 @@ class WorkStore(Store):
         A retry is left out until it has all its keys.
 
         Raises:
-            LeaseLost: another process drives the jobs now. It takes jobs that are younger than its
-                lease for untouched, so nobody else may begin one of them.
+            LeaseLost: another process drives the jobs now. It assumes that nobody has worked on
+                jobs that are younger than its lease. So no other process may begin one of them.
         """
         running = (
             jobs.c.status == JobStatus.RUNNING.value,
@@ -109,10 +109,10 @@ class WorkStore(Store):
 
     @reads
     def open_to_work(self, connection: Connection, job_id: str) -> bytes | None:
-        """Return a job's sealed credentials of this moment if it is running; else None.
+        """Return a job's current sealed credentials if it is running; else None.
 
-        It is asked before each task, so that nothing begins after a pause was acknowledged, and so
-        that a task gets the secrets given last.
+        The driver asks before each task. So no task begins after a pause was acknowledged, and each
+        task gets the newest secrets.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -124,9 +124,9 @@ class WorkStore(Store):
 
     @reads
     def unswept(self, connection: Connection) -> list[JobWork]:
-        """Return every aborted job whose target is still to be swept, deleted ones too.
+        """Return every aborted job whose target must still be swept, deleted jobs too.
 
-        It has its sealed credentials and all that was open; oldest first.
+        Each has its sealed credentials and all its open work. They come oldest first.
         """
         return _read_work(connection, jobs.c.sweeps_failed.is_not(None))
 
@@ -150,9 +150,9 @@ class WorkStore(Store):
         pieces: int,
         min_keys: int,
     ) -> tuple[str, ...]:
-        """Return explicit keys that cut a slice into at most `pieces` of about as many keys.
+        """Return explicit keys that cut a slice into at most `pieces` of about equal length.
 
-        No piece has fewer than `min_keys` keys; none at all when there are too few to cut.
+        No piece has fewer than `min_keys` keys. If there are too few keys to cut, none is returned.
         """
         number = connection.scalar(select(jobs.c.number).where(jobs.c.id == job_id))
         if number is None:
@@ -166,16 +166,14 @@ class WorkStore(Store):
 
     @_writes
     def commit(self, connection: Connection, report: ProgressReport, at: datetime) -> CommitResult:
-        """Make a report's results the job's: what is done, counters, log and status together.
+        """Commit a report: cursor or parts, counters, log, status and findings about the stores.
 
-        What it has found out about the stores is kept with the job too.
-
-        A report counts once. That of a range applies only while the range's cursor is where the
-        task began; a second commit of the same report finds the cursor moved on and changes
-        nothing. So it is with a large object that was begun again, or settled, meanwhile. A report
-        of a job that was paused or aborted meanwhile is counted (its objects are settled) and
-        leaves the status alone. What is left of a running job's range is cut where the report
-        says.
+        A report counts once. The report of a range applies only if the range's cursor is still
+        where the task began. A second commit of the same report finds that the cursor has moved,
+        and changes nothing. A report of a large object changes nothing if the object was settled or
+        begun again meanwhile. If the job was paused or aborted meanwhile, the report is counted
+        (its objects are settled), and the status stays. What is left of a running job's range is
+        cut where the report says.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -205,7 +203,7 @@ class WorkStore(Store):
 
     @_writes
     def swept(self, connection: Connection, job_id: str) -> None:
-        """Note that nothing of an aborted job is left at its target.
+        """Note that the target of an aborted job is swept.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -218,7 +216,7 @@ class WorkStore(Store):
     ) -> bool:
         """Count a sweep that failed; return whether it was the last.
 
-        After `max_failures` of them it is given up, and `entry` says so in the job's log.
+        After `max_failures` failures there are no more sweeps. `entry` in the job's log says so.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -237,9 +235,9 @@ class WorkStore(Store):
 
     @_writes
     def erase_secrets(self, connection: Connection, finished_before: datetime) -> int:
-        """Erase the credentials of jobs that ended before then; return of how many jobs.
+        """Erase the credentials of jobs that ended before `finished_before`; return how many jobs.
 
-        Those that a sweep needs are left, for as long as it does.
+        Credentials that a sweep still needs are kept.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -251,7 +249,7 @@ class WorkStore(Store):
 
     @_writes
     def forget_answers(self, connection: Connection) -> int:
-        """Delete the answers whose time is over; return how many.
+        """Delete expired answers to requests; return how many.
 
         Raises:
             LeaseLost: another process drives the jobs now.
@@ -259,14 +257,14 @@ class WorkStore(Store):
         return idempotency.forget(connection)
 
     async def tidy(self) -> bool:
-        """Do one piece of what commands have left to be done; False when nothing is left.
+        """Do one piece of the work that commands have left; False when nothing is left.
 
-        That is: give a retry its keys, remove the rows of a deleted job.
+        That work is: give a retry its keys, and remove the rows of a deleted job.
 
         Raises:
             LeaseLost: another process drives the jobs now.
         """
-        # Most often there is nothing to lock for.
+        # Usually there is nothing to do, so look first without a lock.
         return await self._is_untidy() and await self._tidy_piece()
 
     @reads
@@ -303,7 +301,7 @@ def _find(connection: Connection) -> tuple[int | None, int | None]:
 
 
 def _end_sweeps(connection: Connection, job_id: str) -> None:
-    """From now on the job's credentials are kept no longer than those of others."""
+    """Mark the job as swept. Its credentials may then be erased like those of other jobs."""
     kept = case((jobs.c.deleted_at.is_(None), jobs.c.sealed))
     ended = {"sweeps_failed": None, "sealed": kept}
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
@@ -337,7 +335,7 @@ def _read_work(
 
 
 def _with_gathered_keys(row: Row[*tuple[Any, ...]]) -> Job:
-    """The job; once its keys are gathered, as one that was asked to copy these."""
+    """The job. Once its keys are gathered, it is treated as a job with explicit keys."""
     job, gathered = rows.to_job(row), rows.to_gathered(row.gathered)
     if gathered is None or not gathered.done:
         return job

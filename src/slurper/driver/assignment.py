@@ -1,25 +1,26 @@
 """What to send a worker for an open range or upload, and what its report means for it. Pure.
 
-**Replays (design rule 4).** With `overwrite=false` an object that is found at the target is
-skipped, unless this very job put it there by work whose report was lost: then it counts as
-transferred. A slice may hold such objects when
+**Replays (design rule 4).** With `overwrite=false`, an object that is already at the target is
+skipped. There is one exception: this job may have copied the object itself, and lost the report.
+Such an object counts as transferred. A slice may hold such objects when
 
 - a task for its range was lost, cancelled or ended by an error;
 - a task for its range halted: objects beyond the one that stopped it may have been copied already;
 - the job is older than this driver: a previous server may have died in the middle of a task.
 
-We do not know how far such work came, so the whole rest of the range is taken for a replay. Only
-for it `replayed_since` is set. Then an object of the right size that the target stored at
-or after that time is taken as the job's own. The time is the job's creation: what the job copied is
-younger, what it found is older. It is rounded down to a whole second and one second earlier,
-because stores list whole seconds. It is noted by the database's clock, which all servers share,
-read by ours (`database.work`), and translated by the worker to the target's, where those differ.
-What that costs: in a replay, an object of equal size that somebody else wrote to the target while
-the job ran, or in the second or two before it was made, counts as transferred. It is not
-overwritten in either case, and what is at the target is the same.
+We do not know how far such work came. So the whole rest of the range is treated as a replay, and
+its tasks get a time, `replayed_since`. An object of the right size counts as the job's own if the
+target stored it at or after that time. The time is the job's creation: the job's own copies are
+younger, and objects from before the job are older. It is rounded down to a whole second, minus one
+more second, because stores list whole seconds. The database's clock gives the time. `database.work`
+translates it to our clock, and the worker translates it to the target's clock.
 
-Large objects follow the same rule, each for itself. The job cannot have written one before the
-commit that found it. So the time of that commit is the `replayed_since` of its tasks.
+This rule has a cost. Somebody else may write an object of the same size to the target while the
+job runs, or up to two seconds before. In a replay that object counts as transferred, not as
+skipped. It is not overwritten in either case.
+
+The same rule holds for each large object. The job cannot have written one before the commit that
+found it. So the time of that commit is the `replayed_since` of its tasks.
 """
 
 from __future__ import annotations
@@ -51,26 +52,26 @@ from slurper.transfer.task import (
 )
 
 MAX_KEYS = 1000
-"""Explicit keys per task: about a megabyte at most, and as much as a listing page."""
+"""A task gets at most so many explicit keys: as many as a listing page has, about a megabyte."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=1)
-"""How far the target's clock may be behind ours without being noticed."""
+"""The target's clock may be behind ours by up to this much, and we would not notice it."""
 
 MIN_BUDGET_SECONDS = 0.5
 
 AGE_SHARE = 1 / 8
-"""Of the time for which a job was worked on, how much its next task may take. It bounds what a slot
-that has run dry may miss, at a few more commits in a job's first minute."""
+"""A task may take this share of the time for which its job has been worked on. So a slot without
+work soon gets some. This costs a few more commits in a job's first minute."""
 
 MIN_KEYS = 64
-"""Explicit keys that a range of its own is worth."""
+"""Least number of explicit keys for which a new range is made."""
 
 COUNTING = 0.05
-"""Of a job's request rate, what counting its source may take; the copying has the rest."""
+"""Counting the source may take this share of a job's request rate. Copying has the rest."""
 
 
 class Limits(TypedDict):
-    """What bounds a task of a range; see `make_task`."""
+    """What limits a task of a range; see `make_task`."""
 
     failures: int
     age_seconds: float
@@ -96,16 +97,17 @@ def make_task(
 ) -> RangeTask:
     """Return the next task for a range.
 
-    It gets `allotted` (0 to 1) of the job's limits, which has been idle for `credit_seconds`.
+    It gets the share `allotted` (0 to 1) of the job's limits. The range has not used its share for
+    `credit_seconds`.
 
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
 
-    After each of `failures` fruitless tasks in a row the budget is halved: whatever keeps killing
-    workers, a shorter task more often lives to report, and one that dies loses less.
+    `failures` tasks in a row have come to nothing. Each of them halves the time budget: a shorter
+    task is more likely to live until it reports, and loses less work if it dies.
 
-    Tasks of a job that was begun `age_seconds` ago are shorter too, for ranges can be cut between
-    two tasks only: so the first that runs dry soon gets a part of what others have left.
+    Tasks of a young job (begun `age_seconds` ago) are short too. A range can only be cut between
+    two of its tasks. So a slot without work soon gets a part of what other ranges have left.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -144,9 +146,9 @@ def make_gather(
     allotted: float,
     credit_seconds: float,
 ) -> GatherTask:
-    """Return the task that goes on gathering the keys of a source without an order.
+    """Return the next task that gathers keys of a source that lists in no order.
 
-    Its time and its part of the job's limits are as for a range.
+    It gets the same time, and the same share of the job's limits, as a task of a range.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -164,7 +166,7 @@ def make_gather(
 
 
 def gathers(job: Job) -> bool:
-    """Whether the keys of a job's source are still to be gathered, because it has no order."""
+    """Whether keys of a job's source must still be gathered, because it lists in no order."""
     return job.spec.keys is None and job.capabilities.source.key_order == KeyOrder.NONE.value
 
 
@@ -184,7 +186,7 @@ def make_parts_task(
 ) -> PartsTask:
     """Return the next task for a large object; `numbers` and `done` are as in the task.
 
-    Its part of the job's limits is as for a range.
+    It gets the same share of the job's limits as a task of a range.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -212,7 +214,7 @@ def make_sweep(
 ) -> SweepTask:
     """Return the task that cleans up after work on a large object of an aborted job.
 
-    That work had ended by `until`.
+    All work on it had ended by the time `until`.
 
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
@@ -250,10 +252,10 @@ def make_count(
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
-    """Say of the range what the worker said of its task.
+    """Turn the report of a task into a report of its range.
 
-    They differ for explicit keys only: a worker that finished its keys does not know whether there
-    are more `keys` than the task took.
+    They differ only for explicit keys. A worker that has finished its keys does not know whether
+    the range has more `keys`.
     """
     if task.keys is None or keys is None:
         return report
@@ -271,14 +273,14 @@ def nothing_done(job_id: str, range_id: int, slice_left: KeyRange) -> RangeRepor
 
 
 def halt(message: str) -> Halt:
-    """Why the driver itself pauses a job."""
+    """The halt with which the driver itself pauses a job."""
     return Halt(log_type=LogType.MIGRATION_ERROR, message=message)
 
 
 def replayed_since(begun_at: datetime) -> datetime:
-    """From when on an object at the target is the job's own, whose work began then at the earliest.
+    """The time from which on an object at the target counts as the job's own.
 
-    See the module's text.
+    The job's work began at `begun_at` or later. See the module's text.
     """
     return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
 

@@ -1,9 +1,9 @@
 """Whose turn it is: the driver's picture of running jobs, their open ranges and large objects.
 
-Pure bookkeeping without I/O. The database is the truth; the board is a copy of it that `update`
-refreshes and that each commit moves on, plus three things only the running driver knows: what has
-tasks under way, what may hold work that was never reported, and how often in a row a task came to
-nothing.
+Pure bookkeeping without I/O. The database is the truth, and the board is a copy of it. `update`
+refreshes the copy, and each commit changes it. The board also holds three things that only the
+running driver knows: what has tasks under way, what may hold work that was never reported, and how
+many tasks in a row came to nothing.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import PartsReport, Upload
 
 MAX_UNSETTLED = 1000
-"""A job with so many large objects in progress looks for no others: each of them is a row."""
+"""A job with this many large objects in progress looks for no others: each of them is a row."""
 
 _MIN_OF_EVEN = 0.1
-"""Of an even part of a job's limits, what a task gets at least."""
+"""A task gets at least this fraction of an even share of its job's limits."""
 
 
 @dataclass(slots=True, eq=False)
 class _RunningJob:
     job: Job
     unsettled: int
-    """Large objects in progress, those that the board does not know included."""
+    """How many large objects are in progress. The board need not know all of them."""
     last_turn: int = 0
     began: float | None = None
     """Monotonic seconds of its first turn here."""
 
 
 class Board:
-    """Running jobs, what is open of them, and the order in which it is served.
+    """Running jobs, their open work, and the order in which it gets tasks.
 
-    The next task goes to the job with the fewest tasks under way, among those to the one served
-    longest ago. So every running job moves, no matter how much of another one is open. Within the
-    job it goes to ranges or large objects, whichever has fewer tasks: to the range served longest
-    ago, or to the object found first, so that what is begun is finished. When everything has a task
-    and slots are idle, they get parts of the large objects under way.
+    The next task goes to the job with the fewest tasks under way. Among several such jobs it goes
+    to the one served longest ago. So every running job moves, even beside a much larger one. Within
+    the job, the next task goes to the kind of work with fewer tasks under way: ranges or large
+    objects. Among ranges, the one served longest ago comes first. Among large objects, the one
+    found first comes first, so that it is finished soon. When all work has a task and slots are
+    idle, they get parts of the large objects under way.
     """
 
     def __init__(self, driving_since: datetime) -> None:
         """Begin empty.
 
-        Jobs created before `driving_since` may have been driven by somebody else before, who may
-        have left work that was never reported.
+        Another driver may have worked on jobs created before `driving_since`. It may have left work
+        that was never reported.
         """
         self._driving_since = driving_since
         self._jobs: dict[str, _RunningJob] = {}
@@ -59,7 +60,7 @@ class Board:
         self._uploads: dict[int, OpenUpload] = {}
         self._touched: set[str] = set()
         self._unsure: set[str] = set()
-        """Jobs of which some ranges, we do not know which, may hold uncounted objects."""
+        """Jobs in which some ranges may hold uncounted objects. We do not know which ranges."""
         self._turns = count(1)
 
     @property
@@ -74,8 +75,8 @@ class Board:
     def update(self, works: Iterable[JobWork]) -> bool:
         """Take in what the database said about running jobs.
 
-        Jobs that a commit changed while the database was read are left as they are, since the
-        board knows newer things about them. Returns whether there were none: else read again.
+        A commit may have changed a job while the database was read. The board knows newer things
+        about such a job, and leaves it as it is. Returns False if there was one: then read again.
         """
         found = {work.job.id: work for work in works if work.job.id not in self._touched}
         for job_id in self._jobs.keys() - found.keys() - self._touched:
@@ -109,9 +110,10 @@ class Board:
                 open_range.slice = slice_left
 
     def _add(self, job: Job, range_id: int, slice_left: KeyRange) -> None:
-        """Take in a new range. It was cut off one that we know, and inherits what that may hold.
+        """Take in a new range, which was cut off another range of the job.
 
-        A look at the database may show it before we are told of which one; so any will do.
+        If that range may hold uncounted objects, so may this one. A read of the database does not
+        tell from which range it was cut. So any range of the job that may hold some is enough.
         """
         inherited = any(one.uncounted for one in self._ranges.values() if one.job_id == job.id)
         added = OpenRange(
@@ -140,16 +142,17 @@ class Board:
                 open_upload.upload, open_upload.parts = upload, None
 
     def _drop_idle(self) -> None:
-        """Drop what is open of jobs that do not run, except what would come back different."""
+        """Drop open work of jobs that do not run. Keep it if `uncounted` would be lost with it."""
         for open_work in list(self._open_work()):
             idle = open_work.job_id not in self._jobs and not open_work.under_way
             if idle and open_work.uncounted == open_work.presumed_uncounted:
                 self._remove(open_work)
 
     def take(self, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job] | None:
-        """Choose whose turn it is, with `free` slots, and return it with its job.
+        """Choose the work that gets the next of `free` slots; return it with its job.
 
-        It has one task more under way then. None: nothing is waiting at the monotonic time `now`.
+        The work is counted as having one more task. None: no work may begin at the monotonic time
+        `now`.
         """
         waiting = [
             one
@@ -171,9 +174,9 @@ class Board:
     def wanted_pieces(self, open_range: OpenRange, slots: int) -> int:
         """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
 
-        All running jobs together need as much open work as the engine has slots, and each of them
-        an equal share. Every range of a job is asked for as many pieces, and all together for up to
-        twice as many as are missing, because some of them are nearly done.
+        All running jobs together need as much open work as the engine has slots. Each job should
+        have an equal share of it. Each range of a job is asked for the same number of pieces. All
+        ranges together are asked for up to twice the missing number, because some are nearly done.
         """
         in_use = sum(other.job_id in self._jobs for other in self._open_work())
         of_job = self._of_job(open_range.job_id)
@@ -188,15 +191,15 @@ class Board:
         return 1 + max(0, min(even - 1, 2 * missing - on_their_way))
 
     def age_seconds(self, job_id: str, now: float) -> float:
-        """For how long the job has been worked on; 0 when it is no longer on the board."""
+        """For how many seconds the job has been worked on; 0 when it is no longer on the board."""
         running = self._jobs.get(job_id)
         return 0.0 if running is None or running.began is None else now - running.began
 
     def allot(self, open_work: OpenRange | OpenUpload, slots: int) -> float:
-        """Give a task that begins its part (0 to 1) of the job's limits, and return it.
+        """Give a new task its share (0 to 1) of the job's limits, and return that share.
 
-        All parts of a job together are no more than 1. A task that begins when the others have
-        everything gets a little more, so that it moves. `slots` is how many tasks run at once.
+        The shares of a job add up to at most 1, with one exception: a task that begins when nothing
+        is left gets a small share anyway, so that it moves. `slots` is how many tasks run at once.
         """
         of_job = self._of_job(open_work.job_id)
         even = 1 / max(1, min(slots, len(of_job)))
@@ -212,7 +215,7 @@ class Board:
         return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
 
     def _dealable(self, now: float) -> list[OpenRange | OpenUpload]:
-        """Large objects under way of which parts are left for another task."""
+        """Large objects that have parts left for another task."""
         return [
             one
             for one in self._uploads.values()
@@ -223,7 +226,7 @@ class Board:
         ]
 
     def _tasks_under_way(self) -> dict[tuple[str, type], int]:
-        """How many there are for each job, and for each kind of work of it."""
+        """How many tasks are under way for each job, in total and for each kind of its work."""
         tasks: dict[tuple[str, type], int] = {}
         for one in self._open_work():
             for kind in (OpenWork, type(one)):
@@ -233,7 +236,7 @@ class Board:
     def _precedence(
         self, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
     ) -> tuple[int, ...]:
-        """Comes before everything that has a higher one."""
+        """The sort key of `take`: the lowest gets the next task."""
         is_upload = isinstance(one, OpenUpload)
         return (
             under_way[one.job_id, OpenWork],
@@ -245,7 +248,7 @@ class Board:
         )
 
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when the next work that is held back at `now` may begin, if any."""
+        """The monotonic time after `now` when the next delayed work may begin, if any."""
         held_back = (
             one.not_before
             for one in self._open_work()
@@ -262,12 +265,13 @@ class Board:
         uncounted: bool = False,
         cut_off: Sequence[RangeWork] = (),
     ) -> None:
-        """What is not `left` of the range is counted, or has become large objects or other ranges.
+        """Take in a commit: `left` is what is left of the range, `cut_off` are its new pieces.
 
-        `settled_keys` is how many keys that were; None: that does not tell about the next task.
+        `settled_keys` is how many keys the task settled; None: that says nothing about the next
+        task.
 
-        `uncounted` says that objects in there may have been copied too. What was lost before may
-        have come further than the cursor, so that once a range may hold such objects, its rest may.
+        `uncounted`: objects in `left` may have been copied but not counted. A range stays uncounted
+        after it was so once, because lost work may have come further than the cursor.
         """
         self._touched.add(open_range.job_id)
         open_range.slice = left
@@ -280,38 +284,38 @@ class Board:
                 self._add(running.job, piece.range_id, piece.slice)
 
     def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
-        """Parts are finished, and perhaps the upload begun."""
+        """Take in a commit: parts are finished, and perhaps the upload was begun."""
         self._touched.add(open_upload.job_id)
         open_upload.add_parts(report)
 
     def close(self, open_work: OpenRange | OpenUpload) -> None:
-        """Drop what is done, or of which the database knows better what is left."""
+        """Drop work that is done, or that must be read from the database again."""
         self._touched.add(open_work.job_id)
         self._remove(open_work)
 
     def reload_later(self, open_range: OpenRange, *, uncounted: bool) -> None:
-        """Drop a range of which the database knows better what is left, and in which ranges.
+        """Drop a range, so that what is left of it is read from the database again.
 
-        `uncounted` is as for `committed`. Whatever comes back inherits it.
+        `uncounted` is as for `committed`. The ranges that are read then inherit it.
         """
         if open_range.uncounted or uncounted:
             self._unsure.add(open_range.job_id)
         self.close(open_range)
 
     def learn(self, job_id: str, capabilities: JobCapabilities | None) -> None:
-        """A commit has added to what the job's stores were found to do: its next tasks know it."""
+        """Take in what a commit says of the job's stores, so that the next tasks know it."""
         self._touched.add(job_id)
         if capabilities is not None and job_id in self._jobs:
             running = self._jobs[job_id]
             running.job = replace(running.job, capabilities=capabilities)
 
     def count_unsettled(self, job_id: str, more: int) -> None:
-        """A commit has changed how many large objects a job has in progress."""
+        """Add to the number of large objects that a job has in progress, after a commit."""
         if job_id in self._jobs:
             self._jobs[job_id].unsettled += more
 
     def lacks_uploads(self, job_id: str) -> bool:
-        """Whether the database has large objects for the job, and the board next to none."""
+        """Whether the board knows few large objects of the job, and the database has more."""
         running = self._jobs.get(job_id)
         if running is None:
             return False
@@ -338,7 +342,7 @@ class Board:
         yield from self._uploads.values()
 
     def _remove(self, open_work: OpenRange | OpenUpload) -> None:
-        """Take off what may have been replaced by what the database said later."""
+        """Remove this work, but not newer work that was read since under the same id."""
         if isinstance(open_work, OpenRange):
             if self._ranges.get(open_work.range_id) is open_work:
                 del self._ranges[open_work.range_id]

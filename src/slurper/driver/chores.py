@@ -1,4 +1,4 @@
-"""What a driver does beside the copying: sweeps, counts, and what is due from time to time."""
+"""What a driver does beside copying: sweeps, counts, and periodic housekeeping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = telemetry.get_logger(__name__)
 
 
 class Chores:
-    """Each kind does one thing at a time: there is no hurry."""
+    """All chores of a driver. Each kind does one thing at a time: there is no hurry."""
 
     def __init__(
         self,
@@ -49,22 +49,22 @@ class Chores:
         self._counter.update(running)
 
     def begin(self, now: float) -> None:
-        """Begin what is due at the monotonic time `now`."""
+        """Begin the chores that are due at the monotonic time `now`."""
         self._sweeper.begin(now)
         self._counter.begin(now)
 
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when something that is held back at `now` may begin, if any."""
+        """The monotonic time after `now` when the next waiting chore may begin, if any."""
         times = (self._sweeper.next_at(now), self._counter.next_at(now))
         return min((one for one in times if one is not None), default=None)
 
     async def stop(self) -> None:
-        """Abandon what is under way."""
+        """Abandon the chores under way."""
         await self._sweeper.stop()
         await self._counter.stop()
 
     async def housekeep(self) -> None:
-        """Do one piece of what commands left to be done, and what is due from time to time."""
+        """Do one piece of the work that commands have left, and periodic work when it is due."""
         try:
             if await self._store.tidy():
                 self._wake()  # there may be more, after the jobs were read again

@@ -1,8 +1,8 @@
 """Counts the source of jobs that ask for it (`options.countObjects`), beside the copying.
 
-There is no hurry: one job is counted at a time, a task's length at a time, and never for more than
-half of the time. How far it came is kept in memory only, so that a restart begins again; the result
-is stored. A source that cannot be listed is left uncounted: the copy says why.
+There is no hurry. One job is counted at a time, in short tasks. After each task the counter rests
+as long as the task took. How far it came is kept in memory only, so a restart begins again. Only
+the result is stored. A source that cannot be listed is left uncounted: the copy says why.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from slurper.secrets import Sealer
 from slurper.settings import Settings
 
 MAX_FAILURES = 5
-"""In a row; then the job stays uncounted, at least by this server."""
+"""After this many failures in a row this server no longer counts the job."""
 
 _log = telemetry.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class _Count:
-    """A job that is to be counted, and how far that is."""
+    """A job to be counted, and how far the count has come."""
 
     work: JobWork
     cursor: str | None = None
@@ -75,7 +75,7 @@ class Counter:
                 self._counts[job_id] = _Count(work)
 
     def begin(self, now: float) -> None:
-        """Begin the next task, if none is under way and it is time at the monotonic `now`."""
+        """Begin the next task if none is under way and it is due at the monotonic time `now`."""
         is_busy = self._counting is not None and not self._counting.done()
         if is_busy or now < self._not_before:
             return
@@ -84,7 +84,7 @@ class Counter:
             self._counting = asyncio.create_task(self._attempt(count))
 
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when the task that is held back at `now` may begin, if there is."""
+        """The monotonic time after `now` when the next task may begin, if one waits."""
         waits = any(not one.done for one in self._counts.values())
         return self._not_before if waits and self._not_before > now else None
 
@@ -110,7 +110,7 @@ class Counter:
         self._wake()
 
     async def _go_on(self, count: _Count) -> None:
-        """Count for the length of a task; store the result if that was the last one."""
+        """Run one task of the count; store the result if it was the last one."""
         job = count.work.job
         task = assignment.make_count(
             job,
@@ -129,4 +129,4 @@ class Counter:
 
 def _is_wanted(work: JobWork) -> bool:
     is_asked = work.job.spec.options.count_objects and not work.is_counted
-    return is_asked and not assignment.gathers(work.job)  # which tells how many they are
+    return is_asked and not assignment.gathers(work.job)  # gathering counts too

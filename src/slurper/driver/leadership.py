@@ -1,13 +1,13 @@
-"""Which process drives: the one that holds the lease. Others stand by and take its place.
+"""Only the process that holds the lease drives. Others stand by and take its place.
 
     async with leadership.hold() as tenure:
         driver = Driver(WorkStore(database, tenure.lease), ...)
         ...  # until done, or until `tenure.lost` ends
 
-Whoever holds the lease renews it at a third of its duration. A standby takes it as soon as it was
-released (a clean stop), its holder is known to be dead (killed, on the same machine), or it has
-expired (anything else). A holder that was replaced without noticing cannot write: every transaction
-of a driver checks the lease (`database.leases`).
+The holder renews the lease each time a third of its duration has passed. A standby takes the lease
+when the holder has released it (a clean stop), when the holder is known to be dead (killed, on the
+same machine), or when the lease has expired (anything else). A holder that was replaced without
+noticing cannot write: every transaction of a driver checks the lease (`database.leases`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from slurper.database.holders import Holder
 from slurper.database.leases import Lease, LeaseStore
 
 DRIVER = "driver"
-"""The lease of whoever drives the jobs of a database."""
+"""The name of the lease to drive the jobs of a database."""
 
 STANDBY_SECONDS = 0.5
-"""How often a standby looks whether it is wanted: a read of one row."""
+"""How often a standby checks whether it can take the lease. A check reads one row."""
 
 _log = telemetry.get_logger(__name__)
 
@@ -40,14 +40,14 @@ class Tenure:
     lost: asyncio.Task[None]
     """Ends only when the lease cannot be held any longer, with `LeaseLost` as its exception."""
     since: datetime
-    """Nobody else has driven jobs that are newer."""
+    """No other process has driven jobs that were created after this time."""
 
 
 class Leadership:
     """One process's claim to a lease."""
 
     def __init__(self, leases: LeaseStore, seconds: float, *, name: str = DRIVER) -> None:
-        """Prepare; `seconds` is how long a silent holder is waited for."""
+        """Prepare; the lease expires when its holder has not renewed it for `seconds`."""
         self._leases = leases
         self._seconds = seconds
         self._name = name
@@ -56,8 +56,8 @@ class Leadership:
     async def hold(self, *, stand_by: bool = True) -> AsyncIterator[Tenure]:
         """Wait until the lease can be taken, and hold it until the block ends.
 
-        Without `stand_by`, only a holder that may be dead is waited for, as long as it takes to
-        find out. The block is not interrupted when the lease is lost: it watches `Tenure.lost`.
+        Without `stand_by` it waits only for a holder that may be dead, until that is certain. The
+        block is not interrupted when the lease is lost: it must watch `Tenure.lost`.
 
         Raises:
             LeaseHeld: another process holds the lease, and `stand_by` is off.
@@ -88,7 +88,7 @@ class Leadership:
             await asyncio.sleep(min(STANDBY_SECONDS, self._seconds / 3))
 
     async def _try_to_take(self) -> tuple[Lease | None, Holder | None]:
-        """Return the lease, or else its holder as far as known."""
+        """Return the lease, or else its holder if that is known."""
         try:
             holder = await self._leases.holder(self._name)
             if holder is not None:
@@ -99,14 +99,14 @@ class Leadership:
             return None, None
 
     async def _keep(self, lease: Lease) -> None:
-        """Renew for ever. Raises LeaseLost."""
+        """Renew the lease again and again. Raises LeaseLost."""
         while True:
             await asyncio.sleep(self._seconds / 3)
             try:
                 await self._leases.renew(lease, self._seconds)
             except errors.DatabaseUnavailable as error:
-                # Nobody else can take it from a database that is away, and until somebody does, it
-                # remains ours.
+                # While the database is away, no other process can take the lease. It remains ours
+                # until another process has taken it.
                 _log.error("lease cannot be renewed; tried again", error=str(error))
 
     async def _release(self, lease: Lease) -> None:
@@ -117,6 +117,6 @@ class Leadership:
 
 
 def _refuse(name: str, holder: Holder, *, outlived: bool) -> None:
-    """Raise LeaseHeld when the holder lives: it is seen to, or it has outlived its lease."""
+    """Raise LeaseHeld when the holder lives: we see its process, or it has renewed its lease."""
     if holder.lives or outlived:
         raise errors.LeaseHeld(f"the lease {name!r} is held by {holder}", holder=str(holder))

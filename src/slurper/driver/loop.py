@@ -2,13 +2,13 @@
 
     read running jobs ──▶ board ──▶ task ──▶ engine ──▶ report ──▶ one commit ──▶ board ──▶ ...
 
-It holds no state that a restart would miss. Every range has at most one task under way, and so has
-every large object, until its upload is begun: then several may copy parts of it, each its own. A
-commit frees the place for whatever is next in turn, often the same range. To pause or abort a job
-is to submit nothing more for it; the report of a task under way is still committed, for its objects
-are settled, and its parts are at the target.
+It holds no state that a restart would miss. Every range has at most one task under way. So has
+every large object before its upload is begun. After that, several tasks may copy different parts of
+it. A commit frees a slot for the next work, often the same range. After a pause or abort the driver
+submits no more tasks of the job. It still commits the reports of tasks under way, because their
+objects are settled and their parts are at the target.
 
-What goes wrong costs one range or large object a turn, never the loop:
+A failure costs one turn of a range or large object. It never ends the loop:
 
     | what                                   | then                                              |
     |----------------------------------------|---------------------------------------------------|
@@ -44,14 +44,15 @@ from slurper.settings import Settings
 from slurper.transfer.task import ProgressReport, Task
 
 POLL_SECONDS = 2.0
-"""`wake` tells of every change made in this process; this finds what others wrote."""
+"""How often the database is read. This finds what other processes wrote; `wake` tells of changes
+made in this process."""
 
 POLL_AGAIN_SECONDS = 0.2
-"""After a read of the database that a commit overtook."""
+"""How soon the database is read again when a commit changed a job during the read."""
 
 MAX_FAILURES = 8
-"""Tasks for the same slice that may come to nothing in a row. With the delays between them that
-takes some ten seconds, so that a short trouble (processes killed at random) pauses no job."""
+"""So many tasks for the same slice may come to nothing in a row. With the delays between them that
+takes about ten seconds. So a short disturbance (processes killed at random) pauses no job."""
 
 _log = telemetry.get_logger(__name__)
 
@@ -59,8 +60,8 @@ _log = telemetry.get_logger(__name__)
 class Driver:
     """Runs the jobs of a database on an engine.
 
-    Its store was made with a lease (`driver.leadership`), so no other process drives any more. It
-    takes jobs created since then for its own. Only older ones may be half-done.
+    Its store was made with a lease (`driver.leadership`), so no other process drives any more. Only
+    jobs that are older than the lease may hold unreported work of another driver.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class Driver:
         woken: asyncio.Event | None = None,
         moved: asyncio.Event | None = None,
     ) -> None:
-        """Prepare; store and engine are open and started by the caller, who also ends them.
+        """Prepare. The caller opens the store, starts the engine, and ends both.
 
-        No other process has driven jobs that are newer than `since`, which is now if it is not
-        given. Setting `woken` is another way to `wake`, for callers that outlive the driver.
-        `moved` is set by every commit.
+        No other process has driven jobs that were created after `since` (default: now). Setting
+        `woken` is another way to `wake`, for callers that outlive the driver. Every commit sets
+        `moved`.
         """
         self._store = store
         self._engine = engine
@@ -110,7 +111,7 @@ class Driver:
         self._woken.set()
 
     async def run(self) -> None:
-        """Drive until `stop` or cancellation, which abandons the tasks under way.
+        """Drive until `stop` or cancellation. Cancellation abandons the tasks under way.
 
         Raises:
             LeaseLost: another process drives now; the tasks under way are abandoned.
@@ -132,9 +133,9 @@ class Driver:
             raise self._lost
 
     async def stop(self, grace_seconds: float) -> None:
-        """Submit no more, wait for the tasks under way, commit their reports.
+        """Submit no more tasks, wait for those under way, and commit their reports.
 
-        After `grace_seconds` the rest is abandoned; it is done again after the next start.
+        After `grace_seconds` the rest is abandoned. It is done again after the next start.
         """
         self._stopping = True
         self.wake()
@@ -156,7 +157,7 @@ class Driver:
     async def _refresh(self) -> None:
         self._board.begin_update()
         try:
-            # In this order, so that no job is found to be both.
+            # Read in this order, so that a job that is aborted meanwhile is not found twice.
             unswept = await self._store.unswept()
             works = await self._store.running_jobs()
         except errors.LeaseLost as error:
@@ -169,14 +170,14 @@ class Driver:
             _log.exception("running jobs cannot be read; tried again soon")
             return
         complete = self._board.update(works)
-        for work in unswept:  # one that a commit has just touched may still be on the board
+        for work in unswept:  # a job that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
         self._chores.update(works, unswept, busy=self._tasks.values())
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(self._board.running_jobs)
 
     def _fill(self) -> None:
-        """Give every free slot of the engine to the range or large object whose turn it is."""
+        """Give every free slot of the engine to the next range or large object."""
         while not self._stopping and (free := self._engine.slots - len(self._tasks)) > 0:
             taken = self._board.take(time.monotonic(), free)
             if taken is None:
@@ -212,14 +213,14 @@ class Driver:
     # One turn of one range or large object
 
     async def _advance(self, turn: Turn[Any, Any]) -> None:
-        """Run the next task of what is open and commit what it reports."""
+        """Run the next task of a range or large object, and commit its report."""
         try:
             sealed = await turn.patiently(lambda: self._store.open_to_work(turn.job.id))
             if sealed is None:  # paused, aborted or deleted since the board was filled
                 self._board.drop_job(turn.job.id, for_good=False)
                 return
             found = await turn.next_task(sealed)
-            self._fill()  # what is left of a large object may be another's
+            self._fill()  # another task may take the remaining parts of a large object
             await self._settle(turn, await turn.run(found) if isinstance(found, Task) else found)
         except errors.WorkerLost as error:
             self._metrics.tasks.labels("lost").inc()
@@ -248,7 +249,7 @@ class Driver:
             await self._settle(turn, report)
 
     async def _settle(self, turn: Turn[Any, Any], report: ProgressReport) -> None:
-        """Commit a report and take the result into the board and the metrics."""
+        """Commit a report, and enter the result in the board and the metrics."""
         result = await turn.patiently(lambda: self._store.commit(report, datetime.now(UTC)))
         self._board.learn(turn.job.id, result.capabilities)
         if not result.applied:
@@ -260,7 +261,7 @@ class Driver:
         self._note(report, result)
 
     def _note(self, report: ProgressReport, result: CommitResult) -> None:
-        """Take a commit's result into the board and the metrics."""
+        """Enter a commit's result in the board and the metrics."""
         self._moved.set()
         if result.status is not JobStatus.RUNNING:
             for_good = result.status is not JobStatus.PAUSED

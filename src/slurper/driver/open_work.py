@@ -1,4 +1,4 @@
-"""What is open of a job, with what this driver has seen of it: ranges and large objects. Pure."""
+"""The open work of a job (ranges, large objects), and what this driver knows of it. Pure."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from slurper.planning.parts import PartPlan
 from slurper.transfer.task import PartsReport, Upload
 
 MIN_DEALT = 4
-"""Parts of one object that are worth a task of their own."""
+"""Least number of parts of one object for which another task is begun."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class OpenWork(ABC):
-    """Something of a job that is not done, with what this driver has seen of it."""
+    """A range or large object that is not done, and what this driver knows of it."""
 
     job_id: str
     presumed_uncounted: bool
-    """What `uncounted` is where nothing is remembered."""
+    """The value of `uncounted` when this driver has not seen any of its tasks."""
     uncounted: bool = field(init=False)
-    """What is left may be at the target already, by work that no commit has counted."""
+    """Work that no commit has counted may have copied objects of what is left."""
     failures: int = 0
     """How many tasks in a row came to nothing: lost with their process, or ended by an error."""
     not_before: float = 0.0
     """Monotonic seconds; no task begins earlier."""
     under_way: int = 0
-    """How many tasks."""
+    """How many tasks it has now."""
     allotted: float = 0.0
-    """Of the job's limits, what the tasks under way have; 0 when they have changed since."""
+    """The share of the job's limits that its tasks have; 0 when the limits have changed since."""
     paid_until: float = math.inf
-    """Monotonic seconds until when the last task has used what it had; none yet: for ever."""
+    """The monotonic time until which the last task has used up its share; infinite: no task yet."""
     last_turn: int = 0
 
     def __post_init__(self) -> None:
@@ -47,12 +47,12 @@ class OpenWork(ABC):
         """How log records name it."""
 
     def begin_turn(self, number: int, *, spare: int) -> None:  # noqa: ARG002 - see OpenUpload
-        """Count a task more; `spare` slots have nothing else to do."""
+        """Count one more task; `spare` slots have nothing else to do."""
         self.last_turn = number
         self.under_way += 1
 
     def end_turn(self) -> None:
-        """Count a task less; what it had of the job's limits is free again."""
+        """Count one task less; its share of the job's limits is free again."""
         self.allotted *= 1 - 1 / self.under_way
         self.under_way -= 1
 
@@ -62,7 +62,7 @@ class OpenWork(ABC):
         self.failures += 1
 
     def forget_limits(self) -> None:
-        """The job's limits have changed: what is owed was reckoned by other ones."""
+        """Forget shares and debts under limits of the job that have changed."""
         self.not_before = self.allotted = 0.0
 
     def hold_back(self, until: float) -> None:
@@ -70,15 +70,15 @@ class OpenWork(ABC):
         self.not_before = until
 
     def owes_at(self, now: float) -> bool:
-        """Whether the last task used more of the limits than it had by now."""
+        """Whether the last task has used more of the limits than its share up to now."""
         return bool(self.allotted) and now < self.paid_until < math.inf
 
     def task_used_share(self, until: float) -> None:
-        """Note the monotonic time until which the last task has used what it had."""
+        """Note the monotonic time until which the last task has used up its share."""
         self.paid_until = until
 
     def credit_seconds(self, now: float) -> float:
-        """For how long what it had of the limits was idle."""
+        """For how many seconds its share of the limits has not been used."""
         return max(0.0, now - self.paid_until)
 
 
@@ -88,9 +88,9 @@ class OpenRange(OpenWork):
 
     range_id: int
     slice: KeyRange
-    """What is left, after the last commit."""
+    """What was left after the last commit."""
     wanted_pieces: int = 1
-    """Into how many pieces the task under way was asked to cut it."""
+    """The number of pieces into which the task under way should cut the range."""
     expected_keys: int | None = None
     """How many keys the last task settled; None: unknown."""
 
@@ -100,12 +100,12 @@ class OpenRange(OpenWork):
         return {"job_id": self.job_id, "range_id": self.range_id}
 
     def end_turn(self) -> None:
-        """As for any work; and no pieces are awaited any more."""
+        """Do as for any work; and expect no pieces any more."""
         super(OpenRange, self).end_turn()
         self.wanted_pieces = 1
 
     def want_pieces(self, pieces: int) -> None:
-        """Note into how many pieces the task that begins is asked to cut it."""
+        """Note the number of pieces into which a new task should cut the range."""
         self.wanted_pieces = pieces
 
 
@@ -123,11 +123,11 @@ class OpenUpload(OpenWork):
 
     upload: Upload
     parts: dict[int, Part] | None = None
-    """What is finished, by number; None: not read from the database yet."""
+    """The finished parts, by number; None: not read from the database yet."""
     spare: int = 0
-    """Slots that had nothing else to do when the last turn was taken."""
+    """How many slots had nothing else to do when the last turn began."""
     is_dealing: bool = False
-    """A turn was taken that has not got its parts yet; until then there is no other."""
+    """A turn has begun but has no parts yet. No other turn begins until it has them."""
     _dealt: set[int] = field(default_factory=set)
 
     @property
@@ -136,17 +136,17 @@ class OpenUpload(OpenWork):
         return {"job_id": self.job_id, "upload": self.upload.id, "key": self.upload.meta.key}
 
     def begin_turn(self, number: int, *, spare: int) -> None:
-        """As for any work; and parts are about to be dealt, to `spare` other slots too."""
+        """Do as for any work; and expect parts to be dealt, to `spare` other slots too."""
         super(OpenUpload, self).begin_turn(number, spare=spare)
         self.spare = spare
         self.is_dealing = True
 
     def know_parts(self, parts: Iterable[Part]) -> None:
-        """Take in the parts that the database has."""
+        """Take in the finished parts that the database has."""
         self.parts = {part.number: part for part in parts}
 
     def add_parts(self, report: PartsReport) -> None:
-        """Take in what a task has finished, and perhaps begun."""
+        """Take in the parts that a task has finished, and the upload if it has begun it."""
         if report.begun is not None:
             self.upload = replace(self.upload, begun=report.begun)
         self.parts = (self.parts or {}) | {part.number: part for part in report.parts}
@@ -163,9 +163,10 @@ class OpenUpload(OpenWork):
 
     @contextmanager
     def deal(self, part_bytes: int) -> Iterator[Dealt]:
-        """Deal parts to a task for the length of the block; new uploads have such parts.
+        """Give a task its parts; they are its own while the block lasts.
 
-        A task gets all that is left, unless there are idle slots to share it with.
+        The task gets all parts that are left, unless there are idle slots to share them with. An
+        upload that is not begun yet will have parts of `part_bytes`.
         """
         self.is_dealing = False
         if self.upload.begun is None:

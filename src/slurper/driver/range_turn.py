@@ -1,4 +1,4 @@
-"""One turn of a range: copies its next keys, or gathers the keys of a source without an order."""
+"""One turn of a range: copies its next keys, or gathers keys of a source that has no order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
         return f"Range {self.open_work.range_id} cannot go on {where}"
 
     def halt(self, message: str) -> RangeReport:
-        """A report without any work, that pauses the job."""
+        """A report that pauses the job and holds no work."""
         return replace(self._nothing(), halt=assignment.halt(message))
 
     async def next_task(self, sealed: bytes) -> Task[Any] | RangeReport | GatherReport:
@@ -49,19 +49,19 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
         return self._made(lambda: self._range_task(sealed))
 
     def conclude(self, report: RangeReport | GatherReport) -> RangeReport | GatherReport:
-        """Say of the range what the worker said of its task."""
+        """Turn the report of the task into a report of the range."""
         if self._task is None or isinstance(report, GatherReport):
             return report
         return assignment.conclude(report, self._task, self._keys)
 
     def absorb(self, report: RangeReport | GatherReport, result: CommitResult) -> None:
-        """Move the range on; or leave it to the database, which knows better what is left."""
+        """Move the range on; or drop it, so that it is read from the database again."""
         open_range, board = self.open_work, self._board
         if not result.applied:
             board.reload_later(open_range, uncounted=report.halt is not None)
             self._means.wake()
         elif _must_reload(report, result):
-            # A job that begins again may find its own work.
+            # A job that begins again may find objects that it has copied itself.
             board.reload_later(open_range, uncounted=_begins_again(report, result))
             self._means.wake()
         elif result.still_open:
@@ -118,7 +118,7 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
         }
 
     async def _key_boundaries(self) -> tuple[str, ...]:
-        """Return where to cut a range of explicit keys. That takes no worker."""
+        """Return where to cut a range of explicit keys. No worker is needed for that."""
         open_range, store = self.open_work, self._means.store
         if self.job.spec.keys is None or open_range.wanted_pieces == 1:
             return ()
@@ -137,23 +137,23 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
 
 
 def _must_reload(report: RangeReport | GatherReport, result: CommitResult) -> bool:
-    """Whether a commit has changed the whole job: its order, or how its keys are known."""
+    """Whether a commit has changed the whole job: its key order, or where its keys come from."""
     if isinstance(report, GatherReport):
         return report.finished or result.status is not JobStatus.RUNNING
     return result.still_open and bool(report.disorder)
 
 
 def _begins_again(report: RangeReport | GatherReport, result: CommitResult) -> bool:
-    """Whether all that was copied of a job is to be listed once more."""
+    """Whether the job lists its source again from the beginning."""
     if isinstance(report, GatherReport) or not report.disorder:
         return False
     return report.order is KeyOrder.NONE or result.status is not JobStatus.RUNNING
 
 
 def _settled_keys(report: RangeReport | GatherReport) -> int | None:
-    """How many keys the range's next task may be expected to settle; None: unknown.
+    """How many keys we expect the range's next task to settle; None: unknown.
 
-    A task that ended early, to have its range cut or because nothing was left, is no measure.
+    A task that ended early to have its range cut, or halted, tells us nothing about that.
     """
     if isinstance(report, GatherReport) or report.boundaries or report.halt is not None:
         return None

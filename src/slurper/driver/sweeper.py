@@ -1,8 +1,8 @@
-"""Aborted jobs: removes from their targets the multipart uploads that lost work has left there.
+"""Removes multipart uploads that lost work of aborted jobs has left at their targets.
 
-Uploads of a job that goes on are completed, and one that lost work has begun without telling is
-aborted when its object is begun again. Nothing goes on in a job that was aborted, so abort marks it
-as unswept, in its own transaction, and the driver sweeps it:
+A job that goes on completes its uploads. If lost work began an upload and did not report it, that
+upload is aborted when its object is begun again. An aborted job does neither. So the transaction
+that aborts a job marks it as unswept, and the driver sweeps it:
 
     | when                                  | then                                             |
     |---------------------------------------|--------------------------------------------------|
@@ -12,8 +12,8 @@ as unswept, in its own transaction, and the driver sweeps it:
     | this process dies                     | the next driver finds the mark                   |
     | the job is deleted                    | its row and secrets stay until it is swept       |
 
-Only uploads begun before the last work on the job had ended are taken for its own: a new job may be
-writing the same keys by then.
+A sweep removes only uploads that were begun before the last work on the job ended. Later ones may
+belong to a new job that writes the same keys.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from slurper.secrets import Sealer
 from slurper.settings import Settings
 
 SETTLE_SECONDS = 1.0
-"""What a killed process had sent may reach the store a moment after its end."""
+"""A request of a killed process may still reach the store a moment after its end."""
 
 MAX_SWEEPS = 10
-"""With the delays between them that takes half an hour: long enough for a store to come back."""
+"""So many sweeps take half an hour with the delays between them: a store may come back by then."""
 
 _FIRST_DELAY_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 600.0
@@ -52,14 +52,14 @@ class _Due:
     not_before: float
     """Monotonic seconds; no sweep begins earlier."""
     until: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """When the last work on it had ended."""
+    """When the last work on it ended, at the latest."""
     failures: int = 0
     swept: bool = False
-    """Until the database no longer names it."""
+    """It needs no more sweeps. It stays here until the database no longer names it."""
 
 
 class Sweeper:
-    """Sweeps one job after the other, beside what the driver does: there is no hurry."""
+    """Sweeps one job after the other, beside the driver's other work: there is no hurry."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Sweeper:
             self._sweeping = asyncio.create_task(self._attempt(next_due))
 
     def next_at(self, now: float) -> float | None:
-        """The monotonic time when the next sweep that is held back at `now` may begin, if any."""
+        """The monotonic time after `now` when the next waiting sweep may begin, if any."""
         times = (due.not_before for due in self._waiting() if due.not_before > now)
         return min(times, default=None)
 
@@ -130,7 +130,7 @@ class Sweeper:
             due.not_before = time.monotonic() + _delay_seconds(due.failures)
 
     async def _sweep(self, due: _Due) -> Exception | None:
-        """Sweep for every object in progress; return what kept that from being complete."""
+        """Sweep for every object in progress; return the error that stopped it, if any."""
         try:
             for upload in due.work.uploads:
                 task = assignment.make_sweep(
@@ -146,7 +146,7 @@ class Sweeper:
         return None
 
     async def _note_failure(self, job_id: str, error: Exception) -> bool:
-        """Count a failed sweep; return whether no other will follow."""
+        """Count a failed sweep; return whether it was the last try."""
         entry = LogEntry(
             log_type=LogType.MIGRATION_ERROR, created_at=datetime.now(UTC), message=_gives_up(error)
         )

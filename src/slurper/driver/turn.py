@@ -1,7 +1,7 @@
-"""One turn of a range or a large object: which task it runs, and what the report means for it.
+"""One turn of a range or large object: which task it runs, and what to do with the report.
 
 The loop is the same for every kind of work: it asks the turn for a task, has it run, commits the
-report, and gives the turn what the commit said. What differs is in the kinds of turn
+report, and gives the result of the commit to the turn. The differences are in the kinds of turn
 (`driver.range_turn`, `driver.upload_turn`).
 """
 
@@ -36,7 +36,7 @@ _FIND_THE_OBJECT = (
 
 Result = TypeVar("Result")
 Reported = TypeVar("Reported", bound=ProgressReport)
-"""What a kind of turn commits."""
+"""The report that a kind of turn commits."""
 Work = TypeVar("Work", bound=OpenWork)
 
 _log = telemetry.get_logger(__name__)
@@ -57,7 +57,7 @@ class Means:
 
 
 class Turn(ABC, Generic[Work, Reported]):
-    """One turn; the board has counted it as under way, and `end` takes that back."""
+    """One turn. The board counts it as under way until `end`."""
 
     def __init__(self, open_work: Work, job: Job, means: Means) -> None:
         self.open_work = open_work
@@ -68,7 +68,7 @@ class Turn(ABC, Generic[Work, Reported]):
     @property
     @abstractmethod
     def where(self) -> str:
-        """Say what cannot go on, as the beginning of a sentence."""
+        """The beginning of a sentence that says which work cannot go on."""
 
     @abstractmethod
     def halt(self, message: str) -> Reported:
@@ -76,18 +76,18 @@ class Turn(ABC, Generic[Work, Reported]):
 
     @abstractmethod
     async def next_task(self, sealed: bytes) -> Task[Any] | Reported:
-        """Return what to run next; or a report, when that takes no task."""
+        """Return the next task; or a report, when no task is needed."""
 
     @abstractmethod
     def absorb(self, report: Reported, result: CommitResult) -> None:
-        """Move the board on by a report that was committed, or was found stale."""
+        """Update the board after a report was committed, or was found stale."""
 
     @abstractmethod
     def _got_ahead(self, report: Reported) -> bool:
-        """Whether the task did anything."""
+        """Whether the task made any progress."""
 
     def conclude(self, report: Reported) -> Reported:
-        """Say of the work what a worker said of the task."""
+        """Turn the report of the task into a report of the range or large object."""
         return report
 
     async def run(self, task: Task[Any]) -> Reported:
@@ -101,7 +101,7 @@ class Turn(ABC, Generic[Work, Reported]):
         return self.conclude(report)
 
     def fail(self, error: Exception, max_failures: int) -> Reported | None:
-        """Try the same again later; or return the report that pauses the job, if that is useless.
+        """Plan another try; or return the report that pauses the job, if another try is useless.
 
         A job is paused when its error blocks it, or after `max_failures` tasks in a row.
         """
@@ -124,7 +124,7 @@ class Turn(ABC, Generic[Work, Reported]):
         self.open_work.end_turn()
 
     async def patiently(self, transaction: Callable[[], Awaitable[Result]]) -> Result:
-        """Repeat a transaction until the database answers. A report is not given up."""
+        """Repeat a transaction until the database answers. So no report is lost."""
         delay_seconds = _FIRST_DELAY_SECONDS
         while True:
             try:
@@ -158,12 +158,12 @@ class Turn(ABC, Generic[Work, Reported]):
         self._means.wake()  # so that the loop learns of the new time
 
     def _hold_back_if_owing(self) -> None:
-        """Let it pay for what its last task was ahead of its limits; no slot waits for it."""
+        """Delay the next task if the last one used more than its share. No slot waits meanwhile."""
         if self.open_work.owes_at(time.monotonic()):
             self._hold_back(self.open_work.paid_until)
 
     def _hold_back_if_fruitless(self, report: Reported) -> None:
-        """Do not spin when a task ends in time, without an error and without any progress."""
+        """Delay the next task when this one ended without an error and without any progress."""
         if not self._got_ahead(report) and report.halt is None:
             _log.warning(
                 "task settled nothing", **self.open_work.log_fields, throttled=report.throttled
@@ -180,7 +180,7 @@ class Turn(ABC, Generic[Work, Reported]):
 
 
 def _delay_seconds(failures: int) -> float:
-    """None after the first failure, which may be chance; then doubling."""
+    """No delay after the first failure, which may be chance. Then the delay doubles each time."""
     if failures < 2:
         return 0.0
     return min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 2), _LONGEST_DELAY_SECONDS)

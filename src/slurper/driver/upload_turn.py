@@ -1,4 +1,4 @@
-"""One turn of a large object: copies some of its parts. It may have several turns at a time."""
+"""One turn of a large object: copies some of its parts. It may have several turns at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
     def __init__(self, open_work: OpenUpload, job: Job, means: Means) -> None:
         super().__init__(open_work, job, means)
         self._dealing = contextlib.ExitStack()
-        """Holds the parts that the turn has, until it ends."""
+        """Reserves the parts of this turn until it ends."""
 
     @property
     def where(self) -> str:
@@ -30,7 +30,7 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
         return f"The copy of the large object {self.open_work.upload.meta.key!r} cannot go on"
 
     def halt(self, message: str) -> PartsReport:
-        """A report without any work, that pauses the job."""
+        """A report that pauses the job and holds no work."""
         return PartsReport(
             job_id=self.job.id, upload=self.open_work.upload, halt=assignment.halt(message)
         )
@@ -53,7 +53,7 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
         """Keep the parts that are finished."""
         open_upload, board = self.open_work, self._board
         is_begun_again = result.still_open and report.restarted is not None
-        if not result.applied or is_begun_again:  # the database knows better what is there
+        if not result.applied or is_begun_again:  # so it must be read from the database again
             board.close(open_upload)
             self._means.wake()
         elif result.still_open:
@@ -66,7 +66,7 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
             board.count_unsettled(self.job.id, -1)
 
     def end(self) -> None:
-        """Give back what the turn had, its parts too."""
+        """Give back what the turn had, also its parts."""
         self._dealing.close()
         super().end()
 

@@ -1,1 +1,1 @@
-"""Puts tasks onto workers and brings their reports back."""
+"""Runs tasks on workers and returns their reports."""

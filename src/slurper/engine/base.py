@@ -1,4 +1,4 @@
-"""The engine protocol: it puts tasks onto workers and brings their reports back."""
+"""The engine protocol: an engine runs tasks on workers and returns their reports."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many tasks run at the same time; more than that wait inside the engine."""
+        """How many tasks run at the same time. Further tasks wait inside the engine."""
         ...
 
     async def start(self) -> None:
-        """Bring the workers up. Returns when tasks can be submitted."""
+        """Start the workers. Returns when tasks can be submitted."""
         ...
 
     async def run(self, task: Task[TaskReport]) -> TaskReport:

@@ -2,8 +2,8 @@
 
 It lives as long as its pipe. When the control plane is gone, for any reason, the pipe ends. Then
 the process ends at once and without clean-up: another control plane may already run the same slices
-again. Only its own control plane decides when it stops. It ignores the signals that a terminal or a
-service manager sends to the whole group, as does the template that it was forked from.
+again. Only its own control plane decides when it stops. A terminal or a service manager may send
+signals to the whole process group. The process ignores them, and so does its template.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ EXIT_ORPHANED = 3
 EXIT_BROKEN = 4
 
 CLOSE_SECONDS = 1.0
-"""How long a stopping process closes connections before it just ends."""
+"""How long a stopping process may take to close its connections. Then it ends anyway."""
 
 
 WAITS_SECONDS = 0.5
-"""How often a worker looks at what its tasks wait for. It tells only changes."""
+"""How often a worker checks what its tasks wait for. It reports only changes."""
 
 
 class Runner(Protocol):
@@ -49,7 +49,7 @@ class Runner(Protocol):
         ...
 
     def waits(self) -> Told:
-        """What requests of each job under way wait for, and how many."""
+        """What the requests of each job wait for, and how many requests wait."""
         ...
 
     async def close(self) -> None:
@@ -58,7 +58,7 @@ class Runner(Protocol):
 
 
 def run(connection: socket.socket) -> NoReturn:
-    """Serve the pipe, in a process that was just forked; `sys.path` comes first on it."""
+    """Serve the pipe, in a process that was just forked. The first message on it is `sys.path`."""
     faulthandler.enable()
     paths, setup = _receive(connection), _receive(connection)
     assert isinstance(paths, list)  # noqa: S101 - the two opening messages
@@ -68,7 +68,7 @@ def run(connection: socket.socket) -> NoReturn:
     connection.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_serve(connection, setup))
-        # Not `sys.exit`: that waits for threads, and a resolver thread may wait for a dead network.
+        # `sys.exit` would wait for threads. A resolver thread may wait for a dead network.
         sys.stderr.flush()
         os._exit(status)
 
@@ -181,10 +181,10 @@ class _Child:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error if it survives pickling, else its text; where it was raised goes along as a note.
+    """The error if it can be pickled, else one with its text. A note says where it was raised.
 
-    An error can be pickled and still not be read back, when its constructor wants other arguments
-    than `args`. So reading it back is tried here, where a failure does no harm.
+    Some errors can be pickled but not read back, because their constructor needs other arguments
+    than `args`. So we try to read it back here, where a failure does no harm.
     """
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled one line above
@@ -202,19 +202,20 @@ _M_MMAP_THRESHOLD = -3
 
 
 def tune_process(settings: Settings) -> None:
-    """Suit memory allocation and garbage collection to a process that copies bytes.
+    """Tune memory allocation and garbage collection for a process that copies bytes.
 
-    glibc by default returns freed memory to the kernel as soon as 128 KiB lie free at the heap's
-    end, and gets buffers over 128 KiB by mmap. With request buffers coming and going that can mean
-    a system call and fresh page faults per object: measured, copies over TLS took either 75 or
-    115 microseconds each by luck, and always 75 with these thresholds raised. A full window of
-    buffers is kept for the next one; what is kept was in use before, so it is within
-    `in_flight_bytes`. The threshold is above that: at it, every full window would be returned.
+    By default, glibc returns freed memory to the kernel as soon as 128 KiB are free at the heap's
+    end, and it gets buffers over 128 KiB by mmap. Request buffers come and go all the time. So each
+    object may cost a system call and new page faults. We measured copies over TLS: each took either
+    75 or 115 microseconds, by chance. With higher thresholds each took 75. A full window of buffers
+    is kept for the next one. This memory was in use before, so it is within `in_flight_bytes`. The
+    trim threshold is higher than that, because an equal one would return every full window.
 
-    Python's collector by default looks at all young containers after every 700 new ones, and a
-    copy makes dozens; nearly all die by reference count. Rarer runs cost nothing but the cycles'
-    memory for a while. What exists now (modules, code) stays, and need not be looked at. A
-    collection now would touch it all, and so copy the memory shared with the template.
+    By default, Python's collector looks at all young containers after every 700 new ones. A copy
+    makes dozens, and nearly all of them are freed by reference count. If the collector runs less
+    often, cycles only keep their memory longer. Objects that exist now (modules, code) stay, so the
+    collector need not look at them. A collection now would touch them all, and so copy the memory
+    that is shared with the template.
     """
     _raise_malloc_thresholds(trim_bytes=2 * settings.in_flight_bytes + 64 * MIB)
     gc.freeze()

@@ -1,7 +1,7 @@
-"""The program of the template process: everything is imported, and workers are forked when asked.
+"""The program of the template process: it imports everything, and forks workers on request.
 
-A fork of it takes a few milliseconds; a fresh interpreter spends a quarter of a second on imports.
-It stays what makes forks safe: one thread, no event loop, no connections, no secrets.
+A fork takes a few milliseconds. A new interpreter needs a quarter of a second for its imports. The
+template keeps forks safe: it has one thread, no event loop, no connections, no secrets.
 
 It lives as long as its socket. When the control plane is gone, for any reason, the template ends
 its workers at once: another control plane may already run the same slices again.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import encodings.idna  # noqa: F401 - loaded by the first look-up of a host name
+import encodings.idna  # noqa: F401 - else the first look-up of a host name loads it
 import gc
 import os
 import select
@@ -23,11 +23,11 @@ import traceback
 from enum import IntEnum
 from typing import NoReturn
 
-import slurper.transfer.worker  # noqa: F401 - what workers run is loaded before they are forked
+import slurper.transfer.worker  # noqa: F401 - loads what workers run
 from slurper.engine import child
 
 COMMAND = struct.Struct("!BI")
-"""A `Command` and the number of the worker it is about."""
+"""A `Command` and the number of its worker."""
 NOTICE = struct.Struct("!BIi")
 """A `Notice`, the number of the worker, and a value."""
 
@@ -35,7 +35,7 @@ NOT_FOR_WORKERS = ("SLURPER_API_TOKEN", "SLURPER_SECRET_KEY", "SLURPER_DATABASE_
 """A worker gets no secrets but those inside its tasks (design rule 11)."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Sent to the whole group by a terminal or a service manager; only the control plane obeys."""
+"""A terminal or service manager sends them to the whole group. Only the control plane obeys."""
 
 _PR_SET_NAME = 15
 
@@ -44,24 +44,24 @@ class Command(IntEnum):
     """What the control plane asks for."""
 
     FORK = 1
-    """A worker; the socket it is to serve comes along."""
+    """Fork a worker. The socket that it will serve is sent along."""
     KILL = 2
-    """One that may have ended already."""
+    """Kill a worker, which may have ended already."""
 
 
 class Notice(IntEnum):
-    """What the control plane is told."""
+    """What the template tells the control plane."""
 
     BORN = 1
-    """The value is its process id."""
+    """The worker is forked; the value is its process id."""
     UNBORN = 2
-    """The system refused; the value is the error number."""
+    """The system refused the fork; the value is the error number."""
     ENDED = 3
-    """The value is its exit status, or minus the signal that ended it."""
+    """The worker has ended; the value is its exit status, or minus the signal that ended it."""
 
 
 def main() -> NoReturn:
-    """Serve the socket whose descriptor is the last argument, in an interpreter of our own."""
+    """Serve the socket whose descriptor is the last argument, as the program of an interpreter."""
     serve(socket.socket(fileno=int(sys.argv[-1])))
 
 
@@ -73,7 +73,7 @@ def serve(connection: socket.socket) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         name_process("slurper-forks")
         forget_secrets()
-        gc.freeze()  # what no collection touches stays shared; to collect first would touch it all
+        gc.freeze()  # memory stays shared if no collection touches it; so none runs first
         _Forker(connection).run()
     except BaseException:
         traceback.print_exc()
@@ -82,13 +82,13 @@ def serve(connection: socket.socket) -> NoReturn:
 
 
 def name_process(name: str) -> None:
-    """Give this process the name that `ps` and `top` show, where the system can: up to 15 bytes."""
+    """Set the name that `ps` and `top` show, up to 15 bytes, if the system can."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def forget_secrets() -> None:
-    """Take secrets out of the environment, and out of the memory that shows it in /proc."""
+    """Remove secrets from the environment, and from the memory that /proc shows of it."""
     libc = ctypes.CDLL(None)
     libc.getenv.restype = ctypes.c_void_p
     for name in NOT_FOR_WORKERS:
@@ -102,11 +102,11 @@ class _Forker:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._pids: dict[int, int] = {}
-        """Of workers that have not ended, by their numbers."""
+        """Process ids of workers that have not ended, by their numbers."""
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does it wake us
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler it does not wake us
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:

@@ -1,8 +1,9 @@
 """The local engine: worker processes on this machine.
 
-Up to one process per core, each with one event loop that runs `slurper.transfer.worker.Worker`. The
-first is started with the engine, each further one when there is work for it. A process that is
-lost, for any reason, is replaced at once. The tasks that it ran raise `WorkerLost`.
+There is at most one process per core. Each has one event loop that runs
+`slurper.transfer.worker.Worker`. The first process starts with the engine, each further one when
+there is work for it. A process that is lost, for any reason, is replaced at once. The tasks that it
+ran raise `WorkerLost`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from slurper.settings import Settings
 from slurper.transfer.task import Task, TaskReport
 
 TASKS_PER_WORKER = 2
-"""A task that nears its end drains: its last objects finish while no new ones begin. A second task
-on the same process keeps the core and the connections busy meanwhile, and during the commit."""
+"""Near its end a task begins no new objects, and waits for its last ones. A second task on the same
+process keeps the core and the connections busy during that time, and during the commit."""
 
 WORKER_FACTORY = "slurper.transfer.worker:Worker"
 
 SILENCE_LIMIT_SECONDS = 60.0
-"""A worker process whose loop did not turn for this long hangs; no unit of work blocks near it."""
+"""A worker process whose event loop stands still for so long is taken to hang. No unit of work
+blocks the loop for nearly as long."""
 
 START_ATTEMPTS = 3
-"""So many processes in a row that end before they can take tasks are no chance any more."""
+"""If so many processes in a row end before they can take tasks, the cause is not chance."""
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 10.0
@@ -54,11 +56,11 @@ class LocalEngine:
         worker_factory: str = WORKER_FACTORY,
         silence_limit_seconds: float = SILENCE_LIMIT_SECONDS,
     ) -> None:
-        """Prepare. A `template` that is given ends with the engine; else one is started with it.
+        """Prepare. Without a `template`, the engine starts one. A template ends with the engine.
 
         `waits` is told what the tasks wait for.
 
-        Only tests give another `worker_factory`: a `module:callable`.
+        `worker_factory` is a `module:callable`. Only tests change it.
         """
         self._count = settings.workers
         self._metrics = metrics
@@ -75,7 +77,7 @@ class LocalEngine:
         self._keepers: list[asyncio.Task[None]] = []
         self._waiting: deque[Call] = deque()
         self._suspects: set[tuple[str, int | str]] = set()
-        """What was worked on by tasks whose process was lost."""
+        """The work of tasks whose process was lost."""
         self._changed = asyncio.Event()
         self._failed_starts = 0
         self._start_failure = ""
@@ -84,7 +86,7 @@ class LocalEngine:
 
     @property
     def slots(self) -> int:
-        """How many tasks run at the same time; more than that wait inside the engine."""
+        """How many tasks run at the same time. Further tasks wait inside the engine."""
         return self._count * TASKS_PER_WORKER
 
     @property
@@ -96,7 +98,7 @@ class LocalEngine:
         """Start a worker process; return when it takes tasks.
 
         Raises:
-            SlurperError: it did not come up; the message says why.
+            SlurperError: it did not start; the message says why.
         """
         self._accepting = True
         if self._template is not None:
@@ -120,8 +122,8 @@ class LocalEngine:
         Raises:
             WorkerLost: the worker died before it reported, or the engine was stopped.
             SlurperError: the engine is not started or already stopped.
-            Exception: whatever the worker's `run` raised; a SlurperError with its text when the
-                exception itself cannot travel between processes.
+            Exception: what the worker's `run` raised; or a SlurperError with its text, when the
+                exception itself cannot be sent between processes.
         """
         if not self._accepting:
             raise errors.SlurperError("the engine takes no tasks: it is not running")
@@ -143,8 +145,8 @@ class LocalEngine:
     async def stop(self, grace_seconds: float) -> None:
         """Let tasks under way end within `grace_seconds`, then end the worker processes.
 
-        Tasks that wait for a place, and those the grace period was too short for, raise
-        `WorkerLost`. No process is left when this returns, or is cancelled.
+        Tasks that wait for a place, and tasks that do not end in time, raise `WorkerLost`. No
+        process is left when this returns or is cancelled.
         """
         self._accepting = False
         for call in self._waiting:
@@ -191,7 +193,7 @@ class LocalEngine:
         self._keepers.append(asyncio.create_task(self._keep(process), name=name))
 
     async def _keep(self, process: WorkerProcess) -> None:
-        """Keep one worker process alive, process after process, until the engine stops."""
+        """Run one worker process, and replace it when it is lost, until the engine stops."""
         backoff_seconds = 0.0
         while True:
             ended = await self._live(process)
@@ -249,7 +251,7 @@ class LocalEngine:
     # The template that they are forked from
 
     def _fork(self, worker_socket: socket.socket) -> Child:
-        """Fork a worker process, from another template if the last one is lost."""
+        """Fork a worker process. If the template is lost, start another one."""
         if self._template is None or self._template.lost:
             self._let_template_go()
             self._template = Template.spawned()
@@ -278,7 +280,7 @@ class LocalEngine:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Give every waiting call that can have a place its place, first come first served."""
+        """Give places to waiting calls, in the order in which they came."""
         for call in list(self._waiting):
             process = self._place_alone(call) if call.alone else self._place()
             if process is not None:
@@ -293,14 +295,14 @@ class LocalEngine:
         ]
 
     def _place(self) -> WorkerProcess | None:
-        """The least loaded process with a free place, unless an idle one is on its way."""
+        """The least loaded process with a free place; None also while an idle one is starting."""
         process = min(self._open_processes(), key=_load, default=None)
         if process is None or (process.load and self._is_growing()):
             return None
         return process if process.load < TASKS_PER_WORKER else None
 
     def _is_growing(self) -> bool:
-        """Whether another process is on its way; one is from now on, if there is room for it."""
+        """Whether another process is starting. If none is and there is room, start one."""
         if not all(process.ready for process in self._processes):
             return True
         if len(self._keepers) == self._count:
@@ -311,8 +313,8 @@ class LocalEngine:
     def _place_alone(self, call: Call) -> WorkerProcess | None:
         """A process that runs nothing else, for a call whose last process was lost.
 
-        Several tasks share a process, so a loss does not tell which of them caused it. Run alone,
-        a task that kills its process is found out, and takes no innocent one with it again.
+        Several tasks share a process, so a loss does not show which of them caused it. If a task
+        kills its process when it runs alone, we know the cause, and no other task is lost with it.
         """
         kept = next((process for process in self._processes if process.kept_for is call), None)
         if kept is None or not kept.ready:
@@ -325,7 +327,7 @@ class LocalEngine:
         return kept if kept.load == 0 else None
 
     def _working_beside(self, call: Call) -> int:
-        """How many processes work on the job of a call that has just ended, its own included."""
+        """How many processes work on the job of a call that has just ended, including its own."""
         others = (one for one in self._processes if one is not call.process)
         return 1 + sum(one.works_on(call.task.job_id) for one in others)
 
@@ -350,5 +352,5 @@ def _longer(backoff_seconds: float) -> float:
 
 
 def _without_secrets(settings: Settings) -> Settings:
-    """What workers need to know; the server's own secrets stay with the server (design rule 11)."""
+    """The settings without the server's secrets, which workers must not get (design rule 11)."""
     return settings.model_copy(update={"api_token": None, "secret_key": None, "database_url": None})

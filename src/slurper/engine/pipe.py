@@ -1,4 +1,4 @@
-"""Messages between the control plane and a worker process: pickles with their length in front.
+"""Messages between the control plane and a worker process: pickles, each after its length.
 
 Both ends are the same program on the same machine. They are joined by an anonymous socket pair,
 which no other process can open. That is why pickle is acceptable here.
@@ -18,7 +18,7 @@ from slurper.settings import Settings
 from slurper.transfer.task import Report, Task
 
 LENGTH = struct.Struct("!I")
-"""In front of every pickle; 4 GiB is far beyond any message."""
+"""The length before each pickle. It allows 4 GiB, far more than any message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Setup:
 
     settings: Settings
     worker_factory: str
-    """`module:callable`; called with the settings it makes the worker."""
+    """`module:callable`, which makes the worker from the settings."""
     beat_seconds: float
     log_level: str
-    """Workers show what they log from this level on, as the control plane does."""
+    """The least level that workers log, the same as in the control plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End a task early. Unknown numbers are those that were answered meanwhile."""
+    """End a task early. An unknown number means that the task was answered meanwhile."""
 
     number: int
 
@@ -55,7 +55,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker is made; tasks may come."""
+    """The worker is made and takes tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +67,19 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The worker's event loop turns."""
+    """The worker's event loop is running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the tasks under way wait for, in place of what they did before."""
+    """What the tasks under way wait for now. It replaces the earlier message."""
 
     told: Told
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A task came to its report."""
+    """A task ended with its report."""
 
     number: int
     report: Report
@@ -94,19 +94,19 @@ class Raised:
 
 
 def encode(message: object) -> bytes:
-    """Return a message as it goes over the pipe."""
+    """Return a message in the form that is sent over the pipe."""
     pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(pickled)) + pickled
 
 
 def decode(pickled: bytes | bytearray | memoryview) -> object:
-    """Return the message behind a length."""
+    """Return the message of a pickle."""
     message: object = pickle.loads(pickled)  # noqa: S301 - written by our own program, see the module's text
     return message
 
 
 class Pipe(asyncio.Protocol):
-    """One end of the pipe: hands every complete message to `received`, and says once when it ends.
+    """One end of the pipe: passes every complete message to `received`, and calls `lost` once.
 
     `lost` is called in the event loop's next turn after the other end is gone, for any reason.
     """
@@ -118,7 +118,7 @@ class Pipe(asyncio.Protocol):
         self._buffer = bytearray()
 
     def send(self, message: object) -> None:
-        """Queue a message; one for a pipe that has ended is dropped, since `lost` tells of it."""
+        """Queue a message. It is dropped if the pipe has ended: `lost` tells of that."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode(message))
 

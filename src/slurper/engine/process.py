@@ -21,7 +21,7 @@ from slurper.transfer.task import Report, Task
 _log = telemetry.get_logger(__name__)
 
 _START_SECONDS = 60.0
-"""A process that is not ready after this long is killed; it takes a hundredth of a second."""
+"""A process that is not ready after this time is killed. A start takes about 0.01 seconds."""
 
 _REAP_SECONDS = 5.0
 """A killed process is gone within milliseconds, unless it is stuck inside the kernel."""
@@ -36,7 +36,7 @@ class Call:
     task: Task[Any]
     outcome: asyncio.Future[Report]
     alone: bool = False
-    """Wants a process for itself."""
+    """It must have a process for itself."""
     process: WorkerProcess | None = None
     """Where it runs; None while it waits for a place."""
     number: int = field(default_factory=lambda: next(Call._numbers))
@@ -57,16 +57,16 @@ class Exit:
     """How a worker process ended."""
 
     text: str
-    """`was killed by SIGKILL`, `exited with status 1`."""
+    """For example `was killed by SIGKILL` or `exited with status 1`."""
     was_ready: bool
-    """It could take tasks: not a process that cannot even start."""
+    """Whether it could take tasks before it ended."""
 
 
 class WorkerProcess:
-    """One worker process, from its start to its end; its successor is another object.
+    """One worker process, from its start to its end. Its replacement is another object.
 
-    A process whose event loop gives no sign of life for `silence_limit_seconds` is killed: a worker
-    that hangs would otherwise hold its tasks for ever.
+    If its event loop gives no sign of life for `silence_limit_seconds`, the process is killed.
+    Otherwise a worker that hangs would keep its tasks for ever.
     """
 
     def __init__(
@@ -80,8 +80,9 @@ class WorkerProcess:
     ) -> None:
         """Prepare.
 
-        `fork` makes a process that serves the other end of a pipe; `changed` is called when the
-        process gets ready and when a call of it ends. `waits` is told what its tasks wait for.
+        `fork` makes a process that serves the other end of a pipe. `changed` is called when the
+        process becomes ready, and when one of its calls ends. `waits` is told what its tasks wait
+        for.
         """
         self._setup = setup
         self._fork = fork
@@ -96,7 +97,7 @@ class WorkerProcess:
         self._was_ready = False
         self._broken_text = ""
         self.ready = False
-        """It takes tasks."""
+        """Whether it takes tasks."""
         self.kept_for: Call | None = None
         """The call that gets this process for itself as soon as it is idle."""
 
@@ -107,7 +108,7 @@ class WorkerProcess:
 
     @property
     def load(self) -> int:
-        """How many tasks are on it."""
+        """How many tasks it has."""
         return len(self._calls)
 
     @property
@@ -120,10 +121,10 @@ class WorkerProcess:
         return any(call.task.job_id == job_id for call in self._calls.values())
 
     async def live(self) -> Exit:
-        """Start the process and return when it is gone for good; its open calls are lost then.
+        """Start the process, and return when it has ended. Its open calls are lost then.
 
-        The loss is told only when the process is dead. So a lost task never runs twice at the same
-        time.
+        Calls are reported as lost only when the process is dead. So a lost task never runs twice
+        at the same time.
 
         Raises:
             OSError: the process could not be started.
@@ -162,7 +163,7 @@ class WorkerProcess:
         self._pipe.send(pipe.Run(call.number, call.task))
 
     def cancel(self, call: Call) -> None:
-        """End a call early; it counts as load until the worker has let go of it."""
+        """End a call early. It counts as load until the worker has answered it."""
         self._pipe.send(pipe.Cancel(call.number))
 
     def stop(self) -> None:
@@ -226,7 +227,7 @@ async def _connect(protocol: pipe.Pipe, connection: socket.socket) -> None:
 
 
 async def _end_of(child: Child) -> None:
-    """Wait until the end of a killed process is told."""
+    """Wait until the template tells that a killed process has ended."""
     delay_seconds, waited_seconds = 0.001, 0.0
     while not child.over and waited_seconds < _REAP_SECONDS:
         await asyncio.sleep(delay_seconds)

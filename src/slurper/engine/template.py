@@ -1,8 +1,8 @@
-"""The control plane's end of the template process, and of the workers that are forked from it.
+"""The control plane's side of the template process and of the workers forked from it.
 
-A template is forked from a program that has just begun, and is single-threaded and without secrets
-(`forked`), or else is an interpreter of its own (`spawned`). Either way it has the data plane
-loaded, and does nothing until it is asked for a worker. See decision 0010.
+There are two ways to make a template. It may be forked from a program that has just begun, has one
+thread and knows no secrets (`forked`). Or it is a new interpreter (`spawned`). Either way it loads
+the data plane, and then does nothing until it is asked for a worker. See decision 0010.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from slurper.engine import forking
 from slurper.engine.forking import COMMAND, NOT_FOR_WORKERS, NOTICE, STOP_SIGNALS, Command, Notice
 
 _PROGRAM = "import gc; gc.disable(); from slurper.engine.forking import main; main()"
-"""Nothing that the imports make is garbage; a worker's `tune_process` enables the collector."""
+"""The imports make no garbage. `tune_process` enables the collector again in each worker."""
 
 _END_SECONDS = 5.0
-"""A template ends within milliseconds, once it has ended its workers."""
+"""A template that has ended its workers ends within milliseconds."""
 
 
 class Child:
-    """A worker process, as its template tells of it."""
+    """What the template has told about a worker process."""
 
     def __init__(self, template: Template, number: int) -> None:
         self._template = template
         self._number = number
         self.pid = 0
-        """0 until the template has told it."""
+        """The process id; 0 until the template has told it."""
         self.status: int | None = None
-        """Its exit status, or minus the signal that ended it."""
+        """The exit status, or minus the signal that ended it; None: it has not ended."""
         self.refusal = 0
-        """Why the system did not allow another process, an error number."""
+        """The error number of the system, if it refused to make the process."""
         self.orphaned = False
-        """Its template is lost: it may live, but how it ends will not be known."""
+        """Its template is lost. The worker may live, but we will not learn how it ends."""
 
     @property
     def over(self) -> bool:
-        """Nothing more will be heard of it."""
+        """Whether the template will tell nothing more about it."""
         return self.status is not None or self.refusal != 0 or self.orphaned
 
     def kill(self) -> None:
         """End it now, if it has not ended.
 
-        The template knows whether it has, and until then no other process gets its id. An orphan is
-        killed by its id, which no other process gets so soon.
+        The template knows whether the worker has ended. Until then no other process gets its id. An
+        orphan is killed by its id. No other process gets that id so soon.
         """
         if not self.over:
             self._template.order(Command.KILL, self._number)
@@ -61,20 +61,20 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, seconds: float) -> None:
-        """Block until it is over, or for so long."""
+        """Block until it is over, at most for `seconds`."""
         give_up = time.monotonic() + seconds
         while not self.over and (left := give_up - time.monotonic()) > 0:
             self._template.read(left)
 
 
 class Template:
-    """A template process. `read` is to be called when its `fileno` is readable."""
+    """A template process. Call `read` when its `fileno` is readable."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.pid = pid
         self.lost = False
-        """It has ended; its workers may live."""
+        """It has ended. Its workers may still live."""
         self._connection = connection
         self._buffer = bytearray()
         self._numbers = count(1)
@@ -82,10 +82,10 @@ class Template:
 
     @classmethod
     def forked(cls) -> Template | None:
-        """Fork this very process; None where that is not safe. To be called before all else.
+        """Fork this process; None where that is not safe. Call it before anything else.
 
-        Nothing may have begun that does not survive a fork: threads, an event loop, macOS's own
-        libraries. The program may not know yet what workers must not know.
+        Things that do not survive a fork must not have begun: threads, an event loop, macOS's own
+        libraries. The program must not have read any secrets yet.
         """
         if sys.platform != "linux" or threading.active_count() > 1:
             return None
@@ -107,7 +107,7 @@ class Template:
 
     @classmethod
     def spawned(cls) -> Template:
-        """Start an interpreter of its own.
+        """Start a template in a new interpreter.
 
         Raises:
             OSError: it could not be started.
@@ -134,7 +134,7 @@ class Template:
         return self._connection.fileno()
 
     def fork(self, worker_socket: socket.socket) -> Child:
-        """Fork a worker that serves the socket; what becomes of it is told to `read`."""
+        """Fork a worker that serves the socket. `read` learns what becomes of it."""
         number = next(self._numbers)
         made = self._children[number] = Child(self, number)
         self.order(Command.FORK, number, worker_socket.fileno())
@@ -148,7 +148,7 @@ class Template:
             self._lose()
 
     def read(self, seconds: float = 0.0) -> None:
-        """Take in what the template tells, waiting for it for so long."""
+        """Take in what the template tells; wait for it for at most `seconds`."""
         if self.lost or not _is_readable(self._connection, seconds):
             return
         try:
@@ -163,7 +163,7 @@ class Template:
             del self._buffer[: NOTICE.size]
 
     def close(self) -> None:
-        """End the template and all its workers; when this returns none is left."""
+        """End the template and all its workers. None is left when this returns."""
         self._connection.close()
         if not self.lost:
             self._end_of_process(_END_SECONDS)
@@ -181,7 +181,7 @@ class Template:
             told.status = value
 
     def _lose(self) -> None:
-        """Let go of a template that has ended, or that cannot be talked to."""
+        """Give up a template that has ended or does not answer."""
         if self.lost:
             return
         self.lost = True
@@ -191,7 +191,7 @@ class Template:
         self._end_of_process(0)
 
     def _end_of_process(self, seconds: float) -> None:
-        """Wait for the end of a template whose socket has ended; kill it when it takes too long."""
+        """Wait for the end of a template whose socket is closed; kill it if it takes too long."""
         give_up = time.monotonic() + seconds
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
@@ -203,7 +203,7 @@ class Template:
 
 
 def _is_readable(connection: socket.socket, seconds: float) -> bool:
-    poll = select.poll()  # `select` knows no descriptors beyond 1,023
+    poll = select.poll()  # `select` cannot handle descriptors above 1,023
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
 

@@ -1,7 +1,7 @@
-"""What the tasks of each job wait for, as their worker processes tell while they run.
+"""What the tasks of each job wait for, as the worker processes report it while they run.
 
-It is for people who watch a job that does not move. It is kept in memory only: no report holds it,
-and a server that does not drive the jobs knows nothing of it.
+This helps people who watch a job that does not move. It is kept in memory only. No report holds it,
+and a server that does not drive the jobs does not know it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 Told = Mapping[str, Mapping[str, int]]
-"""By job: what requests wait for, and how many of them."""
+"""For each job: what its requests wait for, and how many requests wait for that."""
 
 
 class Waits:
@@ -20,15 +20,15 @@ class Waits:
         self._told: dict[int, Told] = {}
 
     def tell(self, pid: int, told: Told) -> None:
-        """Replace what a process waited for before."""
+        """Note what a process waits for now."""
         self._told[pid] = told
 
     def forget(self, pid: int) -> None:
-        """The process is gone."""
+        """Remove the entry of a process that has ended."""
         self._told.pop(pid, None)
 
     def of(self, job_id: str) -> tuple[str, ...]:
-        """What is waited for, the most frequent first, as `3 requests that ...`."""
+        """What the job waits for, the most frequent first, as texts like `3 requests that ...`."""
         total: Counter[str] = Counter()
         for told in self._told.values():
             total.update(told.get(job_id, {}))

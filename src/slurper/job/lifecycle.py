@@ -9,10 +9,10 @@
     aborted    -                  -                  -                  -                  -
     completed  -                  -                  -                  -                  -
 
-A dash is a `JobConflict`. Users give pause, resume and abort; the driver's commit gives complete
-(the last open range is done) and halt (a cause that would fail every object, design rule 7).
-Nothing leads out of aborted and completed; those two can be deleted, the other two cannot.
-"""  # noqa: E501 - the table is the specification and reads best whole
+A dash is a `JobConflict`. Users pause, resume and abort. The driver's commit gives complete (the
+last open range is done) and halt (a cause that would fail every object, design rule 7). Aborted and
+completed jobs never change their status. Only such jobs can be deleted.
+"""  # noqa: E501 - the table is the specification, and is easiest to read in one piece
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The status a command leads to, and how the job's log calls it."""
+    """The status that a command leads to, and its type in the job's log."""
 
     status: JobStatus
     log_type: LogType
 
 
 ACTIVE = frozenset({JobStatus.RUNNING, JobStatus.PAUSED})
-"""Statuses that count towards the account's limit; the others are final."""
+"""Statuses that count towards the account's limit. The others are final."""
 
 _TRANSITIONS = {
     (JobStatus.RUNNING, Command.PAUSE): Transition(JobStatus.PAUSED, LogType.MIGRATION_PAUSE),
@@ -57,7 +57,7 @@ _TRANSITIONS = {
 
 
 def has_done(command: Command, status: JobStatus) -> bool:
-    """Whether a job in `status` is where `command` leads."""
+    """Whether a job in `status` already has the status that `command` leads to."""
     return any(
         transition.status is status
         for (_, given), transition in _TRANSITIONS.items()
@@ -69,7 +69,7 @@ def decide(status: JobStatus, command: Command) -> Transition:
     """Return what `command` does to a job in `status`.
 
     Raises:
-        JobConflict: the status does not allow the command; the text is meant for the user.
+        JobConflict: the status does not allow the command. The text is for the user.
     """
     transition = _TRANSITIONS.get((status, command))
     if transition is None:
@@ -78,7 +78,7 @@ def decide(status: JobStatus, command: Command) -> Transition:
 
 
 def check_delete(status: JobStatus) -> None:
-    """Pass when a job in `status` may be deleted.
+    """Pass if a job in `status` may be deleted.
 
     Raises:
         JobConflict: the job is still active.
@@ -88,7 +88,7 @@ def check_delete(status: JobStatus) -> None:
 
 
 def check_change(status: JobStatus) -> None:
-    """Pass when the options of a job in `status` may be changed.
+    """Pass if the options of a job in `status` may be changed.
 
     Raises:
         JobConflict: the job has ended.
@@ -98,7 +98,7 @@ def check_change(status: JobStatus) -> None:
 
 
 def check_retry(status: JobStatus, failed: int) -> None:
-    """Pass when what failed in a job can be retried by a new one.
+    """Pass if a new job can retry what failed in a job.
 
     Raises:
         JobConflict: the job is still active, or nothing failed.

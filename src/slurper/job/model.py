@@ -1,7 +1,7 @@
-"""The domain's values: what a job is, how far it is, and what it has to say.
+"""The domain's values: what a job is, how far it has come, and its log.
 
-Frozen and free of behaviour beyond their own invariants, so that every layer may use them. Wire
-names (camelCase) live in `api.schemas` alone.
+The values are frozen, and have no behaviour except their own invariants. So every layer may use
+them. Names of the wire (camelCase) are only in `api.schemas`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class JobStatus(StrEnum):
 
 
 class Vendor(StrEnum):
-    """Which family of store a side of a job is."""
+    """The kind of store at a side of a job."""
 
     S3 = "s3"
     GCS = "gcs"
@@ -60,15 +60,15 @@ class LogType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """One side of a job, as the user described it: which bucket, of whom, where."""
+    """One side of a job, as the user described it: which store, which bucket, where."""
 
     vendor: Vendor
     bucket: str
     endpoint: str | None = None
-    """`https://host[:port]` of an S3-compatible store; None means the vendor's own."""
+    """`https://host[:port]` of an S3-compatible store; None: the vendor's usual one."""
     region: str | None = None
     jurisdiction: Jurisdiction | None = None
-    """R2 only."""
+    """Only for R2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class JobOptions:
     skip_empty: bool = False
     """Skip zero-byte objects as `importSkippedEmptyObject` instead of copying them."""
     include_content_types: tuple[str, ...] = ()
-    """When given, only these content types (`type/subtype` or `type/*`) are copied."""
+    """If given, only these content types (`type/subtype` or `type/*`) are copied."""
     exclude_content_types: tuple[str, ...] = ()
     """Content types that are never copied."""
     validate_media: bool = False
@@ -86,22 +86,22 @@ class JobOptions:
     strip_prefix: bool = False
     """Remove the source prefix from the keys written to the target."""
     max_object_bytes: int | None = None
-    """Skip larger objects as `importSkippedOversized`; None leaves the target's own limit."""
+    """Skip larger objects as `importSkippedOversized`; None: only the target's own limit counts."""
     bandwidth_limit: int | None = None
-    """Bytes per second that the job may copy; None: as many as there are to be had."""
+    """Bytes per second that the job may copy; None: no limit."""
     request_rate_limit: int | None = None
-    """Requests per second that the job may send, to both stores together."""
+    """Requests per second that the job may send to both stores together; None: no limit."""
     server_side_copy: bool = True
     """Let a store that holds both buckets copy objects itself, where it can."""
     count_objects: bool = False
-    """List the source beside the copy, so that the whole is known before its end."""
+    """List the source beside the copy, so that the total is known before the copy ends."""
     require: tuple[str, ...] = ()
     """Headers that the target must keep: content headers, `metadata`, or `headers` for all of them.
-    An object that has one fails where the target was found to lose it."""
+    If the target was found to lose such a header, objects that have it fail."""
 
     @property
     def is_limited(self) -> bool:
-        """Whether tasks have to be paced."""
+        """Whether the job has a limit of bandwidth or requests."""
         return self.bandwidth_limit is not None or self.request_rate_limit is not None
 
 
@@ -112,11 +112,11 @@ class Delivery:
     key: str | None = None
     """Its key, the same each time the request is sent; None: the client gives none."""
     retries: int = 0
-    """How often the request had been sent before."""
+    """How often the request was sent before."""
 
 
 class LimitChanges(TypedDict, total=False):
-    """New limits of a job, by the names they have in `JobOptions`; those left out stay."""
+    """New limits of a job, with the names of `JobOptions`. Limits that are left out stay."""
 
     bandwidth_limit: int | None
     request_rate_limit: int | None
@@ -130,64 +130,64 @@ class JobSpec:
     target: Location
     prefix: str = ""
     keys: tuple[str, ...] | None = None
-    """Explicit keys, unique and in UTF-8 byte order; None means everything under `prefix`. Empty
-    where a stored job has more than are worth reading."""
+    """Explicit keys, unique, in UTF-8 byte order; None: everything under `prefix`. Empty when the
+    keys of a stored job were not read."""
     overwrite: bool = True
     options: JobOptions = field(default_factory=JobOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the store of one side was found to do: before the job was made, or while it copies.
+    """What was found out about the store of one side, before the job was made or while it runs.
 
     None: not known.
     """
 
     list_version: int | None = None
-    """Which version of ListObjects goes on after a key: 1 or 2."""
+    """The version of ListObjects that can go on after a key: 1 or 2."""
     key_order: str | None = None
-    """In which order it lists: a value of `objectstore.dialects.KeyOrder`."""
+    """The order in which it lists: a value of `objectstore.dialects.KeyOrder`."""
     clock_ahead_seconds: int | None = None
-    """By how much its clock was ahead of this machine's; a second tells nothing."""
+    """How far its clock was ahead of this machine's. A difference of one second means nothing."""
     obeys_if_match: bool | None = None
-    """False: it refused a read for its If-Match, though the object had that ETag."""
+    """False: it refused a read with If-Match, although the object had that ETag."""
     etags_are_md5s: bool | None = None
-    """Of a source: whether the ETags of objects that were written in one request are MD5s."""
+    """Of a source: whether the ETag of an object written in one request is its MD5."""
     etags_of_parts_are_md5s: bool | None = None
-    """Of a source: whether those of objects in parts are made of the MD5s of their parts."""
+    """Of a source: whether the ETag of an object written in parts is made from the parts' MD5s."""
     checksum: str | None = None
-    """Of a target: what goes with every write, a value of `objectstore.checksums.Algorithm`."""
+    """Of a target: the checksum sent with each write, from `objectstore.checksums.Algorithm`."""
     verifies_checksum: bool | None = None
-    """Of a target: it refuses bytes that are not those of their checksum."""
+    """Of a target: it refuses bytes that do not match their checksum."""
     verifies_md5: bool | None = None
-    """Of a target: it refuses bytes that are not those of their Content-MD5."""
+    """Of a target: it refuses bytes that do not match their Content-MD5."""
     wants_md5: bool | None = None
     """Of a target: it refused a write because it had no Content-MD5."""
     conditional_put: bool | None = None
-    """Of a target: a write with `If-None-Match: *` spares what is there."""
+    """Of a target: a write with `If-None-Match: *` does not overwrite an existing object."""
     conditional_completion: bool | None = None
-    """Of a target: it obeys it also when an upload is completed."""
+    """Of a target: it obeys `If-None-Match: *` also when an upload is completed."""
     unkept_keys: tuple[str, ...] | None = None
     """Of a target: shapes of keys that it rewrites or refuses, values of
     `objectstore.key_shapes.KeyShape` in their order."""
     unkept_headers: tuple[str, ...] | None = None
-    """Of a target: what objects lose there, of `objectstore.storable.HEADERS` in their order."""
+    """Of a target: headers that it loses, from `objectstore.storable.HEADERS` in their order."""
 
     def with_found(self, found: Capabilities) -> Capabilities:
-        """These, and what was found since. That counts where both tell something."""
+        """These, updated with `found`. Where both know something, `found` counts."""
         told = {each.name: getattr(found, each.name) for each in fields(found)}
         return replace(self, **{name: value for name, value in told.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCapabilities:
-    """What the stores of a job were found to do."""
+    """What was found out about the two stores of a job."""
 
     source: Capabilities = field(default_factory=Capabilities)
     target: Capabilities = field(default_factory=Capabilities)
 
     def with_found(self, found: JobCapabilities) -> JobCapabilities:
-        """The same for both sides."""
+        """These, updated with `found`, for both sides."""
         return JobCapabilities(
             source=self.source.with_found(found.source),
             target=self.target.with_found(found.target),
@@ -196,7 +196,7 @@ class JobCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job and where it stands in its lifecycle."""
+    """A job and its status."""
 
     id: str
     """64 hexadecimal characters."""
@@ -204,16 +204,16 @@ class Job:
     spec: JobSpec
     status: JobStatus
     created_at: datetime
-    """Aware, UTC, as are all times in here."""
+    """An aware UTC time, like all times in this module."""
     finished_at: datetime | None = None
     retry_of: str | None = None
-    """The job whose failed keys are this one's keys."""
+    """The job whose failed keys this job copies."""
     capabilities: JobCapabilities = field(default_factory=JobCapabilities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many objects ended how; `objects = transferred + skipped + failed` in every commit."""
+    """Numbers of objects. `objects = transferred + skipped + failed` holds in every commit."""
 
     objects: int = 0
     transferred: int = 0
@@ -233,26 +233,26 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """How much there is to copy, as far as it is known."""
+    """How much the job has to copy in all; None: not known."""
 
     objects: int | None = None
     size: int | None = None
-    """Bytes."""
+    """In bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast a job moves at the moment. An estimate, unlike its counters."""
+    """How fast a job moves now. It is an estimate; the counters are exact."""
 
     objects_per_second: float = 0.0
     bytes_per_second: float = 0.0
     source_throttled: float = 0.0
-    """Which share of the recent answers of the source asked to slow down, 0 to 1."""
+    """The share (0 to 1) of recent answers of the source that asked us to slow down."""
     target_throttled: float = 0.0
     active_workers: int | None = None
-    """Processes that work on the job; None when that is not known."""
+    """How many processes work on the job; None: not known."""
     seconds_left: float | None = None
-    """None when the whole is not known, or nothing moves."""
+    """None when the total is not known, or nothing moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,12 +267,12 @@ class Progress:
     whole: Whole = Whole()
     pace: Pace = Pace()
     waiting_for: tuple[str, ...] = ()
-    """What requests under way wait for; empty when this process knows of nothing."""
+    """What requests under way wait for; empty when this process does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One line of a job's log. `object_key` is None exactly for the `migration*` types."""
+    """One line of a job's log. Exactly the `migration*` types have no `object_key`."""
 
     log_type: LogType
     created_at: datetime

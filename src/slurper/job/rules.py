@@ -1,9 +1,9 @@
-"""What may be asked for: each rule with the one text that explains it.
+"""The rules for what a request may ask for, each with the text that explains it.
 
 A rule takes a value and returns it, or raises `InvalidField`. A rule for a single value does not
-know where the value stands in the request; the caller says that with `below`.
-The texts complete the field's name ("source.bucket: …") and name the fix. No text repeats the
-value, which may be a secret.
+know the value's place in the request. The caller gives the place with `below`. Each text follows
+the field's name ("source.bucket: …") and names the fix. No text repeats the value, which may be a
+secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_PRIVATE_KEY_CHARACTERS = 16_384
 _MAX_URL_CHARACTERS = 2_048
 
 MAX_NUMBER = 2**63 - 1
-"""Of sizes and limits: the largest that the database can store."""
+"""The largest size or limit that the database can store."""
 
 REQUIRABLE = (
     "cache-control",
@@ -38,8 +38,8 @@ REQUIRABLE = (
     "metadata",
     "headers",
 )
-"""What a job may require its target to keep: a content header, `metadata` of every kind, or
-`headers` for all of them."""
+"""What a job may require its target to keep: a content header, `metadata` (of every kind), or
+`headers` (all of them)."""
 
 _R2_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _S3_BUCKET = re.compile(r"(?=.*[A-Za-z0-9])(?!.*\.\.)[A-Za-z0-9._-]{3,255}")
@@ -139,7 +139,7 @@ def _key_text(text: str, what: str) -> str:
 
 
 def selected_keys(keys: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Return explicit keys, each once and in UTF-8 byte order.
+    """Return explicit keys in UTF-8 byte order, each once.
 
     Raises:
         InvalidField: there is no key, or one lies outside the prefix; the pointer is relative to
@@ -152,21 +152,21 @@ def selected_keys(keys: Sequence[str], prefix: str) -> tuple[str, ...]:
                 "does not start with pathPrefix; keys and pathPrefix both apply, "
                 "so remove the key or the prefix",
             )
-    # The command line reads keys that are not UTF-8, and escapes their bytes.
+    # The command line also reads keys that are not UTF-8. It escapes their bytes.
     return not_empty(
         tuple(sorted(set(keys), key=lambda key: key.encode("utf-8", "surrogateescape")))
     )
 
 
 def not_empty(keys: Keys) -> Keys:
-    """Refuse a list of keys that names nothing."""
+    """Refuse an empty list of keys."""
     if not keys:
         raise _wrong("names no key; leave it out (or send null) to copy every object")
     return keys
 
 
 def limit_changes(changes: LimitChanges) -> None:
-    """Refuse a change of limits that names no limit."""
+    """Refuse a change that names no limit."""
     if not changes:
         raise InvalidField(
             "/options", "names nothing to change: bandwidthLimit, requestRateLimit or both"
@@ -226,7 +226,7 @@ def client_email(text: str) -> str:
 
 
 def private_key(text: str) -> str:
-    """Check that a private key has the shape of PEM, and tidy it up."""
+    """Check that a private key has the form of PEM, and correct its line breaks."""
     tidy = secrets.tidy_pem(_bounded(text, _MAX_PRIVATE_KEY_CHARACTERS))
     if tidy is None:
         raise _wrong(
@@ -237,7 +237,7 @@ def private_key(text: str) -> str:
 
 
 def _whole_characters(text: str) -> str:
-    r"""Refuse what JSON can spell (`"\ud800"`) but UTF-8 cannot."""
+    r"""Refuse characters that JSON can write (`"\ud800"`) but UTF-8 cannot."""
     if _SURROGATE.search(text):
         raise _wrong("is not valid Unicode: it holds half of a surrogate pair (U+D800 to U+DFFF)")
     return text
@@ -250,24 +250,24 @@ def _bounded(text: str, most: int) -> str:
 
 
 def content_type(text: str) -> str:
-    """Check a content type of a filter and return it in lower case."""
+    """Check a content type of a filter, and return it in lower case."""
     if _CONTENT_TYPE.fullmatch(text) is None:
         raise _wrong("must be type/subtype or type/*, without parameters, as in image/png")
     return text.lower()
 
 
 def required_header(name: str) -> str:
-    """Check what a target is required to keep and return it in lower case."""
+    """Check the name of a header that a target must keep, and return it in lower case."""
     if name.lower() not in REQUIRABLE:
         raise _wrong(f"must be one of {', '.join(REQUIRABLE)}")
     return name.lower()
 
 
 def endpoint(url: str, bucket: str | None = None, *, allow_http: bool = True) -> str:
-    """Check the URL of an S3-compatible store and return `scheme://host[:port]`.
+    """Check the URL of an S3-compatible store, and return `scheme://host[:port]`.
 
-    A path that only repeats the bucket is accepted, because providers show such URLs. Only the
-    settings tell whether plain http is allowed, so the API leaves that to the service.
+    A path that only repeats the bucket is accepted, because providers show such URLs. The settings
+    say whether plain http is allowed. So the service checks that, not the API.
     """
     parts = _split(url)
     if parts.scheme not in ("https", "http"):
@@ -292,7 +292,7 @@ def endpoint(url: str, bucket: str | None = None, *, allow_http: bool = True) ->
 def _split(url: str) -> SplitResult:
     if not url:
         raise _wrong("is empty; leave it out (or send null) for Amazon S3 itself")
-    # urlsplit drops tabs and line breaks in silence, so look before it does.
+    # urlsplit silently drops tabs and line breaks, so check for them first.
     if re.search(r"[\s\x00-\x1f\x7f\\]", url):
         raise _wrong("contains white space, a control character or a backslash")
     _bounded(url, _MAX_URL_CHARACTERS)

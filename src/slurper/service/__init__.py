@@ -1,1 +1,1 @@
-"""What the API and the command line may do with jobs, and what is checked before one is made."""
+"""What the API and the command line may do with jobs, and the checks before a job is made."""

@@ -38,10 +38,10 @@ _SECRETS = frozenset(f"/{side}/secret" for side in Side)
 
 
 class JobService:
-    """Checks, stores and commands jobs; moving them forward is the driver's part.
+    """Checks, stores and commands jobs. The driver moves them forward.
 
-    `wake` is called after every change the driver should notice soon. `waits` knows what tasks wait
-    for, if the driver is in this process.
+    `wake` is called after every change that the driver should notice soon. `waits` knows what tasks
+    wait for, if the driver is in this process.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class JobService:
     ) -> str:
         """Check both sides, store the job as running, and return its id.
 
-        `tell` gets what is worth knowing of the sides, before the job begins. The same text is the
-        message of the job's first log entry. If the same request has made a job already, as
-        `delivery` tells, no job is made, and the id of that job is returned. Without
-        `delivery`, the request is not expected to be sent again.
+        `tell` gets notes about both sides before the job begins. The first entry of the job's log
+        has the same text. `delivery` shows whether the request was sent before. If it has made a
+        job already, no other job is made, and the id of that job is returned. Without `delivery`,
+        the request is not expected to be sent again.
 
         Raises:
             KeyReused: the delivery's key came with another request.
-            InvalidField: a location or key cannot be used; nothing was asked of any store.
+            InvalidField: a location or key cannot be used. No store was asked anything.
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
@@ -114,16 +114,16 @@ class JobService:
     ) -> str:
         """Begin a job of exactly the objects that failed in an ended one; return its id.
 
-        It has the same settings. A side without new credentials keeps those it had. A request that
-        is sent again makes no second job, as with `create`.
+        The new job has the same settings. A side without new credentials keeps its old ones. A
+        request that is sent again makes no second job, as with `create`.
 
         Raises:
             KeyReused: the delivery's key came with another request.
             JobNotFound: no such job in this account.
-            JobConflict: the job is active, nothing in it failed, or its settings are not allowed
-                any more.
-            InvalidField: credentials are needed because the job's have been erased, or are of the
-                wrong kind.
+            JobConflict: the job is active, nothing in it failed, or its settings are no longer
+                allowed.
+            InvalidField: credentials are of the wrong kind, or are needed because those of the job
+                were erased.
             PrecheckFailed: with the problems of both sides.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
@@ -156,7 +156,7 @@ class JobService:
     async def _asked(
         self, account_id: str, delivery: Delivery | None, *request: object
     ) -> Asked | None:
-        """How a request is recognised when it is sent again; None: that is not expected."""
+        """How we recognise the request if it is sent again; None: that is not expected."""
         if delivery is None:
             return None
         return Asked(
@@ -175,7 +175,7 @@ class JobService:
         return await self._store.get_job(account_id, job_id)
 
     async def list(self, account_id: str, *, limit: int, offset: int) -> Sequence[Job]:
-        """Return jobs, newest first; one with explicit keys has `spec.keys == ()` in here."""
+        """Return jobs, newest first. Here a job with explicit keys has `spec.keys == ()`."""
         return await self._store.list_jobs(account_id, limit=limit, offset=offset)
 
     async def progress(self, account_id: str, job_id: str) -> Progress:
@@ -191,10 +191,10 @@ class JobService:
         return await self._store.logs(account_id, job_id, limit=limit, offset=offset)
 
     async def pause(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
-        """Begin no more work; what is under way ends. Raises JobNotFound, JobConflict.
+        """Begin no more tasks; those under way run to their end. Raises JobNotFound, JobConflict.
 
-        Pause, resume and abort may be sent again (`delivery`). If the job has the status that they
-        lead to, they change nothing and raise nothing.
+        Pause, resume and abort may be sent again (`delivery`). If the job already has the status
+        that the command leads to, the command changes nothing and raises nothing.
         """
         done = await self._done(account_id, job_id, Command.PAUSE, delivery)
         return done or await self._command(account_id, job_id, Command.PAUSE)
@@ -208,13 +208,13 @@ class JobService:
         target_credentials: Credentials | None = None,
         delivery: Delivery | None = None,
     ) -> Job:
-        """Go on where the job stopped, with new credentials for the sides they are given for.
+        """Go on where the job stopped. A side for which credentials are given uses the new ones.
 
         Raises:
             JobNotFound, JobConflict: no such job, or it is not paused.
             InvalidField: credentials are of the wrong kind, or are needed for the other side too.
-            PrecheckFailed: with the problems of the sides that credentials are given for; the job
-                stays paused and keeps what it had.
+            PrecheckFailed: with the problems of the sides for which credentials are given. The job
+                stays paused and keeps its old credentials.
         """
         done = await self._done(account_id, job_id, Command.RESUME, delivery)
         if done is not None:
@@ -235,20 +235,20 @@ class JobService:
         return await self._command(account_id, job_id, Command.RESUME, reseal=reseal)
 
     async def renew_secrets(self, account_id: str, job_id: str, secrets: JobSecrets) -> None:
-        """Give an unfinished job other credentials, checked as those of a new job are.
+        """Give an unfinished job other credentials. They are checked like those of a new job.
 
         Tasks under way go on with the old ones; every later task uses the new ones.
 
         Raises:
             JobNotFound, JobConflict: no such job, or it has ended.
-            PrecheckFailed: with the problems of both sides; the job keeps what it had.
+            PrecheckFailed: with the problems of both sides. The job keeps its old credentials.
         """
         spec = await self._with_sample(await self._store.get_job(account_id, job_id))
         await self._check(account_id, spec, source=secrets.source, target=secrets.target)
         await self._store.renew_secrets(account_id, job_id, self._sealer.seal(secrets))
 
     async def change_limits(self, account_id: str, job_id: str, changes: LimitChanges) -> Job:
-        """Give an unfinished job other limits; those left out stay. Tasks under way keep theirs.
+        """Change the limits of an unfinished job that are named. Tasks under way keep their limits.
 
         Raises:
             InvalidField: no limit is named.
@@ -262,7 +262,7 @@ class JobService:
         return job
 
     async def abort(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
-        """End the job for good; what is under way ends. Raises JobNotFound, JobConflict."""
+        """End the job for good; tasks under way still finish. Raises JobNotFound, JobConflict."""
         done = await self._done(account_id, job_id, Command.ABORT, delivery)
         return done or await self._command(account_id, job_id, Command.ABORT)
 
@@ -275,7 +275,7 @@ class JobService:
     async def delete(self, account_id: str, job_id: str) -> None:
         """Forget a job that has ended. Raises JobNotFound, JobConflict."""
         await self._store.delete_job(account_id, job_id)
-        self._wake()  # for what is left of a large one
+        self._wake()  # a large job leaves rows to remove
 
     async def precheck_source(
         self,
@@ -286,7 +286,7 @@ class JobService:
         prefix: str = "",
         keys: Sequence[str] | None = None,
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the source cannot be read, or what is worth knowing. Raises InvalidField."""
+        """Return why the source cannot be read, or else notes about it. Raises InvalidField."""
         keys = _selected(keys, prefix)
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
         checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
@@ -295,7 +295,7 @@ class JobService:
     async def precheck_target(
         self, account_id: str, location: Location, credentials: Credentials
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the target cannot be written to, or what is worth knowing.
+        """Return why the target cannot be written to, or else notes about it.
 
         Raises InvalidField.
         """
@@ -311,10 +311,10 @@ class JobService:
         target: Credentials | None,
         is_new: bool = False,
     ) -> _BothChecked:
-        """Check the sides that credentials are given for, at the same time.
+        """Check the sides for which credentials are given, both at the same time.
 
-        For a job that is about to be made (`is_new`), find out too what it may rely on, and check
-        that its two sides differ.
+        For a new job (`is_new`), also find out what its stores can do, and check that its two sides
+        differ.
 
         Raises:
             InvalidField, PrecheckFailed: as `create` says.
@@ -361,7 +361,7 @@ class JobService:
     def _merge(
         self, sealed: bytes | None, source: Credentials | None, target: Credentials | None
     ) -> JobSecrets:
-        """Put together the given credentials, and the sealed ones for a side without.
+        """Return the given credentials. A side without them gets its sealed ones.
 
         Raises:
             InvalidField: there are no sealed ones, or they cannot be opened.
@@ -381,7 +381,7 @@ class JobService:
     async def _done(
         self, account_id: str, job_id: str, command: Command, delivery: Delivery | None
     ) -> Job | None:
-        """Return the job if the command is sent again and has been carried out; else None."""
+        """Return the job if the command was sent again and is already carried out; else None."""
         if delivery is None or not delivery.retries:
             return None
         job = await self._store.get_job(account_id, job_id)
@@ -403,8 +403,8 @@ class JobService:
 def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreAddress) -> None:
     """Raise InvalidField for a job that would copy every object onto itself.
 
-    At some stores the credentials choose the tenant, and one name means a bucket of each; so these
-    must be the same too. A store that goes by several names is not found out.
+    At some stores the credentials choose the tenant, and each tenant may have a bucket of that
+    name. So the credentials must be the same too. We do not notice a store that has several names.
     """
     is_same = (
         read_from.origin == write_to.origin
@@ -425,16 +425,16 @@ class _BothChecked:
 
     found: JobCapabilities
     notes: tuple[str, ...]
-    """What is worth knowing, each with its side."""
+    """Notes about the sides. Each names its side."""
 
 
 def side_of(problem: PrecheckProblem) -> str:
-    """Which side a problem is of: `source` or `target`."""
+    """The side that has the problem: `source` or `target`."""
     return problem.pointer.split("/")[1]
 
 
 def _started(job: Job, texts: Sequence[str]) -> LogEntry:
-    """The first entry of a job's log, with what is worth knowing before anything is copied."""
+    """The first entry of a job's log, with the notes about its sides."""
     return LogEntry(
         log_type=LogType.MIGRATION_START,
         created_at=job.created_at,
@@ -467,7 +467,7 @@ def _new_job(
 
 @contextmanager
 def _only_secrets_can_change() -> Iterator[None]:
-    """Make a conflict of whatever a request with new credentials cannot change."""
+    """Raise JobConflict for a problem that new credentials cannot solve."""
     try:
         yield
     except errors.InvalidField as error:
@@ -480,7 +480,7 @@ def _only_secrets_can_change() -> Iterator[None]:
 
 
 def _selected(keys: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
-    """Bring a source's explicit keys, if there are any, into the order of the key space."""
+    """Return the explicit keys of a source in the order of the key space, if it has any."""
     if keys is None:
         return None
     with rules.below("/source/keys"):

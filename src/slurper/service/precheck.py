@@ -1,10 +1,10 @@
-"""Checks one side of a job before it is made: can what was given do what the job needs?
+"""Checks one side of a job before the job is made: can it do what the job needs?
 
-`probes` asks the questions. Nothing is left behind at either side, or the answer names it. A check
-has few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`. Both sides of a new job are
-checked at the same time, so the client is answered long before it gives up. A question that the
-job can do without is left out when there is no time for it. A problem is told with the step that
-found it, the field to change, and how to change it. Notes tell what works and is worth knowing:
+`probes` asks the questions. A check leaves nothing behind at the store, or the answer names it. A
+check has few retries and ends within `CHECK_SECONDS` + `clean_up.SECONDS`. Both sides of a
+new job are checked at the same time, so the client gets an answer long before it gives up. If the
+job does not need an answer and there is no time, the question is left out. A problem comes with the
+step that found it, the field to change, and how to change it. Notes tell facts that are no problem:
 clocks that differ, checksums that are not verified. The job keeps what was found out.
 """
 
@@ -40,7 +40,7 @@ _ANSWERS = (
 
 
 class Side(StrEnum):
-    """Which half of a job; the value is the member of the create request."""
+    """A side of a job. The value is its member in the create request."""
 
     SOURCE = "source"
     TARGET = "target"
@@ -48,20 +48,20 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What came of the check of a side."""
+    """The result of the check of a side."""
 
     problems: tuple[PrecheckProblem, ...]
-    """Why it cannot be used; when it can, what is worth knowing."""
+    """Why the side cannot be used; if it can be used, notes about it."""
     capabilities: Capabilities = field(default_factory=Capabilities)
-    """What was found out of its store."""
+    """What was found out about its store."""
 
 
 Probe = Callable[[Sequence[ProbedStore], Check], Awaitable[None]]
-"""Asks one bucket, open in each dialect that it may speak."""
+"""Asks one bucket its questions. The bucket is open in each dialect that it may speak."""
 
 
 class Precheck:
-    """Opens a side as a worker would, and asks it for what the job will ask."""
+    """Opens a side as a worker would, and asks it what the job will ask."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -72,8 +72,8 @@ class Precheck:
         """Return the address of a side.
 
         Raises:
-            InvalidField: the location cannot be one; the pointer names the side.
-            ConfigurationError: the server's settings are at fault.
+            InvalidField: the location is not valid; the pointer names the side.
+            ConfigurationError: the server's settings are wrong.
         """
         try:
             return factory.resolve(
@@ -110,8 +110,8 @@ class Precheck:
     ) -> Checked:
         """Find out whether the target can be listed and written to.
 
-        `asks_condition`: find out too whether it obeys conditions on writes, if that is not known.
-        `asks_what_is_kept`: find out too which keys and headers it keeps, if that is not known.
+        `asks_condition`: also find out whether it obeys conditions on writes, if that is unknown.
+        `asks_what_is_kept`: also find out which keys and headers it keeps, if that is unknown.
         """
 
         async def probe(stores: Sequence[ProbedStore], check: Check) -> None:
@@ -156,7 +156,7 @@ class Precheck:
 
 
 async def _failure(probe: Probe, stores: Sequence[ProbedStore], check: Check) -> StepFailed | None:
-    """Ask, and return why the side cannot be used."""
+    """Ask, and return why the side cannot be used; None: it can be."""
     try:
         await probe(stores, check)
     except StepFailed as failed:
@@ -179,7 +179,7 @@ def _explain_step(side: Side, location: Location, failed: StepFailed) -> Prechec
 
 
 def _spoken_at(address: StoreAddress) -> list[StoreAddress]:
-    """The address, and where its dialect is only assumed, with the oldest checksum too."""
+    """The address; if its dialect is only assumed, also the same with the oldest checksum."""
     dialect = address.dialect
     if not dialect.assumed:
         return [address]
@@ -189,9 +189,9 @@ def _spoken_at(address: StoreAddress) -> list[StoreAddress]:
 def explain(
     side: Side, location: Location, error: errors.SlurperError, step: str = ""
 ) -> PrecheckProblem:
-    """Say which field of the request an error points at, what was seen, why, and what to do.
+    """Say to which field of the request an error points, what was seen, why, and what to do.
 
-    What answers mean stands in one table, `objectstore.advice`.
+    One table, `objectstore.advice`, says what answers mean.
     """
     found = advice.find(error)
     cause = f"{found.cause}: " if found.cause else ""
@@ -202,7 +202,7 @@ def explain(
 
 
 def _pointer(field: Field, location: Location) -> str:
-    """The member of the request that is meant."""
+    """The member of the request to which `field` belongs."""
     match field:
         case Field.SECRET | Field.PERMISSION:
             return "secret"
@@ -215,7 +215,7 @@ def _pointer(field: Field, location: Location) -> str:
 
 
 def _usual_fix(field: Field, side: Side, location: Location, error: errors.SlurperError) -> str:
-    """What to do where the table knows no more than the field."""
+    """What to do when the table names only the field."""
     match field:
         case Field.SECRET:
             return _secret_fix(location)

@@ -1,13 +1,13 @@
-"""What a check asks of a bucket, and what its answers tell of the store.
+"""What a check asks a bucket, and what the answers tell about the store.
 
-A source must list (or, with explicit keys, describe one). It must let a byte of an object be read:
-of the first, or of one of the next if the first cannot be read. A target must list, begin an upload
-and take a part of it. No dialect can know everything of a store that people run themselves: the
-check finds out the rest (`Capabilities`), and the job keeps it.
+A source must list (or, with explicit keys, describe one object). It must let us read a byte of an
+object: of the first one, or of a later one if the first cannot be read. A target must list, begin
+an upload, and take a part of it. A dialect cannot know everything about a store that people run
+themselves. The check finds out the rest (`Capabilities`), and the job keeps it.
 
-Some questions the job can do without: about a second checksum when one can be used, those that
-write objects, and what earlier checks have left. They use the time that is left, and never refuse a
-target.
+The job does not need the answers to some questions: those about a second checksum when one can be
+used, and those that write objects. Nor must it find what earlier checks have left. These use the
+time that is left. They never lead to the refusal of a target.
 
 A store may take more than a second for each answer. So questions that do not need each other's
 answers are asked side by side. At a target of unknown make that keeps everything, these are the
@@ -23,9 +23,9 @@ rounds:
     |       | an object is there  | again, unless it is there       |                           |
     | 6     | abort it            | delete them                     |                           |
 
-Nothing is left behind. Uploads are aborted. Two questions write objects: which keys and headers
-come back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`. So they
-are asked only
+A check leaves nothing behind. It aborts its uploads. Two questions write objects: which keys and
+headers come back as they were written (`specimens`), and whether a write obeys `If-None-Match: *`.
+They are asked only
 
     | of a store                                          | because                              |
     |-----------------------------------------------------|--------------------------------------|

@@ -1,8 +1,8 @@
-"""A check under way: the time that it has, what it has found out, and what it must still remove.
+"""A check under way: its time, what it has found out, and what it must still remove.
 
-Questions run side by side, so each says by itself what it was about when it failed. None is broken
-off because another fails: it may be in the middle of writing. What is written is removed in the
-background, so that the next question need not wait for it. The check ends when all is removed.
+Questions run side by side, so each one that fails says what it was about. If one fails, the others
+go on: they may be in the middle of writing. Written objects are removed in the background, so that
+the next question need not wait. The check ends when everything is removed.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ class Check:
     """The check of one side of a job."""
 
     began: float
-    """By the clock of the event loop, as the next."""
+    """A time of the event loop's clock, like `deadline`."""
     deadline: float
-    """When it must have asked everything."""
+    """When all questions must be answered."""
     open_hasty: Callable[[ProbedStore], ProbedStore]
-    """Opens the same store once more, to send each request once: some are expected to fail."""
+    """Opens the same store again, without retries: some requests are expected to fail."""
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """What could not be removed, or not surely."""
+    """What could not be removed, or may not have been removed."""
     found: Capabilities = field(default_factory=Capabilities)
     aborts: list[Removal] = field(default_factory=list)
-    """Of the uploads."""
+    """The aborts of its uploads."""
     names: set[str] = field(default_factory=set)
-    """What this check writes has one of these in its key."""
+    """Every key that this check writes contains one of these names."""
     _background: list[asyncio.Task[object]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def step(self, name: str, *, share: float = 1.0) -> AsyncIterator[None]:
-        """Ask something in the time that is left, or in a share of it. Raises StepFailed."""
+        """Limit the block to the time that is left, or to a share of it. Raises StepFailed."""
         now = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(now + (self.deadline - now) * share):
@@ -68,18 +68,18 @@ class Check:
             raise StepFailed(name, error) from error
 
     def new_key(self) -> str:
-        """A key to write to."""
+        """Return a new key to write to."""
         key = own_keys.new_key()
         self.names.add(key)
         return key
 
     def is_slow(self) -> bool:
-        """Whether what was asked took too long for as much again, or nearly, to fit in."""
+        """Whether the time left is less than two thirds of the time used."""
         now = asyncio.get_running_loop().time()
         return (self.deadline - now) * 3 < (now - self.began) * 2
 
     def in_background(self, work: Coroutine[None, None, None]) -> None:
-        """Do what the job can do without."""
+        """Run work in the background. The job does not need its result."""
         self._background.append(asyncio.ensure_future(_quietly(work)))
 
     def remove(self, removal: Awaitable[None], left: str) -> Removal:
@@ -98,7 +98,7 @@ class Check:
         return None
 
     async def end(self) -> None:
-        """Wait for what runs in the background, also when the check is cancelled meanwhile."""
+        """Wait for all background work, even when the check is cancelled meanwhile."""
         rest = asyncio.gather(*self._background)
         try:
             await asyncio.shield(rest)
@@ -108,7 +108,7 @@ class Check:
 
 
 async def side_by_side(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
-    """Ask two things at once and wait for both answers, also if one fails. Raises that failure."""
+    """Run both at the same time and wait for both. Then raise the error of one that failed."""
     first, second = await asyncio.gather(one, other, return_exceptions=True)
     if isinstance(first, BaseException):
         raise first

@@ -1,4 +1,4 @@
-"""Removes from a target what a check has written there, even if the check fails."""
+"""Removes from a target everything that a check has written there, even if the check fails."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SECONDS = 2.0
 """How long a check may take to remove what it has written, after its own time is over."""
 
 STALE_SECONDS = 60.0
-"""A running check removes its objects sooner: older ones have been left by a dead check."""
+"""A running check removes its objects sooner. So older ones were left by a check that died."""
 
 
 async def abort_all(store: ProbedStore, key: str) -> None:
-    """Drop every upload of a key that nobody else uses."""
+    """Abort every upload of a key that only this check uses."""
     for upload in await store.list_uploads(prefix=key):
         await store.abort_upload(upload.key, upload.upload_id)
 
@@ -26,16 +26,16 @@ async def abort_all(store: ProbedStore, key: str) -> None:
 async def delete_below(
     store: ProbedStore, name: str, written: Iterable[str], *, is_faithful: bool
 ) -> None:
-    """Delete everything whose key begins with a name of ours, or with a slash and that name.
+    """Delete everything whose key begins with `name`, a name of ours, or with a slash and `name`.
 
-    `written` are the keys that may be there although no listing shows them. `is_faithful`: the
-    store is known to have made no other keys of them. Otherwise others are looked for, and it may
-    have made folders. Those are deleted last, the deepest first.
+    `written` are keys that may exist even if no listing shows them. `is_faithful`: the store is
+    known to keep these keys unchanged. Otherwise we look for keys that the store may have made from
+    them. It may also have made folders. Those are deleted last, the deepest first.
     """
     keys = set(written)
     answers = await _delete_all(store, keys)
     if not is_faithful:
-        # Only now: a key that breaks a listing would hide the others.
+        # Delete before listing: a key that breaks a listing would hide the others.
         pages = await asyncio.gather(_keys(store, name), _keys(store, f"/{name}"))
         others = {*pages[0], *pages[1]} - keys
         answers += await _delete_all(store, others)
@@ -44,7 +44,7 @@ async def delete_below(
 
 
 async def _delete_all(store: ProbedStore, keys: Collection[str]) -> list[BaseException | None]:
-    """Delete objects side by side, and return what went wrong with each."""
+    """Delete objects side by side; return for each its error, or None."""
     return await asyncio.gather(*map(store.delete, keys), return_exceptions=True)
 
 
@@ -56,7 +56,7 @@ def _raise_first(answers: Iterable[object]) -> None:
 
 async def _delete_folders(store: ProbedStore, keys: Collection[str]) -> None:
     for folders in _folders(keys):
-        await _delete_all(store, folders)  # there need not be any
+        await _delete_all(store, folders)  # these folders may not exist, so errors do not count
 
 
 async def _keys(store: ProbedStore, prefix: str) -> list[str]:
@@ -80,9 +80,9 @@ def _folders(keys: Collection[str]) -> list[set[str]]:
 
 
 async def remove_stale_uploads(store: ProbedStore, spared: Collection[str]) -> None:
-    """Drop the uploads of checks whose process was killed. Raises TimeoutError.
+    """Abort the uploads of checks whose process was killed. Raises TimeoutError.
 
-    Those of `spared` keys are the running check's. A store may be wrong about their age.
+    Uploads of `spared` keys belong to the running check: a store may be wrong about their age.
     """
     async with asyncio.timeout(SECONDS):
         for upload in await store.list_uploads(prefix=own_keys.PREFIX):
@@ -91,9 +91,9 @@ async def remove_stale_uploads(store: ProbedStore, spared: Collection[str]) -> N
 
 
 async def remove_stale_objects(store: ProbedStore, spared: Collection[str]) -> None:
-    """Delete the objects of such checks. Raises TimeoutError.
+    """Delete the objects of checks whose process was killed. Raises TimeoutError.
 
-    What has a `spared` name in its key is the running check's.
+    Objects with a `spared` name in their key belong to the running check.
     """
     async with asyncio.timeout(SECONDS):
         prefixes = own_keys.PREFIXES
@@ -103,7 +103,7 @@ async def remove_stale_objects(store: ProbedStore, spared: Collection[str]) -> N
 async def _delete_stale(store: ProbedStore, prefix: str, spared: Collection[str]) -> None:
     try:
         page = await store.list_page(prefix=prefix)
-    except (errors.ListingError, errors.StoreError):  # as above
+    except (errors.ListingError, errors.StoreError):  # as in `_keys`, or no answer
         return
     now = page.served_at or datetime.now(UTC)
     stale = [

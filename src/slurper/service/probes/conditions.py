@@ -1,4 +1,4 @@
-"""Whether a target obeys `If-None-Match: *`, found out over an object that is there."""
+"""Finds out whether a target obeys `If-None-Match: *`, with writes over an existing object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slurper.service.probes.uploads import Upload
 
 
 async def ask(store: ProbedStore, upload: Upload | None, check: Check) -> None:
-    """Try it with a PUT and with the completion of an upload; None: a new one is begun for it."""
+    """Try it with a PUT and with the completion of `upload` (None: of a new upload)."""
     key = check.new_key() if upload is None else upload.key
     written = asyncio.ensure_future(_write(store, key, check))
 
@@ -82,14 +82,14 @@ async def _ask_completion(
 
 
 def _of_length(times: int) -> Body:
-    """Another length than the part has: nobody takes the object for a completed upload."""
+    """A body longer than the part, so that the object differs from a completed upload."""
     return Body([uploads.CONTENT] * times)
 
 
 async def _is_refused(write: Awaitable[str]) -> bool:
-    """Whether a write over an existing object fails for its condition.
+    """Whether a write over an existing object fails because of its condition.
 
-    One that is refused because the store does not understand the condition is none to rely on.
+    False also if the store refuses the write because it does not understand the condition.
     """
     try:
         await write

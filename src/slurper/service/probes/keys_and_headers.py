@@ -1,4 +1,4 @@
-"""Which keys and headers come back from a target as they were written: asks, and tells it."""
+"""Finds out and reports which keys and headers come back from a target as they were written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FOLDERS_NOTED = (
 
 
 async def ask(store: ProbedStore, check: Check) -> None:
-    """Write objects, and read them."""
+    """Write objects, read them, and note what the target does not keep."""
     hasty = check.open_hasty(store)
     try:
         await _examine(store, Specimens(hasty, check.new_key()), check)
@@ -59,7 +59,7 @@ def _texts_of(kept: Findings) -> Iterator[str]:
 
 
 def note_folders(check: Check) -> None:
-    """Note what is known of a store that lists folder by folder, if nothing was found out."""
+    """Note what every store that lists folder by folder refuses, if nothing was found out."""
     found = check.found
     if found.unkept_keys is None and found.key_order == KeyOrder.FOLDERS.value:
         check.notes.append(_FOLDERS_NOTED)

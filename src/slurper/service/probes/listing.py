@@ -1,4 +1,4 @@
-"""How a store lists: in which order, in which version of the interface, and by which clock."""
+"""How a store lists: in which order, in which version of the interface, with which clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWN_ORDER_NOTED = (
 
 
 async def first_page(store: ObjectStore, prefix: str, check: Check) -> ListingPage:
-    """List the first key: whether the store can be reached and listed. Raises StepFailed."""
+    """List the first key. Raises StepFailed: the store cannot be reached or listed."""
     async with check.step(_STEP):
         page = await store.list_page(prefix=prefix, max_keys=1)
     _note_clock(page, check)
@@ -39,7 +39,7 @@ async def find_order(store: ObjectStore, prefix: str, page: ListingPage, check: 
     try:
         order = await _order_of(store, prefix, page, check)
         async with check.step(_STEP):
-            # In an order of its own it goes on otherwise, which says nothing of the version.
+            # A listing in the store's own order goes on in another way, in every version.
             found = page.list_version if order is KeyOrder.OWN else await version
     finally:
         version.cancel()
@@ -48,14 +48,14 @@ async def find_order(store: ObjectStore, prefix: str, page: ListingPage, check: 
 
 
 async def _order_of(store: ObjectStore, prefix: str, first: ListingPage, check: Check) -> KeyOrder:
-    """List a long page: it shows, most likely, whether a store lists in an order of its own.
+    """List a long page: it most likely shows whether a store lists in an order of its own.
 
-    A store that is too slow for that, or fails, is not refused: the copy will see the order.
+    If the store is too slow for that, or fails, it is not refused. The copy will see the order.
     """
     if first.finished or not (store.dialect.assumed or store.dialect.may_encrypt_keys):
         return first.order
     try:
-        async with check.step(_STEP, share=0.25):  # the rest of the check need not wait for it
+        async with check.step(_STEP, share=0.25):  # leaves time for the rest of the check
             return await _order_of_long_page(store, prefix, first, check)
     except StepFailed:
         return first.order
@@ -74,9 +74,9 @@ async def _order_of_long_page(
 
 
 async def _version_that_goes_on(store: ObjectStore, prefix: str, first: ListingPage) -> int | None:
-    """List another key: a store that has not seen `list-type` begins again from the first.
+    """List the next key. A store that ignores `list-type` begins again at the first key.
 
-    None: there is no other one to see it by.
+    None: there is no next key, so the version stays unknown.
     """
     if not (store.dialect.assumed and first.list_version == 2):
         return first.list_version

@@ -1,4 +1,4 @@
-"""What a check asks of a source: can it be listed, and a byte of an object be read?"""
+"""What a check asks a source: can we list it, and read a byte of an object?"""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from slurper.service.probes.check import Check, StepFailed, side_by_side
 _FIRST_BYTE = ByteRange(0, 1)
 
 MOST_READ = 20
-"""So many objects are tried before all are taken to be unreadable."""
+"""If none of so many objects can be read, we assume that none can."""
 
 _FIRST_SHARE = 0.5
-"""Of the time of a check, how much the first of them may take."""
+"""The share of the check's time that the first object may take."""
 
 
 async def check_listed(store: ObjectStore, prefix: str, check: Check) -> None:
@@ -60,7 +60,7 @@ async def check_keys(store: ObjectStore, keys: Sequence[str], check: Check) -> N
 
     was_noted = len(check.notes)
     await _read_one_of(keys[0], others, describe, check, key_of=str)
-    if len(check.notes) > was_noted:  # nothing has shown yet that the store answers
+    if len(check.notes) > was_noted:  # no answer has shown yet that the source can be used
         async with check.step("listing it"):
             with contextlib.suppress(errors.AccessDenied):
                 await store.list_page(max_keys=1)
@@ -77,10 +77,10 @@ async def _read_one_of(
     *,
     key_of: Callable[[Item], str],
 ) -> None:
-    """Read the first; if that fails, the others side by side: one object proves nothing.
+    """Read the first; if that fails, read the others side by side: one object proves nothing.
 
-    If all are refused, or none is answered, the fault is not that of single objects.
-    `read` says whether it has read anything; an object that is gone tells nothing.
+    If all are refused, or none is answered, the cause is not a single object. `read` returns
+    whether it has read anything. It returns False for an object that is gone.
     """
 
     async def tried(item: Item, *, share: float = 1.0) -> bool | StepFailed:
@@ -109,13 +109,13 @@ async def _read_one_of(
 
 
 def _is_of_all(cause: Exception) -> bool:
-    """Whether the error is one of all objects. What is refused may be one key alone."""
+    """Whether all objects would have this error. A refusal may concern one key alone."""
     may_be_alone = isinstance(cause, errors.Refused)
     return isinstance(cause, errors.SlurperError) and cause.blocks_job and not may_be_alone
 
 
 def _raise_common(failures: Sequence[StepFailed]) -> None:
-    """Raise the first of these, if all are of a kind that does not depend on the object."""
+    """Raise the first failure if all were refused, or all ran out of time."""
     for kind in (errors.Refused, TimeoutError):
         if all(isinstance(failed.cause, kind) for failed in failures):
             raise failures[0]
@@ -124,8 +124,9 @@ def _raise_common(failures: Sequence[StepFailed]) -> None:
 async def _describe(store: ObjectStore, key: str) -> bool:
     """Describe a key, and read a byte of its object.
 
-    An answer to HEAD has no body, hence no code that would tell those two apart, nor a bad
-    signature from a lack of permission. Listing does; where it is not allowed, HEAD's word counts.
+    An answer to HEAD has no body, and so no error code. It does not show whether the key or the
+    bucket is missing, or whether the signature or the permission is wrong. A listing shows that. If
+    we may not list, the answer to HEAD counts.
     """
     try:
         stored = await store.head(key)
@@ -145,7 +146,7 @@ async def _describe(store: ObjectStore, key: str) -> bool:
 
 
 async def _read(store: ObjectStore, key: str, size: int) -> bool:
-    """Read a byte; False: the object is archived or gone, and its copy will see that."""
+    """Read a byte; False: the object is archived or gone. Its copy will report that."""
     wanted = _FIRST_BYTE if size else None
     with contextlib.suppress(errors.NotFound, errors.RequiresRetrieval):
         await store.get(key, byte_range=wanted, max_bytes=None if size else 0)

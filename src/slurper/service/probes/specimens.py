@@ -1,10 +1,10 @@
-"""What a target keeps of keys and headers: objects that are written, listed, read and removed.
+"""Finds out which keys and headers a target keeps: writes, lists, reads and removes objects.
 
 Only a listing shows what a store has made of a key: a store that drops a slash when it writes a key
 also drops it when it reads the key. Only reading shows which headers are lost.
 
-One object has everything in its key that any store is known to change. Most stores give it back as
-it was written, and then nothing more is asked. Otherwise each shape of a key is tried by itself:
+The key of one object has everything that any store is known to change. Most stores return it as it
+was written. Then no more is asked. Otherwise each shape of a key is tried by itself:
 
     | what becomes of an object                       | its shape of key is |
     |-------------------------------------------------|---------------------|
@@ -14,8 +14,8 @@ it was written, and then nothing more is asked. Otherwise each shape of a key is
     | it fails twice with 500, and is not found       | not kept            |
     | no answer, or one that may pass                 | not found out       |
 
-A key that a store rewrites must not hit somebody's object, neither when it is written nor when it
-is deleted. So every segment of a key holds a name of ours: one is left, whatever a store drops.
+A store may rewrite our key into the key of somebody's object. We must not overwrite or delete that
+object. So every segment of our keys holds a name of ours. If a store drops some, one is left.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _CONTENT = {
 _METADATA = {"slurper-precheck": "kept"}
 _BEYOND_ASCII = {"slurper-precheck": "grün €".encode().decode("latin-1")}
 _LONG = {"slurper-precheck": "l" * 1900}
-"""Amazon holds 2,048 bytes in all."""
+"""Amazon keeps 2,048 bytes of metadata in all."""
 _UNDERSCORED = {"slurper_precheck": "kept"}
-"""Some servers drop such headers, and some write a dash instead."""
+"""Some servers drop headers with an underscore, and some write a dash instead."""
 
 _EMPTY = frozenset({KeyShape.FOLDER, KeyShape.FOLDER_WITH_HEADERS})
 
@@ -68,11 +68,11 @@ class _Specimen:
     body: bytes = b"precheck"
     headers: ObjectHeaders = field(default_factory=ObjectHeaders)
     refusal: errors.SlurperError | None = None
-    """Of its write."""
+    """The error of its write."""
     found: Download | errors.SlurperError | None = None
     is_listed: bool = False
     is_second: bool = False
-    """The same object has failed before."""
+    """Whether the same object has failed before."""
 
     @property
     def is_failed(self) -> bool:
@@ -83,7 +83,7 @@ class _Specimen:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the store has said that it does not take it."""
+        """Whether the store has refused the object for good."""
         refusal = self.refusal
         return isinstance(refusal, errors.StoreError) and not refusal.retryable
 
@@ -103,7 +103,7 @@ class _Specimen:
 
     @property
     def _has_its_metadata(self) -> bool:
-        """A store that keeps a folder for a key with a slash at its end keeps no metadata of it."""
+        """Some stores make a folder for a key that ends with a slash, and drop the metadata."""
         if KeyShape.FOLDER_WITH_HEADERS not in self.shapes:
             return True
         return isinstance(self.found, Download) and bool(self.found.stored.headers.metadata)
@@ -115,18 +115,18 @@ class Findings:
 
     keys: tuple[KeyShape, ...]
     headers: tuple[str, ...]
-    """Of `storable.HEADERS`."""
+    """Names from `storable.HEADERS`."""
     unknown: tuple[KeyShape, ...]
-    """These could not be found out."""
+    """Shapes for which the answer was not found."""
 
 
 class Specimens:
     """The objects of one check. The target keeps no versions, and lets us delete objects."""
 
     def __init__(self, store: ProbedStore, name: str) -> None:
-        """Write nothing yet. Use a `store` that repeats no failed request: it answers sooner.
+        """Prepare. A `store` without retries answers sooner.
 
-        `name`, one of `own_keys`, begins what is left of every key.
+        `name` comes from `own_keys`. If the store drops parts of a key, the rest begins with it.
         """
         self._store = store
         self.name = name
@@ -134,12 +134,12 @@ class Specimens:
         self._is_faithful = False
 
     async def examine(self, deadline: float) -> Findings:
-        """Write, list and read.
+        """Write, list and read objects.
 
         Raises:
-            SlurperError: not even an ordinary object could be written and read.
-            TimeoutError: to try each shape by itself would take until after the deadline. So what
-                is written can still be removed.
+            SlurperError: even an ordinary object could not be written and read.
+            TimeoutError: there is no time to try each shape by itself. It is raised early, so that
+                the objects can still be removed.
         """
         began = asyncio.get_running_loop().time()
         whole, plain = self._with_everything(), self._plain()
@@ -168,9 +168,9 @@ class Specimens:
         )
 
     async def remove(self, store: ProbedStore) -> None:
-        """Delete everything that was written, also under the keys that a store has made of it.
+        """Delete everything that was written, also under keys that the store has changed.
 
-        `store` is the same one, more patient.
+        `store` is the same store, with retries.
 
         Raises:
             SlurperError: something may be left.
@@ -186,7 +186,7 @@ class Specimens:
         return _Specimen(self._under("b"), body=_ZIPPED, headers=headers)
 
     def _under(self, letter: str) -> str:
-        """A key with its letter: so the order is the same, folder by folder or not."""
+        """A key with its letter. With it, listings by folder and by key have the same order."""
         return f"{self.name}/{self.name}-{letter}"
 
     def _with_everything(self) -> _Specimen:
@@ -258,20 +258,20 @@ class Specimens:
         page = await self._page(prefix)
         if page is not None:
             return page
-        # A key that cannot be listed must not hide the others.
+        # List each key by itself, so that one that cannot be listed does not hide the others.
         sought = [key for key in keys if key.startswith(prefix)]
         pages = await asyncio.gather(*map(self._page, sought))
         return {key: size for page in pages if page is not None for key, size in page.items()}
 
     async def _page(self, prefix: str) -> dict[str, int] | None:
-        """What is listed with a prefix; None: the store refuses it, or lists something else."""
+        """The keys under a prefix, with sizes; None: the store refuses it, or lists other keys."""
         found: dict[str, int] = {}
         last: str | None = None
         try:
             while True:
                 page = await self._store.list_page(prefix=prefix, start_after=last)
                 found |= {meta.key: meta.size for meta in page.objects}
-                if page.finished or not page.objects:  # a page may be short
+                if page.finished or not page.objects:  # a short page need not be the last
                     return found
                 last = page.objects[-1].key
         except errors.SlurperError as error:
@@ -296,7 +296,7 @@ def _of_shape(shape: KeyShape, key: str) -> _Specimen:
 
 
 def _raise_unless_kept(plain: _Specimen) -> None:
-    """Raise the error of the ordinary object, if it has one: then the others tell nothing."""
+    """Raise the error of the ordinary object, if any: then the other objects tell us nothing."""
     for error in (plain.refusal, plain.found):
         if isinstance(error, errors.SlurperError):
             raise error
@@ -328,7 +328,7 @@ def _kept_of(one: _Specimen) -> ObjectHeaders:
 
 
 def _is_same_text(metadata: dict[str, str]) -> bool:
-    """Whether text beyond ASCII came back, in whatever form: bytes of UTF-8, Latin-1, or words."""
+    """Whether text beyond ASCII came back, as UTF-8 bytes, Latin-1 or encoded words."""
     (name, sent), *_ = _BEYOND_ASCII.items()
     value = metadata.get(name, "")
     text = sent.encode("latin-1").decode()

@@ -1,4 +1,4 @@
-"""What a check asks of a target, and what needs whose answer."""
+"""What a check asks a target, and in which order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slurper.service.probes.uploads import Upload
 
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """What has to be found out by writing objects."""
+    """The questions that must be answered by writing objects."""
 
     condition: bool
     what_is_kept: bool
@@ -38,10 +38,11 @@ async def check_target(
     asks_condition: bool,
     asks_what_is_kept: bool = True,
 ) -> None:
-    """List a target and write to it, as far as nothing stays.
+    """List a target, and write to it what can be removed again.
 
-    `stores` are the same bucket in the dialects it may speak, the likeliest first; they differ in
-    their checksums. Raises StepFailed: what the job needs was not found out, or not in time.
+    `stores` are the same bucket in each dialect that it may speak, the most likely first. They
+    differ in their checksums. Raises StepFailed: the target cannot do what the job needs, or an
+    answer that the job needs did not come in time.
     """
     store = stores[0]
     page = await listing.first_page(store, "", check)
@@ -82,11 +83,11 @@ async def _check_writing(
 
 
 async def _reason_not_to_write(store: ProbedStore, check: Check) -> str | None:
-    """Why something of an object could stay; None: nothing would."""
+    """Why a written object might not be removed completely; None: it would be."""
     try:
         async with check.step("asking whether it keeps versions"):
             keeps_versions = await store.keeps_versions()
-        if keeps_versions:  # nothing may be deleted either: a marker would stay
+        if keeps_versions:  # do not try a delete either: its marker would stay
             return "its bucket keeps versions, so a version of every object would stay"
         check.in_background(clean_up.remove_stale_objects(store, check.names))
         async with check.step("deleting a key that does not exist"):

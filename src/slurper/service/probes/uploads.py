@@ -1,4 +1,4 @@
-"""Which checksum a target verifies, found out with the parts of an upload that is aborted."""
+"""Finds out which checksum a target verifies, with parts of an upload that is then aborted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = b"precheck"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One with a single part, which the store has taken."""
+    """An upload with a single part, which the store has accepted."""
 
     key: str
     created: CreatedUpload
@@ -29,10 +29,10 @@ class Upload:
 async def find_checksum(
     stores: Sequence[ProbedStore], check: Check, begun: contextlib.AsyncExitStack
 ) -> tuple[ProbedStore, Upload | None]:
-    """Return the store in whose dialect checksums are verified, else the first that can be used.
+    """Return the first of `stores` that verifies its checksum, else the first that can be used.
 
-    With it comes an upload if there is one that can be completed. `begun` aborts all that were
-    begun. Raises StepFailed: no store can be used.
+    Also return an upload, if one can be completed. `begun` aborts every upload that was begun.
+    Raises StepFailed: no store can be used.
     """
     unverified: list[ProbedStore] = []
     refusal: StepFailed | None = None
@@ -42,7 +42,7 @@ async def find_checksum(
         except StepFailed as failed:
             if _is_not_understood(failed.cause):
                 refusal = refusal or failed
-            elif unverified:  # one that can be used is known, and that is enough
+            elif unverified:  # a store that can be used is known already
                 check.notes.append(
                     f"whether the target verifies {_checksum_name(store)} could not be found out "
                     f"({failed})"
@@ -59,7 +59,7 @@ async def find_checksum(
             f"the target took bytes with a wrong {tried}: it verifies no checksums, so bytes that "
             "change on the way to it go unnoticed"
         )
-        # Its upload holds the wrong parts too.
+        # Its upload also holds the wrong parts, so it is not returned.
         return _with_checksum(unverified[0], check, verifies=False), None
     assert refusal is not None  # noqa: S101 - there is at least one store
     if not failures.lacks_uploads(refusal.cause):
@@ -69,7 +69,7 @@ async def find_checksum(
         "SLURPER_MULTIPART_THRESHOLD_BYTES are written in one request, and fail if they do not fit "
         "into SLURPER_IN_FLIGHT_BYTES; whether it verifies checksums could not be found out"
     )
-    # Such a store most likely knows the oldest checksum.
+    # Such a store most likely knows only the oldest checksum.
     return _with_checksum(stores[-1], check, verifies=None), None
 
 
@@ -95,13 +95,13 @@ def _with_checksum(store: ProbedStore, check: Check, *, verifies: bool | None) -
 
 @contextlib.asynccontextmanager
 async def begin(store: ProbedStore, key: str, check: Check) -> AsyncIterator[CreatedUpload]:
-    """An upload that is aborted in the end, whatever happens. Raises StepFailed."""
+    """Begin an upload, and abort it at the end in every case. Raises StepFailed."""
     try:
         async with check.step("beginning an upload"):
             created = await store.create_upload(key, ObjectHeaders())
     except BaseException as error:
         cause = error.cause if isinstance(error, StepFailed) else error
-        # Without an answer, or out of time: there may be an upload whose id is not known.
+        # There was no answer, or none in time: an upload of unknown id may exist.
         if not isinstance(cause, errors.StoreError) or cause.retryable:
             left = f"an upload of the check may be left: abort those of the key {key}"
             check.remove(clean_up.abort_all(store, key), left)
@@ -117,7 +117,7 @@ async def begin(store: ProbedStore, key: str, check: Check) -> AsyncIterator[Cre
 
 
 async def see_aborted(check: Check) -> None:
-    """Wait for the aborts. Raises StepFailed: the target lets us abort no upload."""
+    """Wait for the aborts. Raises StepFailed: the target did not let us abort any upload."""
     answers = await asyncio.shield(asyncio.gather(*check.aborts))
     failed = [answer for answer in answers if answer is not None]
     if failed and len(failed) == len(answers):
@@ -134,7 +134,7 @@ async def take_part(store: ProbedStore, key: str, created: CreatedUpload, check:
 async def _check_upload(
     store: ProbedStore, check: Check, begun: contextlib.AsyncExitStack
 ) -> tuple[Upload, bool]:
-    """Write parts, and return whether the store compares checksums."""
+    """Write parts; return the upload, and whether the store verifies checksums."""
     key = check.new_key()
     created = await begun.enter_async_context(begin(store, key, check))
     upload_id = created.upload_id
@@ -156,7 +156,7 @@ async def _check_upload(
 async def _refuses_wrong_checksum(
     store: ProbedStore, key: str, upload_id: str, check: Check
 ) -> bool:
-    """Whether the store refuses the bytes that it takes when they come with a wrong checksum."""
+    """Whether the store refuses a part whose checksum is wrong."""
     algorithm = store.dialect.checksum
     if algorithm is None:
         return False
@@ -175,7 +175,8 @@ async def _refuses_wrong_md5(
 ) -> bool | None:
     """Whether the store refuses a part with a right checksum and a wrong Content-MD5.
 
-    The job can do without it: without an answer it stays open, and most of the time is kept.
+    The job does not need the answer, so the question may take only a share of the time. None: no
+    answer.
     """
     dialect = store.dialect
     if dialect.checksum is Algorithm.MD5:
