@@ -329,7 +329,7 @@ class CopyUnfinished(SlurperError):
 
 
 class IntegrityError(SlurperError):
-    """Bytes, length or checksum differ from what was announced. The object is not copied."""
+    """Bytes, length or checksum are not as announced. The object does not count as copied."""
 
     advice = "the object is damaged at its source or on the way; try it again by key"
     retryable = True

@@ -78,7 +78,7 @@ def create_app(
         title="Slurper",
         version=metadata.version("slurper"),
         description=_DESCRIPTION,
-        # Many clients lose the body of a POST in a redirect. So a path with another slash is a 404.
+        # Many clients lose the body of a POST in a redirect. So a path with a slash more is a 404.
         redirect_slashes=False,
         redoc_url=None,
         servers=[{"url": base or "/"} for base in BASE_PATHS],

@@ -22,7 +22,7 @@ MOST_CHARACTERS = 64
 """A longer name is not taken for a misspelling, and is cut short in the answer."""
 
 _LIKENESS = 0.7
-"""How alike two names must be, 0 to 1, before one is proposed for the other."""
+"""How similar two names must be, from 0 to 1. Only then is one proposed for the other."""
 
 _SYNONYMS = {
     "account": "accountId",
@@ -65,7 +65,7 @@ def advice(request: object, place: Place, name: str) -> str:
 
 
 def _changes_a_job(request: object) -> bool:
-    """Whether the request has only members that a create request also has."""
+    """Whether a create request has all top-level members of this request, too."""
     return _members(request)[()].keys() <= _members(schemas.CreateJob)[()].keys()
 
 

@@ -14,9 +14,9 @@ A request is retried where that is safe (request *retry*, design rule 8):
 
 The same failure may come again and again while no other request to this server succeeds. Then the
 job may be waiting only for this request. `serves_others` finds out whether the server serves other
-requests. If it does, this request is given up after fewer retries. That is not done after two kinds
-of failure. An answer that asks to slow down is obeyed. And no single request is the cause when
-a connection cannot be opened.
+requests. If it does, this request is given up after fewer retries. This does not apply to two kinds
+of failure: answers that ask to slow down, which are obeyed, and connections that cannot be opened,
+because no single request is the cause of that.
 """
 
 from __future__ import annotations
@@ -362,7 +362,10 @@ class HttpClient:
         return response.status == 429 or self._asks_to_slow_down(response)
 
     async def _pause(self, seconds: float, request: Request, alike: int) -> bool:
-        """Wait before a retry; False: a retry is useless. `alike`: retries with the same result."""
+        """Wait before a retry. False: a retry is useless.
+
+        `alike` is how many retries in a row had the same result.
+        """
         if alike < LASTING_RETRIES or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True

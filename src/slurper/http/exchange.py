@@ -81,7 +81,7 @@ class Exchange:
         self.sent = True
         """The transport was given the whole request, or nothing yet."""
         self.keep_alive = True
-        """Nothing that came means that the connection must be closed."""
+        """The connection may be kept, as far as the response says until now."""
 
     def begin(
         self,

@@ -92,7 +92,7 @@ class TlsContext:
         for file, folder in ((system.cafile, None), (None, system.capath)):
             if file or folder:
                 self._trust(file, folder)
-                _lib.ERR_clear_error()  # a system without authorities is no error: it trusts none
+                _lib.ERR_clear_error()  # it is no error if a system has no authorities
         if ca_file is not None:
             if not os.access(ca_file, os.R_OK):
                 raise errors.ConfigurationError(f"CA file {ca_file}: cannot be read")
