@@ -88,7 +88,7 @@ def _job_id(job_id: str) -> str:
 
 
 def _decimal(value: object) -> object:
-    """Refuse texts such as `1_0`, ` 5` and `5.0`, which Python takes for numbers."""
+    """Refuse texts such as `1_0`, ` 5` and `5.0`, which pydantic would take for whole numbers."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
         raise PydanticCustomError("decimal", "must be a whole number of at most 18 digits")
     return value

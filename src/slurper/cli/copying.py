@@ -43,7 +43,7 @@ from slurper.secrets import JobSecrets
 from slurper.settings import Settings
 
 LEASE_SECONDS = 3.0
-"""Shorter than a server's. A person waits this long to find out if an earlier run is still alive."""
+"""Shorter than a server's. It takes this long to find out whether an earlier run is still alive."""
 
 SHOW_SECONDS = 0.2
 """How often the display is refreshed on a terminal."""
