@@ -60,7 +60,7 @@ def print_json(value: object) -> None:
 
 
 def shown(key: str) -> str:
-    """Return a key for people. If it is not printable it has escapes, so it moves no cursor."""
+    """Return a key for people. It has escapes if it is not printable: it could move the cursor."""
     return key if key.isprintable() else json.dumps(key)
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share. It also lets a command take several options as one value."""
+"""Options that several commands share, and `as_value`, which makes one value of several options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def keyword(name: str, kind: Any, option: object) -> inspect.Parameter:  # noqa: ANN401 - any type
-    """Return an optional option, as a parameter of a function."""
+    """Return an option that may be left out, as a parameter of a function."""
     annotation = Annotated[kind, option]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -82,7 +82,7 @@ def objects() -> Iterator[DemoObject]:
 
 
 def fill(client: S3Client, bucket: str) -> Iterator[DemoObject]:
-    """Write every object into `bucket`, several at a time, and yield each one after that."""
+    """Write every object into `bucket`, several at a time. Yield each one when it is written."""
 
     def put(item: DemoObject) -> DemoObject:
         arguments: dict[str, Any] = dict(item.headers) | {"Metadata": dict(item.metadata)}

@@ -100,7 +100,7 @@ class Program:
         return self.directory / self.log_name
 
     def why_not(self) -> str:
-        """Return the text of an error: it did not start."""
+        """Return the error text for a program that did not start."""
         tail = self.log.read_text(errors="replace")[-2000:]
         return f"{self.name} did not start; its log ends with:\n{tail}"
 
@@ -150,7 +150,7 @@ main()
 
 
 def _create_iam_user(server: S3Server) -> S3Server:
-    """Make a user. Ministack checks no signature by its first key pair, but those of users."""
+    """Make a user. Ministack checks signatures of users, but not of its first key pair."""
     iam = boto3.client(
         "iam",
         endpoint_url=server.endpoint,
