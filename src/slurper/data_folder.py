@@ -1,4 +1,4 @@
-"""The data folder: where the database and the sealing key are unless the settings say otherwise."""
+"""The data folder. It holds the database and the sealing key if the settings name no others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ KEY_FILE = "secret.key"
 
 
 def prepare(settings: Settings) -> Sealer:
-    """Make the data folder when it is needed, and return what seals credentials.
+    """Make the data folder if it is needed, and return the sealer of credentials.
 
     The folder is made with mode 0700, the key file in it with 0600. Neither is touched when both
     `database_url` and `secret_key` are set.
 
     Raises:
-        ConfigurationError: the folder or key cannot be used; the message names the path and fix.
+        ConfigurationError: the folder or key cannot be used. The message says how to mend that.
     """
     if settings.database_url is None or settings.secret_key is None:
         _make_folder(settings)

@@ -1,4 +1,4 @@
-"""Every exception Slurper raises, as one tree.
+"""The exceptions that Slurper raises, as one tree.
 
     SlurperError
     ├── ConfigurationError      a setting or argument that cannot work
@@ -6,45 +6,46 @@
     ├── KeyReused               an idempotency key came with two requests that differ
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
-    │   └── JobLimitReached     one active job too many for the account
+    │   └── JobLimitReached     the account has as many active jobs as it may have
     ├── PrecheckFailed          a side of a new job cannot be reached with what was given
     ├── WorkerLost              the process that ran a task died; the task may be run again
     ├── LeaseLost               another process drives the jobs now; this one may write no more
-    ├── LeaseHeld               another process drives the jobs, and it was not to be waited for
+    ├── LeaseHeld               another process drives the jobs, and the caller did not want to wait
     ├── DatabaseUnavailable     the database is locked, full, read-only or away
     ├── StoreError              the object store answered, and the answer is an error
     │   ├── NotFound            the key (or upload) does not exist
     │   ├── NoSuchBucket        the bucket does not exist
     │   ├── Refused             the store will not do it: for one object, or for all
-    │   │   ├── AccessDenied    signed correctly, not allowed
-    │   │   ├── CredentialsRejected  wrong, expired or skewed credentials, or another signature
-    │   │   └── Misdirected     asked for one object, it redirects or does not know the bucket
+    │   │   ├── AccessDenied    signed correctly, but not allowed
+    │   │   ├── CredentialsRejected  wrong or expired credentials, wrong clock or signature
+    │   │   └── Misdirected     a request for one object: redirected, or "no such bucket"
     │   ├── PreconditionFailed  If-Match or If-None-Match did not hold
     │   ├── RequiresRetrieval   archived; must be restored before it can be read
     │   ├── Throttled           503 SlowDown or 429
-    │   └── UnavailableStore    5xx and time-outs the provider reports itself
+    │   └── UnavailableStore    5xx and time-outs that the provider itself reports
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   ├── TlsRefused          the server's certificate or TLS cannot be accepted
-    │   └── MalformedAnswer     what came breaks the rules of HTTP
+    │   └── MalformedAnswer     the answer breaks the rules of HTTP
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
-    │   ├── KeyNotKept          it would keep it under another key, or without its bytes
+    │   ├── KeyNotKept          it would change the key or lose the bytes
     │   └── HeadersNotKept      it would lose a header that the job requires
-    ├── CopyUnfinished          a store takes longer over a copy of its own than one object may
+    ├── CopyUnfinished          a store copies an object by itself and takes too long
     ├── IntegrityError          bytes or checksum differ from what was announced
-    │   ├── ChecksumDisagrees   the source tells another checksum than that of the bytes it sent
-    │   └── BytesRefused        the target says that its bytes do not have their checksum
+    │   ├── ChecksumDisagrees   the source's checksum is not that of the bytes it sent
+    │   └── BytesRefused        the target received bytes that do not have their checksum
     └── ListingError            a listing that cannot be trusted or cannot go on
-        ├── OutOfOrder          keys come in another order than the store is known to list in
-        └── NotAListing         what came in its place: a web page, another interface's answer
+        ├── OutOfOrder          keys come in another order than the store was known to list in
+        ├── NoOrder             the store lists in no order that can be used
+        └── NotAListing         another answer came: a web page, or that of another interface
 
-Two questions are answered by the error itself, so that no caller has to know status codes:
+Each error answers two questions, so that no caller has to know status codes:
 
 `retryable`    may the same request succeed if it is simply sent again?
-`blocks_job`   would every other object of the job fail for the same cause? Then the job is paused
-               instead of failing its objects one by one (design rule 7).
+`blocks_job`   would every other object of the job fail for the same cause? Then the job is paused,
+               and its objects do not fail one by one (design rule 7).
 
-`advice` is what the user can do about it, for log entries and command-line output.
+`advice` says what the user can do. It is for log entries and command-line output.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class ConfigurationError(SlurperError):
 
 
 FieldKind = Literal["bucket_name", "object_key", "value"]
-"""What a wrong field should hold. It decides the error code of the API."""
+"""What the wrong field should hold. The API chooses its error code by this."""
 
 
 class InvalidField(SlurperError):
@@ -83,7 +84,7 @@ class InvalidField(SlurperError):
 
 
 class KeyReused(SlurperError):
-    """A request carries the idempotency key of another one; nothing was done."""
+    """A request has the idempotency key of another, different request. Nothing was done."""
 
 
 class JobNotFound(SlurperError):
@@ -105,7 +106,7 @@ class PrecheckProblem:
     pointer: str
     message: str
     blocks: bool = True
-    """The side cannot be used. Otherwise it can, and this is worth knowing."""
+    """True: the side cannot be used. False: it can be used, and this is a remark."""
 
 
 class PrecheckFailed(SlurperError):
@@ -117,13 +118,13 @@ class PrecheckFailed(SlurperError):
 
 
 class WorkerLost(SlurperError):
-    """The worker process that ran a task is gone; nothing of the task was committed."""
+    """The worker process that ran a task is gone. No result of the task was committed."""
 
     retryable = True
 
 
 class LeaseLost(SlurperError):
-    """The lease that allowed a write has changed hands. Nothing was written, nor ever will be."""
+    """Another process has the lease that a write needs. Nothing was written, and never will be."""
 
 
 class LeaseHeld(SlurperError):
@@ -145,10 +146,10 @@ class DatabaseUnavailable(SlurperError):
 class StoreError(SlurperError):
     """An object store answered with an error.
 
-    `status` is the HTTP status, `code` the provider's own code ("" when it sent none), `detail` its
-    message. `retries` counts how often the request had been sent before this answer. `page` is the
-    title of the web page that came instead of a store's answer, or None. `leads_to` is the address
-    to which a redirect leads.
+    `status` is the HTTP status, `code` the provider's own code ("" if it sent none), `detail` its
+    message. `retries` counts how often the request was sent again before this answer. `page` is the
+    title of a web page that came instead of a store's answer, or None. `leads_to` is the address in
+    a redirect.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -180,7 +181,7 @@ class StoreError(SlurperError):
         super().__init__(operation, status, code, detail)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The keyword-only constructor cannot be replayed from `args` by pickle.
+        # Pickle cannot call the constructor with `args`, because it has keyword-only parameters.
         return (_rebuild_store_error, (type(self), self.operation, self.__dict__))
 
     def __str__(self) -> str:
@@ -221,29 +222,29 @@ class NoSuchBucket(StoreError):
 class Refused(StoreError):
     """The store will not do this.
 
-    For a request about one object, the answer may mean that object alone or everything. A copy
-    finds out which by asking for something else (`transfer.diagnosis`).
+    The answer to a request for one object may be about that object alone, or about everything. A
+    copy finds out by asking for something else (`transfer.diagnosis`).
     """
 
 
 class AccessDenied(Refused):
-    """The credentials are genuine but may not do this."""
+    """The credentials are valid, but they may not do this."""
 
     advice = "grant these credentials the permission, or restore access to the object"
 
 
 class CredentialsRejected(Refused):
-    """The credentials are wrong or expired, the clocks too far apart, or the signatures differ."""
+    """The credentials are wrong or expired, a clock is wrong, or the signatures differ."""
 
     advice = "renew the credentials, or set the clock, and resume"
     blocks_job = True
 
 
 class Misdirected(Refused):
-    """A request about one object is redirected, or is told that its bucket does not exist.
+    """A request for one object was redirected, or the answer was that its bucket does not exist.
 
-    Requests for other objects may reach the bucket: a store, or a proxy before it, may send the
-    requests for one key elsewhere, or read the name of another bucket in the key.
+    Requests for other objects may still reach the bucket. A store, or a proxy before it, may send
+    the requests for one key elsewhere. It may also take a part of the key for a bucket's name.
     """
 
     advice = "check the bucket's name, its endpoint and region, and what stands before the store"
@@ -267,7 +268,7 @@ class Throttled(StoreError):
 
 
 class UnavailableStore(StoreError):
-    """The provider failed in a way that may pass: 5xx or a time-out it reported itself."""
+    """The provider has a failure that may be temporary: 5xx, or a time-out that it reports."""
 
     advice = "try again later"
     retryable = True
@@ -289,27 +290,27 @@ class EndpointRefused(TransportError):
 
 
 class TlsRefused(TransportError):
-    """The server's certificate is not trusted, or there is no TLS both sides accept."""
+    """The server's certificate is not trusted, or there is no TLS that both sides accept."""
 
     retryable = False
     blocks_job = True
 
 
 class MalformedAnswer(TransportError):
-    """What came breaks the rules of HTTP, such as a header with a control character."""
+    """The answer breaks the rules of HTTP, for example by a control character in a header."""
 
 
 class NotStorable(SlurperError):
-    """The target cannot hold the object as it is: its key or metadata breaks a limit.
+    """The target cannot hold the object as it is, for example because a key breaks a limit.
 
-    Raised before anything of the object is sent.
+    This is raised before any byte of the object is sent.
     """
 
     advice = "shorten it at the source, or copy the object by hand"
 
 
 class KeyNotKept(NotStorable):
-    """The target would keep the object under another key, or without its bytes, or refuse it."""
+    """The target would store the object under another key or without its bytes, or refuse it."""
 
     advice = "give the object another key at the source, or copy it by hand under another"
 
@@ -321,24 +322,24 @@ class HeadersNotKept(NotStorable):
 
 
 class CopyUnfinished(SlurperError):
-    """A store that copies an object by itself has not come to an end in time.
+    """A store that copies an object by itself did not finish in time.
 
-    Nothing of the copy can be seen. Another object may be copied at once.
+    The copy is not visible at the target. Another object may be copied at once.
     """
 
 
 class IntegrityError(SlurperError):
-    """Bytes, length or checksum differ from what was announced. Never counted as a copy."""
+    """Bytes, length or checksum are not as announced. The object does not count as copied."""
 
     advice = "the object is damaged at its source or on the way; try it again by key"
     retryable = True
 
 
 class ChecksumDisagrees(IntegrityError):
-    """The checksum that a source tells is not that of the bytes it has sent.
+    """The source's checksum of an object is not the checksum of the bytes it sent.
 
-    `seen` is the checksum of the bytes. It is compared with that of the bytes that come when they
-    are read again. `algorithm` is its kind.
+    `seen` is the checksum of the bytes, by `algorithm`. When the object is read again, the new
+    bytes are compared with it.
     """
 
     advice = (
@@ -358,17 +359,17 @@ class BytesRefused(IntegrityError):
 
 
 class ListingError(SlurperError):
-    """The listing broke its own rules (order, paging, XML) and cannot be continued safely."""
+    """The listing breaks the rules (order, paging, XML) and cannot be continued safely."""
 
     advice = "the store breaks the listing rules; report it with the name of the provider"
     blocks_job = True
 
 
 class OutOfOrder(ListingError):
-    """Keys come in another order than the store was taken to list in.
+    """Keys come in another order than the store was known to list in.
 
-    The store may list in an order of its own; then it is listed in that order. `after` is a key
-    that `then` followed in the listing, and `then` should have come before it.
+    The store may have an order of its own; then it is listed in that order. In the listing, the key
+    `then` came directly after the key `after`. It should have come before it.
     """
 
     def __init__(self, message: str, after: str = "", then: str = "") -> None:
@@ -378,14 +379,14 @@ class OutOfOrder(ListingError):
 
 
 class NoOrder(ListingError):
-    """A store lists in no order that is known, nor goes on after a key in the order that it shows.
+    """A store lists in no known order, and a listing cannot go on after a key in its own order.
 
-    It can be listed by the tokens of its pages, from the first to the last.
+    Such a store can only be listed from the first page to the last, by the tokens of its pages.
     """
 
 
 class NotAListing(ListingError):
-    """What came in place of a listing: a web page, the answer of another interface, noise."""
+    """The answer is no listing: it is a web page, the answer of another interface, or noise."""
 
     advice = (
         "check the endpoint and its port: a console, a login page or a proxy may answer there "

@@ -1,4 +1,4 @@
-"""Credentials that mask themselves, and their sealing at rest (design rule 11)."""
+"""Credentials that do not show their secrets, and their sealing for storage (design rule 11)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _PEM_LINE = re.compile(r".{1,64}")  # RFC 7468, section 2
 
 
 def tidy_pem(text: str) -> str | None:
-    r"""Return a private key (PKCS#8 or PKCS#1) as PEM has it; None when it has not that shape.
+    r"""Return a private key (PKCS#8 or PKCS#1) as correct PEM text; None if it cannot be that.
 
-    Undone is what keys suffer on their way through files, variables and forms: line breaks that
-    were escaped once more (`\n`, with any number of backslashes), are Windows's or have become
-    spaces, and blanks, quotes or a comma around it. Whether the key is one is not looked at.
+    Files, variables and forms often damage keys, and this repairs them. Line breaks may be escaped
+    (`\n`, with any number of backslashes), be those of Windows, or have become spaces. There may be
+    blanks, quotes or a comma around the key. The key itself is not checked.
     """
     text = re.sub(r"\\+n", "\n", re.sub(r"\\+r", "", text))  # PEM itself holds no backslash
     found = _PEM.fullmatch(text.strip(" \t\r\n\"'\\,"))
@@ -77,14 +77,14 @@ class JobSecrets:
 class Sealer:
     """Seals job secrets with authenticated encryption (Fernet: AES-128-CBC + HMAC-SHA256).
 
-    The first key seals; all keys open, so that keys can be rotated by prepending a new one.
+    The first key seals; every key opens. So keys are rotated by putting a new one first.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         """Take url-safe base64 Fernet keys.
 
         Raises:
-            ConfigurationError: no key, or one that is not 32 bytes of url-safe base64.
+            ConfigurationError: there is no key, or one is not 32 bytes of url-safe base64.
         """
         if not keys:
             raise errors.ConfigurationError("SLURPER_SECRET_KEY holds no key")
@@ -99,7 +99,7 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: Path) -> Sealer:
-        """Open the key file at `path`, creating it with mode 0600 when absent.
+        """Read the key file at `path`. Make it with mode 0600 if it is missing.
 
         Raises:
             ConfigurationError: it cannot be read or made, or holds no usable key.
@@ -129,14 +129,14 @@ class Sealer:
     def digests(self, plain: bytes) -> tuple[bytes, ...]:
         """Return a digest of `plain` by each key; the key in use comes first.
 
-        Without the key nobody can learn the secrets in `plain` by trying them out.
+        Without the key, the secrets in `plain` cannot be found out by trying values.
         """
         return tuple(
             hmac.digest(key.encode(), b"slurper digest\0" + plain, "sha256") for key in self._keys
         )
 
     def open(self, sealed: bytes) -> JobSecrets:
-        """Return what was sealed.
+        """Return the secrets that were sealed.
 
         Raises:
             ConfigurationError: none of the keys sealed this value.
@@ -152,7 +152,7 @@ class Sealer:
 
 
 def _create_key_file(path: Path) -> None:
-    """Make the file whole or not at all, and only once however many processes try."""
+    """Make the file completely or not at all. If several processes try, one of them makes it."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:
         file.write(Fernet.generate_key().decode() + "\n")
         file.flush()

@@ -4,14 +4,17 @@ Memory of a worker process is bounded by
 
     in_flight_bytes + one object or part larger than that + in_flight_requests * 64 KiB + 60 MiB
 
-because a unit (an object up to `multipart_threshold_bytes`, else a part) is read as a whole before
-it is written, and is admitted only when its bytes fit into what is left of `in_flight_bytes`, or
-when nothing else is under way. All tasks of the process share that budget, and comparing an object
-with one that is at the target already takes from it as well. It is used from 16 MiB upwards, as far
-as more bytes in flight move faster (`transfer/pacing.py`): on a distant network soon all of it,
-close to the stores little. What a process has used it keeps, for the next objects. Copies that a
-store makes by itself bring no bytes here, and a task that is paced waits before it reads, not with
-what it has read.
+because a unit is read as a whole before it is written. A unit is an object up to
+`multipart_threshold_bytes`, or a part of a larger one. It is admitted only when its bytes fit into
+the rest of `in_flight_bytes`, or when nothing else is under way.
+
+All tasks of the process share that budget. It is also used to compare an object with one that is at
+the target already. At first 16 MiB of it are used. More is used only if the process becomes faster
+by it (`transfer/pacing.py`). If the stores are far away, all of it is soon in use; if they are
+close, little is. The process keeps the memory that it has used, for the next objects.
+
+A copy that a store makes by itself brings no bytes here. A task with a limited rate waits before it
+reads, so it holds no bytes while it waits.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class Settings(BaseModel):
 
     # The service
     api_token: SecretStr | None = None
-    """A static token for every account, beside those made by `slurper token create`."""
+    """A fixed token for every account, in addition to those made by `slurper token create`."""
     data_dir: Path = Path.home() / ".local" / "share" / "slurper"
     """Database and sealing key; created with mode 0700."""
     database_url: str | None = None
@@ -45,7 +48,7 @@ class Settings(BaseModel):
     secret_key: SecretStr | None = None
     """Comma-separated Fernet keys that seal credentials, newest first; default: a key file."""
     secret_retention_seconds: Annotated[float, Field(ge=0)] = 86_400.0
-    """How long an ended job keeps its sealed credentials."""
+    """How long a job keeps its sealed credentials after its end."""
     max_concurrent_jobs: Count = 10
     """Active (running or paused) jobs per account."""
     lease_seconds: Seconds = 10.0
@@ -59,13 +62,13 @@ class Settings(BaseModel):
     gcs_token_uri: str | None = None
     """Replaces Google's token endpoint, `https://oauth2.googleapis.com/token`."""
     requester_pays: bool = False
-    """Agree to pay for requests to AWS buckets whose owners do not: requests, and bytes read."""
+    """Agree to pay for requests and bytes read, in AWS buckets whose owners do not pay."""
     allow_http: bool = False
     """Accept `http://` endpoints from users."""
     allow_private_endpoints: bool = False
     """Accept user endpoints that resolve to loopback, private, link-local or metadata addresses."""
     ca_file: Path | None = None
-    """PEM certificates to trust beside the system's."""
+    """PEM certificates to trust in addition to the system's."""
 
     # The engine
     engine: Literal["local"] = "local"
@@ -79,28 +82,29 @@ class Settings(BaseModel):
     in_flight_requests: Count = 64
     """Objects or parts copied at the same time."""
     in_flight_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
-    """At most; see above."""
+    """The most bytes in flight; see above."""
     multipart_threshold_bytes: Annotated[int, Field(ge=5 * MIB)] = 64 * MIB
     """Larger objects are written as multipart uploads."""
     part_bytes: Annotated[int, Field(ge=5 * MIB)] = 16 * MIB
-    """Smallest part of a multipart upload; grows with the object to keep within the part limit."""
+    """Smallest part of a multipart upload. Very large objects get larger parts, because the number
+    of parts is limited."""
     task_seconds: Seconds = 8.0
-    """A task begins no object after this, and then reports."""
+    """After this time a task begins no more objects, and reports."""
     server_side_copy: bool = True
-    """Let a store that holds both buckets copy objects itself."""
+    """Let a store that holds both buckets copy objects by itself."""
     object_attempts: Count = 3
-    """How often an object is begun before it is given up."""
+    """How many attempts an object gets before it fails."""
     connect_timeout_seconds: Seconds = 10.0
     idle_timeout_seconds: Seconds = 60.0
     """A connection on which nothing moves for this long is given up."""
     min_bytes_per_second: Annotated[int, Field(ge=0)] = 128
     """A request whose body moves slower than this, averaged over `idle_timeout_seconds`, is given
-    up and sent again; 0: never. Well below what an honest peer comes to on the thinnest line: 8
-    workers of 64 connections each need half a megabit per second for it, all together."""
+    up and sent again; 0: never. The default is low, so that a slow line does not fall below it: all
+    connections of 8 workers, 64 each, need half a megabit per second together."""
     request_retries: Annotated[int, Field(ge=0)] = 5
     """How often one HTTP request is sent again."""
     retry_deadline_seconds: Seconds = 120.0
-    """No retry of a request is begun after this."""
+    """No retry of a request begins later than this after the request began."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - what fields are given is validated
         """Take what is given, then the environment, then the file that `SLURPER_CONFIG` names.
@@ -128,7 +132,7 @@ def _in_file(path: str | None) -> dict[str, Any]:
 
 
 def _in_environment() -> dict[str, Any]:
-    """What is set; a variable that is empty is none, as where a compose file passes it on."""
+    """Return the variables that are set. An empty one, as from a compose file, is not set."""
     variables = {name: f"SLURPER_{name.upper()}" for name in Settings.model_fields}
     for key in os.environ.keys() - set(variables.values()):
         if key.upper() in variables.values():

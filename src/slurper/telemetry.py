@@ -1,15 +1,15 @@
-"""Logs and metrics: set up in one place, named in one place.
+"""Sets up the logs and names the metrics.
 
 Logs go to standard error: readable lines on a terminal, one JSON object per line elsewhere. Records
-of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) take the same way. A constant
-message says what happened and fields say to whom, so that logs can be searched.
+of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) are written in the same form. The
+message of an event is always the same text, and the details are in fields. So logs can be searched.
 
-Worker processes log to the standard error that they share with the control plane, in the same form
-and from the same level on. They keep no metrics: they report to the driver, which counts.
+Worker processes share the standard error of the control plane. They log in the same form and from
+the same level on. They keep no metrics: they report to the driver, which counts.
 
-The libraries behind it, structlog and prometheus-client, are loaded by the first record that is
-shown and the first metric that is kept. `slurper copy` has neither, unless something goes wrong,
-and would spend on them what 1,500 small objects cost.
+structlog is loaded by the first record that is shown, prometheus-client by the first metric that is
+kept. `slurper copy` needs neither, unless something goes wrong. To load them takes as long as to
+copy 1,500 small objects.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _MASK_DEPTH = 8
 def configure_logging(
     level: str = "info", *, stream: TextIO | None = None, as_json: bool | None = None
 ) -> None:
-    """Send every log record of the process to `stream`, masked and in one form.
+    """Send every log record of the process to `stream`, with secrets masked.
 
     Args:
         level: the least severe level that is shown, such as `info`.
         stream: where to write; None means standard error.
-        as_json: one JSON object per line; None means unless `stream` is a terminal.
+        as_json: whether to write one JSON object per line; None: yes, except on a terminal.
 
     Raises:
         ValueError: `level` is not a level's name.
@@ -76,26 +76,26 @@ def shown_level() -> str:
 class Logger:
     """Takes events with fields and hands them to the standard library's logger of the same name.
 
-    So it obeys the settings of `logging`, also those that change later.
+    So it obeys the settings of `logging`, even when they change later.
     """
 
     def __init__(self, name: str) -> None:
         self._gate = logging.getLogger(name)
 
     def info(self, event: str, **fields: object) -> None:
-        """Tell what happened."""
+        """Log what happened."""
         self._log(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """Tell of something that should not be, and that took care of itself."""
+        """Log something that should not happen, but needs no action."""
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """Tell of something that an operator should look at."""
+        """Log something that an operator should look at."""
         self._log(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
-        """Tell of an error, with the traceback of the exception being handled."""
+        """Log an error, with the traceback of the exception being handled."""
         self._log(logging.ERROR, event, {"exc_info": True, **fields})
 
     def _log(self, level: int, event: str, fields: Mapping[str, object]) -> None:
@@ -120,7 +120,7 @@ def get_logger(name: str) -> Logger:
 
 
 class _Formatter(logging.Formatter):
-    """Writes records of any origin, masked and in one form."""
+    """Writes records of all libraries in the same form, with secrets masked."""
 
     def __init__(self, *, readable: bool, colours: bool) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class _Formatter(logging.Formatter):
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace the value of every field whose name speaks of a secret, nested ones as well."""
+    """Mask the value of every field whose name looks like a secret's, nested fields as well."""
     return {name: _masked(name, value, _MASK_DEPTH) for name, value in event.items()}
 
 
@@ -170,7 +170,7 @@ def _is_secret(name: str) -> bool:
 def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
     import structlog
 
-    # Tracebacks without local variables: those hold credentials.
+    # Tracebacks are written without local variables, because those hold credentials.
     if readable:
         plain = structlog.dev.plain_traceback
         return [
@@ -186,7 +186,7 @@ def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
 
 
 def _describing() -> tuple[Processor, ...]:
-    """What every record goes through, whether it is ours or a library's."""
+    """Return the steps that every record goes through, ours and those of libraries."""
     import structlog
 
     return (
@@ -199,7 +199,7 @@ def _describing() -> tuple[Processor, ...]:
 
 
 class _Unkept:
-    """Stands in for a metric of any kind where metrics are not asked for."""
+    """Takes the place of a metric when metrics are not kept."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -225,14 +225,14 @@ def _kinds(
 
 
 class Metrics:
-    """Every metric of the process, on a registry that the caller owns.
+    """Every metric of the process, in a registry that the caller owns.
 
     Objects, bytes, retries and attempts are counted when their report is committed, so they agree
-    with the jobs' own counters. Counters restart at zero with the process.
+    with the jobs' own counters. Counters begin at zero when the process starts.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        """Register the metrics. A registry takes them once; without one they are not kept."""
+        """Register the metrics, once per registry. Without a registry they are not kept."""
         gauge, counter, histogram = _kinds(registry)
         if registry is not None:
             self.registry = registry

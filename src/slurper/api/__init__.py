@@ -1,1 +1,1 @@
-"""The HTTP face: the Super Slurper wire contract over `service.jobs`."""
+"""The HTTP API. It offers `service.jobs` in the form of Cloudflare's Super Slurper API."""

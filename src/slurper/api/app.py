@@ -23,10 +23,10 @@ from slurper.service.jobs import JobService
 from slurper.settings import Settings
 
 BASE_PATHS = ("/client/v4", "")
-"""The Cloudflare SDKs keep the path of their `base_url`, so both forms of it must work."""
+"""A user may set the `base_url` of a Cloudflare SDK with or without this path. Both must work."""
 
 PRECONNECTIVITY_FAILED = "Preconnectivity failed, please verify tokens and try again"
-"""What the real service says, word for word; clients look for it."""
+"""The exact text of Cloudflare's service. Clients look for it."""
 
 _DESCRIPTION = (
     "Copies whole buckets between object stores. This is the API of Cloudflare's R2 Super Slurper, "
@@ -50,9 +50,9 @@ _log = telemetry.get_logger(__name__)
 
 
 class SlurperApi(FastAPI):
-    """FastAPI, with the ways to authenticate written into its OpenAPI document.
+    """FastAPI, with the ways to authenticate in its OpenAPI document.
 
-    Authentication is no FastAPI dependency, since those run after the body has been read.
+    Authentication is no FastAPI dependency, because those run after the body has been read.
     """
 
     def openapi(self) -> dict[str, Any]:
@@ -66,19 +66,19 @@ class SlurperApi(FastAPI):
 def create_app(
     service: JobService, tokens: TokenStore, *, settings: Settings, registry: CollectorRegistry
 ) -> FastAPI:
-    """Build the application around what its caller has opened, and will close after it.
+    """Build the application. The caller has opened what is passed here, and closes it later.
 
     Args:
-        service: what the operations call.
-        tokens: who may call them, beside the static token of the settings.
-        settings: of which the API uses `api_token`.
-        registry: what `/metrics` shows.
+        service: does the work of the operations.
+        tokens: the tokens that are accepted, beside the static token of the settings.
+        settings: the API uses only `api_token`.
+        registry: the metrics that `/metrics` shows.
     """
     app = SlurperApi(
         title="Slurper",
         version=metadata.version("slurper"),
         description=_DESCRIPTION,
-        # A redirect would lose the body of a POST in many clients; such paths do not exist.
+        # Many clients lose the body of a POST in a redirect. So a path with a slash more is a 404.
         redirect_slashes=False,
         redoc_url=None,
         servers=[{"url": base or "/"} for base in BASE_PATHS],
@@ -161,7 +161,7 @@ def _precheck_failed(error: errors.PrecheckFailed) -> Response:
 
 
 def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
-    """Nothing was committed, so the client may well try again; the SDKs do."""
+    """Nothing was committed, so the client may try again. The SDKs do that."""
     _log.error("the database cannot be used", error=str(error), advice=error.advice)
     text = (
         "the service cannot use its database at present: it is full, locked, read-only or away, "
@@ -171,14 +171,14 @@ def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    """What is wrong with the fields of a request; its type tells which names may be meant."""
+    """Say what is wrong with the fields of a request, and which names may be meant."""
     found = cast("RequestValidationError", error).errors()
     kind = routes.body_type(request.scope["route"])
     return failure(HTTPStatus.BAD_REQUEST, problems.from_validation(found, kind))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette and FastAPI refuse themselves: paths, methods, broken requests."""
+    """Answer what Starlette and FastAPI themselves refuse: paths, methods, broken requests."""
     refused = cast("HTTPException", error)
     if refused.status_code == HTTPStatus.NOT_FOUND:
         return failure(refused.status_code, [Problem(Code.NO_ROUTE, "No route for the URI")])
@@ -192,7 +192,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(path: str) -> list[str]:
-    """Of all routes with this path; Starlette names those of the first one only."""
+    """Return the methods of all routes with this path. Starlette names only those of the first."""
     paths = {path.removeprefix(base) for base in BASE_PATHS}
     allowed: set[str] = set()
     for route in routes.router.routes:
@@ -202,8 +202,8 @@ def _allowed_methods(path: str) -> list[str]:
 
 
 async def _unexpected(request: Request, _error: Exception) -> Response:
-    """A fault of ours. Starlette raises it again after the answer, so the server logs it."""
-    # Sent again, a POST could make a second job.
+    """Answer a fault of ours. Starlette raises it again after the answer, so the server logs it."""
+    # A POST that is sent again could make a second job.
     headers = {"x-should-retry": "false"} if request.method == "POST" else {}
     text = "Internal Server Error: a fault of this server, not of the request; its log says more"
     return failure(HTTPStatus.INTERNAL_SERVER_ERROR, [Problem(Code.INTERNAL, text)], headers)

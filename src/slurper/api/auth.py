@@ -1,8 +1,8 @@
 """Who may call: tokens, in any of the headers that Cloudflare's clients use.
 
-A request may carry `Authorization: Bearer`, `X-Auth-Key` (with or without `X-Auth-Email`, which
-says nothing here) and `X-Auth-User-Service-Key`. All are checked against the same tokens, and one
-that is valid is enough, since the TypeScript SDK sends whatever it finds in its environment.
+A request may have `Authorization: Bearer`, `X-Auth-Key` and `X-Auth-User-Service-Key`.
+`X-Auth-Email` is ignored. The value of each header is checked against the same tokens. One valid
+token is enough, because the TypeScript SDK sends every header that its environment has a value for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from slurper.api.envelope import Code, Problem, Refusal
 from slurper.database.tokens import TokenStore
 
-# An account id becomes a label of the host name of its R2 endpoint.
+# An account id is a label in the host name of its R2 endpoint.
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
 _STRAY_EMAIL = (
@@ -35,7 +35,7 @@ _NONE_EXISTS = (
 
 
 def check_account_id(account_id: str) -> None:
-    """Refuse an account id that cannot be one.
+    """Refuse a text that cannot be an account id.
 
     Raises:
         Refusal: with 400.
@@ -59,7 +59,7 @@ async def authorize(
     tokens: TokenStore,
     static_token: SecretStr | None,
 ) -> None:
-    """Refuse a request that carries no token valid for the account.
+    """Refuse a request without a token that is valid for the account.
 
     Raises:
         Refusal: with 401, and a text that says what to change.
@@ -76,7 +76,7 @@ async def authorize(
 
 
 def presented_tokens(headers: Mapping[str, str]) -> list[str]:
-    """Return the tokens that a request carries, the bearer token first."""
+    """Return the tokens in the headers of a request, the bearer token first."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     candidates = (
         bearer.strip() if scheme.lower() == "bearer" else "",
@@ -87,7 +87,7 @@ def presented_tokens(headers: Mapping[str, str]) -> list[str]:
 
 
 def _is_static(token: str, static_token: SecretStr | None) -> bool:
-    """Compare in constant time; hashed first, so that lengths do not show either."""
+    """Compare in constant time. Both are hashed first, so that their lengths do not show."""
     if static_token is None:
         return False
     return hmac.compare_digest(_digest(token), _digest(static_token.get_secret_value()))

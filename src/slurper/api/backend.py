@@ -1,4 +1,4 @@
-"""What stands behind the routes."""
+"""What the routes use to answer requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slurper.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """Everything a request may need; the application's `state.backend`."""
+    """Everything that a request may need. It is the application's `state.backend`."""
 
     service: JobService
     tokens: TokenStore

@@ -1,4 +1,4 @@
-"""What the headers of a request say about sending it again."""
+"""The headers of a request that are about sending it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slurper.job import model
 KEY_HEADER = "Idempotency-Key"
 
 RETRIES_HEADER = "x-stainless-retry-count"
-"""Cloudflare's SDKs send it with every request: how often they have sent it before."""
+"""In this header, Cloudflare's SDKs say how often they have sent the request before."""
 
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -31,11 +31,11 @@ OPENAPI_PARAMETERS: list[dict[str, Any]] = [
         "x-extension": True,
     }
 ]
-"""Not declared as a parameter of the operations, so that it can be marked as an extension."""
+"""It is not declared as a parameter of the operations, so that it can be marked as an extension."""
 
 
 def read(request: Request) -> model.Delivery:
-    """Return what the client says.
+    """Return what the headers say.
 
     Raises:
         InvalidField: a key is given and is not valid.

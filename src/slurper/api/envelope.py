@@ -1,10 +1,10 @@
-"""The envelope every answer comes in, and the one table of error codes.
+"""The envelope of every answer, and the table of error codes.
 
     success   {"success": true,  "errors": [],    "messages": [text …], "result": …}
     failure   {"success": false, "errors": [item …], "messages": [],    "result": null}
 
-An error item is `{"code": 14001, "message": "…", "source": {"pointer": "/source/bucket"}}`;
-`source` is there when one field of the request is meant.
+An error item is `{"code": 14001, "message": "…", "source": {"pointer": "/source/bucket"}}`. It has
+`source` if the error is about one field of the request.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from slurper.api.schemas import ErrorItem
 class Code(IntEnum):
     """All values of `errors[].code`.
 
-    Those below 14000 and above 100000 are Cloudflare's, with the meaning they have at its gateway
-    or in R2. Cloudflare publishes none for Super Slurper, so the 14000s are Slurper's own.
+    Codes below 14000 and above 100000 are Cloudflare's. They mean the same as at its gateway or in
+    R2. Cloudflare publishes no codes of Super Slurper, so the 14000s are Slurper's own.
     """
 
     METHOD_NOT_AVAILABLE = 7001
-    """405: the path exists, not with this method."""
+    """405: the path exists, but not with this method."""
     NO_ROUTE = 7003
-    """404: no such path. 400: an account id that cannot be one."""
+    """404: no such path. 400: the account id is not valid."""
     AUTHENTICATION = 10000
     """401: no credentials, or none that are valid for the account."""
     INTERNAL = 10001
@@ -39,7 +39,7 @@ class Code(IntEnum):
     INVALID_OBJECT_NAME = 10020
     """400: a key that no store can hold."""
     UNAVAILABLE = 10043
-    """503: the server is up but cannot work, say without its database."""
+    """503: the server runs but cannot work, for example because it has no database."""
     MALFORMED_REQUEST = 14000
     """400: the body cannot be read as one JSON object, or the request itself is broken."""
     INVALID_FIELD = 14001
@@ -51,11 +51,11 @@ class Code(IntEnum):
     JOB_CONFLICT = 14009
     """409: the job's status does not allow it."""
     JOB_LIMIT = 14010
-    """409: as many active jobs as the account may have."""
+    """409: the account has as many active jobs as it may have."""
     PRECHECK_FAILED = 14011
-    """403: a side of a new job cannot be used; one item in all, then one per problem."""
+    """403: a side of a new job cannot be used. A general item comes first, then one per problem."""
     KEY_REUSED = 14012
-    """422: the `Idempotency-Key` came before, with another request."""
+    """422: the `Idempotency-Key` was used before, with another request."""
     ENTITY_TOO_LARGE = 100100
     """413: the body is longer than any valid request."""
 
@@ -83,7 +83,7 @@ class Refusal(Exception):
 
 
 def malformed(message: str, pointer: str | None = None) -> Refusal:
-    """A 400 about the request as a whole."""
+    """Return a 400 about the request as a whole."""
     return Refusal(HTTPStatus.BAD_REQUEST, Problem(Code.MALFORMED_REQUEST, message, pointer))
 
 
@@ -93,8 +93,8 @@ def failure(
     """Build the answer to a request that failed; `status` is never 2xx."""
     sent = dict(headers or {})
     if status == HTTPStatus.CONFLICT:
-        # The SDKs send a 409 twice again unless told not to, and a create that first met a conflict
-        # could then succeed without its caller noticing.
+        # After a 409 the SDKs send the request up to two times again, unless told not to. A create
+        # could then succeed after a conflict, and its caller would not notice the conflict.
         sent["x-should-retry"] = "false"
     body = {
         "success": False,
@@ -113,5 +113,5 @@ def _item(problem: Problem) -> ErrorItem:
 
 
 def encodable(text: str) -> str:
-    r"""Return `text` with what UTF-8 cannot express, half of a surrogate pair, as `\udc80`."""
+    r"""Return `text` with escapes such as `\udc80` for lone surrogates: UTF-8 cannot hold them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""Unknown members of a request: which known member the sender may have meant.
+"""Finds out which known member a sender may have meant by an unknown one.
 
-What a request may hold is read from its model, so nothing here repeats what `schemas` says.
+The known members are read from the models in `schemas`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Place = tuple[str, ...]
 """The names that lead to an object in the body; () is the body itself."""
 
 MOST_CHARACTERS = 64
-"""A longer name is no misspelling of anything, and not worth repeating."""
+"""A longer name is not taken for a misspelling, and is cut short in the answer."""
 
 _LIKENESS = 0.7
-"""How alike two names must be, 0 to 1, before one is proposed for the other."""
+"""How similar two names must be, from 0 to 1. Only then is one proposed for the other."""
 
 _SYNONYMS = {
     "account": "accountId",
@@ -42,7 +42,7 @@ _SYNONYMS = {
 
 
 def advice(request: object, place: Place, name: str) -> str:
-    """Return what is wrong with a member that this kind of request does not have.
+    """Say what is wrong with a member that this kind of request does not have.
 
     Args:
         request: the type of the body: a model, or a union of models.
@@ -65,12 +65,12 @@ def advice(request: object, place: Place, name: str) -> str:
 
 
 def _changes_a_job(request: object) -> bool:
-    """Whether the request is a part of what a job is made with, at the same places."""
+    """Whether a create request has all top-level members of this request, too."""
     return _members(request)[()].keys() <= _members(schemas.CreateJob)[()].keys()
 
 
 def _meant(request: object, place: Place, name: str) -> Sequence[str]:
-    """Known names with the same letters, here or elsewhere; else nearly the same letters."""
+    """Return known names with the same letters, here or elsewhere, or else a similar name."""
     if len(name) > MOST_CHARACTERS:
         return ()
     here = {_plain(known): [known] for known in _members(request).get(place, {})}
@@ -86,7 +86,7 @@ def _meant(request: object, place: Place, name: str) -> Sequence[str]:
 
 
 def _elsewhere(request: object, place: Place) -> Mapping[str, list[str]]:
-    """Pointers to all members at other places, by their names and by the whole way to them."""
+    """Return pointers to the members at other places, by the member's name and by its pointer."""
     found: dict[str, list[str]] = {}
     for other, names in _members(request).items():
         for name in names if other != place else ():
@@ -98,7 +98,7 @@ def _elsewhere(request: object, place: Place) -> Mapping[str, list[str]]:
 
 @functools.cache
 def _members(request: object) -> Mapping[Place, Mapping[str, Sequence[type[BaseModel]]]]:
-    """Every place in a body, with the names that are known there and the models that know them."""
+    """Return each place in a body, with its known names and, for each name, the models with it."""
     found: dict[Place, dict[str, list[type[BaseModel]]]] = {}
     for place, name, model in _walk(request, ()):
         found.setdefault(place, {}).setdefault(name, []).append(model)
@@ -130,7 +130,7 @@ def _forms(models: Sequence[type[BaseModel]]) -> str:
 
 
 def _plain(name: str) -> str:
-    """The letters and digits, whatever their case: how names are compared."""
+    """Return the letters and digits of a name, in lower case. Names are compared in this form."""
     return re.sub(r"[\W_]", "", name.casefold())
 
 

@@ -1,4 +1,4 @@
-"""From what validation finds to items of `errors`: code, a text that names the fix, and pointer."""
+"""Turns validation errors into items of `errors`: a code, a text that names the fix, a pointer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slurper.api.envelope import Code, Problem
 from slurper.errors import InvalidField
 
 MAX_PROBLEMS = 20
-"""More would not help anyone to fix a request."""
+"""The most problems in one answer. More would not help to mend a request."""
 
 _VENDORS = frozenset({"s3", "gcs", "r2"})
 
@@ -71,7 +71,7 @@ def _unknown_member(location: Sequence[str | int], request: object) -> Problem:
 
 
 def _place(location: Sequence[str | int]) -> tuple[str, ...]:
-    """Drop what is not part of the request: `body`, and the tag of the union's branch."""
+    """Drop steps that are not part of the request: `body`, and the tag of a union's branch."""
     where, *rest = location
     inside = tuple(str(step) for step in rest if step not in _VENDORS)
     return inside if where == "body" else (str(where), *inside)

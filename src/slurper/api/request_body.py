@@ -1,8 +1,8 @@
-"""Reads a request's body: it has a limit of length, and must be strict JSON.
+"""Reads a request's body. Its length is limited, and it must be strict JSON.
 
-Python's parser lets things through that mean trouble later: a member given twice (the last one
-wins in silence), NaN, numbers of unlimited length, and objects of any number of members. All are
-refused here.
+Python's parser accepts texts that cause trouble later. A member may be given twice; the last one
+counts. There may be NaN, very long numbers, and objects with any number of members. All of these
+are refused here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from starlette.requests import ClientDisconnect
 from slurper.api.envelope import Code, Problem, Refusal, malformed
 from slurper.job import rules
 
-# JSON may write each character that is not ASCII as \uXXXX, up to three bytes per byte of the key.
+# JSON may write a character that is not ASCII as \uXXXX: up to three bytes for a byte of the key.
 MAX_BODY_BYTES = rules.MAX_KEYS * rules.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
 
 MAX_MEMBERS = 100
-"""Of one object: far more than any has. Each unknown member becomes an error of its own."""
+"""The most members of one object. No model has as many. Each unknown member becomes an error."""
 
 
 class JsonRequest(Request):
@@ -39,7 +39,8 @@ class JsonRequest(Request):
 async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
     """Return the request with its body parsed.
 
-    An `optional` body may be empty, whatever its type, or `null`, as generated clients send it.
+    An `optional` body may be empty, with any content type. It may also be `null`, as some generated
+    clients send it.
 
     Raises:
         Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.
@@ -103,7 +104,7 @@ def _refuse_size() -> NoReturn:
             f"the body is larger than {MAX_BODY_BYTES} bytes; a job takes at most "
             f"{rules.MAX_KEYS} keys, so split the list over several jobs or use pathPrefix",
         ),
-        # What was not read would be taken for the next request.
+        # The rest of the body was not read. Without this it would be taken for the next request.
         headers={"connection": "close"},
     )
 

@@ -1,8 +1,10 @@
-"""The operations, twelve of upstream and two of ours: parse, one call of the service, envelope.
+"""The operations. Twelve are upstream's and two are ours.
 
-`SlurperRoute` fixes the order in which a request is refused: an account id that cannot be one, then
-missing credentials, then a body that is too large or not JSON, and only then what is in the fields.
-So a caller without a token cannot make the server read or parse anything large.
+Each one parses the request, calls the service once, and puts the result into the envelope.
+
+`SlurperRoute` fixes the order of the checks: first the account id, then the credentials, then the
+size of the body and its JSON, and last the fields. So a caller without a token cannot make the
+server read or parse anything large.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
 
 PAGE_SIZE = 50
-"""Default and maximum: the SDKs read one page only, so a short one would hide jobs."""
+"""Default and maximum. The SDKs read only one page, so a shorter default would hide jobs."""
 
 _JOB_ID = re.compile(r"[0-9a-f]{64}")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}")
-"""Fits into the 64 bits of a database's integer."""
+"""Numbers of this length fit into a database's integer of 64 bits."""
 
 CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": schemas.Failure, "description": "The job's status, or a limit, forbids it"}
@@ -41,7 +43,7 @@ class SlurperRoute(APIRoute):
     """A route that authorizes its caller before it reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler that keeps the order."""
+        """Return a handler that does the checks in this order."""
         handle = super().get_route_handler()
         body = self.body_field
 
@@ -56,12 +58,12 @@ class SlurperRoute(APIRoute):
 
 
 def body_type(route: APIRoute) -> object:
-    """Return the type of the body that a route takes; None for a route that takes none."""
+    """Return the type of a route's body; None if the route takes no body."""
     return None if route.body_field is None else route.body_field.field_info.annotation
 
 
 def backend_of(request: Request) -> Backend:
-    """Return what the application was built around."""
+    """Return the application's backend."""
     backend: Backend = request.app.state.backend
     return backend
 
@@ -79,14 +81,14 @@ async def _authorize(request: Request) -> None:
 
 
 def _job_id(job_id: str) -> str:
-    """No job has an id of another form, so such an id is an absent job's like any other."""
+    """Refuse an id of another form as that of a missing job: no job has such an id."""
     if _JOB_ID.fullmatch(job_id) is None:
         raise errors.JobNotFound("no job with this id in this account")
     return job_id
 
 
 def _decimal(value: object) -> object:
-    """Refuse what Python takes for a number but no API should, such as `1_0`, ` 5` and `5.0`."""
+    """Refuse texts such as `1_0`, ` 5` and `5.0`, which pydantic would take for whole numbers."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
         raise PydanticCustomError("decimal", "must be a whole number of at most 18 digits")
     return value
@@ -94,14 +96,14 @@ def _decimal(value: object) -> object:
 
 OpenBackend = Annotated[Backend, Depends(backend_of)]
 JobId = Annotated[str, Depends(_job_id)]
-# The bounds come before the validator, or they would be missing from the schema.
+# The bounds must come before the validator. Otherwise they are missing from the schema.
 Limit = Annotated[
     int, Query(ge=1, le=PAGE_SIZE, description="Entries in the page"), BeforeValidator(_decimal)
 ]
 Offset = Annotated[
     int, Query(ge=0, description="Entries before the page"), BeforeValidator(_decimal)
 ]
-# Not "or None": generated clients cannot build a body that is one of two things.
+# The type has no "or None", because generated clients cannot build a body with two types.
 NewSecrets = Annotated[schemas.NewSecrets, Body(default_factory=schemas.NewSecrets)]
 
 router = APIRouter(
@@ -351,7 +353,7 @@ async def check_target(
 
 @contextmanager
 def _relative_to(side: str) -> Iterator[None]:
-    """The service points into a create request; the body of a precheck is the side itself."""
+    """Remove the side from the pointers of errors. The body of a precheck is the side itself."""
     try:
         yield
     except errors.InvalidField as error:

@@ -1,7 +1,8 @@
-"""The wire models: camelCase names live here and nowhere else.
+"""The models of the API's JSON, with its camelCase names.
 
-Requests are strict (no `"true"` for true, no 1 for "1"), refuse members they do not know, and carry
-the rules of `job.rules`. Views have no member for a secret or a region, so none can be echoed.
+Requests are strict: they accept no `"true"` for true and no 1 for "1". They refuse unknown members,
+and check values by `job.rules`. Views have no member for a secret or a region, so no answer can
+show one.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ Payload = TypeVar("Payload")
 Given = TypeVar("Given")
 
 OTHER_PATH_PREFIX = "path_prefix"
-"""How Cloudflare's SDK for Python spells `pathPrefix` up to 4.3.1, which has no alias for it."""
+"""Cloudflare's SDK for Python, up to 4.3.1, sends `pathPrefix` under this name."""
 
 
 def _obeys(rule: Callable[[Any], Any]) -> AfterValidator:
-    """Check a value by a rule, so that pydantic names what is wrong with all fields at once."""
+    """Check a value by a rule. In this form pydantic reports all wrong fields together."""
     return AfterValidator(lambda value: _checked(rule, value))
 
 
@@ -45,7 +46,7 @@ def _checked(rule: Callable[..., Given], *value: object) -> Given:
     try:
         return rule(*value)
     except InvalidField as error:
-        # Pydantic fills `{name}` in templates; our texts are final.
+        # Pydantic would replace `{name}` in a template. Our texts must stay as they are.
         raise PydanticCustomError(error.kind, "{text}", {"text": error.message}) from error
 
 
@@ -54,11 +55,11 @@ def _secretly(rule: Callable[[str], str]) -> AfterValidator:
     return _obeys(lambda secret: SecretStr(rule(secret.get_secret_value())))
 
 
-# Strict mode would ask for an instance of the enum, which JSON cannot hold; only the exact strings
-# pass either way.
+# Strict mode would ask for an instance of the enum, which JSON cannot hold. Without it, still only
+# the exact strings are accepted.
 Jurisdiction = Annotated[model.Jurisdiction, Field(strict=False)]
 Key = Annotated[str, _obeys(rules.object_key)]
-# Fail fast: millions of wrong keys are one mistake, and must not become millions of errors.
+# Fail fast: otherwise a list of many wrong keys would become as many errors.
 Keys = Annotated[
     list[Key],
     Field(max_length=rules.MAX_KEYS, fail_fast=True),
@@ -73,7 +74,7 @@ Region = Annotated[str, _obeys(lambda name: name and rules.region(name))]
 
 
 def _nothing_required(schema: dict[str, Any]) -> None:
-    """Publish what upstream publishes: it marks no member of CreateJob as required."""
+    """Mark no member of CreateJob as required, as in the schema that upstream publishes."""
     schema.pop("required", None)
 
 

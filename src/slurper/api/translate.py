@@ -1,4 +1,4 @@
-"""Between the wire models and the domain's values, both ways."""
+"""Translates the wire models into the domain's values, and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def location(side: schemas.AnySide) -> model.Location:
 def new_credentials(
     body: schemas.NewSecrets,
 ) -> tuple[secrets.Credentials | None, secrets.Credentials | None]:
-    """Return the new credentials of source and target, None for a side that keeps what it has."""
+    """Return the new credentials of source and target; None for a side that keeps its own."""
     sides = (body.source, body.target)
     source, target = (None if side is None else credentials(side) for side in sides)
     return source, target
@@ -235,7 +235,7 @@ def log_view(job_id: str, entry: model.LogEntry) -> schemas.JobLogView:
 
 
 def _readable(text: str) -> str:
-    """Return text that JSON can carry: bytes of a key that are not UTF-8 show as U+FFFD."""
+    """Return text that JSON can hold. Bytes of a key that are not UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -1,7 +1,7 @@
 """The command line.
 
-A command is imported when it is asked for, and imports what it needs when it runs. So no command
-waits for the modules that only another command needs.
+A command is imported only when it is called, and imports what it needs when it runs. So no command
+waits for modules that only another command needs.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import sys
 
 
 def main() -> None:
-    """Run the command line: what the `slurper` script calls. It is the last that a process does.
+    """Run the command line. The `slurper` script calls this, and does nothing after it.
 
-    Python's collector stands still while modules are imported, which leaves next to no garbage: it
-    would take a good part of the CPU of a small copy. `commands` lets it work from there on.
+    Python's garbage collector is off while modules are imported. Imports leave almost no garbage,
+    and the collector would take a good part of the CPU time of a small copy. `commands` turns it on
+    again.
     """
     gc.disable()
     ending = _Ending()
-    atexit.register(ending.leave)  # called last: every other such function is registered later
+    atexit.register(ending.leave)  # called last, because all others are registered later
     from slurper.cli import commands
 
     try:
@@ -31,22 +32,23 @@ def main() -> None:
 
 
 class _Ending:
-    """Spares the interpreter to take apart, piece by piece, what the system frees at once.
+    """Ends the process quickly. The interpreter does not free its objects one by one.
 
-    Threads have ended by then, and all else that waits for the end has been called.
+    The system frees all memory at once. When `leave` is called, threads have ended, and the other
+    exit functions have been called.
     """
 
     def __init__(self) -> None:
         self.status: object = ""
-        """What `sys.exit` was called with; text, as when it was not, is Python's to print."""
+        """The argument of `sys.exit`; "" if it was not called. Python itself prints a text."""
 
     def leave(self) -> None:
-        """End the process; where its status or its output takes more than that, let Python do."""
+        """End the process. If the status is no number, or output fails, let Python end it."""
         if not isinstance(self.status, int | None):
             return
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         except (AttributeError, OSError, ValueError):
-            return  # missing, closed or not read: Python reports that, with its own status
+            return  # a stream is missing, closed or not read: Python reports that and sets a status
         os._exit(self.status or 0)

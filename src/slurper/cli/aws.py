@@ -1,4 +1,4 @@
-"""What the AWS tools know of a side: its endpoint, region and credentials."""
+"""Finds the endpoint, region and credentials of a side where the AWS tools keep them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CREDENTIALS_SECONDS = 20.0
 
 
 def located(location: Location, options: SideOptions) -> Location:
-    """Return the location of an s3:// side with the endpoint and region that apply to it.
+    """Return the location of an s3:// side, with its endpoint and region.
 
     Raises:
         ConfigurationError: a jurisdiction is given, or a configuration file cannot be read.
@@ -49,7 +49,7 @@ def located(location: Location, options: SideOptions) -> Location:
 
 
 class _Profiles:
-    """The profiles of the AWS configuration file, as far as they say where a store is."""
+    """The endpoints and regions in the profiles of the AWS configuration file."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         home = Path(environ.get("HOME") or Path.home())
@@ -69,12 +69,12 @@ class _Profiles:
 
 
 def _sections(path: Path) -> dict[str, dict[str, str]]:
-    """Read a configuration file; one that is not there, or that we may not read, is empty."""
+    """Read a configuration file. One that is missing, or that we may not read, counts as empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return {}
-    import configparser  # who names stores by options or variables has no such file
+    import configparser  # imported late, because many users have no such file
 
     parser = configparser.RawConfigParser(strict=False)
     try:
@@ -104,14 +104,14 @@ def environment_credentials(options: SideOptions) -> S3Credentials | None:
 
 
 def found_credentials(vendor: Vendor, options: SideOptions) -> S3Credentials | None:
-    """Ask the rest of the AWS credential chain: profiles, processes, the machine's role."""
+    """Return a key pair from the rest of the AWS credential chain: profile, process or role."""
     from awscrt.exceptions import AwsCrtError
 
     for provider in _providers(vendor, options):
         try:
             found = provider().get_credentials().result(_CREDENTIALS_SECONDS)
         except (AwsCrtError, RuntimeError, TimeoutError):
-            continue  # it has none: no such file, variable, profile or machine role
+            continue  # this provider has no credentials
         return S3Credentials(
             access_key_id=found.access_key_id,
             secret_access_key=found.secret_access_key,
@@ -129,4 +129,4 @@ def _providers(
     yield partial(AwsCredentialsProvider.new_profile, profile_name=profile)
     yield partial(AwsCredentialsProvider.new_process, profile_to_use=profile)
     if not options.profile and vendor is Vendor.S3:
-        yield AwsCredentialsProvider.new_default_chain  # the role of the machine this runs on
+        yield AwsCredentialsProvider.new_default_chain  # it includes the role of this machine

@@ -28,11 +28,11 @@ class Census:
 
     @classmethod
     def of(cls, spec: JobSpec) -> Census:
-        """What is known before anything was listed: explicit keys need no listing."""
+        """Return what is known before a listing. The number of explicit keys is known."""
         return cls() if spec.keys is None else cls(total=len(spec.keys), final=True)
 
     async def take(self, address: StoreAddress, options: TransportOptions, prefix: str) -> None:
-        """Count to the end. A listing that fails leaves the census open: the job reports why."""
+        """Count to the end. If the listing fails, the total is not final; the job reports why."""
         store = open_store(address, options)
         try:
             with suppress(errors.SlurperError):

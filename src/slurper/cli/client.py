@@ -1,4 +1,4 @@
-"""The Super Slurper API as the job commands use it."""
+"""A client of the Super Slurper API, for the job commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 class ServerRefused(errors.SlurperError):
-    """The server answered, and the answer is no."""
+    """The server answered with an error."""
 
 
 class Client:
@@ -30,7 +30,7 @@ class Client:
         return self._ask("GET", path, query)
 
     def put(self, path: str, body: JsonValue = None) -> JsonValue:
-        """Return `result` of a PUT below `/slurper`, without a body when that is None."""
+        """Return `result` of a PUT below `/slurper`. None: it has no body."""
         return self._ask("PUT", path, {}, body)
 
     def patch(self, path: str, body: JsonValue) -> JsonValue:
@@ -72,7 +72,7 @@ def connect(server: str, account_id: str | None, token: str | None) -> Iterator[
     """Open a client.
 
     Raises:
-        ConfigurationError: the account or token is missing, or `server` is no http(s) URL.
+        ConfigurationError: the account or token is missing, or `server` is not a URL.
     """
     if not account_id:
         raise errors.ConfigurationError("name the account: --account or CLOUDFLARE_ACCOUNT_ID")

@@ -1,4 +1,4 @@
-"""The commands by name, and what all of them have: `--version`, a collector, one way to fail."""
+"""The commands by name, and what they share: `--version`, and how errors end a command."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from slurper.cli import console
 EXIT_UNUSABLE = 2
 
 _NAMES = ("serve", "copy", "precheck", "demo", "jobs", "token")
-"""In the order of the help. Each is a module of this package, with a Typer `app`."""
+"""The commands in the order of the help. Each is a module of this package with a Typer `app`."""
 
 
 class _Commands(Mapping[str, Any]):
-    """Each command is imported when it is looked up; the help looks all of them up."""
+    """Imports each command when it is looked up. The help looks up all of them."""
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - Typer's own class is private
         if name not in _NAMES:
@@ -71,11 +71,11 @@ def _root(
     ] = False,
 ) -> None:
     gc.freeze()
-    gc.enable()  # some commands last
+    gc.enable()  # some commands run for a long time
 
 
 def run() -> None:
-    """Run what is asked for. What can be foreseen to fail ends with one text and exit code 2."""
+    """Run a command. A SlurperError is printed, and the exit code is then 2."""
     try:
         app()
     except errors.SlurperError as error:

@@ -1,6 +1,6 @@
-"""Settings for a command: what its options say beats environment and file, and those its defaults.
+"""Settings for a command: its options win, then the environment, the file, and last the defaults.
 
-Errors name a value by where it was found: a variable, or the file and the name in it.
+Errors say where a wrong value was found: in a variable, or in the file under a name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from slurper.settings import Settings
 
 
 def load(defaults: Mapping[str, Any] | None = None, /, **options: Any) -> Settings:  # noqa: ANN401 - fields of Settings, which validates them
-    """Read the settings; an option that is None was not given.
+    """Read the settings. An option that is None was not given.
 
-    `defaults` are those of the command: they replace the defaults of Settings, and nothing else.
+    `defaults` are those of the command. They replace only the defaults of Settings.
 
     Raises:
-        ConfigurationError: one or more values cannot work, or names are unknown; names each.
+        ConfigurationError: values cannot work, or names are unknown. The message names all.
     """
     given = {name: value for name, value in options.items() if value is not None}
     path = os.environ.get("SLURPER_CONFIG") or ""
@@ -30,7 +30,7 @@ def load(defaults: Mapping[str, Any] | None = None, /, **options: Any) -> Settin
     except ValidationError as error:
         found = (_in_words(each, given, path) for each in error.errors())
         raise errors.ConfigurationError("; ".join(found)) from error
-    except ValueError as error:  # what is wrong with the TOML
+    except ValueError as error:  # the file is no TOML
         raise errors.ConfigurationError(f"SLURPER_CONFIG {path}: {error}") from error
     except OSError as error:
         raise errors.ConfigurationError(f"SLURPER_CONFIG {path}: {error.strerror}") from error
@@ -50,7 +50,7 @@ def _in_words(problem: Any, given: Mapping[str, Any], path: str) -> str:  # noqa
 
 
 def _nearest(name: str) -> str:
-    """Propose a setting for a name that is none, such as one from a table, or a variable's."""
+    """Propose a setting for an unknown name, for example that of a variable or a TOML table."""
     from difflib import get_close_matches
 
     plain = name.lower().replace("-", "_").removeprefix("slurper_")

@@ -1,6 +1,6 @@
-"""What the commands print: results to standard output, everything else to standard error.
+"""Prints for the commands: results to standard output, everything else to standard error.
 
-Rich is loaded by the first thing that is printed with it; JSON needs none of it.
+Rich is loaded only when something is printed with it. JSON is printed without it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _UNLIMITED = 10_000
 
 
 def out() -> Console:
-    """Standard output, for what was asked for."""
+    """Return standard output, for results."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
-    """Standard error, for progress and complaints."""
+    """Return standard error, for progress and errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def complain(error: errors.SlurperError) -> None:
-    """Say what went wrong and, where the error knows, what can be done."""
+    """Print an error and its advice, if it has one."""
     console = err()
     for line in _lines(error):
         console.print(f"error: {line}", soft_wrap=True)
@@ -50,7 +50,7 @@ def _lines(error: errors.SlurperError) -> list[str]:
 
 
 def side_of(pointer: str) -> str:
-    """What a JSON pointer into a job means, in words: `/source/bucket` is the source bucket."""
+    """Return a JSON pointer into a job as words: `/source/bucket` is "source bucket"."""
     return pointer.strip("/").replace("/", " ")
 
 
@@ -60,12 +60,12 @@ def print_json(value: object) -> None:
 
 
 def shown(key: str) -> str:
-    """A key for people: with escapes unless it is printable, so that it cannot move the cursor."""
+    """Return a key for people. It has escapes if it is not printable: it could move the cursor."""
     return key if key.isprintable() else json.dumps(key)
 
 
 def print_table(made: Table) -> None:
-    """Print a table as wide as it is: ids and keys stay whole, and can be searched and copied."""
+    """Print a table in its full width. So ids and keys stay whole, and can be copied."""
     from rich.console import Console
 
     wide = Console(width=_UNLIMITED, highlight=False, markup=False, emoji=False)
@@ -73,7 +73,7 @@ def print_table(made: Table) -> None:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A plain table; columns whose name ends in a colon hold numbers."""
+    """Return an empty table. A column whose name ends with a colon holds numbers."""
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -88,7 +88,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def status_text(status: str) -> Text:
-    """A job's status in its colour."""
+    """Return a job's status in its colour."""
     from rich.text import Text
 
     colours = {"running": "cyan", "paused": "yellow", "completed": "green", "aborted": "red"}

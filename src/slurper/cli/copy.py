@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from slurper.settings import Settings
 
 DEFAULTS = {**options.LOCAL_DEFAULTS, "task_seconds": 2.0}
-"""Tasks are shorter than a server's, because progress is counted when a task reports."""
+"""Tasks are shorter than those of a server, because progress is counted when a task reports."""
 
 EXIT_INCOMPLETE = 1
 _SIGNALLED = 128
@@ -33,7 +33,7 @@ _SIGNALLED = 128
 app = typer.Typer(add_completion=False)
 
 _ON_OR_OFF = "On or off"
-"""A panel for pairs of options; among the others, their names would be cut short."""
+"""The help's panel for pairs of options. In the other panel, their names would be cut short."""
 
 Overwrite = Annotated[
     bool,
@@ -124,7 +124,7 @@ def copy(
 
 
 def _report(outcome: Outcome, prefix: str, *, as_json: bool) -> None:
-    """Print how it ended, and exit with the code that says so."""
+    """Print how the copy ended, and exit with the code for it."""
     from slurper.cli import summary
 
     if as_json:
@@ -139,15 +139,15 @@ def _report(outcome: Outcome, prefix: str, *, as_json: bool) -> None:
 
 
 def _template() -> Template | None:
-    """Fork what workers are forked from, while nothing has begun and no secret has been read."""
-    gc.disable()  # until all is imported: nothing of that is garbage
+    """Fork the process that workers are forked from, before any secret is read."""
+    gc.disable()  # until everything is imported, because imports leave no garbage
     from slurper.engine.template import Template
 
     return Template.forked()
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:
-    """Read keys byte for byte; a line ends with LF, and empty lines say nothing."""
+    """Read keys byte for byte. A line ends with LF, and empty lines are ignored."""
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
@@ -160,7 +160,7 @@ def _read_keys(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _writable(path: Path | None) -> Iterator[BinaryIO | None]:
-    """Open the file before anything is copied, so that it cannot be missing in the end."""
+    """Open the file before anything is copied, so that a wrong path is found at once."""
     if path is None:
         yield None
         return

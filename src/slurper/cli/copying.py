@@ -1,8 +1,8 @@
-"""One job without a server: made or taken up again, driven in this process, reported.
+"""Runs one job without a server: it is made or resumed, driven in this process, and reported.
 
-Every copy has a directory of its own below the data directory, named by a fingerprint of what is to
-be copied. So the same command finds its unfinished job again, two different copies are independent
-of each other, and no copy touches the jobs of a server.
+Each copy has its own directory below the data directory. The directory's name is a fingerprint of
+what is to be copied. So the same command finds its unfinished job again. Different copies are
+independent of each other, and no copy touches the jobs of a server.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from slurper.secrets import JobSecrets
 from slurper.settings import Settings
 
 LEASE_SECONDS = 3.0
-"""Shorter than a server's. A person waits this long when an earlier run may still be running."""
+"""Shorter than a server's. It takes this long to find out whether an earlier run is still alive."""
 
 SHOW_SECONDS = 0.2
 """How often the display is refreshed on a terminal."""
@@ -56,7 +56,7 @@ _HALTS = (LogType.MIGRATION_ERROR, LogType.MIGRATION_ERROR_FAILED_CONTINUATION)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyRequest:
-    """What is to be copied, and with what credentials."""
+    """What is to be copied, and the credentials for it."""
 
     account_id: str
     spec: JobSpec
@@ -64,13 +64,13 @@ class CopyRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Names the copy: the same for the same request, whatever credentials and limits are."""
+        """The name of the copy. Credentials and limits do not change it."""
         options = dataclasses.replace(
             self.spec.options, bandwidth_limit=None, request_rate_limit=None
         )
         spec = dataclasses.replace(self.spec, options=options)
         plain: dict[str, Any] = {"account": self.account_id, "spec": dataclasses.asdict(spec)}
-        if not options.require:  # as earlier versions named it
+        if not options.require:  # then the name is the same as in earlier versions
             del plain["spec"]["options"]["require"]
         text = json.dumps(plain, sort_keys=True)  # ASCII, so that any key can be hashed
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
@@ -87,7 +87,7 @@ async def run(
     """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
 
     Workers are forked from `template`, if there is one. The keys of objects that failed are written
-    to `failed_keys`, one a line.
+    to `failed_keys`, one per line.
 
     Raises:
         ConfigurationError, InvalidField: the request cannot work.
@@ -133,7 +133,7 @@ class _Copy:
             progress = await node.service.progress(self._account_id, job_id)
             job = await node.service.get(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
-            await work.erase_secrets(datetime.now(UTC))  # no server will do it later
+            await work.erase_secrets(datetime.now(UTC))  # there is no server to do it later
             left = await outcome.collect(
                 node.service,
                 self._account_id,
@@ -156,7 +156,7 @@ class _Copy:
 
     @asynccontextmanager
     async def _alone(self, node: Node) -> AsyncIterator[Tenure]:
-        """Make sure that no other process runs this very copy."""
+        """Make sure that no other process runs the same copy."""
         async with AsyncExitStack() as stack:
             held = node.leadership.hold(stand_by=False)
             try:
@@ -169,7 +169,7 @@ class _Copy:
             yield tenure
 
     async def _prepare(self, node: Node) -> tuple[str, bool]:
-        """Make the job, or take up the unfinished one with the credentials and limits given now."""
+        """Make the job, or resume the unfinished one with the credentials and limits given now."""
         service, secrets = node.service, self._request.secrets
         unfinished = await self._unfinished(node)
         if unfinished is None:
@@ -189,7 +189,7 @@ class _Copy:
         return job_id, True
 
     async def _unfinished(self, node: Node) -> tuple[str, JobStatus] | None:
-        """The directory is this copy's own, so its newest job is the one."""
+        """Return this copy's unfinished job: it can only be the newest one in the directory."""
         for job in await node.service.list(self._account_id, limit=1, offset=0):
             if job.status in _UNFINISHED:
                 return job.id, job.status
@@ -239,7 +239,7 @@ class _Copy:
 
     @asynccontextmanager
     async def _counting(self) -> AsyncIterator[None]:
-        """Count the source meanwhile, if there is a terminal and the total is not known yet."""
+        """Count the source during the block, if there is a terminal and the total is not known."""
         if not self._display.live or self._census.final:
             yield
             return
@@ -259,7 +259,7 @@ class _Copy:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _halt(self, node: Node, progress: Progress) -> str | None:
-        """The newest reason why a paused job could not go on."""
+        """Return the newest reason why a paused job could not go on."""
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
@@ -271,7 +271,7 @@ class _Copy:
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Future[int]]:
-    """Turn the first signal that asks to stop into a result; a second one has its usual effect."""
+    """Put the first stop signal into a future. A second signal has its usual effect."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""`slurper demo`: the whole thing on this machine, with nothing to set up."""
+"""`slurper demo`: a whole copy on this machine, with nothing to set up."""
 
 from __future__ import annotations
 

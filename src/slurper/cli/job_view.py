@@ -1,4 +1,4 @@
-"""A server's job in words, for people."""
+"""Describes a server's job in words, for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str]
 
 
 def _capabilities(found: JsonValue) -> Iterator[tuple[str, str]]:
-    """What the server found the stores to do, where it tells that."""
+    """Yield what the server found out about the stores, if its answer has that."""
     for side, known in found.items():
         said = ", ".join(_said_of(known))
         if said:
@@ -76,7 +76,7 @@ def _said_of(known: JsonValue) -> Iterator[str]:
 
 
 def limits(options: JsonValue) -> Iterator[tuple[str, str]]:
-    """Yield the limits that a job has, as `description` does."""
+    """Yield the limits of a job, each as its name and its text."""
     from rich import filesize
 
     if options.get("bandwidthLimit"):
@@ -86,7 +86,7 @@ def limits(options: JsonValue) -> Iterator[tuple[str, str]]:
 
 
 def _pace(progress: JsonValue) -> Iterator[tuple[str, str]]:
-    """How fast the job moves, where the server tells it."""
+    """Yield how fast the job moves, if the server's answer has that."""
     from rich import filesize
 
     from slurper.cli.progress import duration, throttled

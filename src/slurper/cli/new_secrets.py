@@ -1,7 +1,8 @@
-"""New credentials for the sides of a job that a server has: options, and the body they make.
+"""Options for new credentials of a server's job, and the request body that they make.
 
 A side gets new credentials if its access key id, or the file of a service account, is given. These
-two are not taken from the environment, which may hold those of another copy; the secret may be.
+two are not taken from the environment, because it may hold those of another copy. Only the secret
+may come from there.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def body(**options: Any) -> JsonValue:  # noqa: ANN401 - as `_declared` declares
     """Return what to send; None when no side gets new credentials.
 
     Raises:
-        ConfigurationError: a secret is missing, and there is no terminal to ask on; a file is no
-            key file; a side has both.
+        ConfigurationError: a secret is missing, and there is no terminal to ask for it. Or a file
+            is no key file. Or a side has both an access key id and a file.
     """
     made = {}
     for side in ("source", "target"):

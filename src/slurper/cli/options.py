@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command takes several options as one value."""
+"""Options that several commands share, and `as_value`, which makes one value of several options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
-"""Settings of commands that reach stores for the person who runs them."""
+"""Defaults of commands that a person runs. Such a command may use any endpoint."""
 
 Result = TypeVar("Result")
 
 
 def keyword(name: str, kind: Any, option: object) -> inspect.Parameter:  # noqa: ANN401 - any type
-    """Return an option that is not required, as a parameter of a function."""
+    """Return an option that may be left out, as a parameter of a function."""
     annotation = Annotated[kind, option]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
@@ -27,10 +27,11 @@ def keyword(name: str, kind: Any, option: object) -> inspect.Parameter:  # noqa:
 def as_value(
     name: str, make: Callable[..., object], more: Iterable[inspect.Parameter] = ()
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return a decorator by which the parameter `name` of a command is made of several options.
+    """Return a decorator that fills one parameter of a command from several options.
 
-    The parameters of `make` take the place of that parameter, with `more` in the place of its
-    `**options`. So the command line has them, and the command gets what `make` returns for them.
+    On the command line, the parameters of `make` replace the command's parameter `name`. If `make`
+    has `**options`, those in `more` replace it. `make` is called with the options, and the command
+    gets the result as `name`.
     """
     taken: list[inspect.Parameter] = []
     for parameter in inspect.signature(make, eval_str=True).parameters.values():

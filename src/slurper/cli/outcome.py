@@ -14,7 +14,7 @@ LOG_PAGE = 1000
 SHOWN = 10
 
 EXISTS = "exists"
-"""The one reason to skip an object that has no log entry."""
+"""A reason to skip an object. It is the only one without a log entry."""
 
 SKIPPED = {
     LogType.IMPORT_SKIPPED_STORAGE_CLASS: "archived",
@@ -34,9 +34,9 @@ class Left:
     """What is known of the objects that were not transferred."""
 
     failures: tuple[LogEntry, ...]
-    """The first of them, for people."""
+    """The log entries of the first objects that failed, for people."""
     unwritten_keys: int
-    """Failed keys that no line of a file can hold, since they contain a line break."""
+    """How many failed keys were not written to the file, because they contain a line break."""
     skipped: Mapping[str, int]
     """How many objects were skipped, by reason: a log type, or `EXISTS`."""
 
@@ -50,11 +50,11 @@ class Outcome:
     """An earlier run had begun the job."""
     status: JobStatus
     counts: Counts
-    """Of the whole job, earlier runs included."""
+    """The counters of the whole job, earlier runs included."""
     seconds: float
-    """Of this run."""
+    """How long this run took."""
     copied_now: Counts
-    """Of this run."""
+    """The counters of this run alone."""
     left: Left
     """What is known of the objects that were not transferred."""
     capabilities: JobCapabilities
@@ -68,9 +68,9 @@ class Outcome:
 async def collect(
     service: JobService, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
 ) -> Left:
-    """Read the log of a job that skipped that many objects.
+    """Read the log of a job. `skipped` is how many objects the job has skipped.
 
-    The keys of all objects that failed are written to `keys`, one a line.
+    The keys of all objects that failed are written to `keys`, one per line.
     """
     failures: list[LogEntry] = []
     reasons: Counter[str] = Counter()
@@ -87,7 +87,7 @@ async def collect(
 
 
 def _written(entry: LogEntry, keys: BinaryIO | None) -> bool:
-    """Write the key of an object, if it is wanted; whether that could be done."""
+    """Write the key of an object, if there is a file. False: a line cannot hold the key."""
     key = (entry.object_key or "").encode("utf-8", "surrogateescape")
     if keys is None:
         return True

@@ -1,4 +1,4 @@
-"""`slurper precheck`: can both sides be used with what was given?"""
+"""`slurper precheck`: checks whether both sides can be used."""
 
 from __future__ import annotations
 

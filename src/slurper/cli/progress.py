@@ -1,4 +1,4 @@
-"""Live progress of one job: a bar for people who watch, a line now and then for a log file."""
+"""Progress of one job: a bar on a terminal, or a line every few seconds for a log file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ PLAIN_LINE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How far a job is. `total` counts the source, as far as that is known."""
+    """How far a job is. `total` is the number of objects in the source, as far as it is known."""
 
     objects: int
     """Settled: transferred, skipped or failed."""
     skipped: int = 0
     failed: int = 0
     transferred_bytes: int | None = None
-    """None: not known, as the Super Slurper API does not tell."""
+    """None: not known, because the server's answer does not have it."""
     total: int | None = None
     total_is_final: bool = False
     """False while the source is still being counted."""
     throttled_by_source: float = 0.0
-    """Which share of its recent answers asked to slow down, 0 to 1."""
+    """The share of the source's recent answers that asked to slow down, 0 to 1."""
     throttled_by_target: float = 0.0
     waiting_for: Sequence[str] = ()
-    """What holds requests up now."""
+    """What requests are waiting for now."""
 
 
 class Meter:
@@ -92,7 +92,7 @@ class Meter:
 
 
 class Display:
-    """Shows snapshots as they come, on a stream that is a terminal or is not."""
+    """Shows snapshots on a stream, which may be a terminal."""
 
     def __init__(self, stream: TextIO, label: str) -> None:
         self._stream = stream
@@ -108,7 +108,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the bar, when there is a terminal to show it on."""
+        """Show the bar during the block, if the stream is a terminal."""
         if self._bar is None:
             yield
             return
@@ -150,17 +150,17 @@ def _bar(terminal: TextIO) -> Progress:
 
 
 def throttled(side: str, share: float) -> str:
-    """Say that a side slows the copy down; empty when it does not."""
+    """Say that a side slows the copy down; "" if it does not."""
     return f"throttled by {side}: {share:.0%}" if share >= 0.005 else ""
 
 
 def waiting(what: Sequence[str]) -> str:
-    """Say what holds requests up; empty when nothing does."""
+    """Say what requests are waiting for; "" if they are not waiting."""
     return f"waiting for {', '.join(what)}" if what else ""
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:02:03`."""
+    """Return hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

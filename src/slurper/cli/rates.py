@@ -38,7 +38,7 @@ def changes(
     """Return the limits that are given.
 
     Raises:
-        ConfigurationError: one of them is no limit.
+        ConfigurationError: a text is not a limit.
     """
     limits = LimitChanges()
     if bandwidth_limit is not None:

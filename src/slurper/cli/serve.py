@@ -1,4 +1,4 @@
-"""`slurper serve`: the service, until it is told to stop."""
+"""`slurper serve`: runs the service until it is told to stop."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything else is begun.
+    """Listen on the address, before anything else is begun.
 
     Raises:
-        ConfigurationError: it is in use, or not of this machine.
+        ConfigurationError: the address is in use, or is not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

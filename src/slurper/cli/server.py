@@ -1,4 +1,4 @@
-"""Which server and account a command is for."""
+"""The options that name a command's server and account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT = "http://127.0.0.1:8080"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the options say of a server. None: not given."""
+    """The options that name a server. None: not given."""
 
     address: str
     account_id: str | None
@@ -62,5 +62,5 @@ given = as_value("server", _server)
 
 
 def job_path(job_id: str, *rest: str) -> str:
-    """The path of a job, or of something that belongs to it."""
+    """Return the path of a job, or of something that belongs to it."""
     return "/".join(("jobs", quote(job_id, safe=""), *rest))

@@ -1,4 +1,4 @@
-"""The running service: HTTP and the driver side by side, ended together."""
+"""The running service: HTTP and the driver run side by side and end together."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from slurper.settings import Settings
 
 
 async def serve(settings: Settings, listener: socket.socket, *, access_log: bool) -> None:
-    """Serve until a signal; then answer what was asked, and finish and commit work under way.
+    """Serve until a signal comes. Then answer open requests, and finish and commit work under way.
 
-    Of several servers on one database one drives the jobs, and all serve the API.
+    Several servers may share one database. One of them drives the jobs, and all serve the API.
 
     Raises:
-        ConfigurationError: database, data folder or key cannot be used.
+        ConfigurationError: the database, data folder or key cannot be used.
     """
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
@@ -37,13 +37,13 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
         server.should_exit = True
         await serving
         if driving.done():
-            driving.result()  # raises what ended it: a service that moves nothing must not live on
+            driving.result()  # raises the error that ended the driver, and so ends the service
 
 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: uvicorn would raise them again when HTTP has ended.
+        """Let uvicorn handle no signals. It would raise them again when HTTP has ended.
 
         That would kill the process before the driver has finished and committed its work.
         """
@@ -69,7 +69,7 @@ def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
 
 
 def _stop_on_signals(server: _Server) -> None:
-    """Drain at the first signal; at the second, end at once."""
+    """Finish work under way at the first signal, and end at once at the second."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this runs inside one
 

@@ -16,7 +16,7 @@ from slurper.job.model import Jurisdiction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideOptions:
-    """What the options of one side say, each with its help text; None and "" mean not given."""
+    """The options of one side, with their help texts. None and "" mean that one is not given."""
 
     endpoint: Annotated[str | None, "Address of an S3-compatible store, https://HOST:PORT"] = None
     region: Annotated[str | None, "Region that requests are signed for"] = None
@@ -36,14 +36,14 @@ class SideOptions:
 
 
 def declared(side: str) -> Iterator[inspect.Parameter]:
-    """Declare `--<side>-<name>`, which `SLURPER_<SIDE>_<NAME>` sets as well, for each field."""
+    """Declare an option `--<side>-<name>` for each field. `SLURPER_<SIDE>_<NAME>` sets it too."""
     for name, kind in get_type_hints(SideOptions, include_extras=True).items():
         last = name.rpartition("_")[2].upper()
         option = typer.Option(
             f"--{side}-{name}".replace("_", "-"),
             envvar=f"SLURPER_{side}_{name}".upper(),
             help=kind.__metadata__[0],
-            metavar=last if len(last) < 10 else "NAME",  # or the help has no room for the text
+            metavar=last if len(last) < 10 else "NAME",  # a long one leaves no room for the help
             show_default=False,
             show_envvar=False,
             rich_help_panel=f"The {side} "
@@ -53,7 +53,7 @@ def declared(side: str) -> Iterator[inspect.Parameter]:
 
 
 def taken(side: str, options: Mapping[str, Any]) -> SideOptions:
-    """Return what the options that are declared for `side` hold."""
+    """Return the values of the options of `side`."""
     return SideOptions(
         **{each.name: options[f"{side}_{each.name}"] for each in fields(SideOptions)}
     )

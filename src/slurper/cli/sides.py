@@ -1,9 +1,10 @@
-"""One side of a copy, from what a command line and its environment say about it.
+"""Finds out where a side of a copy is and what opens it, from the command line and environment.
 
-Where several places name the same thing, the first of these wins: the option (or its `SLURPER_*`
-variable), the profile an option names, the `AWS_*` environment, the default profile. R2 takes its
-account from the options, never a region or an endpoint from `AWS_*`. Google Cloud Storage takes a
-service account from the file that an option names, else from GOOGLE_APPLICATION_CREDENTIALS.
+A value may be given in several places. The first of these wins: the option (or its `SLURPER_*`
+variable), the profile that an option names, the `AWS_*` environment, the default profile. R2 takes
+its account from the options, and never a region or an endpoint from `AWS_*`. Google Cloud Storage
+takes a service account from the file that an option names, or else from the file that
+GOOGLE_APPLICATION_CREDENTIALS names.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from slurper.secrets import Credentials, GcsCredentials, S3Credentials, tidy_pem
 from slurper.settings import Settings
 
 LOCAL_ACCOUNT = "local"
-"""Where jobs are kept that belong to no Cloudflare account."""
+"""The account of jobs that belong to no Cloudflare account."""
 
 _SCHEMES = {"s3": Vendor.S3, "r2": Vendor.R2, "gs": Vendor.GCS, "gcs": Vendor.GCS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketAccess:
-    """Where the bucket of one side is, and what opens it."""
+    """Where the bucket of one side is, and the credentials for it."""
 
     location: Location
     prefix: str
@@ -47,12 +48,12 @@ class Sides:
     source: BucketAccess
     target: BucketAccess
     account_id: str
-    """The account that r2:// sides belong to, and under which the job is kept."""
+    """The account of r2:// sides. The job is kept under it, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenSides:
-    """What a command line says about both sides."""
+    """What the command line says about both sides."""
 
     source_url: str
     target_url: str
@@ -128,8 +129,8 @@ def resolve(name: str, url: str, options: SideOptions) -> BucketAccess:
     """Find out everything about the side called `name` ("source" or "target").
 
     Raises:
-        ConfigurationError: the URL is wrong, or no credentials were found; the message says where
-            they may be put.
+        ConfigurationError: the URL is wrong, or no credentials were found. The message says where
+            to put them.
     """
     vendor, bucket, prefix = parse_url(url)
     if vendor is Vendor.GCS:
@@ -173,10 +174,10 @@ def check_target_url(target: BucketAccess) -> None:
 def account(
     source: BucketAccess, target: BucketAccess, account_id: str | None, settings: Settings
 ) -> str:
-    """The account that r2:// sides belong to, and under which the job is kept.
+    """Return the account of r2:// sides. The job is kept under it, too.
 
     Raises:
-        ConfigurationError: a side is r2:// and nothing says whose.
+        ConfigurationError: a side is r2:// and no account is given.
     """
     locations = (source.location, target.location)
     if all(each.vendor is not Vendor.R2 or each.endpoint for each in locations):
@@ -216,7 +217,7 @@ def _gcs_side(name: str, bucket: str, prefix: str, options: SideOptions) -> Buck
 
 
 def service_account(path: Path) -> GcsCredentials:
-    """Read the JSON key file of a service account. No error text holds any of it."""
+    """Read the JSON key file of a service account. Error texts hold nothing of its content."""
     try:
         account = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
         email, key = account["client_email"], account["private_key"]

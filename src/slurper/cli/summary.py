@@ -1,4 +1,4 @@
-"""The summary of a copy that has ended, or was stopped."""
+"""The summary of a copy that has ended or was stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from slurper.cli.outcome import SKIPPED, Outcome
 
 
 def as_json(outcome: Outcome) -> dict[str, object]:
-    """Return all of it, for other programs."""
+    """Return the summary for other programs."""
     counts = outcome.counts
     return {
         "job": outcome.job_id,
@@ -31,7 +31,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
 
 
 def print_text(outcome: Outcome, prefix: str) -> None:
-    """Print it for people; `prefix` is that of the source."""
+    """Print the summary for people. `prefix` is that of the source."""
     from rich import filesize
 
     counts, now, left = outcome.counts, outcome.copied_now, outcome.left

@@ -1,4 +1,4 @@
-"""`slurper token`: the tokens that open the API of this machine's server."""
+"""`slurper token`: the API tokens of this machine's server."""
 
 from __future__ import annotations
 

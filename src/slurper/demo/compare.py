@@ -1,4 +1,4 @@
-"""Compares two buckets with boto3: an opinion that owes nothing to the code that copied them."""
+"""Compares two buckets with boto3. It uses none of the code that copied them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADERS = {
     "content-type": "Content-Type",
     "expires": "Expires",
 }
-"""Response headers that must be equal, beside the user metadata."""
+"""Response headers that must be equal, as the user metadata must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found about one key. `difference` is empty when both sides are equal."""
+    """What was found about one key. `difference` is empty if both sides are equal."""
 
     key: str
     difference: str = ""
@@ -55,7 +55,7 @@ class _Facts:
 
 
 def compare(source: Bucket, target: Bucket) -> Iterator[Comparison]:
-    """Read every object of both buckets and yield one comparison for each key of either."""
+    """Read every object of both buckets, and yield one comparison for each key."""
     at_source, at_target = source.keys(), target.keys()
     for key in sorted(at_source ^ at_target):
         yield Comparison(key, "missing at the target" if key in at_source else "not at the source")

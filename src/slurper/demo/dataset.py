@@ -1,6 +1,6 @@
-"""The objects the demonstration copies: what real buckets hold, and what breaks other tools.
+"""The objects that the demonstration copies: usual ones, and some that break other tools.
 
-Everything follows from `SEED`, so that each run copies the same bytes.
+Everything is made from `SEED`, so that each run copies the same bytes.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ HOSTILE_KEYS = (
     "tab\there",
     "long/" + "k" * 1_019,
 )
-"""Keys that clients with a path or URL normaliser lose, merge or rename. The last has 1,024 bytes,
-the most a store takes."""
+"""Keys that a client loses, merges or renames if it normalises paths or URLs. The last one has
+1,024 bytes, the most that a store takes."""
 
 _HEADERS: tuple[dict[str, str], ...] = (
     {"ContentType": "application/octet-stream"},
@@ -59,19 +59,19 @@ _EXPIRES = "Wed, 21 Oct 2065 07:28:00 GMT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoObject:
-    """An object to be: its body is made when it is needed, so that few are in memory at once."""
+    """An object to write. Its body is made only when needed, so that few are in memory at once."""
 
     key: str
     size: int
-    """Bytes, before `compressed`."""
+    """Bytes of the body before it is compressed."""
     headers: Mapping[str, str]
     """Arguments of boto3's `put_object`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     compressed: bool = False
-    """Stored as gzip with a Content-Encoding that says so."""
+    """Whether the body is stored as gzip, with a Content-Encoding."""
 
     def body(self) -> bytes:
-        """The bytes to store, the same for the same key."""
+        """Return the bytes to store. They are always the same for the same key."""
         plain = random.Random(f"{SEED}/{self.key}").randbytes(self.size)  # noqa: S311 - test data
         return gzip.compress(plain, mtime=0) if self.compressed else plain
 
@@ -82,7 +82,7 @@ def objects() -> Iterator[DemoObject]:
 
 
 def fill(client: S3Client, bucket: str) -> Iterator[DemoObject]:
-    """Write every object into `bucket`, several at a time, and yield each that is there."""
+    """Write every object into `bucket`, several at a time. Yield each one when it is written."""
 
     def put(item: DemoObject) -> DemoObject:
         arguments: dict[str, Any] = dict(item.headers) | {"Metadata": dict(item.metadata)}

@@ -1,7 +1,7 @@
-"""The demonstration: two real S3 servers, the real service, the official SDK, and a second opinion.
+"""The demonstration. It has two real S3 servers, the real service, the official SDK, and a check.
 
-Everything runs on free loopback ports, writes below one temporary directory, and is gone in the
-end, however it ends.
+Everything runs on free loopback ports and writes below one temporary directory. At the end, even
+after an error, everything is stopped and removed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ STOP_SECONDS = 40.0
 COPY_SECONDS = 300.0
 SHOWN_DIFFERENCES = 10
 SMALL_PARTS = {
-    # So that the larger objects show multipart uploads, without hundreds of megabytes.
+    # Objects of a few megabytes then already show multipart uploads.
     "SLURPER_MULTIPART_THRESHOLD_BYTES": str(16 << 20),
     "SLURPER_PART_BYTES": str(8 << 20),
-    # So that progress moves visibly in a copy of a few seconds.
+    # A copy of a few seconds then shows its progress in small steps.
     "SLURPER_TASK_SECONDS": "0.5",
 }
 _PRIVATE = ("AWS_", "CLOUDFLARE_", "SLURPER_")
@@ -50,21 +50,21 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The running `slurper serve` and the token that opens it."""
+    """The running `slurper serve` and its API token."""
 
     url: str
     token: str
 
     def sdk(self) -> Cloudflare:
-        """Return the official SDK. Only its address differs from what it is used for otherwise."""
+        """Return the official SDK. Only the address differs from its usual one."""
         return Cloudflare(base_url=f"{self.url}/client/v4", api_token=self.token)
 
 
 def run(console: Console | None = None) -> bool:
-    """Run the demonstration; True when the target equals the source in every respect.
+    """Run the demonstration; True if everything was copied and both sides are equal.
 
     Raises:
-        ConfigurationError: a server or the service did not start; the message holds its log's end.
+        ConfigurationError: a server or the service did not start. The message has its log's end.
     """
     shown = console or Console(highlight=False, markup=False, emoji=False)
     with (
@@ -210,7 +210,7 @@ class _Demo:
 
 @contextmanager
 def _private_environment_set_aside() -> Iterator[None]:
-    """Keep what is set for real work, accounts above all, away from the demonstration."""
+    """Hide variables that are set for real work, above all accounts, from the demonstration."""
     private = {name: value for name, value in os.environ.items() if name.startswith(_PRIVATE)}
     for name in private:
         del os.environ[name]
@@ -222,7 +222,7 @@ def _private_environment_set_aside() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that everything is stopped and removed."""
+    """Let SIGTERM act like Ctrl-C, so that everything is stopped and removed."""
 
     def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's signature
         raise KeyboardInterrupt

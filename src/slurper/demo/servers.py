@@ -1,7 +1,7 @@
 """Real S3 servers on free loopback ports, for the demonstration and the tests.
 
-Each is a child process in a session of its own, writes only below the directory it is given, and
-is stopped by its process id: asked first, killed after a grace.
+Each server is a child process in a session of its own. It writes only below the directory that it
+is given. It is stopped by its process id: first by SIGTERM, and after some seconds by SIGKILL.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 2.0
 LAUNCH_ATTEMPTS = 4
 
-# Below the range from which the kernel takes ports of outgoing connections, so that none of those
-# can get between choosing a port and listening on it. SeaweedFS's gRPC ports lie 10,000 higher.
+# These ports are below the range of outgoing connections. So no such connection can take a port
+# between choosing it and listening on it. SeaweedFS's gRPC ports are 10,000 higher.
 _PORTS = range(20_000, 22_700)
 GRPC_OFFSET = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """Where a server listens and the key pair that may do everything there."""
+    """Where a server listens, and a key pair that may do everything there."""
 
     endpoint: str
     access_key_id: str
@@ -83,7 +83,7 @@ def _as_planned(server: S3Server) -> S3Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A process to be, and the folder that it works in."""
+    """A process to start, and the folder that it works in."""
 
     name: str
     command: Sequence[str]
@@ -96,11 +96,11 @@ class Program:
 
     @property
     def log(self) -> Path:
-        """What it prints."""
+        """The file that holds its output."""
         return self.directory / self.log_name
 
     def why_not(self) -> str:
-        """What to say when it did not start."""
+        """Return the error text for a program that did not start."""
         tail = self.log.read_text(errors="replace")[-2000:]
         return f"{self.name} did not start; its log ends with:\n{tail}"
 
@@ -111,7 +111,7 @@ class Plan(Program):
 
     server: S3Server
     admit: Callable[[S3Server], S3Server] = _as_planned
-    """Obtains, from the running server, the key pair that clients shall use."""
+    """Gets the key pair that clients will use from the running server."""
     ready_seconds: float = READY_SECONDS
 
 
@@ -139,7 +139,7 @@ def _plan_ministack(directory: Path) -> Plan:
     )
 
 
-# Ministack computes CRCs byte by byte in Python, 8 s for 50 MB; this gives it AWS's own library.
+# Ministack computes CRCs byte by byte in Python, in 8 s for 50 MB. This gives it AWS's library.
 _MINISTACK = """
 from awscrt import checksums
 from ministack.services import s3
@@ -150,7 +150,7 @@ main()
 
 
 def _create_iam_user(server: S3Server) -> S3Server:
-    """Ministack's bootstrap pair is accepted with any signature; only a user's own is checked."""
+    """Make a user. Ministack checks signatures of users, but not of its first key pair."""
     iam = boto3.client(
         "iam",
         endpoint_url=server.endpoint,
@@ -172,7 +172,7 @@ def _create_iam_user(server: S3Server) -> S3Server:
 
 
 def binary(name: str) -> str:
-    """Find a program that was installed beside the interpreter, which need not be on PATH."""
+    """Find a program that was installed in the interpreter's folder. It need not be on PATH."""
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise errors.ConfigurationError(
@@ -182,7 +182,7 @@ def binary(name: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Choose ports that are free now, and 10,000 above as well."""
+    """Choose ports that are free now, as are the ports 10,000 higher."""
     chosen: list[int] = []
     with ExitStack() as held:
         while len(chosen) < count:
@@ -203,7 +203,7 @@ def _hold(held: ExitStack, port: int) -> bool:
 
 @contextmanager
 def served(plan: Callable[[], Plan]) -> Iterator[S3Server]:
-    """Start a server; when another process took one of its ports meanwhile, choose again."""
+    """Start a server. If it does not start, try again on other ports: one may have been taken."""
     for attempt in range(1, LAUNCH_ATTEMPTS + 1):
         planned = plan()
         with running(planned) as process:
@@ -217,7 +217,7 @@ def served(plan: Callable[[], Plan]) -> Iterator[S3Server]:
 
 @contextmanager
 def running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program, and end it and what it started, while the block lasts."""
+    """Run a program while the block lasts, then end it and what it started."""
     process = _start(program)
     try:
         yield process
@@ -248,7 +248,7 @@ def _spawn(program: Program, environment: dict[str, str], log: BinaryIO) -> subp
 
 
 def when_ready(plan: Plan, process: subprocess.Popen[bytes]) -> S3Server | None:
-    """Wait until an object can be written and removed. None: the process ended, or never did."""
+    """Wait until an object can be written and removed. None: it ended, or was not ready in time."""
     deadline = time.monotonic() + plan.ready_seconds
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -271,7 +271,7 @@ def _write_and_remove(server: S3Server) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """End the process and what it started; its session has the process's id."""
+    """End the process and what it started. They are in one group, which has the process's id."""
     for order, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, STOP_SECONDS)):
         if process.poll() is not None:
             return

@@ -1,4 +1,4 @@
-"""Bodies too large to be copied: received in place, sent in slices."""
+"""Large bodies. They are received without copying, and sent in slices."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Protocol, cast
 from slurper.http.messages import Digest
 
 HEAD_BYTES = 8 << 10
-"""Before a large body no more is read at once: what comes with the head has to be copied."""
+"""The most that one read takes while the head of a large response is awaited. Bytes of the body
+that come with the head have to be copied."""
 CHUNK_BYTES = 1 << 20
-"""Large bodies are received into chunks of this."""
+"""Large bodies are received into chunks of this size."""
 SLICE_BYTES = 1 << 20
-"""Large bodies are handed to the transport in slices of this, as the peer takes them. The kernel
-wakes a peer on this machine for every one of them."""
+"""Large bodies are handed to the transport in slices of this size, as fast as the peer takes them.
+The kernel wakes a peer on this machine for each slice."""
 
 _raw_bytearray = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(
     ("PyByteArray_FromStringAndSize", ctypes.pythonapi)
 )
-"""Makes a bytearray of what happens to be in memory: zeros would only be overwritten."""
+"""Makes a bytearray without filling it with zeros first. The zeros would only be overwritten."""
 
 
 class Receiver(Protocol):
-    """Who a response is received for: a connection."""
+    """The connection that a response is received for."""
 
     def data_received(self, data: memoryview) -> None:
-        """Some bytes of the response, which change afterwards."""
+        """Take some bytes of the response. The memory of `data` is used again afterwards."""
         ...
 
     def body_moved(self, size: int) -> None:
@@ -45,7 +46,7 @@ class Receiver(Protocol):
 
 
 class _StandIn(asyncio.BufferedProtocol):
-    """Stands in for a connection, and tells it of everything but what is read."""
+    """Reads in place of a connection. It passes every other event on to the connection."""
 
     __slots__ = ("_receiver",)
 
@@ -53,26 +54,26 @@ class _StandIn(asyncio.BufferedProtocol):
         self._receiver = receiver
 
     def pause_writing(self) -> None:
-        """As the connection."""
+        """Pass the event on."""
         self._receiver.pause_writing()
 
     def resume_writing(self) -> None:
-        """As the connection."""
+        """Pass the event on."""
         self._receiver.resume_writing()
 
     def eof_received(self) -> None:
-        """As the connection."""
+        """Pass the event on."""
         self._receiver.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """As the connection."""
+        """Pass the event on."""
         self._receiver.connection_lost(error)
 
 
 class HeadReader(_StandIn):
-    """Stands in for a connection until the head of a large response is there.
+    """Reads in place of a connection until the head of a large response is here.
 
-    It reads little at once, so that nearly all of the body is left for a `BodyReader`.
+    It reads little at a time, so that nearly all of the body is left for a `BodyReader`.
     """
 
     __slots__ = ("_room",)
@@ -82,20 +83,20 @@ class HeadReader(_StandIn):
         self._room = memoryview(_raw_bytearray(None, HEAD_BYTES))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Where the next bytes go."""
+        """Return the memory for the next bytes."""
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what came."""
+        """Hand on the bytes that came."""
         self._receiver.data_received(self._room[:nbytes])
 
 
 class BodyReader(_StandIn):
-    """Stands in for a connection while the rest of a body of known length comes in.
+    """Reads in place of a connection while the rest of a body of known length comes in.
 
-    The transport reads straight into the chunks, so nothing is copied, and nothing after the body
-    is read: what follows goes to the connection again. What a digest is to take in it gets right
-    away: of a whole body the first bytes would have to be fetched from memory again.
+    The transport reads straight into the chunks, so nothing is copied. It reads no byte after the
+    body: the connection itself reads those. A digest gets each piece as soon as it is here, while
+    the piece is still in the processor's caches.
     """
 
     __slots__ = ("_chunk", "_chunks", "_digest", "_missing", "_room")
@@ -112,7 +113,7 @@ class BodyReader(_StandIn):
         self._room = memoryview(self._chunk)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Where the next bytes go; never empty."""
+        """Return the memory for the next bytes; it is never empty."""
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -130,7 +131,7 @@ class BodyReader(_StandIn):
         else:
             # A bytearray can be read like bytes, and nothing writes to it any more.
             chunks = cast("list[bytes]", self._chunks)
-            # A transport may remember this reader for long; it must not keep the body alive.
+            # A transport may hold this reader for a long time. That must not keep the body alive.
             self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
             self._receiver.body_received(chunks)
 

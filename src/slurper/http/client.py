@@ -1,22 +1,22 @@
-"""HTTP requests to one origin: signed for every send, retried where that is safe, never redirected.
+"""HTTP requests to one origin. Every send is signed anew, and redirects are not followed.
 
-Which outcomes are retried (request *retry*, design rule 8):
+A request is retried where that is safe (request *retry*, design rule 8):
 
     outcome                                     idempotent      not idempotent
     no connection came about                    yes             yes
     no complete response                        yes             no
-    408, 429, 503; what `should_retry` says     yes             yes
+    408, 429, 503; `should_retry` says so       yes             yes
     500, 502, 504                               yes             no, the request may have worked
-    kept connection found dead                  once, at once, uncounted; not idempotent requests
-                                                only go over new connections
+    kept connection was dead already            once, at once,  never: only new connections are
+                                                not counted     used
     EndpointRefused, TlsRefused                 no              no
     body over `max_body_bytes`                  no              no
 
-The same failure may come again and again while nothing else is asked of this server. Then the job
-waits only for this request. If the server serves other requests, as `serves_others` finds out, this
-one is given up after fewer retries. Two failures never are given up sooner: an answer that asks to
-slow down, which is obeyed, and a connection that does not come about, which no single request
-causes.
+The same failure may come again and again while no other request to this server succeeds. Then the
+job may be waiting only for this request. `serves_others` finds out whether the server serves other
+requests. If it does, this request is given up after fewer retries. This does not apply to two kinds
+of failure: answers that ask to slow down, which are obeyed, and connections that cannot be opened,
+because no single request is the cause of that.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
 
 LASTING_RETRIES = 2
-"""After so many retries that ended as before, a failure is taken to be lasting."""
+"""After this many retries with the same result, a failure is taken to be lasting."""
 QUIET_SECONDS = 0.2
-"""If nothing else was asked of a server for so long, the job waits only for its answer."""
+"""If no request has succeeded for this long, the job may be waiting only for one answer."""
 
 _THROTTLED = frozenset({429, 503})
 _NOT_DONE = frozenset({408, 429, 503})
-"""Answers by which a server says that it has not acted on the request."""
+"""Answers that mean that the server has not acted on the request."""
 _PASSING = frozenset({500, 502, 504}) | _NOT_DONE
 
 
@@ -76,11 +76,11 @@ class TransportOptions:
     connect_timeout_seconds: float = 10.0
     """Name resolution, TCP and TLS together."""
     idle_timeout_seconds: float = 60.0
-    """A request during which nothing moves in either direction for this long is given up."""
+    """A request is given up when nothing moves in either direction for this long."""
     min_bytes_per_second: int = 128
-    """So is one whose body moves slower, averaged over `idle_timeout_seconds`."""
+    """A request is given up when a body moves slower, averaged over `idle_timeout_seconds`."""
     request_retries: int = 5
-    """How often a request that failed is sent again; a throttled one is until the deadline."""
+    """How often a request that failed is sent again. A throttled one is sent until the deadline."""
     retry_deadline_seconds: float = 120.0
     """No retry begins later than this after the request began."""
     max_connections: int = 64
@@ -90,7 +90,7 @@ class TransportOptions:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TransportOptions:
-        """The settings of a worker; one connection for each object or part in flight."""
+        """Return the options of a worker. Each object or part in flight has one connection."""
         return cls(
             connect_timeout_seconds=settings.connect_timeout_seconds,
             idle_timeout_seconds=settings.idle_timeout_seconds,
@@ -119,11 +119,11 @@ class ClientStatistics:
     requests: int = 0
     """Calls of `send`."""
     retries: int = 0
-    """Requests sent again; a dead kept connection that was replaced does not count."""
+    """Requests sent again. Replacing a kept connection that was dead does not count."""
     throttled: int = 0
     """Answers 429 and 503."""
     waiting: dict[int, Waiting] = field(default_factory=dict)
-    """Requests that wait for their next retry now."""
+    """Requests that are waiting for their next retry."""
 
 
 def backoff_seconds(retry: int, fraction: float) -> float:
@@ -139,8 +139,8 @@ def backoff_seconds(retry: int, fraction: float) -> float:
 def retry_after_seconds(headers: dict[str, str]) -> float | None:
     """Read Retry-After, a number of seconds or an HTTP date; None when absent or unreadable.
 
-    A date is compared with the server's own Date header where there is one, because the clocks may
-    differ. The answer lies between 0 and RETRY_AFTER_CAP_SECONDS.
+    A date is compared with the server's own Date header if there is one, because the clocks may
+    differ. The result is between 0 and RETRY_AFTER_CAP_SECONDS.
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
@@ -157,15 +157,19 @@ def retry_after_seconds(headers: dict[str, str]) -> float | None:
 class HttpClient:
     """Sends requests to one origin over kept connections.
 
-    `sign(request)` returns what one send needs beside the request's own headers, as lines of
-    `messages.header_lines`, and is called for each. The client itself adds Host and, where it is
-    left out, content-length. `should_retry(response)` adds a dialect's own passing failures to the
-    usual statuses. `asks_to_slow_down(response)` tells whether an answer that is retried, other
-    than 429, means the rate of the requests; without it, every 503 does.
-    `serves_others(request, since, retries)` asks, after `since` (monotonic seconds), whether the
-    server serves others than this request, which failed alike in so many `retries`. `trusted`
-    lifts the endpoint policy for an origin that the operator has chosen. `headers` go with every
-    request; they are not signed.
+    `sign(request)` is called for each send. It returns the additional headers of that send, as
+    lines of `messages.header_lines`. The client itself adds Host and, if it is missing,
+    content-length.
+
+    `should_retry(response)` adds the temporary failures of one dialect to the usual statuses.
+    `asks_to_slow_down(response)` tells whether a retried answer asks for fewer requests. It is not
+    called for 429, which always does. The default is that every 503 does.
+    `serves_others(request, since, retries)` tells whether the server serves requests other than
+    this one, which has failed in the same way in `retries` retries. Only what the server did after
+    `since` (monotonic seconds) counts.
+
+    `trusted` switches the endpoint policy off, for an origin that the operator has chosen.
+    `headers` are sent with every request; they are not signed.
     """
 
     def __init__(
@@ -201,7 +205,7 @@ class HttpClient:
         self._asks_to_slow_down = asks_to_slow_down
         self._serves_others = serves_others
         self._served_at = -math.inf
-        """When the last request began that got an answer worth returning."""
+        """When a request last succeeded: its begin, or the time of its answer if it was retried."""
         self.statistics = ClientStatistics()
 
     async def send(
@@ -211,10 +215,10 @@ class HttpClient:
         max_body_bytes: int | None = None,
         deadline_seconds: float | None = None,
     ) -> Response:
-        """Send a request until there is an answer worth returning, whatever its status.
+        """Send a request, with retries, and return its last answer, whatever its status.
 
         Raises:
-            TransportError: no complete response, also after the retries, or none before the
+            TransportError: no complete response came, even after retries, or none came before the
                 deadline. EndpointRefused and TlsRefused are kinds of it.
             IntegrityError: the response's body exceeds `max_body_bytes`.
             ConfigurationError: the request cannot be written as HTTP; nothing was sent.
@@ -234,7 +238,7 @@ class HttpClient:
         return await self._send_again(request, max_body_bytes, outcome, began)
 
     async def send_once(self, request: Request, *, max_body_bytes: int | None = None) -> Response:
-        """Send a request and return its answer, whatever it is; nothing is repeated.
+        """Send a request once and return its answer, whatever its status.
 
         Raises:
             TransportError: as `send`.
@@ -261,7 +265,7 @@ class HttpClient:
     async def _exchange(
         self, request: Request, limit: int | None, *, fresh: bool = False
     ) -> Response:
-        """Send once, over a kept connection if the request may meet a dead one."""
+        """Send once. An idempotent request may use a kept connection, which may be dead."""
         pool = self._pool
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
@@ -316,8 +320,8 @@ class HttpClient:
             outcome = await self._attempt(request, limit, fresh=True)
         retries = failures = alike = 0
         while self._passing(outcome, request):
-            # 429 and 503 are no failures: they are repeated until the deadline, in a narrower
-            # window. A store that slows us down, or restarts, may do so for longer than others.
+            # 429 and 503 do not count as failures. They are retried until the deadline, in a
+            # narrower window: a store may throttle, or restart, for longer than other faults last.
             failures += not _is_throttled(outcome)
             if failures > self._options.request_retries:
                 break
@@ -343,10 +347,10 @@ class HttpClient:
         before: Response | errors.TransportError,
         now: Response | errors.TransportError,
     ) -> bool:
-        """Whether a failure came again that this request alone may be the cause of.
+        """Whether two failures are the same and this request alone may be the cause.
 
-        How an answer breaks off is a matter of chance: it is closed, reset or silent, sooner or
-        later. So all requests that were sent and got no answer are alike.
+        A broken answer may end in several ways: the connection is closed, reset or silent. Which of
+        them happens is chance. So all requests that were sent and got no answer count as the same.
         """
         if isinstance(before, Response) and isinstance(now, Response):
             return now.status == before.status and not self._slows_down(now)
@@ -358,7 +362,10 @@ class HttpClient:
         return response.status == 429 or self._asks_to_slow_down(response)
 
     async def _pause(self, seconds: float, request: Request, alike: int) -> bool:
-        """Wait before a retry; False: a retry is useless. So many retries ended `alike` by now."""
+        """Wait before a retry. False: a retry is useless.
+
+        `alike` is how many retries in a row had the same result.
+        """
         if alike < LASTING_RETRIES or self._serves_others is None:
             await asyncio.sleep(seconds)
             return True
@@ -385,7 +392,10 @@ def _is_throttled(outcome: Response | errors.TransportError) -> bool:
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:
-    """Backoff, on top of what the server asks for: all who were told "in 2 s" must not meet."""
+    """Add the backoff to what the server asks for.
+
+    The server may tell many requests to wait 2 s. They must not all come back at the same moment.
+    """
     pause = backoff_seconds(retry, random.random())  # noqa: S311 - jitter is no secret
     if isinstance(outcome, Response):
         pause += retry_after_seconds(outcome.headers) or 0.0

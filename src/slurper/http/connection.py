@@ -3,11 +3,13 @@
 What the peer may do, and what follows:
 
     complete response, keep-alive           the connection can carry the next request
-    complete response before our body went  the response counts; the connection is closed
-    bytes before a request                  closed; a response that was complete still counts
+    complete response before our whole      the response counts; the connection is closed
+    body was sent
+    bytes before a request                  closed; a complete response before them still counts
     `Connection: close`, HTTP/1.0           closed after the response
-    EOF or reset in an exchange             TransportError, StaleConnection when reused and silent
-    nothing moves, or a body trickles       TransportError, from the pool's sweep
+    EOF or reset in an exchange             TransportError; StaleConnection if the connection was
+                                            used before and no byte of this response came
+    nothing moves, or a body is too slow    TransportError, from the pool's sweep
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from slurper.http.exchange import Exchange, StaleConnection
 from slurper.http.messages import Digest, Response
 
 JOINED_BYTES = 64 << 10
-"""A body up to this is sent in one write with its head: one packet train, one TLS record."""
+"""A body up to this size is sent in one write with its head."""
 _PARSED_BYTES = 64 << 10
-"""A body goes past the parser, which copies, if more than this is missing when its head is here."""
+"""If more than this is missing of a body when its head is here, the rest goes past the parser. The
+parser copies."""
 _AWAITED_BYTES = 2 * _PARSED_BYTES
-"""Before a body that is expected to be longer little is read at once, see `bodies.HeadReader`."""
+"""If a longer body is expected, little is read at a time before it, see `bodies.HeadReader`."""
 
 
 class Connection(asyncio.Protocol):
@@ -55,7 +58,7 @@ class Connection(asyncio.Protocol):
         self.reusable = True
         """The next request may go over this connection."""
         self.exchange = Exchange(self)
-        """What is under way, or was last."""
+        """The exchange under way, or the last one."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -72,11 +75,10 @@ class Connection(asyncio.Protocol):
         awaited_bytes: int = 0,
         digest: Callable[[Mapping[str, str]], Digest | None] | None = None,
     ) -> asyncio.Future[Response]:
-        """Start an exchange; the request must follow by `write` or `upload`.
+        """Start an exchange. The caller must then send the request by `write` or `upload`.
 
-        `awaited_bytes` and `digest`: see `Request`. The future ends with the whole response, or
-        with StaleConnection, TransportError, or IntegrityError for a body of more than `limit`
-        bytes.
+        `awaited_bytes` and `digest` are those of `Request`. The future gets the whole response, or
+        StaleConnection, TransportError, or IntegrityError for a body of more than `limit` bytes.
         """
         self.reusable = False
         answer: asyncio.Future[Response] = self._loop.create_future()
@@ -86,12 +88,12 @@ class Connection(asyncio.Protocol):
         return answer
 
     def write(self, data: bytes) -> None:
-        """Send a whole request; for those of up to JOINED_BYTES."""
+        """Send a whole request. Its body has at most JOINED_BYTES."""
         self.exchange.written = len(data)
         self._transport.write(data)
 
     async def upload(self, head: bytes, body: Sequence[bytes]) -> None:
-        """Send a request as fast as the peer takes it; return early when there is an answer."""
+        """Send a request as fast as the peer takes it. Return early if an answer comes first."""
         exchange = self.exchange
         exchange.sent = False
         slices = bodies.slices(body)
@@ -102,8 +104,8 @@ class Connection(asyncio.Protocol):
             if self._paused:
                 await self._drain()
             else:
-                # Lets an early answer be read before more is written: a write that meets a reset
-                # would throw the answer away.
+                # Let an early answer be read before more is written. The peer may have closed the
+                # connection; a write would then be answered by a reset, and the answer be lost.
                 await asyncio.sleep(0)
             if exchange.answer is None:
                 self.reusable = False
@@ -149,11 +151,11 @@ class Connection(asyncio.Protocol):
             self._drained.set_result(None)
 
     def pause_writing(self) -> None:
-        """Take note that the transport holds enough."""
+        """Note that the transport holds enough bytes."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Go on with an upload that waits."""
+        """Wake an upload that waits."""
         self._paused = False
         self._wake_upload()
 
@@ -163,7 +165,7 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         try:
             reply = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
-        except OSError:  # the socket is closed, or no such query on this system
+        except OSError:  # the socket is closed, or this system has no such query
             return size
         return size + cast("int", struct.unpack("i", reply)[0])
 
@@ -181,7 +183,7 @@ class Connection(asyncio.Protocol):
             self._choose_reader(exchange)
 
     def _choose_reader(self, exchange: Exchange) -> None:
-        """After a read that did not complete the response: decide who reads what comes next."""
+        """Choose what reads the next bytes, after a read that did not complete the response."""
         if exchange.announced is not None:
             missing = exchange.announced - exchange.response.length
             if missing > _PARSED_BYTES:
@@ -191,29 +193,29 @@ class Connection(asyncio.Protocol):
             self._step_back()
 
     def _stand_in(self, reader: asyncio.BufferedProtocol) -> None:
-        """Let another read what comes next."""
+        """Let `reader` read the next bytes."""
         self._stood_in = True
         self._transport.set_protocol(reader)
 
     def _step_back(self) -> None:
-        """Read what comes next here again."""
+        """Let this connection itself read the next bytes again."""
         if self._stood_in:
             self._stood_in = False
             self._transport.set_protocol(self)
 
     def body_moved(self, size: int) -> None:
-        """Take note of body bytes that went past the parser, see `BodyReader`."""
+        """Count body bytes that went past the parser, see `BodyReader`."""
         self.exchange.body_moved(size)
 
     def body_received(self, chunks: list[bytes]) -> None:
-        """Complete the response, and read the next one again."""
+        """Complete the response."""
         self.exchange.body_received(chunks)
 
     def completed(self) -> None:
         """Get ready for the next exchange."""
         if self._stood_in:
             self._step_back()
-        # An answer before the peer has our whole request makes the connection useless.
+        # If the answer came before the whole request was sent, the connection cannot be used again.
         self.reusable = self.exchange.keep_alive and not self._transport.get_write_buffer_size()
         if self._drained is not None:
             self._wake_upload()
@@ -221,16 +223,16 @@ class Connection(asyncio.Protocol):
     # Endings
 
     def eof_received(self) -> None:
-        """End a body that only the end of the connection delimits; anything else is cut short.
+        """End a body whose length was not announced. Any other response is cut short: an error.
 
-        Over TLS this is the peer's close_notify: uvloop does not report a bare end of TCP. So
-        an attacker who can only cut the wire cannot shorten such a body.
+        Over TLS this is called for the peer's close_notify only, not for a bare end of TCP. So an
+        attacker who can only cut the connection cannot shorten such a body.
         """
         if not self.exchange.eof_received():
             self._lost(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the exchange under way, and let go of the connection."""
+        """End the exchange under way, and tell the owner."""
         self._lost(error)
         self.exchange.detach()
         self._on_lost(self)
@@ -245,7 +247,7 @@ class Connection(asyncio.Protocol):
 
 
 def ending(error: Exception | None) -> str:
-    """Say how a connection ended; None and a broken pipe are an ordinary end."""
+    """Say how a connection ended. None and a broken pipe mean an ordinary end."""
     if error is None or isinstance(error, BrokenPipeError):
         return "closed by the server"
     if isinstance(error, ConnectionResetError):

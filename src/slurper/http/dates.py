@@ -1,7 +1,7 @@
-"""Dates as servers send them: one reader for all, which gives None for anything else.
+"""Reads dates as servers send them. The result is None for a text that is no date.
 
-Servers send anything: months of other languages, years of twenty digits, the year 1 for "never". No
-date here ever raises, neither when it is read nor when seconds are added to it or clocks compared.
+Servers send many things: months of other languages, years of twenty digits, the year 1 for "never".
+Reading a date never raises. Adding seconds to an HTTP date, or subtracting two, does not either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 FIRST_YEAR, LAST_YEAR = 1900, 9998
-"""Other years are refused. The ends of the calendar are kept free: sums must not overflow."""
+"""Other years are refused, so that seconds can be added without leaving Python's calendar."""
 
 _MONTHS = {
     name: number
@@ -31,16 +31,16 @@ _MONTH_FIRST = re.compile(
 )
 _UTC_NAMES = frozenset({"GMT", "UTC", "UT", "Z"})
 _CENTURY_TURNS = 69
-"""A year of two digits, from this one on, is in the 1900s."""
+"""A year of two digits is in the 1900s from this number on, and in the 2000s below it."""
 
 
-@functools.lru_cache(maxsize=1024)  # objects are written in bursts: neighbours share their second
+@functools.lru_cache(maxsize=1024)  # many objects in a listing were written in the same second
 def http_date(text: str) -> datetime | None:
-    """Read an HTTP date in one of the three forms of RFC 9110 section 5.6.7, or nearly so.
+    """Read an HTTP date in a form of RFC 9110 section 5.6.7; small deviations are accepted.
 
-    The answer is in UTC. None: it is no date, or of a year before FIRST_YEAR or after LAST_YEAR.
+    The result is in UTC. None: it is no date, or its year is not in FIRST_YEAR to LAST_YEAR.
     """
-    # "Wed, 21 Oct 2015 07:28:00 GMT", read by position: patterns take several times as long.
+    # "Wed, 21 Oct 2015 07:28:00 GMT" is read by position. A pattern takes several times as long.
     if len(text) == 29 and text.endswith(" GMT"):
         try:
             day, month, year = int(text[5:7]), _MONTHS[text[8:11]], int(text[12:16])
@@ -48,15 +48,15 @@ def http_date(text: str) -> datetime | None:
             if FIRST_YEAR <= year <= LAST_YEAR:
                 return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
         except (KeyError, ValueError):
-            pass  # a leap second, or blanks in other places, may have this length too
+            pass  # a date with a leap second, or with other blanks, may have this length too
     found = _DAY_FIRST.fullmatch(text.strip()) or _MONTH_FIRST.fullmatch(text.strip())
     return None if found is None else _matched(found)
 
 
 def iso_date(text: object) -> datetime | None:
-    """Read an ISO 8601 date of XML or JSON. Any text may come instead of one.
+    """Read an ISO 8601 date of XML or JSON.
 
-    The answer is in UTC; None: it is no date.
+    The result is in UTC. None: it is no date.
     """
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def _year(digits: str) -> int:
 
 
 def _zone(text: str | None) -> timezone:
-    """Without a zone, or with "-0000", HTTP's dates are in UTC. Raises KeyError for other names."""
+    """Read a time zone; a date without one is in UTC. Raises KeyError for an unknown name."""
     if text is None or text in _UTC_NAMES:
         return UTC
     if text[0] not in "+-":

@@ -1,8 +1,8 @@
-"""Opening connections: the endpoint policy, TCP and TLS.
+"""Opens connections: the endpoint policy, TCP and TLS.
 
-The policy is enforced here, where the socket is opened, on the very address that is then connected
-to. A host name is resolved once per connection, so a name server cannot show one address to the
-check and another to the connection.
+The policy is enforced here, on the address that is then connected to. A host name is resolved once
+per connection. So a name server cannot give one address to the check and another one to the
+connection.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # a cloud platform's own services on a public address
-        "192.0.0.0/24",  # protocol assignments; another platform's metadata lives here
+        "192.0.0.0/24",  # protocol assignments; a cloud platform has its metadata service here
         "192.88.99.0/24",  # 6to4 relays
         "2001::/23",  # protocol assignments, Teredo
         "2001:db8::/32",
-        "2002::/16",  # 6to4: ends at whatever IPv4 address it embeds
+        "2002::/16",  # 6to4: leads to the IPv4 address that it contains
         "3fff::/20",
     )
 )
-"""Addresses that some supported Python versions call global."""
+"""Refused addresses that some supported Python versions call global."""
 
 _TLS_SETUP_REASONS = frozenset(
     {
@@ -53,16 +53,16 @@ _TLS_SETUP_REASONS = frozenset(
         "wrong version number",
     }
 )
-"""OpenSSL's words for a server that will never agree with us."""
+"""OpenSSL's texts for a handshake that will fail again each time."""
 
 
 class NotSent(errors.TransportError):
-    """No connection came about, so the server has not seen the request."""
+    """No connection could be opened, so the server has not seen the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port of a server; where a connection goes."""
+    """Scheme, host and port of a server."""
 
     scheme: str
     host: str
@@ -95,16 +95,16 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """The Host header: the port only where it is not the scheme's own."""
+        """The Host header. It has a port only if that is not the scheme's default."""
         if self.port != _PORTS[self.scheme]:
             return self.peer
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def refusal(address: str) -> str | None:
-    """Say why the endpoint policy refuses an IP address; None when it is a global one.
+    """Say why the endpoint policy refuses an IP address; None if it is allowed.
 
-    Forms of IPv6 that carry an IPv4 address are judged by what they carry.
+    If an IPv6 address contains an IPv4 address, that one is judged.
     """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
@@ -152,10 +152,11 @@ class Dialer:
         self._any_address = any_address
 
     async def dial(self, on_lost: Callable[[Connection], None]) -> Connection:
-        """Resolve, connect and agree on TLS, within the connect timeout.
+        """Resolve, connect and do the TLS handshake, within the connect timeout.
 
         Raises:
-            NotSent: in time, no connection. EndpointRefused: by policy. TlsRefused: by us or them.
+            NotSent: there was no connection in time. EndpointRefused: the policy forbids it.
+            TlsRefused: one side does not accept the other's TLS or certificate.
         """
         give_up = asyncio.get_running_loop().time() + self._timeout
         addresses = await self._within(give_up, "resolving the host name", self._resolve())
@@ -202,7 +203,7 @@ class Dialer:
             try:
                 async with asyncio.timeout(share):
                     return await _connected(address)
-            except OSError as error:  # a TimeoutError has no number
+            except OSError as error:  # the TimeoutError of asyncio has no errno
                 reason = os.strerror(error.errno) if error.errno else "timed out"
                 failures.append(f"{address.ip} {reason}")
         raise NotSent(f"{self.origin.peer}: not connected (connect): {', '.join(failures)}")

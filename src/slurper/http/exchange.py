@@ -1,7 +1,7 @@
-"""One exchange over a connection: what was sent of the request, and the response as it comes in.
+"""One exchange over a connection: how much of the request was sent, and the response so far.
 
-The whole response is collected in memory. A connection has one `Exchange`, which begins anew for
-each request: the parser looks up its callbacks when it is made, which costs too much per request.
+The whole response is collected in memory. A connection has one `Exchange` and uses it again for
+each request. A new parser looks up its callbacks, which would cost too much per request.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from slurper.http import messages
 from slurper.http.messages import Digest, Response
 
 MAX_HEAD_BYTES = 64 << 10
-"""Status line and headers of a response, its interim responses included."""
+"""Status lines and headers of a response may have this many bytes, interim responses included."""
 _UNLIMITED = sys.maxsize
 
 
 class StaleConnection(errors.TransportError):
-    """A kept connection ended before the first byte of a response: the peer had closed it."""
+    """A kept connection ended before the first byte of a response. The peer had closed it."""
 
 
 class Owner(Protocol):
     """The connection of an exchange, as the exchange sees it."""
 
     def completed(self) -> None:
-        """The whole response is here; its future ends right after this."""
+        """The whole response is here. Its future gets it right after this."""
         ...
 
     def end(self, kind: type[Exception], what: str) -> None:
@@ -67,13 +67,13 @@ class Exchange:
         self.number = 0
         """How many exchanges have begun, this one included."""
         self.answer: asyncio.Future[Response] | None = None
-        """Ends with the response; None while nothing is under way."""
+        """Gets the response; None while nothing is under way."""
         self.response = Response(0, {}, [], 0)
-        """What is here of the response."""
+        """The response as far as it is here."""
         self.head_done = False
-        """The final head is here, not only one of an interim response."""
+        """The final head is here, not only the head of an interim response."""
         self.announced: int | None = None
-        """Bytes of the response's body, if the head tells."""
+        """Bytes of the response's body, if the head names the number."""
         self.received = 0
         """Bytes of the response, its head included."""
         self.written = 0
@@ -81,7 +81,7 @@ class Exchange:
         self.sent = True
         """The transport was given the whole request, or nothing yet."""
         self.keep_alive = True
-        """Nothing has come after which the connection must be closed."""
+        """The connection may be kept, as far as the response says until now."""
 
     def begin(
         self,
@@ -103,7 +103,7 @@ class Exchange:
         self.written = 0
 
     def detach(self) -> None:
-        """Let go of what refers to this exchange; nothing can be received any more."""
+        """Break the reference cycles with the parser and the owner. Nothing more is received."""
         del self._parser, self._owner
 
     @property
@@ -135,7 +135,8 @@ class Exchange:
             self._malformed(f"{error}{messages.fault_in(bytes(data))}")
         except httptools.HttpParserUpgrade:
             self._malformed("an upgrade nobody asked for")
-        # Without an announced length these are heads, trailers and the frames of chunks.
+        # Beside the body there are heads, trailers and the frames of chunks. All bytes together may
+        # be at most MAX_HEAD_BYTES and 16 times the body.
         if (
             self.answer is not None
             and self.announced is None
@@ -153,7 +154,7 @@ class Exchange:
             self._parser.feed_data(view[MAX_HEAD_BYTES:])
 
     def make_digest(self) -> Digest | None:
-        """Make what the request wants to take in a long body; it takes in what is here already."""
+        """Make the request's digest for a long body; give it the bytes that are here already."""
         if self._make_digest is None:
             return None
         digest = self.response.digest = self._make_digest(self.response.headers)
@@ -163,7 +164,7 @@ class Exchange:
         return digest
 
     def body_moved(self, size: int) -> None:
-        """Take note of body bytes that went past the parser."""
+        """Count body bytes that went past the parser."""
         self.received += size
         self.response.length += size
 
@@ -174,7 +175,7 @@ class Exchange:
         self._complete()
 
     def eof_received(self) -> bool:
-        """Complete a body that only the end of the connection delimits; False: it is cut short."""
+        """Complete a body without announced length. False: the response is cut short."""
         self.keep_alive = False
         if self.answer is None or not self._lasts_until_eof():
             return False
@@ -189,7 +190,7 @@ class Exchange:
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """Notice bytes that answer no request."""
+        """Refuse bytes that answer no request."""
         if self.answer is None or not self.written:
             self._unsolicited()
 
@@ -289,5 +290,5 @@ class Exchange:
 
     def _unsolicited(self) -> None:
         self.keep_alive = False
-        # What comes before a request has gone answers something else.
+        # Bytes that come before a request was sent cannot be its answer.
         self._owner.end(StaleConnection, "sent something before it was asked")

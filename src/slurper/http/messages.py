@@ -1,7 +1,7 @@
 """Requests and responses as values, and the bytes of a request's head.
 
-Nothing here normalises: a target goes on the wire exactly as given. What could end a line early
-and so smuggle a header or a second request is refused instead.
+Nothing is normalised: a target is sent exactly as given. A character that could end a line early
+is refused, because it could smuggle in a header or a second request.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ _OURS = frozenset(
         "upgrade",
     }
 )
-"""Never a caller's: by these a request would go elsewhere or change how its connection works."""
+"""Headers that no caller may set. They could send a request elsewhere or change its connection."""
 
 
 class Digest(Protocol):
     """Takes in the bytes of one body, in order."""
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in the next bytes; they may change afterwards."""
+        """Take in the next bytes. Their memory may change afterwards."""
         ...
 
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request, as often as it has to be sent."""
+    """One HTTP request. It may be sent several times."""
 
     method: str
     target: str
-    """Encoded path, "?" and query: exactly what goes on the wire, printable ASCII."""
+    """Encoded path, "?" and query, exactly as they are sent: printable ASCII."""
     headers: dict[str, str]
     """Lower-case names; values one character per byte (latin-1)."""
     body: Sequence[bytes] = ()
     idempotent: bool = True
-    """Sending it twice does no harm, so it may be sent again when its fate is unknown."""
+    """Sending it twice does no harm. So it may be sent again when its result is not known."""
     awaited_bytes: int = 0
-    """How long the answer's body is expected to be; a long one is then read to where it stays."""
+    """The expected length of the answer's body. A long body is then received without copying."""
     digest: Callable[[Mapping[str, str]], Digest | None] | None = None
-    """Makes, by the answer's headers, what takes in a long body while it comes: then its bytes are
-    still in the caches of the processor."""
+    """Makes a digest from the answer's headers, for a long body only. The digest takes in the bytes
+    as they come, while they are still in the processor's caches."""
 
 
 @dataclass(slots=True)
@@ -65,18 +65,19 @@ class Response:
     headers: dict[str, str]
     """Lower-case names; values one character per byte; repeated fields joined with ", "."""
     body: list[bytes]
-    """The chunks as they came in, never decompressed. Those of large bodies are bytearrays."""
+    """The chunks as they came in, not decompressed. The chunks of large bodies are bytearrays."""
     length: int
     """Bytes of `body`."""
     retries: int = 0
     """How often the request was sent again before this answer."""
     digest: Digest | None = None
-    """What the request asked for, if it has taken in the whole body; short ones it does not see."""
+    """The digest that the request made for this body, if it has taken in the whole body. A short
+    body has none."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _layout(method: str, names: tuple[str, ...]) -> str:
-    """Check method and header names once per combination; the rest is string formatting."""
+    """Check method and header names, once per combination, and return a format of the head."""
     for token in (method, *names):
         if _TOKEN.fullmatch(token) is None:
             raise errors.ConfigurationError(f"{token!r} cannot be a method or header name")
@@ -99,15 +100,15 @@ def header_lines(headers: Mapping[str, str]) -> str:
 def encode_head(
     method: str, target: str, headers: Mapping[str, str], body_bytes: int, *, added: str = ""
 ) -> bytes:
-    """Build request line and header block; add `content-length` where the method wants one.
+    """Build request line and header block. Add `content-length` if the request needs one.
 
-    `added` are more lines, of `header_lines`. Those that are the same for thousands of requests
-    need not be made, nor looked through, for each.
+    `added` are more lines, made by `header_lines`. They are not checked again. So lines that are
+    the same for thousands of requests can be made once.
 
     Raises:
-        ConfigurationError: a line break or NUL in a value, a target that is not printable ASCII
-            without spaces, a name that is no token, or a `content-length` other than
-            `body_bytes`. No text of these errors holds a value.
+        ConfigurationError: a value holds a line break or NUL, the target is not printable ASCII
+            without spaces, a name is no token, or `content-length` is not `body_bytes`. The texts
+            of these errors hold no header's value.
     """
     counted = body_bytes > 0 or method in ("PUT", "POST", "PATCH")
     if "content-length" in headers:
@@ -130,11 +131,11 @@ def encode_head(
 
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
-"""How an alert begins, and a handshake."""
+"""The first bytes of an alert, and of a handshake."""
 
 
 def fault_in(data: bytes) -> str:
-    """What an answer that no parser takes still tells; empty: nothing."""
+    """Say what is wrong with an answer that cannot be parsed; "" if that is not known."""
     if data.startswith(_TLS_RECORDS):
         return " (it answers in TLS)"
     for line in data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:

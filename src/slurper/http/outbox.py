@@ -1,9 +1,9 @@
-"""Requests on their way out, sent together at the end of a turn of the event loop.
+"""Sends the requests of one turn of the event loop together.
 
-A turn brings answers to many requests, and so many new requests. A peer that waits is asleep. To
-wake it costs more than to send it a request. Requests that go out one by one wake it each time. If
-they go out together, the peer is at work already when most of them come. A request that is alone
-goes out in the next turn, which follows at once. See decision 0016.
+One turn may bring answers to many requests, and then many new requests are made. A peer that waits
+for requests is asleep, and waking it costs more than sending one request. Requests that are sent
+one by one may wake it each time. If they are sent together, most of them find the peer at work. A
+single request is sent in the next turn, which follows at once. See decision 0016.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slurper.http.connection import Connection
 
 
 class Outbox:
-    """Whole requests of one client that wait for the end of the turn."""
+    """Holds whole requests of one client until the end of the turn."""
 
     __slots__ = ("_waiting",)
 
@@ -23,7 +23,7 @@ class Outbox:
         self._waiting: list[tuple[Connection, bytes, Sequence[bytes]]] = []
 
     def put(self, connection: Connection, head: bytes, body: Sequence[bytes]) -> None:
-        """Send a request over a connection on which its exchange has begun."""
+        """Send a request soon. Its exchange has begun on the connection."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send)
         self._waiting.append((connection, head, body))

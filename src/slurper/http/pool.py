@@ -1,8 +1,8 @@
-"""The kept connections of one origin: last in, first out, with a fair queue at the limit.
+"""Keeps the connections of one origin. The connection used last is lent first.
 
 A connection is either *idle* here or *lent* to exactly one caller. Every connection, and every
-connection being opened, holds one of `max_connections` slots. How many may be lent at once is the
-`window`'s to say, which narrows when the provider throttles; who came first is served first.
+connection being opened, holds one of `max_connections` slots. The `window` says how many may be
+lent at once; it narrows when the provider throttles. Callers that have to wait are served in order.
 
 One timer sweeps all connections about once a second, see `stall`.
 """
@@ -19,7 +19,7 @@ from slurper.http.stall import StallLimits, StallWatch
 from slurper.http.window import AdaptiveWindow
 
 KEEP_SECONDS = 45.0
-"""A connection unused for longer is closed: many servers and routers forget theirs soon after."""
+"""A connection unused for longer is closed. Many servers and routers drop idle ones soon after."""
 _CLOSE_SECONDS = 2.0
 
 
@@ -40,7 +40,7 @@ class Pool:
         stall_limits: StallLimits,
     ) -> None:
         self.window = AdaptiveWindow(max_connections)
-        """Tell it how answers turned out."""
+        """How many connections may be lent. The client tells it about throttled answers."""
         self._dialer = dialer
         self._lent = 0
         self._free_slots = max_connections
@@ -53,7 +53,7 @@ class Pool:
         self._all_lost: asyncio.Future[None] | None = None
 
     def take(self) -> Connection | None:
-        """Borrow the idle connection used last, if there is one and the window allows."""
+        """Borrow the idle connection used last, if there is one and the window allows it."""
         while self._idle and self._lent < self.window.size:
             connection = self._idle.pop()
             if connection.reusable:
@@ -64,7 +64,7 @@ class Pool:
         return None
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
-        """Borrow a connection, opened now if need be; `fresh` demands one never used before.
+        """Borrow a connection; open one if necessary. With `fresh` it was never used before.
 
         Raises:
             NotSent, EndpointRefused, TlsRefused: as `Dialer.dial`.
@@ -117,7 +117,7 @@ class Pool:
     # Slots
 
     async def _slot(self, *, fresh: bool) -> Connection | None:
-        """Take a slot, together with the idle connection that holds it if so."""
+        """Take a slot. If an idle connection holds it, return that connection."""
         if not fresh:
             connection = self.take()
             if connection is not None:
@@ -128,7 +128,7 @@ class Pool:
         return await self._wait()
 
     def _take_slot(self) -> Connection | None:
-        """Take a free slot, else the one of the idle connection that was used longest ago."""
+        """Take a free slot, or else that of the idle connection that was used longest ago."""
         if self._free_slots:
             self._free_slots -= 1
             return None
@@ -141,7 +141,7 @@ class Pool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give_back(waiter.result())  # came in the very turn of the cancellation
+                self._give_back(waiter.result())  # the slot came in the turn of the cancellation
             raise
 
     def _give_back(self, connection: Connection | None) -> None:
@@ -154,7 +154,7 @@ class Pool:
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
-        """Lend to those who wait, longest first, as far as the window goes."""
+        """Lend to the callers that have waited longest, as far as the window allows."""
         while self._waiting and self._lent < self.window.size:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -195,7 +195,7 @@ class Pool:
         self._timer = loop.call_later(self._stall_limits.look_seconds, self._sweep)
 
     def _sweep(self) -> None:
-        """Give up exchanges that are too slow, and close connections that are not needed."""
+        """End exchanges that are too slow, and close connections that are not needed."""
         self._timer = None
         for connection, watch in tuple(self._open.items()):
             stall = watch.look()

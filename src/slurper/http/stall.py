@@ -1,4 +1,4 @@
-"""What is too slow: nothing moves in either direction, or a body moves slower than allowed.
+"""Finds exchanges that are too slow: nothing moves, or a body moves slower than allowed.
 
 The pool looks at each connection about once a second. So no request needs a timer of its own.
 """
@@ -11,8 +11,8 @@ from slurper.http.connection import Connection
 
 LOOK_SECONDS = 1.0
 _UNMEASURED_PATIENCE = 10
-"""A trickle that is no body of known length may last so many times longer. A store that puts a
-large upload together keeps the line open by a blank now and then, for minutes."""
+"""If no body of known length is moving, slow bytes are allowed this many times longer. A store that
+puts a large upload together may send a blank now and then, for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class StallLimits:
     """How slow an exchange may be."""
 
     idle_timeout_seconds: float
-    """At most so long nothing may move."""
+    """Nothing may move for at most this long."""
     min_bytes_per_second: int
-    """A body must move at least so fast, averaged over `idle_timeout_seconds`; 0: at any speed."""
+    """The lowest speed of a body, averaged over `idle_timeout_seconds`. 0: any speed will do."""
 
     @property
     def look_seconds(self) -> float:
@@ -31,15 +31,15 @@ class StallLimits:
 
     @property
     def window_bytes(self) -> int:
-        """So many bytes of a body move in `idle_timeout_seconds` at least."""
+        """The fewest bytes of a body that must move in `idle_timeout_seconds`."""
         return int(self.min_bytes_per_second * self.idle_timeout_seconds)
 
 
 class StallWatch:
     """Watches one connection, look by look.
 
-    Bytes are counted in windows. A window ends when `window_bytes` have moved, and when the
-    exchange enters another phase.
+    Bytes are counted in windows. A window ends when `window_bytes` have moved, or when the exchange
+    enters another phase.
     """
 
     __slots__ = ("_connection", "_counted", "_limits", "_phase", "_quiet", "_slow", "_window_began")
@@ -51,17 +51,17 @@ class StallWatch:
         self._phase: tuple[int, bool, bool, bool] | None = None
         self._window_began = 0
         self._quiet = 0
-        """During so many looks, the last one included, nothing moved in either direction."""
+        """How many looks, up to the last one, found that nothing had moved in either direction."""
         self._slow = 0
-        """During so many, less moved than makes up a window."""
+        """How many looks have passed since the window began."""
 
     @property
     def quiet_seconds(self) -> float:
-        """For so long nothing has moved."""
+        """How long nothing has moved."""
         return self._quiet * self._limits.look_seconds
 
     def look(self) -> str | None:
-        """Take note of what has moved, and say what makes an exchange too slow, if it is."""
+        """Count what has moved. If the exchange is too slow, say why; None: it is not."""
         exchange, limits = self._connection.exchange, self._limits
         unsent = self._connection.unsent_bytes()
         moved = exchange.received + exchange.written - unsent

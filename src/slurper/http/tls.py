@@ -1,12 +1,12 @@
 """TLS on the event loop, by the OpenSSL of the `cryptography` wheels (decision 0011).
 
-Python's own `ssl` uses whatever OpenSSL Python was built with, often one whose AES is half as fast,
-and copies more. Here what one large read brings is decrypted into the receiver's own buffer, and
-what is to be sent is encrypted a batch at a time; encrypted bytes pass through two small buffers
-that stay in the caches.
+Python's own `ssl` uses the OpenSSL that Python was built with. The AES of that OpenSSL is often
+half as fast. `ssl` also copies more. Here the bytes of one large read are decrypted into the
+receiver's own buffer. Bytes to be sent are encrypted a batch at a time. Encrypted bytes pass
+through two small buffers that stay in the processor's caches.
 
-Checked is what `ssl.create_default_context` checks: TLS 1.2 or later, a chain up to the system's
-authorities or those of `ca_file`, the host's name or address.
+A connection is checked as by `ssl.create_default_context`: it needs TLS 1.2 or later, a chain up to
+the system's authorities or those of `ca_file`, and a certificate for the host's name or address.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ RECORD_BYTES = 16 << 10
 """The most that one TLS record carries."""
 _READ_BYTES = 256 << 10
 _WRITE_BYTES = 128 << 10
-"""So much is read and decrypted, or encrypted and sent, at a time."""
+"""How much is encrypted and sent at a time; `_READ_BYTES` is how much is read and decrypted."""
 
 _SUITES_1_3 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 _SUITES_1_2 = (
     b"@SECLEVEL=2:ECDH+AESGCM+AES128:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES"
     b":!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 )
-"""Those of Python's `ssl`, in the order in which Go's clients offer them: AES-128 is no worse in
-practice than AES-256, and cheaper."""
+"""The suites of Python's `ssl`, in the order of Go's clients. AES-128 comes first. In practice it
+is as safe as AES-256, and it costs less."""
 
 
 class TlsError(Exception):
@@ -66,7 +66,7 @@ class _Room:
 
 
 class TlsContext:
-    """Whom to trust, and what to offer.
+    """The settings of TLS that connections share: trusted authorities and offered cipher suites.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read or holds no certificate.
@@ -76,7 +76,8 @@ class TlsContext:
         self.incoming = _Room(_READ_BYTES)
         self.outgoing = _Room(_WRITE_BYTES + _WRITE_BYTES // 32)
         self.record = _Room(RECORD_BYTES)
-        """Shared by all connections, so that they stay in the caches: empty between two events."""
+        """All connections share these three buffers, so that they stay in the processor's caches.
+        Between two events of the loop they hold nothing that is still needed."""
         self._context = _ffi.gc(_lib.SSL_CTX_new(_lib.TLS_client_method()), _lib.SSL_CTX_free)
         context = self._context
         _must(_lib.SSL_CTX_set_min_proto_version(context, _lib.TLS1_2_VERSION))
@@ -91,7 +92,7 @@ class TlsContext:
         for file, folder in ((system.cafile, None), (None, system.capath)):
             if file or folder:
                 self._trust(file, folder)
-                _lib.ERR_clear_error()  # a system without authorities trusts nobody
+                _lib.ERR_clear_error()  # it is no error if a system has no authorities
         if ca_file is not None:
             if not os.access(ca_file, os.R_OK):
                 raise errors.ConfigurationError(f"CA file {ca_file}: cannot be read")
@@ -103,14 +104,15 @@ class TlsContext:
         return bool(_lib.SSL_CTX_load_verify_locations(self._context, *names) == 1)
 
     def session(self, host: str) -> Session:
-        """Prepare a connection, whose other end must prove to be `host`."""
+        """Prepare a connection. Its other end must prove that it is `host`."""
         return Session(self._context, host)
 
 
 def shared_context(ca_file: Path | None) -> TlsContext:
-    """Return the context of all clients of this process, made anew only when a file is another.
+    """Return the context of all clients of this process.
 
-    To read the system's authorities takes 20 ms of CPU, and a copy has several clients.
+    It is made again only when `ca_file`, or where the system keeps its authorities, has changed.
+    Reading the system's authorities takes 20 ms of CPU, and a copy has several clients.
 
     Raises:
         ConfigurationError: as `TlsContext`.
@@ -118,7 +120,7 @@ def shared_context(ca_file: Path | None) -> TlsContext:
     try:
         changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
     except OSError:
-        changed_at = 0  # let the one who reads it say why it cannot be read
+        changed_at = 0  # TlsContext reads the file and reports why it cannot be read
     return _context_of(ca_file, changed_at, ssl.get_default_verify_paths())
 
 
@@ -130,7 +132,7 @@ def _context_of(
 
 
 class Session:
-    """TLS of one connection, apart from its socket: encrypted bytes in, and encrypted bytes out."""
+    """The TLS state of one connection. It takes and gives encrypted bytes, and has no socket."""
 
     __slots__ = ("_encrypted", "_fed", "_handle", "_host", "_source", "read", "write")
 
@@ -154,35 +156,35 @@ class Session:
         _lib.SSL_set_bio(handle, self._source, self._encrypted)
         _lib.SSL_set_connect_state(handle)
         self.read: Callable[[Any, int], int] = functools.partial(_lib.SSL_read, handle)
-        """Decrypt at most one record into memory; not above 0: see `failure`."""
+        """Decrypt at most one record into memory. If the result is 0 or less, ask `failure`."""
         self.write: Callable[[Any, int], int] = functools.partial(_lib.SSL_write, handle)
-        """Encrypt what lies in memory, all of it."""
+        """Encrypt all bytes of a memory."""
 
     def feed(self, memory: Any, size: int) -> None:  # noqa: ANN401 - cffi's char[]
         """Take encrypted bytes, which must stay as they are until `read` finds no more."""
         self._fed = memory
         self._source = source = _lib.BIO_new_mem_buf(memory, size)
-        _lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
-        _lib.SSL_set_bio(self._handle, source, self._encrypted)  # frees the one before
+        _lib.BIO_set_mem_eof_return(source, -1)  # the end of `memory` does not end the connection
+        _lib.SSL_set_bio(self._handle, source, self._encrypted)  # frees the source before it
 
     def used_up(self) -> bool:
-        """Whether after a `read` that had something another one would find nothing at all.
+        """Whether another `read` would find nothing; to be asked after a `read` that had bytes.
 
-        To ask costs a quarter of a `read` that fails and of asking why. An answer that TLS itself
-        may owe, to a change of keys, then goes out before the next request, as it has to.
+        This costs a quarter of a failing `read` and the question why it failed. TLS itself may owe
+        the peer an answer to a change of keys. That answer goes out before the next request.
         """
         return not (_lib.BIO_get_mem_data(self._source, _NULL) or _lib.SSL_pending(self._handle))
 
     def encrypted(self, room: _Room) -> memoryview:
-        """Move encrypted bytes that are to be sent into `room`; there may be none."""
+        """Move encrypted bytes that are to be sent into `room`, and return them. May be empty."""
         size = _lib.BIO_read(self._encrypted, room.memory, room.size)
         return room.view[: max(0, size)]
 
     def agreed(self) -> bool:
-        """Go on with the handshake; False when the other end has to say something first.
+        """Go on with the handshake; False when the other end has to send something first.
 
         Raises:
-            TlsError: there will be no agreement.
+            TlsError: the handshake has failed.
         """
         _lib.ERR_clear_error()
         status = _lib.SSL_do_handshake(self._handle)
@@ -196,22 +198,25 @@ class Session:
         raise TlsError(_reason())
 
     def failure(self, status: int) -> TlsError | EOFError | None:
-        """Say why `read` had nothing: an error, the peer's good-bye, or None, no whole record."""
+        """Say why `read` had nothing. None: the record is not complete. EOFError: the peer ended.
+
+        The peer ends a connection by close_notify.
+        """
         code = _lib.SSL_get_error(self._handle, status)
         if code == _lib.SSL_ERROR_WANT_READ:
             return None
         return EOFError() if code == _lib.SSL_ERROR_ZERO_RETURN else TlsError(_reason())
 
     def end(self) -> None:
-        """Say good-bye."""
+        """Prepare close_notify, by which TLS ends a connection."""
         _lib.SSL_shutdown(self._handle)
 
 
 async def handshake(context: TlsContext, sock: socket.socket, host: str) -> Session:
-    """Agree on TLS over a connected socket.
+    """Do the TLS handshake over a connected socket.
 
     Raises:
-        TlsError: no agreement. OSError: the connection ended.
+        TlsError: the handshake failed. OSError: the connection ended.
     """
     loop = asyncio.get_running_loop()
     session = context.session(host)
@@ -233,8 +238,8 @@ async def handshake(context: TlsContext, sock: socket.socket, host: str) -> Sess
 class TlsTransport(asyncio.Transport):
     """Carries one connection after its handshake.
 
-    Reads for as long as it is open. A `BufferedProtocol` has its bytes decrypted into its buffer;
-    of any other protocol `data_received` is called per record.
+    It reads as long as it is open. The bytes for a `BufferedProtocol` are decrypted into the
+    protocol's own buffer. For any other protocol `data_received` is called once per record.
     """
 
     def __init__(
@@ -309,7 +314,7 @@ class TlsTransport(asyncio.Transport):
         elif failure is not None:
             self._end(failure)
         elif not self._unsent:
-            self._send_encrypted()  # an answer of TLS itself
+            self._send_encrypted()  # TLS itself may have an answer to send
 
     def _read_record(self) -> int:
         record = self._record
@@ -330,14 +335,14 @@ class TlsTransport(asyncio.Transport):
                 break
             filled += size
         if filled:
-            # Nothing that this calls may use TLS before `size` is looked at.
+            # OpenSSL explains only its last call. So this may not use TLS: `size` is asked later.
             protocol.buffer_updated(filled)
         return size
 
     # Writing
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, or keep what the kernel does not take yet."""
+        """Send bytes, and keep what the kernel does not take yet."""
         if self._unsent or self._ended or not 0 < len(data) <= _WRITE_BYTES:
             self.writelines((data,))
         else:
@@ -345,7 +350,7 @@ class TlsTransport(asyncio.Transport):
             self._send_encrypted()
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Send pieces; those that are kept must not change."""
+        """Send pieces. A piece that has to wait is kept without a copy, so it must not change."""
         if self._ended:
             return
         for piece in pieces:
@@ -393,7 +398,7 @@ class TlsTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     def _sent(self, data: bytes | memoryview) -> int:
-        """Give the kernel what it takes; say how much that was."""
+        """Give bytes to the kernel; return how many it took."""
         try:
             return self._sock.send(data)
         except BlockingIOError:
@@ -405,7 +410,7 @@ class TlsTransport(asyncio.Transport):
     # Endings
 
     def close(self) -> None:
-        """Say good-bye, if that takes no waiting, and close."""
+        """Close. Send close_notify first if nothing else waits to be sent."""
         if not self._ended and not self._unsent:
             self._session.end()
             self._send_encrypted()
