@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from slurper import errors
-from slurper.cli.server import JsonValue
+from slurper.cli.console import JsonValue
 
 PAGE_SIZE = 50
 TIMEOUT_SECONDS = 60.0

@@ -6,7 +6,7 @@ Rich is loaded only when something is printed with it. JSON is printed without i
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurper import errors
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+JsonValue = Any
+"""What an answer of the API holds. It is shown, but not checked against the API's models."""
 
 _UNLIMITED = 10_000
 

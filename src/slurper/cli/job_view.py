@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slurper.cli import console
-from slurper.cli.server import JsonValue
+from slurper.cli.console import JsonValue
 
 
 def place(side: JsonValue) -> str:

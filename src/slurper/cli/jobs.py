@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slurper.cli import console, job_view, new_secrets, rates, server
+from slurper.cli.console import JsonValue
 from slurper.cli.options import AsJson
-from slurper.cli.server import JsonValue, Server, job_path
+from slurper.cli.server import Server, job_path
 from slurper.job.model import LimitChanges
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any
 import typer
 
 from slurper import errors
+from slurper.cli.console import JsonValue
 from slurper.cli.options import as_value, keyword
-from slurper.cli.server import JsonValue
 
 
 def _variable(side: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
@@ -14,9 +14,6 @@ from slurper.cli.options import as_value
 
 if TYPE_CHECKING:
     from slurper.cli.client import Client
-
-JsonValue = Any
-"""What an answer of the API holds. It is shown, but not checked against the API's models."""
 
 DEFAULT = "http://127.0.0.1:8080"
 
