@@ -7,12 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from slurper import errors, telemetry
-from slurper.database.work import JobWork, WorkStore
+from slurper.database.work import JobWork
 from slurper.driver.counter import Counter
 from slurper.driver.sweeper import Sweeper
-from slurper.engine.base import Engine
-from slurper.secrets import Sealer
-from slurper.settings import Settings
+from slurper.driver.turn import Means
 
 HOUSEKEEPING_SECONDS = 60.0
 
@@ -24,21 +22,14 @@ class Chores:
 
     def __init__(
         self,
-        store: WorkStore,
-        engine: Engine,
-        sealer: Sealer,
-        settings: Settings,
+        means: Means,
         *,
-        wake: Callable[[], None],
         lease_lost: Callable[[errors.LeaseLost], None],
     ) -> None:
-        """Prepare; `wake` is called when there may be more to do."""
-        self._store = store
-        self._settings = settings
-        self._wake = wake
+        self._means = means
         self._lease_lost = lease_lost
-        self._sweeper = Sweeper(store, engine, sealer, settings, lease_lost=lease_lost)
-        self._counter = Counter(store, engine, sealer, settings, wake=wake, lease_lost=lease_lost)
+        self._sweeper = Sweeper(means, lease_lost=lease_lost)
+        self._counter = Counter(means, lease_lost=lease_lost)
         self._housekeeping_at = 0.0
 
     def update(
@@ -66,12 +57,12 @@ class Chores:
     async def housekeep(self) -> None:
         """Do one piece of the work that commands have left, and periodic work when it is due."""
         try:
-            if await self._store.tidy():
-                self._wake()  # there may be more, after the jobs were read again
+            if await self._means.store.tidy():
+                self._means.wake()  # there may be more, after the jobs were read again
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 await self._erase_secrets()
-                await self._store.forget_answers()
+                await self._means.store.forget_answers()
         except errors.LeaseLost as error:
             self._lease_lost(error)
         except Exception as error:
@@ -79,7 +70,7 @@ class Chores:
 
     async def _erase_secrets(self) -> None:
         """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
-        retention = timedelta(seconds=self._settings.secret_retention_seconds)
-        erased = await self._store.erase_secrets(datetime.now(UTC) - retention)
+        retention = timedelta(seconds=self._means.settings.secret_retention_seconds)
+        erased = await self._means.store.erase_secrets(datetime.now(UTC) - retention)
         if erased:
             _log.info("secrets of ended jobs erased", jobs=erased)

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from slurper import errors, telemetry
-from slurper.database.work import JobWork, WorkStore
+from slurper.database.work import JobWork
 from slurper.driver import assignment
-from slurper.engine.base import Engine
+from slurper.driver.turn import Means
 from slurper.job.model import Whole
-from slurper.secrets import Sealer
-from slurper.settings import Settings
 
 MAX_FAILURES = 5
 """After this many failures in a row this server no longer counts the job."""
@@ -43,20 +41,11 @@ class Counter:
 
     def __init__(
         self,
-        store: WorkStore,
-        engine: Engine,
-        sealer: Sealer,
-        settings: Settings,
+        means: Means,
         *,
-        wake: Callable[[], None],
         lease_lost: Callable[[errors.LeaseLost], None],
     ) -> None:
-        """Prepare; `wake` is called when there may be more to begin."""
-        self._store = store
-        self._engine = engine
-        self._sealer = sealer
-        self._settings = settings
-        self._wake = wake
+        self._means = means
         self._lease_lost = lease_lost
         self._counts: dict[str, _Count] = {}
         self._counting: asyncio.Task[None] | None = None
@@ -107,7 +96,7 @@ class Counter:
             _log.warning("source not counted", job_id=count.work.job.id, error=str(error))
         ended = time.monotonic()
         self._not_before = ended + (ended - began)
-        self._wake()
+        self._means.wake()
 
     async def _go_on(self, count: _Count) -> None:
         """Run one task of the count; store the result if it was the last one."""
@@ -115,15 +104,15 @@ class Counter:
         task = assignment.make_count(
             job,
             count.cursor,
-            secrets=self._sealer.open(count.work.sealed),
-            settings=self._settings,
+            secrets=self._means.sealer.open(count.work.sealed),
+            settings=self._means.settings,
         )
-        report = await self._engine.run(task)
+        report = await self._means.engine.run(task)
         count.objects += report.whole.objects or 0
         count.size += report.whole.size or 0
         count.cursor = report.cursor
         if report.finished:
-            await self._store.counted(job.id, Whole(objects=count.objects, size=count.size))
+            await self._means.store.counted(job.id, Whole(objects=count.objects, size=count.size))
             count.done = True
 
 

@@ -95,9 +95,7 @@ class Driver:
             metrics=self._metrics,
             wake=self.wake,
         )
-        self._chores = Chores(
-            store, engine, sealer, settings, wake=self.wake, lease_lost=self._stop_without_lease
-        )
+        self._chores = Chores(self._means, lease_lost=self._stop_without_lease)
         self._woken = asyncio.Event() if woken is None else woken
         self._moved = asyncio.Event() if moved is None else moved
         self._stopping = False

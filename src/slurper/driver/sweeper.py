@@ -25,12 +25,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from slurper import errors, telemetry
-from slurper.database.work import JobWork, WorkStore
+from slurper.database.work import JobWork
 from slurper.driver import assignment
-from slurper.engine.base import Engine
+from slurper.driver.turn import Means
 from slurper.job.model import LogEntry, LogType
-from slurper.secrets import Sealer
-from slurper.settings import Settings
 
 SETTLE_SECONDS = 1.0
 """A request of a killed process may still reach the store a moment after its end."""
@@ -63,17 +61,11 @@ class Sweeper:
 
     def __init__(
         self,
-        store: WorkStore,
-        engine: Engine,
-        sealer: Sealer,
-        settings: Settings,
+        means: Means,
         *,
         lease_lost: Callable[[errors.LeaseLost], None],
     ) -> None:
-        self._store = store
-        self._engine = engine
-        self._sealer = sealer
-        self._settings = settings
+        self._means = means
         self._lease_lost = lease_lost
         self._due: dict[str, _Due] = {}
         self._sweeping: asyncio.Task[None] | None = None
@@ -116,7 +108,7 @@ class Sweeper:
         try:
             error = await self._sweep(due)
             if error is None:
-                await self._store.swept(job_id)
+                await self._means.store.swept(job_id)
                 due.swept = True
                 _log.info("target of an aborted job swept", job_id=job_id)
             else:
@@ -136,11 +128,11 @@ class Sweeper:
                 task = assignment.make_sweep(
                     due.work.job,
                     upload,
-                    secrets=self._sealer.open(due.work.sealed),
-                    settings=self._settings,
+                    secrets=self._means.sealer.open(due.work.sealed),
+                    settings=self._means.settings,
                     until=due.until,
                 )
-                await self._engine.run(task)
+                await self._means.engine.run(task)
         except Exception as error:
             return error
         return None
@@ -150,7 +142,9 @@ class Sweeper:
         entry = LogEntry(
             log_type=LogType.MIGRATION_ERROR, created_at=datetime.now(UTC), message=_gives_up(error)
         )
-        given_up = await self._store.sweep_failed(job_id, max_failures=MAX_SWEEPS, entry=entry)
+        given_up = await self._means.store.sweep_failed(
+            job_id, max_failures=MAX_SWEEPS, entry=entry
+        )
         _log.warning(
             "target of an aborted job could not be swept",
             job_id=job_id,

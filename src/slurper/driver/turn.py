@@ -44,7 +44,7 @@ _log = telemetry.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What every turn of a driver uses."""
+    """What every turn and chore of a driver uses."""
 
     store: WorkStore
     engine: Engine

@@ -23,7 +23,7 @@ from slurper.objectstore.base import ObjectStore
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.key_shapes import KeyShape
 from slurper.planning import spellings
-from slurper.transfer.listing import HEADS_AT_ONCE, Existing, Found, NamedTarget
+from slurper.transfer.listing import Existing, Found, NamedTarget, for_each
 from slurper.transfer.route import Route
 
 MAX_KNOWN = 10_000
@@ -83,10 +83,8 @@ class Twins:
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
         """Return which of these keys must not be copied, each with the key that is."""
         asked = [key for key in keys if not spellings.is_stored_as_it_is(key[self._strip :])]
-        twins: list[str | None] = []
-        for start in range(0, len(asked), HEADS_AT_ONCE):
-            twins += await asyncio.gather(*map(self._twin, asked[start : start + HEADS_AT_ONCE]))
-        return {key: twin for key, twin in zip(asked, twins, strict=True) if twin is not None}
+        twins = await for_each(asked, self._twin)
+        return {key: twin for key, twin in twins.items() if twin is not None}
 
     async def _twin(self, key: str) -> str | None:
         try:
@@ -154,13 +152,9 @@ class Folders:
     async def among(self, keys: Sequence[str]) -> dict[str, str]:
         """Return which of these keys must not be copied, each with the key that is."""
         longer_than = max(len(self._prefix), 1)
-        asked = [key for key in keys if key.endswith("/") and len(key) > longer_than]
-        found: dict[str, str] = {}
-        for start in range(0, len(asked), HEADS_AT_ONCE):
-            group = asked[start : start + HEADS_AT_ONCE]
-            exist = await asyncio.gather(*(self._exists(key[:-1]) for key in group))
-            found |= {key: key[:-1] for key, there in zip(group, exist, strict=True) if there}
-        return found
+        files = [key[:-1] for key in keys if key.endswith("/") and len(key) > longer_than]
+        exist = await for_each(files, self._exists)
+        return {f"{file}/": file for file, is_there in exist.items() if is_there}
 
     async def _exists(self, key: str) -> bool:
         try:

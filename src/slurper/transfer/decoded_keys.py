@@ -6,7 +6,6 @@ spellings, and only a request tells which one exists.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -47,14 +46,7 @@ class DecodedKeys:
             for key, found in page.rows
             if key in page.written and isinstance(found, ObjectMeta) and is_large(found.size)
         }
-        asked = [(key, page.written[key]) for key in sorted(doubtful)]
-        right: dict[str, str] = {}
-        for start in range(0, len(asked), listing.HEADS_AT_ONCE):
-            group = asked[start : start + listing.HEADS_AT_ONCE]
-            told = await asyncio.gather(
-                *(listing.spelled(self._source, key, other) for key, other in group)
-            )
-            right |= {key: text for (key, _), text in zip(group, told, strict=True)}
+        right = await listing.spellings(self._source, sorted(doubtful), page.written)
         return [
             (key, found._replace(key=right[key]))
             if key in right and isinstance(found, ObjectMeta)

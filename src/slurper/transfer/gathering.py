@@ -8,7 +8,6 @@ the listing begins anew. That does no harm, because the database keeps every key
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from slurper import errors
@@ -95,11 +94,5 @@ class _Gathering:
         """The keys of a page except our own, as the store spells them."""
         keys = [meta.key for meta in own_keys.without_own(page.objects)]
         doubtful = [key for key in keys if key in page.written]
-        right: dict[str, str] = {}
-        for start in range(0, len(doubtful), listing.HEADS_AT_ONCE):
-            group = doubtful[start : start + listing.HEADS_AT_ONCE]
-            told = await asyncio.gather(
-                *(listing.spelled(self._source, key, page.written[key]) for key in group)
-            )
-            right |= zip(group, told, strict=True)
+        right = await listing.spellings(self._source, doubtful, page.written)
         return [right.get(key, key) for key in keys]

@@ -10,12 +10,13 @@ over each tells, for every source key, whether the target has it (design rule 4)
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from slurper import errors
 from slurper.objectstore import own_keys
@@ -34,6 +35,8 @@ HEADS_AT_ONCE = 32
 
 HEADS_WHEN_PACED = 4
 """The same where requests are limited: a large group might come too late for the task to use."""
+
+Answer = TypeVar("Answer")
 
 Found = ObjectMeta | errors.SlurperError
 """An object, or why HEAD could not describe it."""
@@ -84,6 +87,17 @@ async def listed_pages(
             return
 
 
+async def for_each(
+    keys: Sequence[str], ask: Callable[[str], Awaitable[Answer]]
+) -> dict[str, Answer]:
+    """Ask about each key, `HEADS_AT_ONCE` of them at the same time; return the answers by key."""
+    answers: dict[str, Answer] = {}
+    for start in range(0, len(keys), HEADS_AT_ONCE):
+        group = keys[start : start + HEADS_AT_ONCE]
+        answers |= zip(group, await asyncio.gather(*map(ask, group)), strict=True)
+    return answers
+
+
 async def _with_sizes(
     store: ObjectStore, rows: Sequence[tuple[str, Found]]
 ) -> list[tuple[str, Found]]:
@@ -92,10 +106,7 @@ async def _with_sizes(
     unknown = [
         key for key, found in rows if isinstance(found, ObjectMeta) and found.size == UNKNOWN_SIZE
     ]
-    for start in range(0, len(unknown), HEADS_AT_ONCE):
-        group = unknown[start : start + HEADS_AT_ONCE]
-        found = await asyncio.gather(*(_measure(store, key) for key in group))
-        told.update(zip(group, found, strict=True))
+    told |= await for_each(unknown, functools.partial(_measure, store))
     return list(told.items())
 
 
@@ -133,8 +144,15 @@ async def _describe(store: ObjectStore, key: str) -> Found:
         return error
 
 
-async def spelled(store: ObjectStore, key: str, other: str) -> str:
-    """Return the spelling of a key under which an object exists; the first if none is found."""
+async def spellings(
+    store: ObjectStore, keys: Sequence[str], written: Mapping[str, str]
+) -> dict[str, str]:
+    """For each key, the spelling under which an object exists: its own, or the `written` one."""
+    return await for_each(keys, lambda key: _spelling(store, key, written[key]))
+
+
+async def _spelling(store: ObjectStore, key: str, other: str) -> str:
+    """The spelling of a key under which an object exists; the first if none is found."""
     for spelling in (key, other):
         found = await _describe(store, spelling)
         if not isinstance(found, errors.NotFound):
@@ -255,11 +273,7 @@ class NamedTarget:
         order: KeyOrder,  # noqa: ARG002 - protocol
     ) -> dict[str, Found]:
         """Return which of these target keys exist, or may exist because HEAD failed."""
-        found: dict[str, Found] = {}
-        for start in range(0, len(keys), HEADS_AT_ONCE):
-            group = keys[start : start + HEADS_AT_ONCE]
-            looked = await asyncio.gather(*(_describe(self._store, key) for key in group))
-            found.update(zip(group, looked, strict=True))
+        found = await for_each(keys, functools.partial(_describe, self._store))
         return {key: seen for key, seen in found.items() if not isinstance(seen, errors.NotFound)}
 
 
