@@ -31,7 +31,7 @@ BAD = ("k-02", "k-10", "k-11")
 BROKEN = faults.status(500, "InternalError")
 UNAVAILABLE = faults.status(503, "ServiceUnavailable")
 MOST_REQUESTS = 3 * (1 + client.LASTING_RETRIES) + 3 + 2
-"""Three attempts, each of which may find a kept connection dead, and two for the witness."""
+"""Of three attempts. Each may meet one dead connection. Two requests are for the witness."""
 SLOWED = 5
 """More answers than a lasting failure is given before it is given up; they take some seconds."""
 

@@ -1,8 +1,8 @@
 """Names a process so that another process can tell whether it still lives.
 
-A name holds the process id. On Linux it also holds when the process began, in which process
-namespace, and since which boot of which machine. A process in the same namespace can tell at once
-and for certain whether the named one lives. Any other process cannot tell.
+A name holds the process id. On Linux it also holds the time at which the process began, its process
+namespace, the machine, and the last start of that machine. A process in the same namespace can tell
+at once and for certain whether the named one lives. Any other process cannot tell.
 """
 
 from __future__ import annotations

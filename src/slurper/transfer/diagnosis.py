@@ -22,9 +22,9 @@ one of these requests is allowed, only the object is refused:
 
 The cost is a few requests. Their answer counts for all objects that were refused before. When
 nothing has been read yet, it is `SAMPLE` requests, once. An answer such as ExpiredToken is never
-about one object. It is believed when it comes twice. One case is judged wrongly: nothing has been
-read yet, and the first `SAMPLE` keys of the source are all refused for reasons of their own. Then
-the job pauses.
+about one object. If a question gets such an answer too, the job pauses at once. One case is judged
+wrongly: nothing has been read yet, and the first `SAMPLE` keys of the source are all refused for
+reasons of their own. Then the job pauses.
 """
 
 from __future__ import annotations
