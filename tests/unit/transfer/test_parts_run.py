@@ -17,7 +17,6 @@ from slurper import errors
 from slurper.job.model import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectHeaders
 from slurper.objectstore.dialects import GENERIC
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import attempts, leftovers
 from slurper.transfer.pacing import ByteBudget
@@ -25,6 +24,7 @@ from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.route import Route
 from slurper.transfer.task import PartsReport, PartsTask, SweepTask
 from tests.chain import first_task, next_task
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import LARGE, TASK, Encrypting
 
 BODY = bytes(range(256)) * (45 * 1024)

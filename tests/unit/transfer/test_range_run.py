@@ -28,8 +28,6 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm, Told
-from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings
@@ -39,6 +37,8 @@ from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from tests.chain import first_task, folded, settle
+from tests.memory.made_up import DiscardingStore, SyntheticStore
+from tests.memory.store import MemoryStore
 
 ADDRESS = StoreAddress(
     origin="http://memory.invalid",
