@@ -32,6 +32,8 @@ from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings
 from slurper.transfer import attempts, planner
+from slurper.transfer.copy import CopyMeans
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import BURST_SECONDS, ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
@@ -101,11 +103,12 @@ async def run(
     settings: Settings = SETTINGS,
 ) -> RangeReport:
     budget = ByteBudget(settings.in_flight_bytes)
+    means = CopyMeans(settings, budget, SourceEtags(source.dialect))
 
     async def run_parts(parts: PartsTask) -> PartsReport:
-        return await PartsRun(parts, source, target, settings, budget).report()
+        return await PartsRun(parts, source, target, means).report()
 
-    found = await RangeRun(task, source, target, settings, budget).report()
+    found = await RangeRun(task, source, target, means).report()
     reports, _ = await settle([first_task(task, meta) for meta in found.large], run_parts)
     report = folded(found, reports)
     assert budget.used == 0
