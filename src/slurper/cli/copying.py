@@ -131,11 +131,11 @@ class _Copy:
             async with driven(node, tenure, self._template) as driving, self._counting():
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
-            job = await node.service.get(self._account_id, job_id)
+            job = await node.store.get_job(self._account_id, job_id)
             work = WorkStore(node.store.database, tenure.lease)
             await work.erase_secrets(datetime.now(UTC))  # there is no server to do it later
             left = await outcome.collect(
-                node.service,
+                node.store,
                 self._account_id,
                 job_id,
                 self._failed_keys,
@@ -190,7 +190,7 @@ class _Copy:
 
     async def _unfinished(self, node: Node) -> tuple[str, JobStatus] | None:
         """Return this copy's unfinished job: it can only be the newest one in the directory."""
-        for job in await node.service.list(self._account_id, limit=1, offset=0):
+        for job in await node.store.list_jobs(self._account_id, limit=1, offset=0):
             if job.status in _UNFINISHED:
                 return job.id, job.status
         return None
@@ -263,7 +263,7 @@ class _Copy:
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
-        async for entry in outcome.log(node.service, self._account_id, progress.job_id):
+        async for entry in outcome.log(node.store, self._account_id, progress.job_id):
             if entry.log_type in _HALTS:
                 reason = entry.message
         return reason

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from slurper.database.reading import JobReader
 from slurper.job.model import Counts, JobCapabilities, JobStatus, LogEntry, LogType
-from slurper.service.jobs import JobService
 
 LOG_PAGE = 1000
 SHOWN = 10
@@ -66,7 +66,7 @@ class Outcome:
 
 
 async def collect(
-    service: JobService, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
+    jobs: JobReader, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
 ) -> Left:
     """Read the log of a job. `skipped` is how many objects the job has skipped.
 
@@ -75,7 +75,7 @@ async def collect(
     failures: list[LogEntry] = []
     reasons: Counter[str] = Counter()
     unwritten = 0
-    async for entry in log(service, account_id, job_id):
+    async for entry in log(jobs, account_id, job_id):
         if entry.log_type in SKIPPED:
             reasons[entry.log_type] += 1
         elif entry.log_type is LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
@@ -97,10 +97,10 @@ def _written(entry: LogEntry, keys: BinaryIO | None) -> bool:
     return True
 
 
-async def log(service: JobService, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
+async def log(jobs: JobReader, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
     """Yield a job's whole log, oldest first."""
     offset = 0
-    while page := await service.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
+    while page := await jobs.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
         for entry in page:
             yield entry
         offset += len(page)

@@ -138,7 +138,7 @@ async def test_a_retry_that_is_sent_again_makes_no_second_job(
 async def test_more_keys_than_a_request_may_name_are_not_echoed(
     api: Api, work: WorkStore, body: bodies.Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.database.store.MAX_KEYS_READ", 2)
+    monkeypatch.setattr("slurper.database.reading.MAX_KEYS_READ", 2)
     job_id = (await _retry(api, await _failed(api, work, body, *"abc"))).json()["result"]["id"]
     assert (await _shown(api, job_id))["source"]["keys"] == []
 

@@ -76,7 +76,7 @@ async def test_a_large_job_is_gone_at_once_for_everybody(store: Store) -> None:
         store.get_job(ACCOUNT, job.id),
         store.progress(ACCOUNT, job.id),
         store.logs(ACCOUNT, job.id, limit=1, offset=0),
-        store.failures(ACCOUNT, job.id),
+        store.retried_job(ACCOUNT, job.id),
         store.apply(ACCOUNT, job.id, Command.RESUME),
         store.renew_secrets(ACCOUNT, job.id, b"sealed"),
         store.delete_job(ACCOUNT, job.id),
