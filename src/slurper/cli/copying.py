@@ -25,7 +25,7 @@ from slurper.cli import outcome
 from slurper.cli.census import Census
 from slurper.cli.outcome import Outcome
 from slurper.cli.progress import Display, Snapshot
-from slurper.database.work import WorkStore
+from slurper.database.housekeeping import Housekeeping
 from slurper.driver.leadership import Tenure
 from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
@@ -132,8 +132,8 @@ class _Copy:
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
             job = await node.store.get_job(self._account_id, job_id)
-            work = WorkStore(node.store.database, tenure.lease)
-            await work.erase_secrets(datetime.now(UTC))  # there is no server to do it later
+            housekeeping = Housekeeping(node.store.database, tenure.lease)
+            await housekeeping.erase_secrets(datetime.now(UTC))  # there is no server to do it later
             left = await outcome.collect(
                 node.store,
                 self._account_id,

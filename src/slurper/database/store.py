@@ -97,7 +97,7 @@ class JobStore(JobReader):
         """Store a new job whose keys are those that failed in the job `retry_of`, however many.
 
         The keys are copied inside the database. If they are many, the driver copies the rest
-        (`WorkStore.tidy`), and the job waits until it has them all.
+        (`Housekeeping.tidy`), and the job waits until it has them all.
 
         Returns its id, or that of the job which the same request has made meanwhile.
 
@@ -173,8 +173,8 @@ class JobStore(JobReader):
         """Delete a job that has ended, with everything that belongs to it.
 
         The job is gone at once for all callers. Some rows of a large job remain until the driver
-        removes them (`WorkStore.tidy`). Its credentials are erased at once. There is one exception:
-        an aborted job keeps its credentials and rows until its target is swept.
+        removes them (`Housekeeping.tidy`). Its credentials are erased at once. There is one
+        exception: an aborted job keeps its credentials and rows until its target is swept.
 
         Raises:
             JobNotFound: no such job in this account.

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from slurper.api.envelope import Code
+from slurper.database.housekeeping import Housekeeping
 from slurper.database.leases import LeaseStore
 from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
@@ -159,7 +160,7 @@ async def test_erased_secrets_are_asked_for_by_name(
     api: Api, work: WorkStore, body: bodies.Json, secret: bodies.Json
 ) -> None:
     job_id = await _failed(api, work, body, "a")
-    await work.erase_secrets(datetime(9999, 1, 1, tzinfo=UTC))
+    await Housekeeping(work.database, work.lease).erase_secrets(datetime(9999, 1, 1, tzinfo=UTC))
     side = {"secret": secret}
     for sent, pointer in ((None, "/source/secret"), ({"source": side}, "/target/secret")):
         answer = await _retry(api, job_id, sent)

@@ -69,7 +69,7 @@ async def _keys(store: Store, job: Job, *, limit: int = 3) -> list[str]:
 async def _tidy(store: Store) -> int:
     """Do everything that is left to be done; return in how many pieces."""
     pieces = 0
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         pieces += 1
     return pieces
 
@@ -154,7 +154,7 @@ async def test_what_a_retry_begins_with(store: Store) -> None:
     retried = await store.retried_job(ACCOUNT, job.id)
     assert (retried.job.id, retried.sealed) == (job.id, SEALED)
     assert (retried.failed, retried.sample) == (2, ("a", "b"))
-    await store.work.erase_secrets(values.now().replace(year=9999))
+    await values.housekeeping(store.work).erase_secrets(values.now().replace(year=9999))
     assert (await store.retried_job(ACCOUNT, job.id)).sealed is None
     for account_id, job_id in (("b" * 32, job.id), (ACCOUNT, "0" * 64)):
         with pytest.raises(errors.JobNotFound):
@@ -189,19 +189,19 @@ async def test_many_keys_are_taken_over_in_pieces_before_the_job_is_driven(store
     assert (await store.progress(ACCOUNT, retry.id)).status is JobStatus.RUNNING
     seen = [len(await _keys(store, retry))]
     while await store.work.running_jobs() == []:
-        assert await store.work.tidy()
+        assert await values.housekeeping(store.work).tidy()
         seen.append(len(await _keys(store, retry)))
     assert await _keys(store, retry) == keys
     assert seen == sorted(seen)
     assert all(more - fewer <= 10 for fewer, more in pairwise(seen))
-    assert not await store.work.tidy()
+    assert not await values.housekeeping(store.work).tidy()
 
 
 @pytest.mark.usefixtures("small_pieces")
 async def test_taking_over_goes_on_after_a_crash(store: Store, database_url: str) -> None:
     keys = [f"k{number:03}" for number in range(25)]
     retry = await _retry(store, await _ended(store, *keys))
-    await store.work.tidy()
+    await values.housekeeping(store.work).tidy()
     later = await Store.open(database_url, store.lease)
     await _tidy(later)
     assert await _keys(later, retry) == keys
@@ -276,7 +276,7 @@ async def test_a_driver_that_was_replaced_tidies_nothing(store: Store) -> None:
     leases = LeaseStore(store.database)
     await leases.release(store.lease)
     with pytest.raises(errors.LeaseLost):
-        await store.work.tidy()
+        await values.housekeeping(store.work).tidy()
     assert await _keys(store, retry) == before
     lease = await leases.acquire("driver", 3600)
     assert lease is not None

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from mypy_boto3_s3 import S3Client
 
 from slurper import errors
+from slurper.database.housekeeping import Housekeeping
 from slurper.demo.servers import S3Server
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, JobStatus, LogType
@@ -102,7 +103,7 @@ async def test_retries_stop_at_the_limit_of_active_jobs(office: Office) -> None:
 
 async def test_erased_credentials_must_be_given_again(office: Office) -> None:
     retried = await _failed(office, "k")
-    assert await office.work.erase_secrets(EVER) == 1
+    assert await Housekeeping(office.work.database, office.work.lease).erase_secrets(EVER) == 1
     service, pair = office.service, office.secrets.source
     with pytest.raises(errors.InvalidField, match="have been erased") as caught:
         await service.retry_failed(ACCOUNT, retried)
