@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurper import errors
-from slurper.cli import outcome
+from slurper.cli import copy_result
 from slurper.cli.census import Census
-from slurper.cli.outcome import Outcome
+from slurper.cli.copy_result import CopyResult
 from slurper.cli.progress import Display, Snapshot
 from slurper.database.housekeeping import Housekeeping
 from slurper.driver.leadership import Tenure
@@ -83,7 +83,7 @@ async def run(
     *,
     template: Template | None = None,
     failed_keys: BinaryIO | None = None,
-) -> Outcome:
+) -> CopyResult:
     """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
 
     Workers are forked from `template`, if there is one. The keys of objects that failed are written
@@ -123,7 +123,7 @@ class _Copy:
         self._account_id = request.account_id
         self._census = Census.of(request.spec)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> CopyResult:
         begun = time.monotonic()
         async with assembled(self._settings) as node, self._alone(node) as tenure:
             job_id, resumed = await self._prepare(node)
@@ -134,14 +134,14 @@ class _Copy:
             job = await node.store.get_job(self._account_id, job_id)
             housekeeping = Housekeeping(node.store.database, tenure.lease)
             await housekeeping.erase_secrets(datetime.now(UTC))  # there is no server to do it later
-            left = await outcome.collect(
+            left = await copy_result.collect(
                 node.store,
                 self._account_id,
                 job_id,
                 self._failed_keys,
                 skipped=progress.counts.skipped,
             )
-            return Outcome(
+            return CopyResult(
                 job_id=job_id,
                 resumed=resumed,
                 status=progress.status,
@@ -263,7 +263,7 @@ class _Copy:
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
-        async for entry in outcome.log(node.store, self._account_id, progress.job_id):
+        async for entry in copy_result.log(node.store, self._account_id, progress.job_id):
             if entry.log_type in _HALTS:
                 reason = entry.message
         return reason

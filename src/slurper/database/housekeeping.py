@@ -13,16 +13,16 @@ from slurper.database.schema import jobs
 
 
 class Housekeeping(LeasedStore):
-    """The chores of the process that holds the driver's lease."""
+    """The chores of the process that holds the driver's lease.
+
+    Each method raises LeaseLost if another process drives the jobs now.
+    """
 
     @leased_writes
     def erase_secrets(self, connection: Connection, finished_before: datetime) -> int:
         """Erase the credentials of jobs that ended before `finished_before`; return how many jobs.
 
         Credentials that a sweep still needs are kept.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         unneeded = (jobs.c.sealed.is_not(None), jobs.c.sweeps_failed.is_(None))
         due = (jobs.c.finished_at < finished_before, *unneeded)
@@ -31,20 +31,13 @@ class Housekeeping(LeasedStore):
 
     @leased_writes
     def forget_answers(self, connection: Connection) -> int:
-        """Delete expired answers to requests; return how many.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
+        """Delete expired answers to requests; return how many."""
         return idempotency.forget(connection)
 
     async def tidy(self) -> bool:
         """Do one piece of the work that commands have left; False when nothing is left.
 
         That work is: give a retry its keys, and remove the rows of a deleted job.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         # Usually there is nothing to do, so look first without a lock.
         return await self._is_untidy() and await self._tidy_piece()

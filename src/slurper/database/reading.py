@@ -40,26 +40,21 @@ class RetriedJob:
 
 
 class JobReader(Store):
-    """Reads jobs, their counters and their logs."""
+    """Reads jobs, their counters and their logs.
+
+    A method that takes the id of a job raises JobNotFound if the account has no such job.
+    """
 
     @reads
     def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
-        """Return a job with its explicit keys, or without them if there are more than 10,000.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
+        """Return a job with its explicit keys, or without them if there are more than 10,000."""
         return read_job(connection, *is_job(account_id, job_id))
 
     @reads
     def first_keys(
         self, connection: Connection, account_id: str, job_id: str, *, limit: int = SAMPLE_KEYS
     ) -> tuple[str, ...]:
-        """Return the first of a job's explicit keys, in byte order.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
+        """Return the first of a job's explicit keys, in byte order."""
         number = _number_of(connection, account_id, job_id)
         return rows.read_keys(connection, number, KeyRange(), limit=limit)
 
@@ -78,11 +73,7 @@ class JobReader(Store):
 
     @reads
     def progress(self, connection: Connection, account_id: str, job_id: str) -> Progress:
-        """Return a job's counters. This reads one row, even for a large job.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
+        """Return a job's counters. This reads one row, even for a large job."""
         query = select(*rows.PROGRESS_COLUMNS).where(*is_job(account_id, job_id))
         row = connection.execute(query).one_or_none()
         if row is None:
@@ -99,11 +90,7 @@ class JobReader(Store):
         limit: int,
         offset: int,
     ) -> list[LogEntry]:
-        """Return log entries, oldest first. An entry keeps its offset for ever.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
+        """Return log entries, oldest first. An entry keeps its offset for ever."""
         number = _number_of(connection, account_id, job_id)
         page = logs.c.position.between(offset, offset + limit - 1)
         query = select(logs).where(logs.c.job_number == number, page)
@@ -115,7 +102,6 @@ class JobReader(Store):
         """Return what is needed to begin a retry of the job.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job is active, or none of its objects failed.
         """
         query = select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.failed)

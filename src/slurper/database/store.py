@@ -23,7 +23,10 @@ from slurper.job.model import Job, JobOptions, LogEntry
 
 
 class JobStore(JobReader):
-    """Reads and changes jobs, their ranges and logs."""
+    """Reads and changes jobs, their ranges and logs.
+
+    A method that takes the id of a job raises JobNotFound if the account has no such job.
+    """
 
     @classmethod
     async def open(cls, database_url: str) -> Self:
@@ -140,7 +143,6 @@ class JobStore(JobReader):
         transaction. If `reseal` raises, the command is undone.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job's status does not allow the command.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
@@ -177,7 +179,6 @@ class JobStore(JobReader):
         exception: an aborted job keeps its credentials and rows until its target is swept.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job is active.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
@@ -198,7 +199,6 @@ class JobStore(JobReader):
         """Change the options of a job that has not ended; return the changed job.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job has ended.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
@@ -214,7 +214,6 @@ class JobStore(JobReader):
         """Replace the credentials of a job that has not ended.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job has ended, so it needs no credentials.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))

@@ -58,7 +58,10 @@ slots than that, and so few can be read often."""
 
 
 class WorkStore(LeasedStore):
-    """The reads and writes of the process that holds the driver's lease."""
+    """The reads and writes of the process that holds the driver's lease.
+
+    A method that checks the lease raises LeaseLost if another process drives the jobs now.
+    """
 
     @reads
     def running_jobs(self, connection: Connection) -> list[JobWork]:
@@ -85,9 +88,6 @@ class WorkStore(LeasedStore):
 
         The driver asks before each task. So no task begins after a pause was acknowledged, and each
         task gets the newest secrets.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         running = (jobs.c.id == job_id, jobs.c.status == JobStatus.RUNNING.value)
         leases.check(connection, self.lease)
@@ -148,7 +148,6 @@ class WorkStore(LeasedStore):
         cut where the report says.
 
         Raises:
-            LeaseLost: another process drives the jobs now.
             ValueError: the report contradicts itself; committing it would make the counts wrong.
         """
         try:
@@ -164,22 +163,14 @@ class WorkStore(LeasedStore):
 
     @leased_writes
     def counted(self, connection: Connection, job_id: str, whole: Whole) -> None:
-        """Note how much a job has to copy in all.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
+        """Note how much a job has to copy in all."""
         values = {"total_objects": whole.objects, "total_bytes": whole.size}
         this = (jobs.c.id == job_id, jobs.c.gathered.is_(None))  # else its keys tell
         connection.execute(update(jobs).where(*this).values(values))
 
     @leased_writes
     def swept(self, connection: Connection, job_id: str) -> None:
-        """Note that the target of an aborted job is swept.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
+        """Note that the target of an aborted job is swept."""
         _end_sweeps(connection, job_id)
 
     @leased_writes
@@ -189,9 +180,6 @@ class WorkStore(LeasedStore):
         """Count a sweep that failed; return whether it was the last.
 
         After `max_failures` failures there are no more sweeps. `entry` in the job's log says so.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         failed = jobs.c.sweeps_failed + 1
         query = update(jobs).where(jobs.c.id == job_id).values(sweeps_failed=failed)

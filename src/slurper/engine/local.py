@@ -127,12 +127,12 @@ class LocalEngine:
         """
         if not self._accepting:
             raise errors.SlurperError("the engine takes no tasks: it is not running")
-        outcome = asyncio.get_running_loop().create_future()
-        call = Call(task, outcome, alone=task.identity in self._suspects)
+        reported = asyncio.get_running_loop().create_future()
+        call = Call(task, reported, alone=task.identity in self._suspects)
         self._waiting.append(call)
         self._dispatch()
         try:
-            report: TaskReport = await outcome
+            report: TaskReport = await reported
         except errors.WorkerLost:
             self._suspects.add(task.identity)
             raise
