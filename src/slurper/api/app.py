@@ -102,7 +102,7 @@ def _answer_errors(app: FastAPI) -> None:
 
         app.add_exception_handler(kind, handle)
 
-    answer(Refusal, _refusal)
+    answer(Refusal, lambda error: failure(error.status, [error.problem], error.headers))
     answer(errors.InvalidField, _invalid_field)
     answer(errors.KeyReused, _key_reused)
     answer(errors.JobNotFound, _job_not_found)
@@ -112,10 +112,6 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
-
-
-def _refusal(error: Refusal) -> Response:
-    return failure(error.status, [error.problem], error.headers)
 
 
 def _invalid_field(error: errors.InvalidField) -> Response:

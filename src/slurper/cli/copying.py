@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurper import errors
@@ -93,15 +92,13 @@ async def run(
         ConfigurationError, InvalidField: the request cannot work.
         PrecheckFailed: a side cannot be used with what was given.
     """
-    directory = settings.data_dir / "copies" / request.fingerprint
-    own = _settings_of(settings, directory)
-    return await _Copy(request, own, display, template, failed_keys).run()
-
-
-def _settings_of(settings: Settings, directory: Path) -> Settings:
-    lease_seconds = min(settings.lease_seconds, LEASE_SECONDS)
-    own = {"data_dir": directory, "database_url": None, "lease_seconds": lease_seconds}
-    return settings.model_copy(update=own)
+    own = {
+        "data_dir": settings.data_dir / "copies" / request.fingerprint,
+        "database_url": None,
+        "lease_seconds": min(settings.lease_seconds, LEASE_SECONDS),
+    }
+    own_settings = settings.model_copy(update=own)
+    return await _Copy(request, own_settings, display, template, failed_keys).run()
 
 
 class _Copy:

@@ -116,12 +116,13 @@ def sides(job: Job, secrets: JobSecrets, settings: Settings) -> Sides:
     Raises:
         ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    return {
-        "job_id": job.id,
-        "source": _resolve_source(job, secrets, settings),
-        "target": _resolve_target(job, secrets, settings),
-        "prefix": job.spec.prefix,
-    }
+    spec, found = job.spec, job.capabilities
+    source = _resolve("source", spec.source, secrets.source, found.source, job, settings)
+    target = _resolve("target", spec.target, secrets.target, found.target, job, settings)
+    unkept_headers = found.target.unkept_headers or ()
+    if refused := storable.required(spec.options.require).intersection(unkept_headers):
+        target = replace(target, dialect=replace(target.dialect, refused_headers=refused))
+    return {"job_id": job.id, "source": source, "target": target, "prefix": spec.prefix}
 
 
 def quota(
@@ -186,21 +187,6 @@ def replayed_since(begun_at: datetime) -> datetime:
     The job's work began at `begun_at` or later. See the module's text.
     """
     return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
-
-
-def _resolve_source(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
-    return _resolve(
-        "source", job.spec.source, secrets.source, job.capabilities.source, job, settings
-    )
-
-
-def _resolve_target(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
-    found = job.capabilities.target
-    address = _resolve("target", job.spec.target, secrets.target, found, job, settings)
-    refused = storable.required(job.spec.options.require).intersection(found.unkept_headers or ())
-    if not refused:
-        return address
-    return replace(address, dialect=replace(address.dialect, refused_headers=refused))
 
 
 def _resolve(

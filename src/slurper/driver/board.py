@@ -78,8 +78,8 @@ class Board:
         earlier = self.jobs.get(job.id)
         last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
         if earlier is not None and earlier.job.spec.options != job.spec.options:
-            for held_back in self.of_job(job.id):
-                held_back.forget_limits()
+            for one in self.of_job(job.id):  # its shares and debts were under other limits
+                one.not_before = one.allotted = 0.0
         self.jobs[job.id] = RunningJob(job, work.unsettled, last_turn, began)
         self._refresh_ranges(job, {item.range_id: item.slice for item in work.ranges})
         self._refresh_uploads(job.id, {item.id: item for item in work.uploads})

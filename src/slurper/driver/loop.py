@@ -34,12 +34,12 @@ from slurper.database.work import WorkStore
 from slurper.driver import schedule
 from slurper.driver.board import Board
 from slurper.driver.chores import Chores
-from slurper.driver.open_work import OpenRange, OpenUpload
+from slurper.driver.open_work import OpenRange
 from slurper.driver.range_turn import RangeTurn
 from slurper.driver.turn import Means, Turn
 from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
-from slurper.job.model import Job, JobStatus
+from slurper.job.model import JobStatus
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import ProgressReport, Task
@@ -182,15 +182,16 @@ class Driver:
             taken = schedule.take(self._board, time.monotonic(), free)
             if taken is None:
                 break
-            task = asyncio.create_task(self._advance(self._turn(*taken)))
-            self._tasks[task] = taken[0].job_id
+            work, job = taken
+            turn: Turn[Any, Any] = (
+                RangeTurn(work, job, self._means)
+                if isinstance(work, OpenRange)
+                else UploadTurn(work, job, self._means)
+            )
+            task = asyncio.create_task(self._advance(turn))
+            self._tasks[task] = job.id
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
-
-    def _turn(self, open_work: OpenRange | OpenUpload, job: Job) -> Turn[Any, Any]:
-        if isinstance(open_work, OpenRange):
-            return RangeTurn(open_work, job, self._means)
-        return UploadTurn(open_work, job, self._means)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task)
@@ -257,10 +258,6 @@ class Driver:
         turn.absorb(report, result)
         if self._board.lacks_uploads(turn.job.id):
             self.wake()
-        self._note(report, result)
-
-    def _note(self, report: ProgressReport, result: CommitResult) -> None:
-        """Enter a commit's result in the board and the metrics."""
         self._moved.set()
         if result.status is not JobStatus.RUNNING:
             for_good = result.status is not JobStatus.PAUSED

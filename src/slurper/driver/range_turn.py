@@ -37,7 +37,8 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
     async def next_task(self, sealed: bytes) -> Task[Any] | RangeReport | GatherReport:
         """Cut a range of explicit keys if others wait for work; else return its next task."""
         board, engine = self._board, self._means.engine
-        self.open_work.want_pieces(schedule.wanted_pieces(board, self.open_work, engine.slots))
+        wanted_pieces = schedule.wanted_pieces(board, self.open_work, engine.slots)
+        self.open_work.wanted_pieces = wanted_pieces
         if boundaries := await self._key_boundaries():
             return replace(self._nothing(), boundaries=boundaries)
         if assignment.gathers(self.job):

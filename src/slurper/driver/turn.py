@@ -103,7 +103,7 @@ class Turn(ABC, Generic[Work, Reported]):
         began = time.monotonic()
         report: Reported = await self._means.engine.run(task)
         now = time.monotonic()
-        self.open_work.task_used_share(now + report.owed_seconds)
+        self.open_work.paid_until = now + report.owed_seconds
         self._means.metrics.task_seconds.observe(now - began)
         self._means.metrics.tasks.labels("reported").inc()
         return self.conclude(report)
@@ -173,7 +173,7 @@ class Turn(ABC, Generic[Work, Reported]):
             return self.halt(text)
 
     def _hold_back(self, until: float) -> None:
-        self.open_work.hold_back(until)
+        self.open_work.not_before = until
         self._means.wake()  # so that the loop learns of the new time
 
     def _hold_back_if_owing(self) -> None:

@@ -335,7 +335,7 @@ class JobService:
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
         return _BothChecked(
             found=JobCapabilities(source=readable.capabilities, target=writable.capabilities),
-            notes=tuple(f"{side_of(one)}: {one.message}" for one in problems),
+            notes=tuple(f"{one.side}: {one.message}" for one in problems),
         )
 
     async def _with_sample(self, job: Job) -> JobSpec:
@@ -412,11 +412,6 @@ class _BothChecked:
     found: JobCapabilities
     notes: tuple[str, ...]
     """Notes about the sides. Each names its side."""
-
-
-def side_of(problem: PrecheckProblem) -> str:
-    """The side that has the problem: `source` or `target`."""
-    return problem.pointer.split("/")[1]
 
 
 def _started(job: Job, texts: Sequence[str]) -> LogEntry:
