@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from slurper import errors
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, ObjectHeaders, ProbedStore
 from slurper.service.probes import uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
@@ -75,7 +75,7 @@ async def _ask_completion(
                     )
                 )
     except StepFailed as failed:
-        if not failures.lacks_uploads(failed.cause):
+        if not error_answers.lacks_uploads(failed.cause):
             raise
     else:
         check.found = replace(check.found, conditional_completion=obeys)
@@ -96,6 +96,6 @@ async def _is_refused(write: Awaitable[str]) -> bool:
     except errors.PreconditionFailed:
         return True
     except errors.StoreError as error:
-        if error.code not in failures.NOT_UNDERSTOOD:
+        if error.code not in error_answers.NOT_UNDERSTOOD:
             raise
     return False

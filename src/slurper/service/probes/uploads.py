@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.service.probes import clean_up
@@ -62,7 +62,7 @@ async def find_checksum(
         # Its upload also holds the wrong parts, so it is not returned.
         return _with_checksum(unverified[0], check, verifies=False), None
     assert refusal is not None  # noqa: S101 - there is at least one store
-    if not failures.lacks_uploads(refusal.cause):
+    if not error_answers.lacks_uploads(refusal.cause):
         raise refusal
     check.notes.append(
         f"the target knows no uploads in parts ({refusal.reason}): objects over "
@@ -75,7 +75,7 @@ async def find_checksum(
 
 def _is_not_understood(cause: Cause) -> bool:
     return isinstance(cause, errors.StoreError) and (
-        cause.code in failures.NOT_UNDERSTOOD or failures.lacks_uploads(cause)
+        cause.code in error_answers.NOT_UNDERSTOOD or error_answers.lacks_uploads(cause)
     )
 
 
