@@ -89,10 +89,10 @@ def ministack(
     tmp_path_factory: pytest.TempPathFactory, in_memory: list[Forget]
 ) -> Iterator[S3Server]:
     """Closest to S3 of the servers; in memory; checks signatures."""
-    with servers.ministack(tmp_path_factory.mktemp("ministack")) as server:
-        with closing(server.client()) as client:
-            in_memory.append(partial(drop_buckets, client))
-            yield server
+    folder = tmp_path_factory.mktemp("ministack")
+    with servers.ministack(folder) as server, closing(server.client()) as client:
+        in_memory.append(partial(drop_buckets, client))
+        yield server
 
 
 @pytest.fixture(scope="session")
