@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold (section 2.2). No DeleteObjects can name a key with one."""
@@ -28,7 +29,7 @@ def drop_buckets(client: S3Client) -> None:
 def _drop_objects(client: S3Client, bucket: str) -> None:
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        plain = []
+        plain: list[ObjectIdentifierTypeDef] = []
         for one in found:
             key, version = one["Key"], one["VersionId"]
             if _UNWRITABLE.search(key):
