@@ -174,9 +174,14 @@ def test_what_is_copied_before_no_order_is_found_counts_once(
     world: World, goes_on: str, overwrite: bool
 ) -> None:
     world.front.add(OwnOrder(world.source, most=20, goes_on=goes_on, rank=late), LIST)
-    in_one_piece = world.env | {"SLURPER_WORKERS": "1"}
+    env = world.env | {"SLURPER_WORKERS": "1"}
     command = world.command(*(() if overwrite else ("--no-overwrite",)))
-    assert_ended(program.run(*command, env=in_one_piece))
+    ended = program.run(*command, env=env)
+    if ended.code != 0:
+        # On a busy machine a task lasts long enough to be split before the order is known.
+        assert "resume it, and it begins anew" in ended.json["halt"]
+        ended = program.run(*command, env=env)
+    assert_ended(ended)
     world.assert_copied()
 
 

@@ -114,7 +114,11 @@ class RangeRun:
 
     @property
     def _is_over(self) -> bool:
-        return self._diagnosis.halt is not None or time.monotonic() >= self._deadline.at
+        if self._diagnosis.halt is not None:
+            return True
+        # However slow its page was, a task begins one object. Else the next would do no better.
+        has_begun = self._copier.begun > 0 or not self._planned
+        return has_begun and time.monotonic() >= self._deadline.at
 
     async def _lane(self) -> None:
         planned = self._planned
