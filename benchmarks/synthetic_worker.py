@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.memory.made_up import DiscardingStore, SyntheticStore
+
 from slurper.http.client import TransportOptions
 from slurper.objectstore.base import ObjectStore, StoreAddress
-from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
 from slurper.settings import Settings
 from slurper.transfer.worker import Worker
 

@@ -18,15 +18,12 @@ def prepare(settings: Settings) -> Sealer:
     Raises:
         ConfigurationError: the folder or key cannot be used. The message says how to mend that.
     """
-    if settings.database_url is None or settings.secret_key is None:
+    key = settings.secret_key
+    if settings.database_url is None or key is None:
         _make_folder(settings)
-    if settings.secret_key is None:
+    if key is None:
         return Sealer.from_file(settings.data_dir / KEY_FILE)
-    return Sealer(tuple(key.strip() for key in _plain(settings).split(",") if key.strip()))
-
-
-def _plain(settings: Settings) -> str:
-    return settings.secret_key.get_secret_value() if settings.secret_key else ""
+    return Sealer(tuple(text.strip() for text in key.get_secret_value().split(",") if text.strip()))
 
 
 def _make_folder(settings: Settings) -> None:

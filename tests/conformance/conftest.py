@@ -17,9 +17,9 @@ from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import open_store
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import Credentials, S3Credentials
 from tests.conformance.differences import DIFFERENCES
+from tests.memory.store import MemoryStore
 from tests.servers.gcs.server import Google, address_of
 from tests.servers.gcs.tokens import ACCOUNT, pem
 

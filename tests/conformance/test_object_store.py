@@ -20,10 +20,10 @@ from slurper.objectstore.base import Body, ByteRange, ObjectHeaders, ProbedStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
 from slurper.objectstore.gcs.store import GcsObjectStore
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.objectstore.s3.store import S3ObjectStore
 from tests.conformance.conftest import DIALECTS, Open, Subject, wrong_credentials
 from tests.conformance.differences import DIFFERENCES
+from tests.memory.store import MemoryStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurper.demo.servers import GRPC_OFFSET, HOST, Plan, S3Server, binary, free_ports, served
+from slurper import errors
+from slurper.demo.servers import GRPC_OFFSET, HOST, Plan, S3Server, free_ports, served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ def _plan_seaweedfs(directory: Path, tls: TlsFiles | None) -> Plan:
             secret_access_key=secret,
             ca_file=tls.ca if tls else None,
         ),
-        command=[binary("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())],
+        command=[_weed(), "mini", *(f"-{name}={value}" for name, value in options.items())],
         directory=directory,
         environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         grace_seconds=0.2,  # it takes seconds to tidy up what is thrown away
@@ -82,3 +84,11 @@ def _write_identities(path: Path, access_key_id: str, secret_access_key: str) ->
     owner = {"name": "owner", "credentials": [pair], "actions": actions}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"identities": [owner]}))
+
+
+def _weed() -> str:
+    """Find the program in the interpreter's folder. It need not be on PATH."""
+    path = Path(sys.executable).parent / "weed"
+    if not path.exists():
+        raise errors.ConfigurationError(f"weed is not installed beside {sys.executable}")
+    return str(path)

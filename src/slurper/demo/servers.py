@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import boto3
 import botocore.exceptions
@@ -77,10 +77,6 @@ def ministack(directory: Path) -> Iterator[S3Server]:
         yield server
 
 
-def _as_planned(server: S3Server) -> S3Server:
-    return server
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A process to start, and the folder that it works in."""
@@ -110,7 +106,7 @@ class Plan(Program):
     """How to start a server, on ports chosen for this attempt."""
 
     server: S3Server
-    admit: Callable[[S3Server], S3Server] = _as_planned
+    admit: Callable[[S3Server], S3Server] = lambda server: server
     """Gets the key pair that clients will use from the running server."""
     ready_seconds: float = READY_SECONDS
 
@@ -171,16 +167,6 @@ def _create_iam_user(server: S3Server) -> S3Server:
     )
 
 
-def binary(name: str) -> str:
-    """Find a program that was installed in the interpreter's folder. It need not be on PATH."""
-    path = Path(sys.executable).parent / name
-    if not path.exists():
-        raise errors.ConfigurationError(
-            f"{name} is not installed beside {sys.executable}; install slurper[demo]"
-        )
-    return str(path)
-
-
 def free_ports(count: int) -> list[int]:
     """Choose ports that are free now, as are the ports 10,000 higher."""
     chosen: list[int] = []
@@ -232,19 +218,15 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
     private = ("AWS_", "SLURPER_", "CLOUDFLARE_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(private)}
     with program.log.open("wb") as log:
-        return _spawn(program, inherited | dict(program.environment), log)
-
-
-def _spawn(program: Program, environment: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - fixed programs, our own arguments
-        program.command,
-        cwd=program.directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+        return subprocess.Popen(  # noqa: S603 - fixed programs, our own arguments
+            program.command,
+            cwd=program.directory,
+            env=inherited | dict(program.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def when_ready(plan: Plan, process: subprocess.Popen[bytes]) -> S3Server | None:

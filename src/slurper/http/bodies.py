@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
-from slurper.http.messages import Digest
+from slurper.http.exchange import Exchange
 
 HEAD_BYTES = 8 << 10
 """The most that one read takes while the head of a large response is awaited. Bytes of the body
@@ -29,14 +29,6 @@ class Receiver(Protocol):
 
     def data_received(self, data: memoryview) -> None:
         """Take some bytes of the response. The memory of `data` is used again afterwards."""
-        ...
-
-    def body_moved(self, size: int) -> None:
-        """`size` more bytes of the body are here."""
-        ...
-
-    def body_received(self, chunks: list[bytes]) -> None:
-        """The body is complete."""
         ...
 
     def pause_writing(self) -> None: ...  # noqa: D102 - as in asyncio.BaseProtocol
@@ -99,12 +91,13 @@ class BodyReader(_StandIn):
     the piece is still in the processor's caches.
     """
 
-    __slots__ = ("_chunk", "_chunks", "_digest", "_missing", "_room")
+    __slots__ = ("_chunk", "_chunks", "_digest", "_exchange", "_missing", "_room")
 
-    def __init__(self, receiver: Receiver, missing: int, digest: Digest | None) -> None:
+    def __init__(self, receiver: Receiver, exchange: Exchange, missing: int) -> None:
         super().__init__(receiver)
+        self._exchange = exchange
         self._missing = missing
-        self._digest = digest
+        self._digest = exchange.make_digest()
         self._chunks: list[bytearray] = []
         self._next_chunk()
 
@@ -118,7 +111,7 @@ class BodyReader(_StandIn):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Count what came; go on to the next chunk, or hand over the body."""
-        self._receiver.body_moved(nbytes)
+        self._exchange.body_moved(nbytes)
         if self._digest is not None:
             self._digest.update(self._room[:nbytes])
         self._room = self._room[nbytes:]
@@ -133,7 +126,7 @@ class BodyReader(_StandIn):
             chunks = cast("list[bytes]", self._chunks)
             # A transport may hold this reader for a long time. That must not keep the body alive.
             self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
-            self._receiver.body_received(chunks)
+            self._exchange.body_received(chunks)
 
 
 def slices(body: Sequence[bytes]) -> Iterator[list[bytes | memoryview]]:

@@ -43,17 +43,6 @@ from slurper.http.pool import Pool
 from slurper.http.stall import StallLimits
 from slurper.settings import Settings
 
-__all__ = [
-    "ClientStatistics",
-    "HttpClient",
-    "Request",
-    "Response",
-    "TransportOptions",
-    "Waiting",
-    "backoff_seconds",
-    "retry_after_seconds",
-]
-
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
@@ -197,7 +186,6 @@ class HttpClient:
             stall_limits=StallLimits(options.idle_timeout_seconds, options.min_bytes_per_second),
         )
         self._outbox = Outbox()
-        self._origin = parsed
         self._fixed_lines = f"host: {parsed.authority}\r\n" + messages.header_lines(headers or {})
         self._options = options
         self._sign = sign
@@ -208,28 +196,20 @@ class HttpClient:
         """When a request last succeeded: its begin, or the time of its answer if it was retried."""
         self.statistics = ClientStatistics()
 
-    async def send(
-        self,
-        request: Request,
-        *,
-        max_body_bytes: int | None = None,
-        deadline_seconds: float | None = None,
-    ) -> Response:
+    async def send(self, request: Request, *, max_body_bytes: int | None = None) -> Response:
         """Send a request, with retries, and return its last answer, whatever its status.
 
         Raises:
-            TransportError: no complete response came, even after retries, or none came before the
-                deadline. EndpointRefused and TlsRefused are kinds of it.
+            TransportError: no complete response came, even after retries. EndpointRefused and
+                TlsRefused are kinds of it.
             IntegrityError: the response's body exceeds `max_body_bytes`.
             ConfigurationError: the request cannot be written as HTTP; nothing was sent.
         """
-        if deadline_seconds is not None:
-            return await self._send_within(deadline_seconds, request, max_body_bytes)
         self.statistics.requests += 1
         began = time.monotonic()
         outcome: Response | errors.TransportError
         try:
-            outcome = await self._exchange(request, max_body_bytes)
+            outcome = await self.send_once(request, max_body_bytes=max_body_bytes)
             if not self._passing_answer(outcome, request):
                 self._served_at = began
                 return outcome
@@ -237,35 +217,16 @@ class HttpClient:
             outcome = error
         return await self._send_again(request, max_body_bytes, outcome, began)
 
-    async def send_once(self, request: Request, *, max_body_bytes: int | None = None) -> Response:
+    async def send_once(
+        self, request: Request, *, max_body_bytes: int | None = None, fresh: bool = False
+    ) -> Response:
         """Send a request once and return its answer, whatever its status.
 
+        An idempotent request may use a kept connection, which may be dead; not with `fresh`.
+
         Raises:
-            TransportError: as `send`.
+            TransportError, IntegrityError, ConfigurationError: as `send`.
         """
-        return await self._exchange(request, max_body_bytes)
-
-    async def close(self) -> None:
-        """Close every connection. Requests under way fail."""
-        await self._pool.close()
-
-    async def _send_within(
-        self, deadline_seconds: float, request: Request, max_body_bytes: int | None
-    ) -> Response:
-        try:
-            async with asyncio.timeout(deadline_seconds) as scope:
-                return await self.send(request, max_body_bytes=max_body_bytes)
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise errors.TransportError(
-                f"{self._origin.peer}: no answer within {deadline_seconds:g} s"
-            ) from error
-
-    async def _exchange(
-        self, request: Request, limit: int | None, *, fresh: bool = False
-    ) -> Response:
-        """Send once. An idempotent request may use a kept connection, which may be dead."""
         pool = self._pool
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
@@ -278,7 +239,9 @@ class HttpClient:
             head = messages.encode_head(
                 request.method, request.target, request.headers, body_bytes, added=added
             )
-            answer = connection.begin(request.method, limit, request.awaited_bytes, request.digest)
+            answer = connection.begin(
+                request.method, max_body_bytes, request.awaited_bytes, request.digest
+            )
             if body_bytes <= JOINED_BYTES:
                 self._outbox.put(connection, head, body)
             else:
@@ -295,6 +258,10 @@ class HttpClient:
             pool.window.granted()
         pool.release(connection)
         return response
+
+    async def close(self) -> None:
+        """Close every connection. Requests under way fail."""
+        await self._pool.close()
 
     # Retries
 
@@ -322,7 +289,8 @@ class HttpClient:
         while self._passing(outcome, request):
             # 429 and 503 do not count as failures. They are retried until the deadline, in a
             # narrower window: a store may throttle, or restart, for longer than other faults last.
-            failures += not _is_throttled(outcome)
+            is_throttled = isinstance(outcome, Response) and outcome.status in _THROTTLED
+            failures += not is_throttled
             if failures > self._options.request_retries:
                 break
             pause = _pause_seconds(retries + 1, outcome)
@@ -382,13 +350,9 @@ class HttpClient:
         self, request: Request, limit: int | None, *, fresh: bool = False
     ) -> Response | errors.TransportError:
         try:
-            return await self._exchange(request, limit, fresh=fresh)
+            return await self.send_once(request, max_body_bytes=limit, fresh=fresh)
         except errors.TransportError as error:
             return error
-
-
-def _is_throttled(outcome: Response | errors.TransportError) -> bool:
-    return isinstance(outcome, Response) and outcome.status in _THROTTLED
 
 
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:

@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         if exchange.announced is not None:
             missing = exchange.announced - exchange.response.length
             if missing > _PARSED_BYTES:
-                self._stand_in(bodies.BodyReader(self, missing, exchange.make_digest()))
+                self._stand_in(bodies.BodyReader(self, exchange, missing))
                 return
         if exchange.head_done:
             self._step_back()
@@ -202,14 +202,6 @@ class Connection(asyncio.Protocol):
         if self._stood_in:
             self._stood_in = False
             self._transport.set_protocol(self)
-
-    def body_moved(self, size: int) -> None:
-        """Count body bytes that went past the parser, see `BodyReader`."""
-        self.exchange.body_moved(size)
-
-    def body_received(self, chunks: list[bytes]) -> None:
-        """Complete the response."""
-        self.exchange.body_received(chunks)
 
     def completed(self) -> None:
         """Get ready for the next exchange."""

@@ -107,11 +107,6 @@ class Exchange:
         del self._parser, self._owner
 
     @property
-    def is_awaited(self) -> bool:
-        """Whether a caller still waits for the response."""
-        return self.answer is not None and not self.answer.done()
-
-    @property
     def phase(self) -> str:
         """Where the exchange stands, for error texts."""
         if not self.received:

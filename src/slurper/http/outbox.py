@@ -31,7 +31,8 @@ class Outbox:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for connection, head, body in waiting:
-            if not connection.exchange.is_awaited:
+            answer = connection.exchange.answer
+            if answer is None or answer.done():
                 continue  # it was lost, or its caller gave up
             try:
                 connection.write(b"".join((head, *body)) if body else head)

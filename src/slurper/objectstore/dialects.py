@@ -319,12 +319,9 @@ def of_host(host: str) -> Dialect:
     return GENERIC
 
 
-_SERVERS_BY_FOLDER = ("SeaweedFS",)
-
-
 def key_order(server: str) -> KeyOrder:
     """The order in which a program lists keys, by the Server header of its answers.
 
     An endpoint's host does not tell which program runs there, and a listing may not show its order.
     """
-    return KeyOrder.FOLDERS if server.startswith(_SERVERS_BY_FOLDER) else KeyOrder.BYTES
+    return KeyOrder.FOLDERS if server.startswith("SeaweedFS") else KeyOrder.BYTES

@@ -1,7 +1,4 @@
-"""Tells what an error answer means: one function from (status, provider code) to `slurper.errors`.
-
-Error documents come gzipped, cut off, as HTML or not at all, so they are searched, not parsed.
-"""
+"""Tells what an error answer means: from its status and code to one of `slurper.errors`."""
 
 from __future__ import annotations
 

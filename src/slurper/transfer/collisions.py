@@ -14,6 +14,7 @@ same. Only keys that end with a slash cost a request.
 from __future__ import annotations
 
 import asyncio
+import functools
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal
@@ -93,7 +94,7 @@ class Twins:
         except errors.Refused:
             # Without the permission to list, only the forms that programs write are looked for.
             spelled = [self._in_form(form, key) for form in ("NFC", "NFD")]
-            exist = await asyncio.gather(*map(self._is_described, spelled))
+            exist = await asyncio.gather(*(_is_readable(self._source, key) for key in spelled))
         own = key[self._strip :]
         best = own
         for text, exists in zip(spelled, exist, strict=True):
@@ -130,16 +131,9 @@ class Twins:
     async def _is_listed(self, key: str) -> bool:
         """Whether a key exists. If it does, it is listed before all longer keys."""
         if self._source.dialect.own_order:
-            return await self._is_described(key)
+            return await _is_readable(self._source, key)
         page = await self._source.list_page(prefix=key, max_keys=1)
         return bool(page.objects) and page.objects[0].key == key
-
-    async def _is_described(self, key: str) -> bool:
-        try:
-            await self._source.head(key)
-        except (errors.NotFound, errors.Refused):
-            return False
-        return True
 
 
 class Folders:
@@ -153,15 +147,17 @@ class Folders:
         """Return which of these keys must not be copied, each with the key that is."""
         longer_than = max(len(self._prefix), 1)
         files = [key[:-1] for key in keys if key.endswith("/") and len(key) > longer_than]
-        exist = await for_each(files, self._exists)
+        exist = await for_each(files, functools.partial(_is_readable, self._source))
         return {f"{file}/": file for file, is_there in exist.items() if is_there}
 
-    async def _exists(self, key: str) -> bool:
-        try:
-            await self._source.head(key)
-        except (errors.NotFound, errors.Refused):  # a file that we may not read is not copied
-            return False
-        return True
+
+async def _is_readable(source: ObjectStore, key: str) -> bool:
+    """Whether an object exists. One that we may not read is not copied, so it does not count."""
+    try:
+        await source.head(key)
+    except (errors.NotFound, errors.Refused):
+        return False
+    return True
 
 
 class NormalisedTarget:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from slurper import errors
@@ -42,6 +43,16 @@ BARE_FOLDER = Skipped(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class CopyMeans:
+    """What the copies of several tasks share."""
+
+    settings: Settings
+    budget: ByteBudget
+    etags: SourceEtags
+    shortcut: Shortcut | None = None
+
+
 class Copier:
     """Copies objects of one task."""
 
@@ -49,28 +60,25 @@ class Copier:
         self,
         route: Route,
         rules: selection.Rules,
-        *,
-        settings: Settings,
-        budget: ByteBudget,
+        means: CopyMeans,
         pacer: Pacer | None,
-        etags: SourceEtags,
-        shortcut: Shortcut | None = None,
+        *,
         other_spelling: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """Prepare. `other_spelling` tells another key that a listed key may mean, or None."""
         self._route = route
-        self._budget = budget
+        self._budget = means.budget
         self._pacer = pacer
-        self._etags = etags
-        self._multipart_threshold = settings.multipart_threshold_bytes
+        self._etags = means.etags
+        self._multipart_threshold = means.settings.multipart_threshold_bytes
         self._if_absent = not rules.overwrite
         self._looks_at_content = rules.looks_at_content
-        self._shortcut = None if rules.looks_at_content else shortcut
+        self._shortcut = None if rules.looks_at_content else means.shortcut
         self._other_spelling = other_spelling
-        self.attempts = Attempts(settings.object_attempts)
+        self.attempts = Attempts(means.settings.object_attempts)
         self.versions = Versions(route, rules)
-        self.ownership = Ownership(route, self.versions, budget, pacer)
-        self._reader = Reader(route, etags, self.attempts)
+        self.ownership = Ownership(route, self.versions, means.budget, pacer)
+        self._reader = Reader(route, means.etags, self.attempts)
         self.begun = 0
         """How many objects were begun; each counts once."""
 

@@ -281,14 +281,18 @@ class Permission:
             return []
         return [meta.key for meta in page.objects]
 
-    def _written_last(self) -> str | None:
-        return None if self.used_last is None else self._route.target_key(self.used_last)
+    async def _one_passes(self, request: Callable[[str], Awaitable[bool]]) -> bool:
+        """Whether a request passes for the object written last, or else for an unused key."""
+        last = () if self.used_last is None else (self._route.target_key(self.used_last),)
+        for key in (*last, self._unused_key):
+            if await request(key):
+                return True
+        return False
 
     async def _may_write(self, *, whole: bool) -> bool:
-        last = self._written_last()
-        if last is not None and await _allowed(self._begin_upload(last, with_part=whole)):
-            return True
-        return await _allowed(self._begin_upload(self._unused_key, with_part=whole))
+        return await self._one_passes(
+            lambda key: _allowed(self._begin_upload(key, with_part=whole))
+        )
 
     async def _begin_upload(self, key: str, *, with_part: bool) -> None:
         upload_id = (await self._target.create_upload(key, ObjectHeaders())).upload_id
@@ -304,20 +308,14 @@ class Permission:
             await self._target.abort_upload(key, upload_id)
 
     async def _may_look(self) -> bool:
-        last = self._written_last()
-        if last is not None and await _allowed(self._target.head(last)):
-            return True
-        return await _allowed(self._target.head(self._unused_key))
+        return await self._one_passes(lambda key: _allowed(self._target.head(key)))
 
     async def _takes_any(self) -> bool:
         """Whether requests reach the target and their signatures are accepted.
 
         The refusal may have come from the target. Permissions there are not tested.
         """
-        last = self._written_last()
-        return (last is not None and await self._reaches(last)) or await self._reaches(
-            self._unused_key
-        )
+        return await self._one_passes(self._reaches)
 
     async def _reaches(self, key: str) -> bool:
         try:

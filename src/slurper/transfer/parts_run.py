@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
-from slurper.settings import Settings
 from slurper.transfer import leftovers
 from slurper.transfer.attempts import (
     GONE,
@@ -32,14 +32,12 @@ from slurper.transfer.attempts import (
     changing_text,
     pause_before,
 )
-from slurper.transfer.copy import Copier, archived
+from slurper.transfer.copy import Copier, CopyMeans, archived
 from slurper.transfer.diagnosis import Diagnosis, failure_text, own_failure_text
-from slurper.transfer.etags import SourceEtags
 from slurper.transfer.large_object import LargeObject
 from slurper.transfer.ledger import Failed, Ledger, Outcome
-from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.pacing import Pacer
 from slurper.transfer.route import Route
-from slurper.transfer.server_side import Shortcut
 from slurper.transfer.task import BegunUpload, PartsReport, PartsTask
 from slurper.transfer.upload_begin import UploadBegin
 from slurper.transfer.upload_complete import UploadComplete
@@ -50,33 +48,17 @@ class PartsRun:
     """Runs one `PartsTask`."""
 
     def __init__(
-        self,
-        task: PartsTask,
-        source: ObjectStore,
-        target: ObjectStore,
-        settings: Settings,
-        budget: ByteBudget,
-        *,
-        shortcut: Shortcut | None = None,
-        etags: SourceEtags | None = None,
+        self, task: PartsTask, source: ObjectStore, target: ObjectStore, means: CopyMeans
     ) -> None:
         self._task = task
         route = Route.of(task, source, target)
-        etags = etags or SourceEtags(source.dialect)
         self._pacer = None if task.share is None else Pacer(task.share)
         # Without the shortcut: the object goes in parts, or is no longer large.
-        rules = route.rules(task)
-        copier = Copier(
-            route, rules, settings=settings, budget=budget, pacer=self._pacer, etags=etags
-        )
+        copier = Copier(route, route.rules(task), replace(means, shortcut=None), self._pacer)
         self._large = LargeObject(task, route, copier)
-        self._begin = UploadBegin(
-            self._large, part_bytes=settings.part_bytes, max_whole_bytes=budget.limit
-        )
-        self._parts = UploadParts(
-            self._large, budget, self._pacer, shortcut, lanes=settings.in_flight_requests
-        )
-        self._complete = UploadComplete(self._large, self._parts, etags)
+        self._begin = UploadBegin(self._large, means)
+        self._parts = UploadParts(self._large, means, self._pacer)
+        self._complete = UploadComplete(self._large, self._parts, means.etags)
         self._diagnosis = Diagnosis(route, keys=task.sample)
         self._begun_at = datetime.now(UTC)
         self._begun = task.upload.begun

@@ -8,19 +8,16 @@ import time
 
 from slurper import errors
 from slurper.objectstore.base import ObjectMeta, ObjectStore
-from slurper.settings import Settings
 from slurper.transfer import clocks
 from slurper.transfer.boundaries import Boundaries
-from slurper.transfer.copy import Copier
+from slurper.transfer.copy import Copier, CopyMeans
 from slurper.transfer.deadline import Deadline
 from slurper.transfer.decoded_keys import DecodedKeys
 from slurper.transfer.diagnosis import LEARNED_LATE, Diagnosis, own_failure_text
-from slurper.transfer.etags import SourceEtags
 from slurper.transfer.ledger import Entry, Failed, Ledger, Transferred
-from slurper.transfer.pacing import ByteBudget, Pacer
+from slurper.transfer.pacing import Pacer
 from slurper.transfer.planner import Planner, Selector
 from slurper.transfer.route import Route
-from slurper.transfer.server_side import Shortcut
 from slurper.transfer.task import RangeReport, RangeTask
 
 
@@ -32,19 +29,11 @@ class RangeRun:
     """
 
     def __init__(
-        self,
-        task: RangeTask,
-        source: ObjectStore,
-        target: ObjectStore,
-        settings: Settings,
-        budget: ByteBudget,
-        *,
-        shortcut: Shortcut | None = None,
-        etags: SourceEtags | None = None,
+        self, task: RangeTask, source: ObjectStore, target: ObjectStore, means: CopyMeans
     ) -> None:
         self._task = task
         self._target = target
-        self._lanes = settings.in_flight_requests
+        self._lanes = means.settings.in_flight_requests
         self._pacer = None if task.share is None else Pacer(task.share)
         self._deadline = Deadline(task.budget_seconds)
         self._ledger = Ledger(task.slice.start_after)
@@ -59,14 +48,7 @@ class RangeRun:
         rules = route.rules(task)
         decoded = DecodedKeys(route)
         self._copier = Copier(
-            route,
-            rules,
-            settings=settings,
-            budget=budget,
-            pacer=self._pacer,
-            etags=etags or SourceEtags(source.dialect),
-            shortcut=shortcut,
-            other_spelling=decoded.other_spelling,
+            route, rules, means, self._pacer, other_spelling=decoded.other_spelling
         )
         selector = Selector(
             route,

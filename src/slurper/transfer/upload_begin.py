@@ -11,6 +11,7 @@ from slurper.objectstore.base import CreatedUpload, ObjectHeaders, StoredObject
 from slurper.objectstore.verification import etag_of_parts
 from slurper.planning.parts import SourceSum, plan_parts, sum_of_whole, sums_of_parts
 from slurper.transfer.attempts import SourceChangedError
+from slurper.transfer.copy import CopyMeans
 from slurper.transfer.large_object import LargeObject
 from slurper.transfer.ledger import Failed, Large, Outcome, Skipped
 from slurper.transfer.task import BegunUpload
@@ -23,11 +24,10 @@ the clocks of a store's machines nearly agree."""
 class UploadBegin:
     """Begins the upload of one object, or copies the object whole."""
 
-    def __init__(self, large: LargeObject, *, part_bytes: int, max_whole_bytes: int) -> None:
-        """Take the wanted size of parts, and the largest object that may be written whole."""
+    def __init__(self, large: LargeObject, means: CopyMeans) -> None:
         self._large = large
-        self._part_bytes = part_bytes
-        self._max_whole_bytes = max_whole_bytes
+        self._part_bytes = means.settings.part_bytes
+        self._max_whole_bytes = means.budget.limit
         self.is_unanswered = False
         """The store may have begun an upload whose id we do not know."""
 

@@ -16,10 +16,10 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.verification import md5_of_etag
 from slurper.planning.parts import SourceSum
 from slurper.transfer.attempts import SourceChangedError, TargetChangedError
+from slurper.transfer.copy import CopyMeans
 from slurper.transfer.deadline import Deadline
 from slurper.transfer.large_object import LargeObject
-from slurper.transfer.pacing import ByteBudget, Pacer
-from slurper.transfer.server_side import Shortcut
+from slurper.transfer.pacing import Pacer
 from slurper.transfer.task import BegunUpload
 
 _TOO_SHORT = 416
@@ -29,20 +29,12 @@ _TOO_SHORT = 416
 class UploadParts:
     """Copies the parts of one task."""
 
-    def __init__(
-        self,
-        large: LargeObject,
-        budget: ByteBudget,
-        pacer: Pacer | None,
-        shortcut: Shortcut | None,
-        *,
-        lanes: int,
-    ) -> None:
+    def __init__(self, large: LargeObject, means: CopyMeans, pacer: Pacer | None) -> None:
         self._large = large
-        self._budget = budget
+        self._budget = means.budget
         self._pacer = pacer
-        self._shortcut = shortcut
-        self._lanes = lanes
+        self._shortcut = means.shortcut
+        self._lanes = means.settings.in_flight_requests
         self._deadline = Deadline(large.task.budget_seconds)
         self.finished: dict[int, Part] = {}
         """The parts that were copied, by their numbers."""

@@ -24,7 +24,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
-from typing import Protocol
+
+from typing_extensions import override
 
 from slurper import errors
 from slurper.objectstore import listings
@@ -39,11 +40,21 @@ _FEW = 2
 """So many keys are asked for where one is wanted: some stores also list the key to start after."""
 
 
-class Walk(Protocol):
-    """Goes through the keys of a prefix in a slice, in the order of the store."""
+class Walk:
+    """Goes through the keys of `prefix` in a slice, in the order of the store."""
 
-    requests: int
-    """How many requests were sent."""
+    def __init__(self, store: ObjectStore, part: KeyRange, *, prefix: str, max_keys: int) -> None:
+        """Begin after the start of `part`."""
+        self._store = store
+        self._part = part
+        self._prefix = prefix
+        self._max_keys = max_keys
+        self._last = part.start_after
+        """The next page begins after this key."""
+        self._before: str | None = None
+        """The key listed before `_last`. If it is set, the next page is asked for from here."""
+        self.requests = 0
+        """How many requests were sent."""
 
     async def next_page(self) -> ListingPage:
         """Return the next page. There is none after one that is finished or goes beyond the end.
@@ -52,7 +63,20 @@ class Walk(Protocol):
             ListingError: the store repeated a wrong answer. OutOfOrder: the store lists in another
                 order than the one we know of. NoOrder: the store does not keep to its own order.
         """
-        ...
+        raise NotImplementedError
+
+    async def _first_after(self, key: str | None) -> str | None:
+        page = await self._list(key, _FEW)
+        return page.objects[0].key if page.objects else None
+
+    async def _list(self, start_after: str | None, max_keys: int | None = None) -> ListingPage:
+        self.requests += 1
+        return await self._store.list_page(
+            prefix=self._prefix, start_after=start_after, max_keys=max_keys or self._max_keys
+        )
+
+    def _end_of(self, page: ListingPage) -> str | None:
+        return page.objects[-1].key if page.objects else self._last
 
 
 def walk(
@@ -80,31 +104,20 @@ async def lists_in_own_order(store: ObjectStore, prefix: str, seen: errors.OutOf
     return False
 
 
-class _OrderedWalk:
-    """Goes through the keys of `prefix` in a slice, in the order of the store."""
+class _OrderedWalk(Walk):
+    """Knows the order, so it can tell whether a page leaves out keys."""
 
-    def __init__(
-        self, store: ObjectStore, part: KeyRange, *, prefix: str = "", max_keys: int = PAGE_KEYS
-    ) -> None:
-        """Begin after the start of `part`. The page that reaches beyond its end is the last."""
-        self._store = store
-        self._part = part
-        self._prefix = prefix
-        self._max_keys = max_keys
-        self._last = part.start_after
-        """The next page begins after this key."""
-        self._before: str | None = None
-        """The key listed before `_last`. If it is set, the next page is asked for from here."""
+    def __init__(self, store: ObjectStore, part: KeyRange, *, prefix: str, max_keys: int) -> None:
+        super().__init__(store, part, prefix=prefix, max_keys=max_keys)
         self._overlaps = True
         self._order = KeyOrder.BYTES
         self._is_told = False
         """The last answer showed by itself where it begins."""
         self._left_out: str | None = None
         """The key that came when the next key was asked for alone."""
-        self.requests = 0
 
+    @override
     async def next_page(self) -> ListingPage:
-        """Return the next page."""
         for asked in range(listings.ASKS):
             if asked:
                 await asyncio.sleep(listings.AGAIN_PAUSE_SECONDS * (asked - 1))
@@ -151,21 +164,10 @@ class _OrderedWalk:
 
     async def _is_end(self, page: ListingPage) -> bool:
         """Whether a page that says it is the last really is the last of the slice."""
-        last = page.objects[-1].key if page.objects else self._last
         if page.objects and self._part.ends_before(page.objects[-1].key):
             return True
-        self._left_out = await self._first_after(last)
+        self._left_out = await self._first_after(self._end_of(page))
         return self._left_out is None
-
-    async def _first_after(self, key: str | None) -> str | None:
-        page = await self._list(key, _FEW)
-        return page.objects[0].key if page.objects else None
-
-    async def _list(self, start_after: str | None, max_keys: int | None = None) -> ListingPage:
-        self.requests += 1
-        return await self._store.list_page(
-            prefix=self._prefix, start_after=start_after, max_keys=max_keys or self._max_keys
-        )
 
     def _rank(self, key: str) -> str:
         return self._order.rank(key)
@@ -182,22 +184,16 @@ def _place(last: str | None) -> str:
     return "from its beginning" if last is None else f"after {last!r}"
 
 
-class _OwnOrderWalk:
-    """Goes through all keys of `prefix` in the order in which the store happens to list them."""
+class _OwnOrderWalk(Walk):
+    """Goes through all keys in the order in which the store happens to list them."""
 
     def __init__(self, store: ObjectStore, part: KeyRange, *, prefix: str, max_keys: int) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._max_keys = max_keys
-        self._last = part.start_after
-        self._before: str | None = None
-        """The key listed before `_last`. Pages are asked for from here, or from `_last` if None."""
+        super().__init__(store, part, prefix=prefix, max_keys=max_keys)
         self._listed: frozenset[str] = frozenset()
         """The keys of the page before."""
-        self.requests = 0
 
+    @override
     async def next_page(self) -> ListingPage:
-        """Return the next page."""
         for asked in range(listings.ASKS):
             if asked:
                 await asyncio.sleep(listings.AGAIN_PAUSE_SECONDS * (asked - 1))
@@ -258,19 +254,6 @@ class _OwnOrderWalk:
             page = await self._store.list_page(prefix=key)
             return any(meta.key == key for meta in page.objects)
         return True
-
-    async def _first_after(self, key: str | None) -> str | None:
-        page = await self._list(key, _FEW)
-        return page.objects[0].key if page.objects else None
-
-    async def _list(self, start_after: str | None, max_keys: int | None = None) -> ListingPage:
-        self.requests += 1
-        return await self._store.list_page(
-            prefix=self._prefix, start_after=start_after, max_keys=max_keys or self._max_keys
-        )
-
-    def _end_of(self, page: ListingPage) -> str | None:
-        return page.objects[-1].key if page.objects else self._last
 
     def _pass(self, page: ListingPage) -> None:
         if not page.objects:

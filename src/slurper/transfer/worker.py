@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 from slurper import errors
 from slurper.http.client import TransportOptions
@@ -22,12 +22,13 @@ from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting, gathering, leftovers
+from slurper.transfer.copy import CopyMeans
 from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.route import Route
-from slurper.transfer.server_side import Shortcut, Shortcuts
+from slurper.transfer.server_side import Shortcuts
 from slurper.transfer.task import (
     CopyTask,
     CountTask,
@@ -95,9 +96,9 @@ class Worker:
         source = opened.store
         match task:
             case RangeTask():
-                return await RangeRun(task, source, target, **self._means(task, opened)).report()
+                return await RangeRun(task, source, target, self._means(task, opened)).report()
             case PartsTask():
-                return await PartsRun(task, source, target, **self._means(task, opened)).report()
+                return await PartsRun(task, source, target, self._means(task, opened)).report()
             case GatherTask():
                 return await gathering.gather(task, source)
             case CountTask():
@@ -107,14 +108,9 @@ class Worker:
             case _:
                 raise TypeError(f"no worker runs a {type(task).__name__}")
 
-    def _means(self, task: CopyTask, opened: _OpenedStore) -> _Means:
-        """What copies of all tasks share."""
-        return {
-            "settings": self._settings,
-            "budget": self._budget,
-            "shortcut": self._shortcuts.of(task),
-            "etags": opened.etags,
-        }
+    def _means(self, task: CopyTask, opened: _OpenedStore) -> CopyMeans:
+        shortcut = self._shortcuts.of(task)
+        return CopyMeans(self._settings, self._budget, opened.etags, shortcut)
 
     def waits(self) -> dict[str, dict[str, int]]:
         """For each job under way: why requests have failed that are being repeated, and how many.
@@ -166,13 +162,6 @@ def _what(side: str, outcome: Response | errors.TransportError) -> str:
         return f"the {side} does not answer"
     code = failures.read_failure(outcome).code
     return f"the {side} answers with {f'HTTP {outcome.status} {code}'.strip()}"
-
-
-class _Means(TypedDict):
-    settings: Settings
-    budget: ByteBudget
-    shortcut: Shortcut | None
-    etags: SourceEtags
 
 
 class _OpenedStore:

@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.objectstore.s3 import signing
+from tests.servers import signatures
 from tests.servers.r2.bucket import Bucket, PartOf, Refusal, Stored, shown_metadata
 
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "r2-token-id", "r2-token-hash-of-64-characters"
@@ -147,11 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
         unsigned = [n for n in self.given if n.startswith("x-amz-") and n not in headers]
         if unsigned or "host" not in headers:
             raise Refusal(403, "AccessDenied", f"not signed: {unsigned}")
-        canonical = signing.canonical_request(self.command, path, _sorted(query), headers, payload)
+        canonical = signatures.canonical_request(
+            self.command, path, _sorted(query), headers, payload
+        )
         key = signing.signing_key(SECRET_ACCESS_KEY, day, region)
         scope = f"{day}/{region}/s3/aws4_request"
-        text = signing.string_to_sign(self.given["x-amz-date"], scope, canonical)
-        if not hmac.compare_digest(signing.signature(key, text), signature):
+        text = signatures.string_to_sign(self.given["x-amz-date"], scope, canonical)
+        if not hmac.compare_digest(signatures.signature(key, text), signature):
             raise Refusal(403, "SignatureDoesNotMatch")
 
     def _check_clock(self) -> None:

@@ -41,13 +41,13 @@ from slurper.http.client import TransportOptions
 from slurper.job.model import LogEntry, Progress
 from slurper.objectstore.base import ByteRange, Download, ObjectStore, StoreAddress
 from slurper.objectstore.dialects import GENERIC
-from slurper.objectstore.memory.faults import Faults
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import ProgressReport, SweepTask, Task, TaskReport
 from slurper.transfer.worker import Worker
+from tests.memory.faults import Faults
+from tests.memory.store import MemoryStore
 from tests.unit.driver.conftest import clash
 
 SLOTS = 2

@@ -14,7 +14,8 @@ import trustme
 import uvloop
 
 from slurper.http import client as http_client
-from slurper.http.client import HttpClient, Request, Response, TransportOptions
+from slurper.http.client import HttpClient, TransportOptions
+from slurper.http.messages import Request, Response
 from tests.unit.http.scripted import Script, ScriptedServer
 
 LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]

@@ -10,7 +10,7 @@ import pytest
 
 from slurper import errors
 from slurper.http import stall
-from slurper.http.client import Request
+from slurper.http.messages import Request
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
 
@@ -266,24 +266,6 @@ async def test_without_a_floor_a_trickle_is_waited_for(serve: Serve, connect: Co
 
     client = connect(await serve(script), idle_timeout_seconds=0.4, min_bytes_per_second=0)
     assert sum(map(len, (await client.send(get())).body)) == 40
-
-
-async def test_total_deadline(serve: Serve, connect: Connect) -> None:
-    server = await serve(silent)
-    client = connect(server, request_retries=5)
-    with pytest.raises(errors.TransportError, match=r"no answer within 0\.2 s"):
-        await client.send(get(), deadline_seconds=0.2)
-    assert (await connect(await serve(answering(answer()))).send(get(), deadline_seconds=9)).status
-
-
-async def test_deadline_counts_the_wait_for_a_connection(serve: Serve, connect: Connect) -> None:
-    client = connect(await serve(silent), max_connections=1)
-    blocking = asyncio.create_task(client.send(get()))
-    await asyncio.sleep(0)
-    with pytest.raises(errors.TransportError, match="no answer within"):
-        await client.send(get(), deadline_seconds=0.1)
-    blocking.cancel()
-    await asyncio.gather(blocking, return_exceptions=True)
 
 
 async def test_error_from_the_signer_is_the_callers(serve: Serve, connect: Connect) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.http.bodies import SLICE_BYTES
-from slurper.http.client import HttpClient, Request
+from slurper.http.client import HttpClient
 from slurper.http.connection import JOINED_BYTES
-from slurper.http.messages import encode_head, header_lines
+from slurper.http.messages import Request, encode_head, header_lines
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, answer, answering
 

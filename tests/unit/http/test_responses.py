@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper import errors
-from slurper.http.client import Request, Response
 from slurper.http.connection import Connection
 from slurper.http.exchange import MAX_HEAD_BYTES, StaleConnection
+from slurper.http.messages import Request, Response
 from tests.unit.http.conftest import Connect, Serve, get
 from tests.unit.http.scripted import Peer, answer, answering, once
 

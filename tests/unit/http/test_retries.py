@@ -16,13 +16,11 @@ from slurper.http import client as http_client
 from slurper.http.client import (
     BACKOFF_CAP_SECONDS,
     RETRY_AFTER_CAP_SECONDS,
-    Request,
-    Response,
     TransportOptions,
     backoff_seconds,
     retry_after_seconds,
 )
-from slurper.http.messages import header_lines
+from slurper.http.messages import Request, Response, header_lines
 from slurper.settings import Settings
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once

@@ -7,8 +7,8 @@ import pytest
 from slurper import errors
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders
 from slurper.objectstore.dialects import AWS
-from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
-from slurper.objectstore.memory.store import MemoryStore
+from tests.memory.made_up import DiscardingStore, SyntheticStore
+from tests.memory.store import MemoryStore
 
 SLOW_DOWN = errors.Throttled("PutObject", status=503, code="SlowDown")
 

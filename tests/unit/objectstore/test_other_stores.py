@@ -299,7 +299,7 @@ async def test_an_error_without_an_etag_is_an_error(open_s3: Open) -> None:
 async def test_large_bytes_are_compared_in_pieces(
     open_s3: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.objectstore.written.COMPARED_BYTES", 4)
+    monkeypatch.setattr("slurper.objectstore.s3.writing.COMPARED_BYTES", 4)
     parts = [
         found(BODY[at : at + 4], f"Content-Range: bytes {at}-{min(at + 4, 10) - 1}/10")
         for at in range(0, 10, 4)

@@ -16,16 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurper.http.messages import Request, encode_head
-from slurper.objectstore.s3.signing import (
-    UNSIGNED_PAYLOAD,
-    Signer,
-    canonical_request,
-    signature,
-    signing_key,
-    string_to_sign,
-)
+from slurper.objectstore.s3.signing import UNSIGNED_PAYLOAD, Signer, signing_key
 from slurper.objectstore.urls import canonical_query
 from slurper.secrets import S3Credentials
+from tests.servers.signatures import canonical_request, signature, string_to_sign
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 

@@ -17,13 +17,13 @@ from slurper.objectstore import dialects, factory, own_keys
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.memory.faults import Faults
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import GcsCredentials, S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side
 from slurper.service.probes import clean_up, source
 from slurper.settings import Settings
+from tests.memory.faults import Faults
+from tests.memory.store import MemoryStore
 
 ACCOUNT = "a" * 32
 PAIR = S3Credentials(access_key_id="AKIDEXAMPLE", secret_access_key="hunter2")

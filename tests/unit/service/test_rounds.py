@@ -14,12 +14,12 @@ from slurper.job.model import Location, Vendor
 from slurper.objectstore import dialects, factory
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import Dialect
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Checked, Precheck, Side
 from slurper.service.probes import clean_up
 from slurper.settings import Settings
+from tests.memory.store import MemoryStore
 
 LOCATION = Location(vendor=Vendor.S3, bucket="photos", endpoint="https://s3.example")
 PAIR = S3Credentials(access_key_id="AKIDEXAMPLE", secret_access_key="hunter2")

@@ -24,14 +24,14 @@ from slurper.objectstore.base import (
     StoreAddress,
 )
 from slurper.objectstore.key_shapes import KeyShape
-from slurper.objectstore.memory.faults import Faults
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
 from slurper.service.precheck import Precheck, Side
 from slurper.service.probes import clean_up
 from slurper.service.probes.specimens import Specimens
 from slurper.settings import Settings
+from tests.memory.faults import Faults
+from tests.memory.store import MemoryStore
 
 S = KeyShape
 Rewrite = Callable[[str], str]

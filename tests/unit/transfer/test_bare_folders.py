@@ -9,12 +9,14 @@ import pytest
 from slurper import errors
 from slurper.job.model import LogType
 from slurper.objectstore.base import StoredObject
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import attempts
+from slurper.transfer.copy import CopyMeans
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import RangeReport, RangeTask
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import TASK
 
 SETTINGS = Settings(in_flight_requests=4, object_attempts=2)
@@ -47,7 +49,8 @@ class Folders(MemoryStore):
 
 
 async def run(source: MemoryStore, target: MemoryStore, task: RangeTask = TASK) -> RangeReport:
-    return await RangeRun(task, source, target, SETTINGS, ByteBudget(1 << 20)).report()
+    means = CopyMeans(SETTINGS, ByteBudget(1 << 20), SourceEtags(source.dialect))
+    return await RangeRun(task, source, target, means).report()
 
 
 @pytest.mark.parametrize("by_name", [False, True])

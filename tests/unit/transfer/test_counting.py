@@ -6,9 +6,9 @@ import pytest
 
 from slurper import errors
 from slurper.job.model import Whole
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.transfer import counting
 from slurper.transfer.task import CountTask, Share
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import TASK
 
 COUNT = CountTask(job_id="j", source=TASK.source, target=TASK.target, start_after=None)

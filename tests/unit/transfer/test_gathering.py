@@ -8,9 +8,9 @@ import pytest
 
 from slurper import errors
 from slurper.objectstore.base import ListingPage, ObjectMeta
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.transfer import gathering
 from slurper.transfer.task import GatherReport, GatherTask, Share
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import TASK
 
 GATHER = GatherTask(job_id="j", range_id=1, source=TASK.source, target=TASK.target, token=None)

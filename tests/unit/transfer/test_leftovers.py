@@ -11,10 +11,10 @@ import pytest
 from slurper import errors
 from slurper.job.model import JobOptions
 from slurper.objectstore.base import ObjectHeaders
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import MIB
 from slurper.transfer import clocks, leftovers
 from slurper.transfer.task import RangeTask
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import LARGE, TASK, run
 
 BIG = bytes(11 * MIB)

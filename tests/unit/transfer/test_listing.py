@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import KeyOrder
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.listing import ListedTarget, listed_pages, page_keys, read_ahead
+from tests.memory.store import MemoryStore
 
 keys = st.lists(st.text("a/-0", min_size=1, max_size=4), max_size=20, unique=True)
 

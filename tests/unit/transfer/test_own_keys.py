@@ -11,11 +11,11 @@ from slurper.cli import census
 from slurper.http.client import TransportOptions
 from slurper.job.model import Whole
 from slurper.objectstore import own_keys
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import counting
 from slurper.transfer.task import CountTask
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import ADDRESS, TASK, run
 
 THEIRS = (f"{own_keys.PREFIX}notes.txt", "a", "b")

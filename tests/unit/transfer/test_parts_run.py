@@ -17,14 +17,16 @@ from slurper import errors
 from slurper.job.model import JobOptions, LogType
 from slurper.objectstore.base import ByteRange, CreatedUpload, Download, ObjectHeaders
 from slurper.objectstore.dialects import GENERIC
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.settings import Settings
 from slurper.transfer import attempts, leftovers
+from slurper.transfer.copy import CopyMeans
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.route import Route
 from slurper.transfer.task import PartsReport, PartsTask, SweepTask
 from tests.chain import first_task, next_task
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import LARGE, TASK, Encrypting
 
 BODY = bytes(range(256)) * (45 * 1024)
@@ -77,7 +79,8 @@ async def run(
     task: PartsTask, source: MemoryStore, target: MemoryStore, settings: Settings = LARGE
 ) -> PartsReport:
     budget = ByteBudget(settings.in_flight_bytes)
-    report = await PartsRun(task, source, target, settings, budget).report()
+    means = CopyMeans(settings, budget, SourceEtags(source.dialect))
+    report = await PartsRun(task, source, target, means).report()
     assert budget.used == 0
     return report
 
@@ -344,7 +347,8 @@ async def cancelled(task: PartsTask, source: Source, target: MemoryStore) -> Non
     """Cancel a task while it copies parts."""
     source.faults.latency_seconds = 0.02
     budget = ByteBudget(LARGE.in_flight_bytes)
-    running = asyncio.create_task(PartsRun(task, source, target, LARGE, budget).report())
+    means = CopyMeans(LARGE, budget, SourceEtags(source.dialect))
+    running = asyncio.create_task(PartsRun(task, source, target, means).report())
     reads = source.faults.requests.get("get", 0)
     while source.faults.requests.get("get", 0) == reads:  # noqa: ASYNC110 - it has no event for it
         await asyncio.sleep(0)

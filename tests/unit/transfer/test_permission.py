@@ -11,11 +11,11 @@ import pytest
 from slurper import errors
 from slurper.job.model import LogType
 from slurper.objectstore.base import Body, CreatedUpload, Download, ObjectHeaders, StoredObject
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import Settings
 from slurper.transfer import diagnosis
 from slurper.transfer.task import RangeReport
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import TASK, run
 
 COUNT = 60

@@ -28,17 +28,19 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.checksums import Algorithm, Told
-from slurper.objectstore.memory.made_up import DiscardingStore, SyntheticStore
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings
 from slurper.transfer import attempts, planner
+from slurper.transfer.copy import CopyMeans
+from slurper.transfer.etags import SourceEtags
 from slurper.transfer.pacing import BURST_SECONDS, ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from tests.chain import first_task, folded, settle
+from tests.memory.made_up import DiscardingStore, SyntheticStore
+from tests.memory.store import MemoryStore
 
 ADDRESS = StoreAddress(
     origin="http://memory.invalid",
@@ -101,11 +103,12 @@ async def run(
     settings: Settings = SETTINGS,
 ) -> RangeReport:
     budget = ByteBudget(settings.in_flight_bytes)
+    means = CopyMeans(settings, budget, SourceEtags(source.dialect))
 
     async def run_parts(parts: PartsTask) -> PartsReport:
-        return await PartsRun(parts, source, target, settings, budget).report()
+        return await PartsRun(parts, source, target, means).report()
 
-    found = await RangeRun(task, source, target, settings, budget).report()
+    found = await RangeRun(task, source, target, means).report()
     reports, _ = await settle([first_task(task, meta) for meta in found.large], run_parts)
     report = folded(found, reports)
     assert budget.used == 0

@@ -25,13 +25,13 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.settings import MIB, Settings
 from slurper.transfer import attempts
 from slurper.transfer.task import RangeReport, RangeTask
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, settle
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_server_side import DIALECT, address
 
 ANSWERS = [

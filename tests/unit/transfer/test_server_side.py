@@ -20,7 +20,6 @@ from slurper.objectstore.base import (
     StoredObject,
 )
 from slurper.objectstore.dialects import Dialect, PartCopy
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import MIB, Settings
@@ -29,6 +28,7 @@ from slurper.transfer.server_side import MAX_UNFOUNDED
 from slurper.transfer.task import PartsReport, PartsTask, RangeReport, RangeTask, Share
 from slurper.transfer.worker import Worker
 from tests.chain import first_task, folded, next_task, settle
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import Encrypting
 
 HEADERS = ObjectHeaders({"content-type": "text/x"}, {"owner": "me"})

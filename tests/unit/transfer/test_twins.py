@@ -9,8 +9,8 @@ import pytest
 from slurper import errors
 from slurper.job.model import JobOptions, LogType
 from slurper.objectstore import dialects
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
+from tests.memory.store import MemoryStore
 from tests.unit.transfer.test_range_run import TASK, logged, run
 
 NFC, NFD = "caf\u00e9/\u00fc", "cafe\u0301/u\u0308"

@@ -12,9 +12,9 @@ from slurper import errors
 from slurper.objectstore import listings
 from slurper.objectstore.base import ListingPage
 from slurper.objectstore.dialects import GENERIC, KeyOrder
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.walk import walk
+from tests.memory.store import MemoryStore
 
 KEYS = [f"k{number:03}" for number in range(100)]
 

@@ -15,12 +15,12 @@ from slurper.http.messages import Response
 from slurper.job.model import Capabilities, JobCapabilities
 from slurper.objectstore import dialects
 from slurper.objectstore.base import ListingPage, ObjectStore, StoreAddress
-from slurper.objectstore.memory.store import MemoryStore
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import S3Credentials
 from slurper.settings import Settings
 from slurper.transfer import worker as workers
 from slurper.transfer.task import CountTask, RangeTask
+from tests.memory.store import MemoryStore
 
 
 def address(bucket: str) -> StoreAddress:

@@ -6,7 +6,8 @@ The requests themselves are in the modules that `store` imports.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 from typing_extensions import override
 
@@ -14,10 +15,9 @@ from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response, header_lines
 from slurper.objectstore import documents, failures, urls
-from slurper.objectstore.base import ProbedStore, StoreAddress
+from slurper.objectstore.base import ObjectMeta, ProbedStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.gcs import resources
-from slurper.objectstore.gcs.remembered import RememberedResources
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
@@ -28,6 +28,9 @@ from slurper.secrets import GcsCredentials
 _NO_SUCH_OBJECT = "No such object"
 _DAMAGED = "match calculated"
 """From `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
+
+_MOST_REMEMBERED = 4096
+"""The tasks of a process list about this many objects before they copy them."""
 
 
 class GcsClient(ProbedStore):
@@ -51,7 +54,7 @@ class GcsClient(ProbedStore):
         self._origin = address.origin
         self._dialect = address.dialect
         self._clock = clock
-        self._remembered = RememberedResources()
+        self._remembered = _RememberedResources()
         self._presence = BucketPresence(self._list_one)
         self._accounts = Accounts() if accounts is None else accounts
         self._tokens = self._accounts.join(
@@ -192,3 +195,32 @@ class GcsClient(ProbedStore):
 def _should_retry(response: Response) -> bool:
     """Whether to repeat a request, beyond the usual statuses: some limits are answered with 403."""
     return response.status == 403 and failures.read_failure(response).code in failures.GOOGLE_LIMITS
+
+
+class _RememberedResources:
+    """Resources of listed objects by key, kept until the objects are copied.
+
+    The oldest are dropped when there are too many.
+    """
+
+    def __init__(self) -> None:
+        self._resources: OrderedDict[str, Resource] = OrderedDict()
+
+    def add(self, items: Sequence[Resource]) -> list[ObjectMeta]:
+        """Remember resources; return what a listing says of them. Raises ListingError."""
+        try:
+            objects = [resources.to_meta(item) for item in items]
+        except (ValueError, TypeError, LookupError) as error:
+            raise errors.ListingError(f"the listing holds what is no object: {error}") from error
+        for item in items:
+            self._resources[item["name"]] = item
+        while len(self._resources) > _MOST_REMEMBERED:
+            self._resources.popitem(last=False)
+        return objects
+
+    def find(self, key: str, etag: str | None) -> Resource | None:
+        """The resource of the version `etag`; None if it is not remembered, or `etag` is empty."""
+        resource = self._resources.get(key)
+        if resource is None or not etag:
+            return None
+        return resource if resources.etag_of(resource.get("generation")) == etag else None

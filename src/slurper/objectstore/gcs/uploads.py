@@ -53,8 +53,14 @@ class Uploads(GcsClient):
         if_absent: bool = False,
         whole_checked: bool = False,
     ) -> str:
-        if if_absent:
-            await self._raise_if_present(key)
+        if if_absent and await self._present(key) is not None:
+            raise errors.PreconditionFailed(
+                "CompleteMultipartUpload",
+                status=412,
+                detail="there is an object of this key",
+                bucket=self._bucket,
+                key=key,
+            )
         ordered = sorted(parts, key=lambda part: part.number)
         request = Request(
             "POST",
@@ -72,7 +78,7 @@ class Uploads(GcsClient):
                 raise self._error(response, "CompleteMultipartUpload", key)
             made = await self._resource(key)
         except errors.NotFound:
-            found = await self._completed_before(key)
+            found = await self._present(key)  # an earlier send of the completion may have made it
             if found is None or (found.get("crc32c"), int(found["size"])) != (crc32c, size):
                 raise
             made = found
@@ -105,21 +111,7 @@ class Uploads(GcsClient):
         response = await self._send("objects.patch", request, key)
         self._remembered.add([resources.read_object(b"".join(response.body))])
 
-    async def _raise_if_present(self, key: str) -> None:
-        try:
-            await self._resource(key)
-        except errors.NotFound:
-            return
-        raise errors.PreconditionFailed(
-            "CompleteMultipartUpload",
-            status=412,
-            detail="there is an object of this key",
-            bucket=self._bucket,
-            key=key,
-        )
-
-    async def _completed_before(self, key: str) -> Resource | None:
-        """The object of this key, if any. An earlier send of the completion may have made it."""
+    async def _present(self, key: str) -> Resource | None:
         try:
             return await self._resource(key)
         except errors.NotFound:

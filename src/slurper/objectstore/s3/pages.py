@@ -255,10 +255,7 @@ def _match_rows(pattern: re.Pattern[str], names: tuple[str, ...], body: str) -> 
 
 
 def _url_decoded(keys: Sequence[str]) -> Sequence[str]:
-    """Undo encoding-type=url, in which `+` is a space, exactly once.
-
-    Bytes that are not UTF-8 are kept.
-    """
+    """The same as `urls.unquoted`, for many keys."""
     joined = "\n".join(keys)
     if "%" not in joined and "+" not in joined:
         return keys

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 as S3 wants it: pure functions, and a `Signer` that caches between calls.
+"""AWS Signature Version 4 as S3 wants it: a `Signer` that caches between calls.
 
 S3 differs from other AWS services in two ways that matter here: the path is encoded once and never
 normalised, and the payload may stay out of the signature (`UNSIGNED-PAYLOAD`). The checksum headers
@@ -41,29 +41,6 @@ _NEVER_SPACED = frozenset({"content-md5", "x-amz-checksum-mode"})
 _MAX_LAYOUTS = 1024
 
 
-def canonical_request(
-    method: str, path: str, query: str, headers: Mapping[str, str], payload_hash: str
-) -> bytes:
-    """Build what is hashed into the signature.
-
-    Args:
-        method: HTTP method.
-        path: Encoded path, exactly as on the wire.
-        query: Result of `urls.canonical_query`.
-        headers: All headers to sign: lower-case names, values with one character per byte.
-        payload_hash: Hex SHA-256 of the body, or `UNSIGNED_PAYLOAD`.
-    """
-    names = sorted(headers)
-    block = "".join(f"{name}:{_trimmed(headers[name])}\n" for name in names)
-    text = f"{method}\n{path}\n{query}\n{block}\n{';'.join(names)}\n{payload_hash}"
-    return text.encode("latin-1")
-
-
-def string_to_sign(amz_date: str, scope: str, canonical: bytes) -> str:
-    """Combine the time (`20130524T000000Z`), the scope and the canonical request's hash."""
-    return f"{ALGORITHM}\n{amz_date}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
-
-
 def signing_key(secret: str, day: str, region: str, service: str = "s3") -> bytes:
     """Derive the key that signs for one day (`20130524`), region and service."""
     key = f"AWS4{secret}".encode()
@@ -72,12 +49,8 @@ def signing_key(secret: str, day: str, region: str, service: str = "s3") -> byte
     return key
 
 
-def signature(key: bytes, text: str) -> str:
-    """Sign the string to sign; hexadecimal."""
-    return hmac.digest(key, text.encode(), "sha256").hex()
-
-
-def _trimmed(value: str) -> str:
+def trimmed(value: str) -> str:
+    """The value as it is signed: each run of white space is one space, and none is at the ends."""
     return _WHITE_SPACE.sub(" ", value).strip(" ")
 
 
@@ -152,7 +125,7 @@ class Signer:
         path, _, query = request.target.partition("?")
         block = layout.template % layout.pick(own)
         if layout.free_text and _has_loose_spaces(block):
-            block = layout.template % tuple(map(_trimmed, layout.pick(own)))
+            block = layout.template % tuple(map(trimmed, layout.pick(own)))
         canonical = f"{request.method}\n{path}\n{query}\n{block}"
         digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
         inner, outer = self._inner.copy(), self._outer.copy()
@@ -186,7 +159,7 @@ class Signer:
         host_and_fixed = {"host": self._host, **self._fixed}
         if not host_and_fixed.keys().isdisjoint(names):
             raise errors.ConfigurationError("a header that the signature sets is set already")
-        values = {name: _escaped(_trimmed(value)) for name, value in host_and_fixed.items()}
+        values = {name: _escaped(trimmed(value)) for name, value in host_and_fixed.items()}
         own = sorted(n for n in names if n in _ALWAYS_SIGNED or n.startswith("x-amz-"))
         signed = sorted((*own, *values))
         block = "".join(f"{_escaped(name)}:{values.get(name, '%s')}\n" for name in signed)

@@ -10,8 +10,8 @@ from typing_extensions import override
 from slurper import errors
 from slurper.objectstore.base import ListingPage, ObjectHeaders, ObjectMeta, StoredObject
 from slurper.objectstore.dialects import GENERIC, Dialect
-from slurper.objectstore.memory.faults import Faults, raise_if
-from slurper.objectstore.memory.store import Entry, MemoryStore
+from tests.memory.faults import Faults, raise_if
+from tests.memory.store import Entry, MemoryStore
 
 
 class SyntheticStore(MemoryStore):

@@ -34,7 +34,7 @@ from slurper.objectstore.base import (
     UploadMeta,
 )
 from slurper.objectstore.dialects import GENERIC, Dialect, PartCopy
-from slurper.objectstore.memory.faults import Faults, raise_if
+from tests.memory.faults import Faults, raise_if
 
 
 @dataclass(slots=True)
@@ -313,7 +313,7 @@ class MemoryStore(ProbedStore):
         store = self if bucket == self._bucket else self._neighbours.get(bucket)
         if store is None:
             raise self._refusal(errors.Misdirected, operation, 404, meta.key, code="NoSuchBucket")
-        entry = store._find(operation, meta.key)  # noqa: SLF001 - of the same class
+        entry = store._find(operation, meta.key)
         if meta.etag and entry.stored.meta.etag != meta.etag:
             raise self._refusal(errors.PreconditionFailed, operation, 412, meta.key)
         return entry

@@ -1,1 +1,0 @@
-"""Stores without a network, for tests, demonstrations and measurements."""

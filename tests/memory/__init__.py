@@ -1,0 +1,1 @@
+"""Stores without a network, for tests and measurements."""
