@@ -6,8 +6,9 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from slurper.demo.servers import S3Server
 from tests.pairs.stores import Kind, Store, google_store, s3_store
 from tests.servers import gateways as compat
 from tests.servers import seaweedfs as seaweed
+from tests.servers.emptying import drop_buckets
 from tests.servers.gcs.fake import (
     Guard,
     binary,
@@ -65,10 +67,31 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     return issue(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
+Forget = Callable[[], None]
+
+
 @pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def in_memory() -> list[Forget]:
+    """For each running server that keeps objects in memory: a call that drops all its buckets."""
+    return []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten(in_memory: list[Forget]) -> Iterator[None]:
+    """Drop what a file has written. The servers outlive it, and would grow to gigabytes."""
+    yield
+    for forget in in_memory:
+        forget()
+
+
+@pytest.fixture(scope="session")
+def ministack(
+    tmp_path_factory: pytest.TempPathFactory, in_memory: list[Forget]
+) -> Iterator[S3Server]:
     """Closest to S3 of the servers; in memory; checks signatures."""
-    with servers.ministack(tmp_path_factory.mktemp("ministack")) as server:
+    folder = tmp_path_factory.mktemp("ministack")
+    with servers.ministack(folder) as server, closing(server.client()) as client:
+        in_memory.append(partial(drop_buckets, client))
         yield server
 
 
@@ -80,9 +103,10 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def r2_stub() -> Iterator[R2Stub]:
+def r2_stub(in_memory: list[Forget]) -> Iterator[R2Stub]:
     """A server of ours that keeps R2's documented rules and refuses what R2 refuses."""
     with r2.running() as stub:
+        in_memory.append(stub.buckets.clear)
         yield stub
 
 
@@ -93,9 +117,10 @@ def r2_server(r2_stub: R2Stub) -> S3Server:
 
 
 @pytest.fixture(scope="session")
-def other_r2_server() -> Iterator[S3Server]:
+def other_r2_server(in_memory: list[Forget]) -> Iterator[S3Server]:
     """R2 once more: another account's."""
     with r2.running() as stub:
+        in_memory.append(stub.buckets.clear)
         yield stub.address
 
 
@@ -119,9 +144,10 @@ def seaweedfs_tls(
 
 
 @pytest.fixture(scope="session")
-def gcs() -> Iterator[GcsServer]:
+def gcs(in_memory: list[Forget]) -> Iterator[GcsServer]:
     """Ours: it enforces what Google documents."""
     with gcs_server() as server:
+        in_memory.append(server.buckets.clear)
         yield server
 
 

@@ -108,6 +108,11 @@ class PrecheckProblem:
     blocks: bool = True
     """True: the side cannot be used. False: it can be used, and this is a remark."""
 
+    @property
+    def side(self) -> str:
+        """The side that has the problem: `source` or `target`."""
+        return self.pointer.split("/")[1]
+
 
 class PrecheckFailed(SlurperError):
     """One or both sides of a job cannot be reached with what was given."""

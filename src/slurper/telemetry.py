@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -215,13 +215,18 @@ class _Unkept:
 
 def _kinds(
     registry: CollectorRegistry | None,
-) -> tuple[type[Gauge], type[Counter], type[Histogram]]:
+) -> tuple[Callable[..., Gauge], Callable[..., Counter], Callable[..., Histogram]]:
+    """What makes the metrics of a registry, by kind."""
     if registry is None:
         unkept = cast("Any", _Unkept)
         return unkept, unkept, unkept
     import prometheus_client
 
-    return prometheus_client.Gauge, prometheus_client.Counter, prometheus_client.Histogram
+    return (
+        functools.partial(prometheus_client.Gauge, registry=registry),
+        functools.partial(prometheus_client.Counter, registry=registry),
+        functools.partial(prometheus_client.Histogram, registry=registry),
+    )
 
 
 class Metrics:
@@ -236,54 +241,41 @@ class Metrics:
         gauge, counter, histogram = _kinds(registry)
         if registry is not None:
             self.registry = registry
-        self.jobs_running = gauge(
-            "slurper_jobs_running", "Jobs the driver is working on.", registry=registry
-        )
+        self.jobs_running = gauge("slurper_jobs_running", "Jobs the driver is working on.")
         self.jobs_ended = counter(
             "slurper_jobs_ended",
             "Jobs that a commit completed, or paused because they could not go on.",
             ["status"],
-            registry=registry,
         )
         self.objects = counter(
             "slurper_objects",
             "Settled objects by outcome: transferred, skipped, failed.",
             ["outcome"],
-            registry=registry,
         )
         self.transferred_bytes = counter(
-            "slurper_transferred_bytes", "Bytes of transferred objects.", registry=registry
+            "slurper_transferred_bytes", "Bytes of transferred objects."
         )
-        self.retries = counter(
-            "slurper_request_retries", "HTTP requests that were sent again.", registry=registry
-        )
-        self.attempts = counter(
-            "slurper_object_attempts", "Objects that were begun again.", registry=registry
-        )
-        self.throttled = counter(
-            "slurper_throttled", "Answers that asked to slow down.", registry=registry
-        )
+        self.retries = counter("slurper_request_retries", "HTTP requests that were sent again.")
+        self.attempts = counter("slurper_object_attempts", "Objects that were begun again.")
+        self.throttled = counter("slurper_throttled", "Answers that asked to slow down.")
         self.tasks = counter(
             "slurper_tasks",
             "Tasks that ended, by outcome: reported, lost, failed, cancelled.",
             ["outcome"],
-            registry=registry,
         )
         self.task_seconds = histogram(
             "slurper_task_seconds",
             "Seconds from submitting a task to its report.",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 300),
-            registry=registry,
         )
         self.tasks_under_way = gauge(
-            "slurper_tasks_under_way", "Tasks submitted and not yet committed.", registry=registry
+            "slurper_tasks_under_way", "Tasks submitted and not yet committed."
         )
         self.commits = counter(
             "slurper_commits",
             "Reports given to the database, by outcome: applied, stale, delayed (to be repeated).",
             ["outcome"],
-            registry=registry,
         )
         self.worker_restarts = counter(
-            "slurper_worker_restarts", "Worker processes that were replaced.", registry=registry
+            "slurper_worker_restarts", "Worker processes that were replaced."
         )

@@ -58,7 +58,7 @@ def fill(bucket: S3Bucket, *, large: bool = True, seed: int = 1) -> None:
         bucket.put(LARGE, body, ContentType="video/x", Metadata={"a": "b"})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def filled(ministack: S3Server, new_bucket: NewBucket) -> S3Bucket:
     """A source that no test changes."""
     bucket = new_bucket(ministack)

@@ -67,7 +67,7 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playground(store_of: StoreOf) -> Playground:
     return Playground(store_of, SERVERS.values())
 

@@ -126,7 +126,7 @@ def pair_of(server: S3Server) -> S3Credentials:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_buckets() -> dict[str, str]:
     """One bucket per store for the tests that need none of their own, by the store's name."""
     return {}

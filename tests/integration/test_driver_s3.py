@@ -47,6 +47,7 @@ MakeBucket = Callable[[S3Server], str]
 class Served:
     """A server without its API."""
 
+    store: JobStore
     service: JobService
     driver: Driver
     engine: LocalEngine
@@ -75,7 +76,7 @@ async def served(directory: Path, key: str, *, task_seconds: float = 0.3) -> Asy
             await engine.start()
             driving = asyncio.create_task(driver.run())
             try:
-                yield Served(service, driver, engine, metrics)
+                yield Served(store, service, driver, engine, metrics)
             finally:
                 await driver.stop(0)
                 await driving
@@ -190,7 +191,7 @@ async def test_killing_a_worker_in_the_middle_loses_nothing(
         await until(server, job_id, lambda progress: progress.counts.objects > 0)
         await kill_a_busy_worker(server)
         progress = await until(server, job_id, _has_ended)
-        logs = await server.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+        logs = await server.store.logs(ACCOUNT, job_id, limit=50, offset=0)
         restarts = server.metrics.registry.get_sample_value("slurper_worker_restarts_total")
     assert progress.status is JobStatus.COMPLETED, logs
     check_counts(progress, sides, skipped=set())
@@ -211,7 +212,7 @@ async def test_one_flat_bucket_is_copied_by_both_workers_even_when_one_is_killed
         await until(server, job_id, lambda _: _busy_workers(server) == 2)
         await kill_a_busy_worker(server)
         progress = await until(server, job_id, _has_ended)
-        logs = await server.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+        logs = await server.store.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert progress.status is JobStatus.COMPLETED, logs
     check_counts(progress, sides, skipped=set())
     assert _read_all(boto(sides.target), sides.target_bucket) == sides.bodies
@@ -242,7 +243,7 @@ async def test_killed_server_and_worker_do_not_turn_copies_into_skips(
     # The first server was stopped without grace in the middle of its tasks.
     async with served(tmp_path, key) as server:
         progress = await until(server, job_id, _has_ended)
-        logs = await server.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+        logs = await server.store.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert progress.status is JobStatus.COMPLETED, logs
     check_counts(progress, sides, skipped=skipped)
     assert _read_all(target, sides.target_bucket) == sides.bodies | found

@@ -150,11 +150,11 @@ async def test_after_a_restart_no_request_is_sent_in_vain(
     key = Fernet.generate_key().decode()
     async with served(tmp_path, key) as server:
         job_id = await server.service.create(ACCOUNT, buckets.spec(), buckets.secrets)
-        before = (await server.service.get(ACCOUNT, job_id)).capabilities
+        before = (await server.store.get_job(ACCOUNT, job_id)).capabilities
         await until(server, job_id, lambda progress: progress.counts.objects > 0)
         await server.service.pause(ACCOUNT, job_id)
         await _until_idle(server)
-        known = (await server.service.get(ACCOUNT, job_id)).capabilities
+        known = (await server.store.get_job(ACCOUNT, job_id)).capabilities
     assert known == before.with_found(found) != before
     seen = len(in_vain)
     assert seen > 0
@@ -178,7 +178,7 @@ async def test_what_the_check_before_a_job_is_refused_for_is_known_to_its_first_
     buckets.before_source.add(faults.with_headers(ENCRYPTED), READS)
     async with served(tmp_path, Fernet.generate_key().decode()) as server:
         job_id = await server.service.create(ACCOUNT, buckets.spec(), buckets.secrets)
-        found = (await server.service.get(ACCOUNT, job_id)).capabilities.target
+        found = (await server.store.get_job(ACCOUNT, job_id)).capabilities.target
         progress = await until(
             server, job_id, lambda progress: progress.status is not JobStatus.RUNNING
         )

@@ -18,7 +18,7 @@ from tests.pairs.stores import Kind, Store
 StoreOf = Callable[[Kind], Store]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playground(store_of: StoreOf) -> Playground:
     return Playground(store_of, [PAIRS])
 

@@ -11,16 +11,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from slurper import errors, telemetry
 from slurper.api import delivery, problems, routes
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
-from slurper.database.tokens import TokenStore
-from slurper.service.jobs import JobService
-from slurper.settings import Settings
 
 BASE_PATHS = ("/client/v4", "")
 """A user may set the `base_url` of a Cloudflare SDK with or without this path. Both must work."""
@@ -63,17 +60,8 @@ class SlurperApi(FastAPI):
         return schema
 
 
-def create_app(
-    service: JobService, tokens: TokenStore, *, settings: Settings, registry: CollectorRegistry
-) -> FastAPI:
-    """Build the application. The caller has opened what is passed here, and closes it later.
-
-    Args:
-        service: does the work of the operations.
-        tokens: the tokens that are accepted, beside the static token of the settings.
-        settings: the API uses only `api_token`.
-        registry: the metrics that `/metrics` shows.
-    """
+def create_app(backend: Backend) -> FastAPI:
+    """Build the application. The caller has opened what the backend uses, and closes it later."""
     app = SlurperApi(
         title="Slurper",
         version=metadata.version("slurper"),
@@ -83,9 +71,7 @@ def create_app(
         redoc_url=None,
         servers=[{"url": base or "/"} for base in BASE_PATHS],
     )
-    app.state.backend = Backend(
-        service=service, tokens=tokens, settings=settings, registry=registry
-    )
+    app.state.backend = backend
     for base in BASE_PATHS:
         app.include_router(routes.router, prefix=base, include_in_schema=base == "")
     app.add_api_route("/healthz", healthz, include_in_schema=False)
@@ -96,7 +82,7 @@ def create_app(
 
 async def healthz(request: Request) -> Response:
     """200 when the database can be read, 503 otherwise; needs no token."""
-    await routes.backend_of(request).service.list("healthz", limit=1, offset=0)
+    await routes.backend_of(request).jobs.list_jobs("healthz", limit=1, offset=0)
     return JSONResponse({"success": True, "errors": [], "messages": [], "result": {"status": "ok"}})
 
 
@@ -116,7 +102,7 @@ def _answer_errors(app: FastAPI) -> None:
 
         app.add_exception_handler(kind, handle)
 
-    answer(Refusal, _refusal)
+    answer(Refusal, lambda error: failure(error.status, [error.problem], error.headers))
     answer(errors.InvalidField, _invalid_field)
     answer(errors.KeyReused, _key_reused)
     answer(errors.JobNotFound, _job_not_found)
@@ -126,10 +112,6 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
-
-
-def _refusal(error: Refusal) -> Response:
-    return failure(error.status, [error.problem], error.headers)
 
 
 def _invalid_field(error: errors.InvalidField) -> Response:

@@ -35,11 +35,7 @@ _NONE_EXISTS = (
 
 
 def check_account_id(account_id: str) -> None:
-    """Refuse a text that cannot be an account id.
-
-    Raises:
-        Refusal: with 400.
-    """
+    """Refuse a text that cannot be an account id. Raises Refusal: with 400."""
     if _ACCOUNT_ID.fullmatch(account_id) is None:
         raise Refusal(
             HTTPStatus.BAD_REQUEST,

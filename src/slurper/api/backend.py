@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from slurper.database.reading import JobReader
 from slurper.database.tokens import TokenStore
 from slurper.service.jobs import JobService
 from slurper.settings import Settings
@@ -15,7 +16,10 @@ from slurper.settings import Settings
 class Backend:
     """Everything that a request may need. It is the application's `state.backend`."""
 
+    jobs: JobReader
     service: JobService
     tokens: TokenStore
+    """The tokens that are accepted, beside the static token of the settings."""
     settings: Settings
     registry: CollectorRegistry
+    """The metrics that `/metrics` shows."""

@@ -35,11 +35,7 @@ OPENAPI_PARAMETERS: list[dict[str, Any]] = [
 
 
 def read(request: Request) -> model.Delivery:
-    """Return what the headers say.
-
-    Raises:
-        InvalidField: a key is given and is not valid.
-    """
+    """Return what the headers say. Raises InvalidField: a key is given and is not valid."""
     count = request.headers.get(RETRIES_HEADER, "")
     retries = int(count) if _COUNT.fullmatch(count) else 0
     return model.Delivery(key=_key(request.headers.getlist(KEY_HEADER)), retries=retries)

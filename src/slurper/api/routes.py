@@ -97,10 +97,10 @@ def _decimal(value: object) -> object:
 OpenBackend = Annotated[Backend, Depends(backend_of)]
 JobId = Annotated[str, Depends(_job_id)]
 # The bounds must come before the validator. Otherwise they are missing from the schema.
-Limit = Annotated[
+PageLimit = Annotated[
     int, Query(ge=1, le=PAGE_SIZE, description="Entries in the page"), BeforeValidator(_decimal)
 ]
-Offset = Annotated[
+PageOffset = Annotated[
     int, Query(ge=0, description="Entries before the page"), BeforeValidator(_decimal)
 ]
 # The type has no "or None", because generated clients cannot build a body with two types.
@@ -121,10 +121,10 @@ router = APIRouter(
     response_description="One page of jobs",
 )
 async def list_jobs(
-    backend: OpenBackend, account_id: str, limit: Limit = PAGE_SIZE, offset: Offset = 0
+    backend: OpenBackend, account_id: str, limit: PageLimit = PAGE_SIZE, offset: PageOffset = 0
 ) -> Success[list[schemas.JobView]]:
     """Raise `offset` by the number of jobs received until a page comes empty."""
-    jobs = await backend.service.list(account_id, limit=limit, offset=offset)
+    jobs = await backend.jobs.list_jobs(account_id, limit=limit, offset=offset)
     return Success(result=[translate.job_view(job) for job in jobs])
 
 
@@ -167,7 +167,7 @@ async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
 )
 async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[schemas.JobView]:
     """A job stays readable after its end, until it is deleted."""
-    return Success(result=translate.job_view(await backend.service.get(account_id, job_id)))
+    return Success(result=translate.job_view(await backend.jobs.get_job(account_id, job_id)))
 
 
 @router.delete(
@@ -305,11 +305,11 @@ async def list_job_logs(
     backend: OpenBackend,
     account_id: str,
     job_id: JobId,
-    limit: Limit = PAGE_SIZE,
-    offset: Offset = 0,
+    limit: PageLimit = PAGE_SIZE,
+    offset: PageOffset = 0,
 ) -> Success[list[schemas.JobLogView]]:
     """Every object that was not copied has an entry that says why, except those already there."""
-    entries = await backend.service.logs(account_id, job_id, limit=limit, offset=offset)
+    entries = await backend.jobs.logs(account_id, job_id, limit=limit, offset=offset)
     return Success(result=[translate.log_view(job_id, entry) for entry in entries])
 
 

@@ -78,13 +78,19 @@ def _nothing_required(schema: dict[str, Any]) -> None:
     schema.pop("required", None)
 
 
-class Request(BaseModel):
+class InputModel(BaseModel):
     """Base of everything a client sends."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+    )
 
 
-class OneOfSeveral(Request):
+class OneOfSeveral(InputModel):
     """One of several forms. Some clients send the members of all forms, the others as null."""
 
     of_any_form: ClassVar[frozenset[str]]
@@ -114,10 +120,8 @@ class S3Secret(Secret):
 
     access_key_id: Annotated[str, _obeys(rules.access_key_id)]
     secret_access_key: Annotated[SecretStr, _secretly(rules.secret_access_key)]
-    session_token: Annotated[
-        Annotated[SecretStr, _secretly(rules.session_token)] | None,
-        Field(description="Of temporary credentials: an extension"),
-    ] = None
+    session_token: Annotated[SecretStr, _secretly(rules.session_token)] | None = None
+    """Of temporary credentials: an extension"""
 
 
 class GcsSecret(Secret):
@@ -142,13 +146,8 @@ class S3Side(SideFields):
     vendor: Literal["s3"]
     bucket: S3Bucket
     secret: S3Secret
-    endpoint: Annotated[
-        str | None,
-        Field(
-            description="Custom S3-compatible endpoint; only https:// is allowed",
-            json_schema_extra={"format": "uri"},
-        ),
-    ] = None
+    endpoint: str | None = Field(default=None, json_schema_extra={"format": "uri"})
+    """Custom S3-compatible endpoint; only https:// is allowed"""
     region: Region | None = None
 
     @field_validator("endpoint")
@@ -180,13 +179,10 @@ AnySide = S3Side | GcsSide | R2Side
 class Selected(SideFields):
     """Which of the source's objects are meant; with both members, both apply."""
 
-    path_prefix: Annotated[
-        PathPrefix | None, Field(description="Plain string prefix of the keys to copy")
-    ] = None
-    keys: Annotated[
-        Keys | None,
-        Field(description="Exactly these keys, each 1 to 1,024 bytes long and within pathPrefix"),
-    ] = None
+    path_prefix: PathPrefix | None = None
+    """Plain string prefix of the keys to copy"""
+    keys: Keys | None = None
+    """Exactly these keys, each 1 to 1,024 bytes long and within pathPrefix"""
 
     @model_validator(mode="before")
     @classmethod
@@ -229,7 +225,7 @@ Source = Annotated[S3Source | GcsSource | R2Source, Field(discriminator="vendor"
 Target = Annotated[S3Target | GcsTarget | R2Target, Field(discriminator="vendor")]
 
 
-class ContentTypes(Request):
+class ContentTypes(InputModel):
     """Filters by content type: `type/subtype` or `type/*`."""
 
     include: Annotated[list[ContentType], Field(max_length=100, fail_fast=True)] | None = None
@@ -238,57 +234,48 @@ class ContentTypes(Request):
 
 RequiredHeader = Annotated[str, _obeys(rules.required_header)]
 
-Limit = Annotated[int | None, Field(ge=1, le=rules.MAX_NUMBER)]
+RateLimit = Annotated[int | None, Field(ge=1, le=rules.MAX_NUMBER)]
 
 
-class Limits(Request):
+class Limits(InputModel):
     """How fast a job may go; null: no limit."""
 
-    bandwidth_limit: Annotated[
-        Limit, Field(description="Bytes per second, each byte copied once")
-    ] = None
-    request_rate_limit: Annotated[
-        Limit, Field(description="Requests per second, to both sides together")
-    ] = None
+    bandwidth_limit: RateLimit = None
+    """Bytes per second, each byte copied once"""
+    request_rate_limit: RateLimit = None
+    """Requests per second, to both sides together"""
 
 
 class Options(Limits):
     """What upstream cannot do: an extension, and without effect when left out."""
 
-    skip_empty: Annotated[bool, Field(description="Skip zero-byte objects")] = False
+    skip_empty: bool = False
+    """Skip zero-byte objects"""
     content_types: ContentTypes | None = None
-    validate_media: Annotated[
-        bool, Field(description="Skip media whose first bytes contradict the content type")
-    ] = False
-    strip_prefix: Annotated[
-        bool, Field(description="Write the keys without the source's pathPrefix")
-    ] = False
-    max_object_size: Annotated[
-        int | None, Field(ge=1, le=rules.MAX_NUMBER, description="Skip larger objects; bytes")
-    ] = None
-    server_side_copy: Annotated[
-        bool, Field(description="Let a store that holds both buckets copy by itself, if it can")
-    ] = True
-    count_objects: Annotated[
-        bool, Field(description="List the source beside the copy, to know how much there is")
-    ] = False
-    require: Annotated[
-        Annotated[list[RequiredHeader], Field(max_length=20)] | None,
-        Field(
-            description="Fail objects that have one of these where the target was found to lose "
-            "it: content headers, metadata, or headers for all of them",
-        ),
-    ] = None
+    validate_media: bool = False
+    """Skip media whose first bytes contradict the content type"""
+    strip_prefix: bool = False
+    """Write the keys without the source's pathPrefix"""
+    max_object_size: int | None = Field(default=None, ge=1, le=rules.MAX_NUMBER)
+    """Skip larger objects; bytes"""
+    server_side_copy: bool = True
+    """Let a store that holds both buckets copy by itself, if it can"""
+    count_objects: bool = False
+    """List the source beside the copy, to know how much there is"""
+    require: Annotated[list[RequiredHeader], Field(max_length=20)] | None = Field(
+        default=None,
+        description="Fail objects that have one of these where the target was found to lose "
+        "it: content headers, metadata, or headers for all of them",
+    )
 
 
-class CreateJob(Request):
+class CreateJob(InputModel):
     """A new job. Despite the schema, `source` and `target` are both needed."""
 
     model_config = ConfigDict(json_schema_extra=_nothing_required)
 
-    overwrite: Annotated[
-        bool, Field(description="Write over objects that the target has already")
-    ] = True
+    overwrite: bool = True
+    """Write over objects that the target has already"""
     source: Source
     target: Target
     options: Options | None = None
@@ -298,7 +285,7 @@ class NewLimits(Limits):
     """The options that can be changed while a job lasts; one that is left out stays."""
 
 
-class ChangeJob(Request):
+class ChangeJob(InputModel):
     """What a job is to be like from now on: an extension."""
 
     options: NewLimits
@@ -318,13 +305,13 @@ AnySecret = Annotated[
 ]
 
 
-class NewSecret(Request):
+class NewSecret(InputModel):
     """Credentials for one side of a job from now on."""
 
     secret: AnySecret
 
 
-class NewSecrets(Request):
+class NewSecrets(InputModel):
     """New credentials: an extension. A side that is left out keeps what it has."""
 
     source: NewSecret | None = None
@@ -334,20 +321,19 @@ class NewSecrets(Request):
 class View(BaseModel):
     """Base of everything a client is shown; built by attribute name, sent in camelCase."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
 
 
 class SelectedView(View):
     """Which of the source's objects a job was asked to copy."""
 
     path_prefix: str | None
-    keys: Annotated[
-        list[str] | None,
-        Field(
-            description="Empty in a list of jobs: reading the job alone shows its keys, unless "
-            "they are more than 10,000, as those of a retry may be"
-        ),
-    ]
+    keys: list[str] | None = Field(
+        description="Empty in a list of jobs: reading the job alone shows its keys, unless "
+        "they are more than 10,000, as those of a retry may be"
+    )
 
 
 class S3SideView(View):
@@ -355,7 +341,7 @@ class S3SideView(View):
 
     vendor: Literal["s3"] = "s3"
     bucket: str
-    endpoint: Annotated[str | None, Field(json_schema_extra={"format": "uri"})]
+    endpoint: str | None = Field(json_schema_extra={"format": "uri"})
 
 
 class GcsSideView(View):
@@ -426,55 +412,44 @@ class OptionsView(View):
 class CapabilitiesView(View):
     """What a store was found to do, before the job or while it copies; null: not known."""
 
-    list_version: Annotated[int | None, Field(description="Of ListObjects")]
-    key_order: Annotated[
-        str | None, Field(description="In which it lists: bytes, folders, own or none")
-    ]
-    clock_ahead_seconds: Annotated[
-        int | None, Field(description="Of the server's clock; a second tells nothing")
-    ]
-    conditional_reads: Annotated[
-        bool | None, Field(description="False: it refused a read for an If-Match that held")
-    ]
+    list_version: int | None
+    """Of ListObjects"""
+    key_order: str | None
+    """In which it lists: bytes, folders, own or none"""
+    clock_ahead_seconds: int | None
+    """Of the server's clock; a second tells nothing"""
+    conditional_reads: bool | None
+    """False: it refused a read for an If-Match that held"""
 
 
 class SourceCapabilitiesView(CapabilitiesView):
     """The same of a source, and what its ETags tell."""
 
-    etags_are_md5: Annotated[
-        bool | None, Field(description="False: those of objects written in one request are not")
-    ]
-    part_etags_are_md5: Annotated[
-        bool | None, Field(description="False: those of objects in parts are not made of MD5s")
-    ]
+    etags_are_md5: bool | None
+    """False: those of objects written in one request are not"""
+    part_etags_are_md5: bool | None
+    """False: those of objects in parts are not made of MD5s"""
 
 
 class TargetCapabilitiesView(CapabilitiesView):
     """The same of a target, and what keeps writes safe."""
 
-    checksum: Annotated[str | None, Field(description="What goes with every write")]
-    checksum_verified: Annotated[
-        bool | None, Field(description="False: bytes that change on the way go unnoticed")
-    ]
-    md5_verified: Annotated[
-        bool | None, Field(description="Whether bytes with another Content-MD5 are refused")
-    ]
-    md5_required: Annotated[
-        bool | None, Field(description="True: it refused a write that had no Content-MD5")
-    ]
-    conditional_writes: Annotated[
-        bool | None, Field(description="Whether If-None-Match is obeyed; asked if overwrite=false")
-    ]
-    conditional_completions: Annotated[
-        bool | None, Field(description="Whether it is when an upload in parts is completed")
-    ]
-    unkept_keys: Annotated[
-        list[str] | None,
-        Field(description="Shapes of keys that it rewrites or refuses; such objects fail"),
-    ]
-    unkept_headers: Annotated[
-        list[str] | None, Field(description="What objects lose there; see options.require")
-    ]
+    checksum: str | None
+    """What goes with every write"""
+    checksum_verified: bool | None
+    """False: bytes that change on the way go unnoticed"""
+    md5_verified: bool | None
+    """Whether bytes with another Content-MD5 are refused"""
+    md5_required: bool | None
+    """True: it refused a write that had no Content-MD5"""
+    conditional_writes: bool | None
+    """Whether If-None-Match is obeyed; asked if overwrite=false"""
+    conditional_completions: bool | None
+    """Whether it is when an upload in parts is completed"""
+    unkept_keys: list[str] | None
+    """Shapes of keys that it rewrites or refuses; such objects fail"""
+    unkept_headers: list[str] | None
+    """What objects lose there; see options.require"""
 
 
 class JobCapabilitiesView(View):
@@ -488,16 +463,16 @@ class JobView(View):
     """A job. `options`, `retryOf` and `capabilities` are extensions."""
 
     id: str
-    created_at: Annotated[str, Field(description="UTC, as in 2026-03-19T15:46:20.000Z")]
+    created_at: str
+    """UTC, as in 2026-03-19T15:46:20.000Z"""
     finished_at: str | None
     overwrite: bool
-    source: Annotated[SourceView, Field(discriminator="vendor")]
+    source: SourceView = Field(discriminator="vendor")
     status: model.JobStatus
-    target: Annotated[TargetView, Field(discriminator="vendor")]
+    target: TargetView = Field(discriminator="vendor")
     options: OptionsView
-    retry_of: Annotated[
-        str | None, Field(description="The job whose failed objects this one copies")
-    ]
+    retry_of: str | None
+    """The job whose failed objects this one copies"""
     capabilities: JobCapabilitiesView
 
 
@@ -521,30 +496,26 @@ class JobProgressView(View):
     created_at: str
     finished_at: str | None
     status: model.JobStatus
-    objects: Annotated[
-        int, Field(description="Settled so far: transferred + skipped + failed; in the end, all")
-    ]
+    objects: int
+    """Settled so far: transferred + skipped + failed; in the end, all"""
     transferred_objects: int
     skipped_objects: int
     failed_objects: int
     transferred_bytes: int
-    objects_per_second: Annotated[float, Field(description="Of about the last half minute")]
-    bytes_per_second: Annotated[float, Field(description="Of about the last half minute")]
-    total_objects: Annotated[
-        int | None, Field(description="Null: not known; options.countObjects asks for it")
-    ]
+    objects_per_second: float
+    """Of about the last half minute"""
+    bytes_per_second: float
+    """Of about the last half minute"""
+    total_objects: int | None
+    """Null: not known; options.countObjects asks for it"""
     total_bytes: int | None
-    estimated_seconds_left: Annotated[
-        float | None, Field(description="Null: the total is not known, or nothing moves")
-    ]
+    estimated_seconds_left: float | None
+    """Null: the total is not known, or nothing moves"""
     throttled_share: ThrottledShareView
-    active_workers: Annotated[
-        int | None, Field(description="Processes that work on the job; null: not known")
-    ]
-    waiting_for: Annotated[
-        list[str],
-        Field(description="What holds requests up now, where the server that is asked knows it"),
-    ]
+    active_workers: int | None
+    """Processes that work on the job; null: not known"""
+    waiting_for: list[str]
+    """What holds requests up now, where the server that is asked knows it"""
 
 
 class JobLogView(View):
@@ -567,20 +538,19 @@ class ConnectivityStatus(StrEnum):
 class ReasonView(View):
     """One thing found out about a side."""
 
-    pointer: Annotated[str, Field(description="JSON pointer into the body: which member to change")]
+    pointer: str
+    """JSON pointer into the body: which member to change"""
     message: str
-    blocks: Annotated[
-        bool, Field(description="The side cannot be used; false: it can, and this is worth knowing")
-    ]
+    blocks: bool
+    """The side cannot be used; false: it can, and this is worth knowing"""
 
 
 class ConnectivityView(View):
     """The outcome of a precheck. `reasons` is an extension; `messages` holds the same texts."""
 
     connectivity_status: ConnectivityStatus
-    reasons: Annotated[
-        list[ReasonView], Field(description="Why the status is error, or what is worth knowing")
-    ]
+    reasons: list[ReasonView]
+    """Why the status is error, or what is worth knowing"""
 
 
 class ErrorSource(TypedDict):

@@ -46,13 +46,13 @@ def complain(error: errors.SlurperError) -> None:
 
 def _lines(error: errors.SlurperError) -> list[str]:
     if isinstance(error, errors.PrecheckFailed):
-        return [f"{side_of(problem.pointer)}: {problem.message}" for problem in error.problems]
+        return [f"{_in_words(problem.pointer)}: {problem.message}" for problem in error.problems]
     if isinstance(error, errors.InvalidField):
-        return [f"{error.pointer.strip('/').replace('/', ' ')}: {error.message}"]
+        return [f"{_in_words(error.pointer)}: {error.message}"]
     return [str(error)]
 
 
-def side_of(pointer: str) -> str:
+def _in_words(pointer: str) -> str:
     """Return a JSON pointer into a job as words: `/source/bucket` is "source bucket"."""
     return pointer.strip("/").replace("/", " ")
 

@@ -20,7 +20,7 @@ from slurper.job.model import JobOptions, JobSpec
 from slurper.secrets import JobSecrets
 
 if TYPE_CHECKING:
-    from slurper.cli.outcome import Outcome
+    from slurper.cli.copy_result import CopyResult
     from slurper.engine.template import Template
     from slurper.settings import Settings
 
@@ -114,27 +114,27 @@ def copy(
         options=job_options,
     )
     with _writable(failed_to) as failed_keys:
-        outcome = _run(
+        result = _run(
             spec, both, settings, template=template, failed_keys=failed_keys, verbose=verbose
         )
-    if unwritten := outcome.left.unwritten_keys:
+    if unwritten := result.left.unwritten_keys:
         text = f"{unwritten:,} failed keys hold a line break and are not in {failed_to}"
         console.err().print(text, soft_wrap=True)
-    _report(outcome, spec.prefix, as_json=as_json)
+    _report(result, spec.prefix, as_json=as_json)
 
 
-def _report(outcome: Outcome, prefix: str, *, as_json: bool) -> None:
+def _report(result: CopyResult, prefix: str, *, as_json: bool) -> None:
     """Print how the copy ended, and exit with the code for it."""
     from slurper.cli import summary
 
     if as_json:
-        console.print_json(summary.as_json(outcome))
+        console.print_json(summary.as_json(result))
     else:
-        summary.print_text(outcome, prefix)
-    if outcome.stopped_by is not None:
+        summary.print_text(result, prefix)
+    if result.stopped_by is not None:
         console.err().print("stopped; run the same command again to go on", soft_wrap=True)
-        raise typer.Exit(_SIGNALLED + outcome.stopped_by)
-    if outcome.status != "completed" or outcome.counts.failed:
+        raise typer.Exit(_SIGNALLED + result.stopped_by)
+    if result.status != "completed" or result.counts.failed:
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
@@ -180,7 +180,7 @@ def _run(
     template: Template | None,
     failed_keys: BinaryIO | None,
     verbose: bool,
-) -> Outcome:
+) -> CopyResult:
     from slurper import telemetry
     from slurper.cli import copying
     from slurper.cli.progress import Display

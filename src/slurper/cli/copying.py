@@ -17,15 +17,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurper import errors
-from slurper.cli import outcome
+from slurper.cli import copy_result
 from slurper.cli.census import Census
-from slurper.cli.outcome import Outcome
+from slurper.cli.copy_result import CopyResult
 from slurper.cli.progress import Display, Snapshot
-from slurper.database.work import WorkStore
+from slurper.database.housekeeping import Housekeeping
 from slurper.driver.leadership import Tenure
 from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
@@ -83,7 +82,7 @@ async def run(
     *,
     template: Template | None = None,
     failed_keys: BinaryIO | None = None,
-) -> Outcome:
+) -> CopyResult:
     """Copy until everything is settled, the job cannot go on, or a signal asks to stop.
 
     Workers are forked from `template`, if there is one. The keys of objects that failed are written
@@ -93,15 +92,13 @@ async def run(
         ConfigurationError, InvalidField: the request cannot work.
         PrecheckFailed: a side cannot be used with what was given.
     """
-    directory = settings.data_dir / "copies" / request.fingerprint
-    own = _settings_of(settings, directory)
-    return await _Copy(request, own, display, template, failed_keys).run()
-
-
-def _settings_of(settings: Settings, directory: Path) -> Settings:
-    lease_seconds = min(settings.lease_seconds, LEASE_SECONDS)
-    own = {"data_dir": directory, "database_url": None, "lease_seconds": lease_seconds}
-    return settings.model_copy(update=own)
+    own = {
+        "data_dir": settings.data_dir / "copies" / request.fingerprint,
+        "database_url": None,
+        "lease_seconds": min(settings.lease_seconds, LEASE_SECONDS),
+    }
+    own_settings = settings.model_copy(update=own)
+    return await _Copy(request, own_settings, display, template, failed_keys).run()
 
 
 class _Copy:
@@ -123,7 +120,7 @@ class _Copy:
         self._account_id = request.account_id
         self._census = Census.of(request.spec)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> CopyResult:
         begun = time.monotonic()
         async with assembled(self._settings) as node, self._alone(node) as tenure:
             job_id, resumed = await self._prepare(node)
@@ -131,17 +128,17 @@ class _Copy:
             async with driven(node, tenure, self._template) as driving, self._counting():
                 stopped_by = await self._watch(node, job_id, driving)
             progress = await node.service.progress(self._account_id, job_id)
-            job = await node.service.get(self._account_id, job_id)
-            work = WorkStore(node.store.database, tenure.lease)
-            await work.erase_secrets(datetime.now(UTC))  # there is no server to do it later
-            left = await outcome.collect(
-                node.service,
+            job = await node.store.get_job(self._account_id, job_id)
+            housekeeping = Housekeeping(node.store.database, tenure.lease)
+            await housekeeping.erase_secrets(datetime.now(UTC))  # there is no server to do it later
+            left = await copy_result.collect(
+                node.store,
                 self._account_id,
                 job_id,
                 self._failed_keys,
                 skipped=progress.counts.skipped,
             )
-            return Outcome(
+            return CopyResult(
                 job_id=job_id,
                 resumed=resumed,
                 status=progress.status,
@@ -190,7 +187,7 @@ class _Copy:
 
     async def _unfinished(self, node: Node) -> tuple[str, JobStatus] | None:
         """Return this copy's unfinished job: it can only be the newest one in the directory."""
-        for job in await node.service.list(self._account_id, limit=1, offset=0):
+        for job in await node.store.list_jobs(self._account_id, limit=1, offset=0):
             if job.status in _UNFINISHED:
                 return job.id, job.status
         return None
@@ -263,7 +260,7 @@ class _Copy:
         if progress.status is not JobStatus.PAUSED:
             return None
         reason = None
-        async for entry in outcome.log(node.service, self._account_id, progress.job_id):
+        async for entry in copy_result.log(node.store, self._account_id, progress.job_id):
             if entry.log_type in _HALTS:
                 reason = entry.message
         return reason

@@ -55,6 +55,6 @@ async def _check(sides: Sides, settings: Settings) -> None:
     found = readable.problems + writable.problems
     for note in found:
         if not note.blocks:
-            console.err().print(f"{note.pointer.split('/')[1]}: {note.message}")
+            console.err().print(f"{note.side}: {note.message}")
     if any(problem.blocks for problem in found):
         raise errors.PrecheckFailed(tuple(problem for problem in found if problem.blocks))

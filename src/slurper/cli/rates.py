@@ -35,11 +35,7 @@ def changes(
         ),
     ] = None,
 ) -> LimitChanges:
-    """Return the limits that are given.
-
-    Raises:
-        ConfigurationError: a text is not a limit.
-    """
+    """Return the limits that are given. Raises ConfigurationError: a text is not a limit."""
     limits = LimitChanges()
     if bandwidth_limit is not None:
         limits["bandwidth_limit"] = _bytes_per_second(bandwidth_limit)

@@ -28,11 +28,7 @@ class Server:
 
     @contextmanager
     def connected(self) -> Iterator[Client]:
-        """Open a client.
-
-        Raises:
-            ConfigurationError: as `client.connect` says.
-        """
+        """Open a client. Raises ConfigurationError: as `client.connect` says."""
         from slurper.cli.client import connect
 
         with connect(self.address, self.account_id, self.token) as client:

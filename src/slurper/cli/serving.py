@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from slurper import telemetry
 from slurper.api.app import create_app
+from slurper.api.backend import Backend
 from slurper.cli import console
 from slurper.database.tokens import TokenStore
 from slurper.node import Node, assembled, driven_in_turn
@@ -51,14 +52,15 @@ class _Server(uvicorn.Server):
 
 
 def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
-    app = create_app(
-        node.service,
-        TokenStore(node.store.database),
+    backend = Backend(
+        jobs=node.store,
+        service=node.service,
+        tokens=TokenStore(node.store.database),
         settings=settings,
         registry=node.metrics.registry,
     )
     config = uvicorn.Config(
-        app,
+        create_app(backend),
         lifespan="off",
         log_config=None,
         access_log=access_log,

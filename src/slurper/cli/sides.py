@@ -159,11 +159,7 @@ def resolve(name: str, url: str, options: SideOptions) -> BucketAccess:
 
 
 def check_target_url(target: BucketAccess) -> None:
-    """Refuse a prefix at the target.
-
-    Raises:
-        ConfigurationError: there is one.
-    """
+    """Refuse a prefix at the target. Raises ConfigurationError: there is one."""
     if target.prefix:
         raise errors.ConfigurationError(
             "TARGET names a prefix; objects keep their keys, so name the bucket alone "

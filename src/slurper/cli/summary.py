@@ -5,37 +5,38 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from slurper.cli import console
-from slurper.cli.outcome import SKIPPED, Outcome
+from slurper.cli.copy_result import SKIPPED, CopyResult
 
 
-def as_json(outcome: Outcome) -> dict[str, object]:
+def as_json(result: CopyResult) -> dict[str, object]:
     """Return the summary for other programs."""
-    counts = outcome.counts
+    counts = result.counts
     return {
-        "job": outcome.job_id,
-        "status": outcome.status,
-        "resumed": outcome.resumed,
+        "job": result.job_id,
+        "status": result.status,
+        "resumed": result.resumed,
         "objects": counts.objects,
         "transferred": counts.transferred,
         "skipped": counts.skipped,
-        "skipped_by": outcome.left.skipped,
+        "skipped_by": result.left.skipped,
         "failed": counts.failed,
         "bytes": counts.transferred_bytes,
-        "seconds": round(outcome.seconds, 3),
-        "halt": outcome.halt,
-        "capabilities": asdict(outcome.capabilities),
+        "seconds": round(result.seconds, 3),
+        "halt": result.halt,
+        "capabilities": asdict(result.capabilities),
         "failures": [
-            {"key": entry.object_key, "message": entry.message} for entry in outcome.left.failures
+            {"key": entry.object_key, "message": entry.message}
+            for entry in result.left.failed_entries
         ],
     }
 
 
-def print_text(outcome: Outcome, prefix: str) -> None:
+def print_text(result: CopyResult, prefix: str) -> None:
     """Print the summary for people. `prefix` is that of the source."""
     from rich import filesize
 
-    counts, now, left = outcome.counts, outcome.copied_now, outcome.left
-    seconds = max(outcome.seconds, 1e-3)
+    counts, now, left = result.counts, result.copied_now, result.left
+    seconds = max(result.seconds, 1e-3)
     table = console.table("", ":", "")
     table.show_header = False
     table.add_row(
@@ -50,22 +51,22 @@ def print_text(outcome: Outcome, prefix: str) -> None:
         f"{now.transferred_bytes / seconds / 1e6:,.1f} MB/s",
     )
     out = console.out()
-    again = " (went on with an earlier run)" if outcome.resumed else ""
-    out.print(f"{outcome.status} in {outcome.seconds:.1f} s{again}", soft_wrap=True)
+    again = " (went on with an earlier run)" if result.resumed else ""
+    out.print(f"{result.status} in {result.seconds:.1f} s{again}", soft_wrap=True)
     console.print_table(table)
-    if lost := outcome.capabilities.target.unkept_headers:
+    if lost := result.capabilities.target.unkept_headers:
         out.print(f"the target does not keep {', '.join(lost)}: no copy has them", soft_wrap=True)
-    if outcome.status == "completed" and not counts.objects:
+    if result.status == "completed" and not counts.objects:
         begun = f"begins with {console.shown(prefix)}" if prefix else "is in the source"
         out.print(f"no object {begun}", soft_wrap=True)
-    for entry in left.failures:
+    for entry in left.failed_entries:
         key = console.shown(entry.object_key or "")
         out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
-    if counts.failed > len(left.failures):
-        out.print(f"... and {counts.failed - len(left.failures):,} more")
-    if outcome.halt is not None:
+    if counts.failed > len(left.failed_entries):
+        out.print(f"... and {counts.failed - len(left.failed_entries):,} more")
+    if result.halt is not None:
         console.err().print(
-            f"error: the copy could not go on: {outcome.halt}\n"
+            f"error: the copy could not go on: {result.halt}\n"
             "       put that right and run the same command again; it goes on where it stopped",
             soft_wrap=True,
         )

@@ -70,16 +70,17 @@ def revoke(name: Name, *, data_dir: DataDir = None) -> None:
 
 def _with_tokens(data_dir: Path | None, act: Callable[[TokenStore], Awaitable[Result]]) -> Result:
     from slurper import data_folder
+    from slurper.database.connection import Database
     from slurper.database.tokens import TokenStore
 
     settings = configuration.load(data_dir=data_dir)
     data_folder.prepare(settings)
 
     async def run() -> Result:
-        tokens = await TokenStore.open(settings.resolved_database_url)
+        database = await Database.open(settings.resolved_database_url)
         try:
-            return await act(tokens)
+            return await act(TokenStore(database))
         finally:
-            await tokens.close()
+            await database.close()
 
     return asyncio.run(run())

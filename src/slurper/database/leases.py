@@ -15,17 +15,29 @@ An expired lease that no other process has taken still belongs to its holder.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Concatenate, TypeVar
 
 from sqlalchemy import Connection, Row, Select, select, update
 
 from slurper import errors
 from slurper.database import clock
-from slurper.database.connection import Database, Store, insert_missing, reads, writes
+from slurper.database.connection import (
+    Arguments,
+    Database,
+    Result,
+    Store,
+    insert_missing,
+    reads,
+    writes,
+)
 from slurper.database.holders import Holder
 from slurper.database.schema import leases
+
+LeasedStoreT = TypeVar("LeasedStoreT", bound="LeasedStore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +144,30 @@ def _holder_of(connection: Connection, row: Row[*tuple[Any, ...]] | None) -> Hol
 
 def _change(connection: Connection, name: str, **values: object) -> None:
     connection.execute(update(leases).where(leases.c.name == name).values(values))
+
+
+class LeasedStore(Store):
+    """A store whose writes are those of the holder of a lease, and of no other process."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        super().__init__(database)
+        self.lease = lease
+
+
+def leased_writes(
+    method: Callable[Concatenate[LeasedStoreT, Connection, Arguments], Result],
+) -> Callable[Concatenate[LeasedStoreT, Arguments], Coroutine[Any, Any, Result]]:
+    """Run the whole method as one transaction, in which the lease is checked first."""
+
+    @functools.wraps(method)
+    def checked(
+        store: LeasedStoreT,
+        connection: Connection,
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        check(connection, store.lease)
+        return method(store, connection, *args, **kwargs)
+
+    return writes(checked)

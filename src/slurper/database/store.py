@@ -1,50 +1,32 @@
-"""The job store: reads and changes jobs, one transaction for each public method.
+"""The job store: makes, changes and deletes jobs, one transaction for each public method.
 
-Methods that change a job lock its row first (`job_row.LockedJob`). Methods that read see one
-consistent state, and never wait on SQLite. Only the driver moves jobs forward, with `work`.
+Methods that change a job lock its row first (`job_row.LockedJob`). Only the driver moves jobs
+forward, with `work`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from slurper import errors
 from slurper.database import clock, idempotency, in_batches, job_row, rows
-from slurper.database.connection import Database, Store, reads, serialise, writes
+from slurper.database.connection import Database, reads, serialise, writes
 from slurper.database.idempotency import Asked
+from slurper.database.reading import JobReader, is_job, read_job
 from slurper.database.schema import job_keys, jobs, logs, ranges
 from slurper.job import lifecycle
-from slurper.job.model import Job, JobOptions, JobStatus, LogEntry, Progress
-from slurper.planning.keyspace import KeyRange
-
-MAX_KEYS_READ = 10_000
-"""At most so many explicit keys are read with a job: a request may name so many. A retry may have
-millions."""
-
-SAMPLE_KEYS = 20
-"""How many keys are read to see whether a job's objects can be read at all."""
+from slurper.job.model import Job, JobOptions, LogEntry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failures:
-    """What is needed to begin a retry of a job."""
+class JobStore(JobReader):
+    """Reads and changes jobs, their ranges and logs.
 
-    job: Job
-    sealed: bytes | None
-    """The sealed credentials; None: they were erased."""
-    failed: int
-    """How many objects failed; at least one."""
-    sample: tuple[str, ...]
-    """Some of the failed keys, at least one."""
-
-
-class JobStore(Store):
-    """Jobs, their ranges, counters and logs."""
+    A method that takes the id of a job raises JobNotFound if the account has no such job.
+    """
 
     @classmethod
     async def open(cls, database_url: str) -> Self:
@@ -104,28 +86,6 @@ class JobStore(Store):
         serialise(connection, f"account:{job.account_id}")
         return idempotency.once(connection, asked, make)
 
-    @reads
-    def failures(self, connection: Connection, account_id: str, job_id: str) -> Failures:
-        """Return what is needed to begin a retry of the job.
-
-        Raises:
-            JobNotFound: no such job in this account.
-            JobConflict: the job is active, or none of its objects failed.
-        """
-        query = select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.failed)
-        row = connection.execute(query.where(*_is(account_id, job_id))).one_or_none()
-        if row is None:
-            raise errors.JobNotFound("no job with this id in this account")
-        lifecycle.check_retry(JobStatus(row.status), row.failed)
-        failed = select(logs.c.object_key).where(logs.c.job_number == row.number, in_batches.FAILED)
-        sample = connection.scalars(failed.order_by(logs.c.position).limit(SAMPLE_KEYS))
-        return Failures(
-            job=rows.to_job(row),
-            sealed=row.sealed,
-            failed=row.failed,
-            sample=tuple(sample),
-        )
-
     @writes
     def create_retry(
         self,
@@ -140,7 +100,7 @@ class JobStore(Store):
         """Store a new job whose keys are those that failed in the job `retry_of`, however many.
 
         The keys are copied inside the database. If they are many, the driver copies the rest
-        (`WorkStore.tidy`), and the job waits until it has them all.
+        (`Housekeeping.tidy`), and the job waits until it has them all.
 
         Returns its id, or that of the job which the same request has made meanwhile.
 
@@ -155,7 +115,7 @@ class JobStore(Store):
             raise ValueError("a retry names another job instead of keys")
 
         def make() -> str:
-            retried = job_row.lock(connection, *_is(job.account_id, retry_of))
+            retried = job_row.lock(connection, *is_job(job.account_id, retry_of))
             lifecycle.check_retry(retried.status, retried.failed)
             _check_limit(connection, job.account_id, max_active)
             totals = {"retry_position": 0, "total_objects": retried.failed}
@@ -165,74 +125,6 @@ class JobStore(Store):
 
         serialise(connection, f"account:{job.account_id}")
         return idempotency.once(connection, asked, make)
-
-    @reads
-    def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
-        """Return a job with its explicit keys, or without them if there are more than 10,000.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
-        return _read_job(connection, *_is(account_id, job_id))
-
-    @reads
-    def first_keys(
-        self, connection: Connection, account_id: str, job_id: str, *, limit: int = SAMPLE_KEYS
-    ) -> tuple[str, ...]:
-        """Return the first of a job's explicit keys, in byte order.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
-        number = _number_of(connection, account_id, job_id)
-        return rows.read_keys(connection, number, KeyRange(), limit=limit)
-
-    @reads
-    def list_jobs(
-        self, connection: Connection, account_id: str, *, limit: int, offset: int
-    ) -> list[Job]:
-        """Return jobs, newest first, without their explicit keys.
-
-        A job with explicit keys is listed with `spec.keys == ()`.
-        """
-        of_account = (jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None))
-        query = select(*rows.JOB_COLUMNS).where(*of_account)
-        newest_first = query.order_by(jobs.c.number.desc()).limit(limit).offset(offset)
-        return [rows.to_job(row) for row in connection.execute(newest_first)]
-
-    @reads
-    def progress(self, connection: Connection, account_id: str, job_id: str) -> Progress:
-        """Return a job's counters. This reads one row, even for a large job.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
-        query = select(*rows.PROGRESS_COLUMNS).where(*_is(account_id, job_id))
-        row = connection.execute(query).one_or_none()
-        if row is None:
-            raise errors.JobNotFound("no job with this id in this account")
-        return rows.to_progress(row, datetime.now(UTC))
-
-    @reads
-    def logs(
-        self,
-        connection: Connection,
-        account_id: str,
-        job_id: str,
-        *,
-        limit: int,
-        offset: int,
-    ) -> list[LogEntry]:
-        """Return log entries, oldest first. An entry keeps its offset for ever.
-
-        Raises:
-            JobNotFound: no such job in this account.
-        """
-        number = _number_of(connection, account_id, job_id)
-        page = logs.c.position.between(offset, offset + limit - 1)
-        query = select(logs).where(logs.c.job_number == number, page)
-        found = connection.execute(query.order_by(logs.c.position))
-        return [rows.to_log_entry(row) for row in found]
 
     @writes
     def apply(
@@ -251,14 +143,13 @@ class JobStore(Store):
         transaction. If `reseal` raises, the command is undone.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job's status does not allow the command.
         """
-        job = job_row.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *is_job(account_id, job_id))
         if reseal is not None:
             job.reseal(reseal)
         _give(job, command)
-        return _read_job(connection, jobs.c.number == job.number)
+        return read_job(connection, jobs.c.number == job.number)
 
     @writes
     def apply_all(
@@ -284,14 +175,13 @@ class JobStore(Store):
         """Delete a job that has ended, with everything that belongs to it.
 
         The job is gone at once for all callers. Some rows of a large job remain until the driver
-        removes them (`WorkStore.tidy`). Its credentials are erased at once. There is one exception:
-        an aborted job keeps its credentials and rows until its target is swept.
+        removes them (`Housekeeping.tidy`). Its credentials are erased at once. There is one
+        exception: an aborted job keeps its credentials and rows until its target is swept.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job is active.
         """
-        job = job_row.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *is_job(account_id, job_id))
         lifecycle.check_delete(job.status)
         needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
         gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
@@ -309,14 +199,13 @@ class JobStore(Store):
         """Change the options of a job that has not ended; return the changed job.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job has ended.
         """
-        job = job_row.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *is_job(account_id, job_id))
         lifecycle.check_change(job.status)
         job.change_options(change(job.options))
         job.save()
-        return _read_job(connection, jobs.c.number == job.number)
+        return read_job(connection, jobs.c.number == job.number)
 
     @writes
     def renew_secrets(
@@ -325,18 +214,13 @@ class JobStore(Store):
         """Replace the credentials of a job that has not ended.
 
         Raises:
-            JobNotFound: no such job in this account.
             JobConflict: the job has ended, so it needs no credentials.
         """
-        job = job_row.lock(connection, *_is(account_id, job_id))
+        job = job_row.lock(connection, *is_job(account_id, job_id))
         if job.status not in lifecycle.ACTIVE:
             raise errors.JobConflict("Job has ended; it takes no new credentials")
         row = jobs.c.number == job.number
         connection.execute(update(jobs).where(row).values(sealed=sealed))
-
-
-def _is(account_id: str, job_id: str) -> tuple[ColumnElement[bool], ...]:
-    return jobs.c.id == job_id, jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None)
 
 
 def _insert(connection: Connection, values: dict[str, object], entry: LogEntry) -> int:
@@ -358,24 +242,6 @@ def _check_limit(connection: Connection, account_id: str, max_active: int) -> No
             f"Maximum number of concurrent jobs has been reached ({max_active});"
             " wait for one to complete, or abort one"
         )
-
-
-def _number_of(connection: Connection, account_id: str, job_id: str) -> int:
-    query = select(jobs.c.number).where(*_is(account_id, job_id))
-    number: int | None = connection.scalar(query)
-    if number is None:
-        raise errors.JobNotFound("no job with this id in this account")
-    return number
-
-
-def _read_job(connection: Connection, *where: ColumnElement[bool]) -> Job:
-    row = connection.execute(select(*rows.JOB_COLUMNS).where(*where)).one_or_none()
-    if row is None:
-        raise errors.JobNotFound("no job with this id in this account")
-    if not row.has_keys:
-        return rows.to_job(row)
-    keys = rows.read_keys(connection, row.number, KeyRange(), limit=MAX_KEYS_READ + 1)
-    return rows.to_job(row, keys if len(keys) <= MAX_KEYS_READ else ())
 
 
 def _give(job: job_row.LockedJob, command: lifecycle.Command) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, exc, insert, select
 
 from slurper import errors
-from slurper.database.connection import Database, Store, reads, writes
+from slurper.database.connection import Store, reads, writes
 from slurper.database.schema import tokens
 
 _PREFIX = "slurper_"
@@ -34,19 +34,6 @@ class TokenInfo:
 
 class TokenStore(Store):
     """The tokens that the API accepts, in addition to the one in the settings."""
-
-    @classmethod
-    async def open(cls, database_url: str) -> TokenStore:
-        """Open the database for a process that needs only tokens.
-
-        Raises:
-            ConfigurationError: the database cannot be used; the message names it and the fix.
-        """
-        return cls(await Database.open(database_url))
-
-    async def close(self) -> None:
-        """Close the database. Only for a store made by `open`; others share theirs."""
-        await self.database.close()
 
     @writes
     def create(self, connection: Connection, name: str, account_id: str | None = None) -> str:

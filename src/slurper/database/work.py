@@ -2,35 +2,30 @@
 
 Every write checks the driver's lease in its own transaction. So a process that no longer drives
 changes nothing, even if it does not know that. The methods that look for work check the lease too,
-so such a process begins no work. Each public method is one transaction, except `tidy`, which is up
-to two.
+so such a process begins no work. Each public method is one transaction.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Concatenate
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from slurper import errors
 from slurper.database import (
     clock,
-    idempotency,
-    in_batches,
     job_row,
     leases,
     ranges,
     rows,
     uploads,
 )
-from slurper.database.connection import Arguments, Database, Result, Store, reads, writes
+from slurper.database.connection import reads
 from slurper.database.job_row import CommitResult, LockedJob, RangeWork
-from slurper.database.leases import Lease
+from slurper.database.leases import LeasedStore, leased_writes
 from slurper.database.schema import jobs
 from slurper.job.model import Job, JobStatus, LogEntry, Whole
 from slurper.objectstore.base import Part
@@ -62,31 +57,11 @@ UPLOADS_READ = 100
 slots than that, and so few can be read often."""
 
 
-def _writes(
-    method: Callable[Concatenate[WorkStore, Connection, Arguments], Result],
-) -> Callable[Concatenate[WorkStore, Arguments], Coroutine[Any, Any, Result]]:
-    """Run the whole method as one transaction, in which the lease is checked first."""
+class WorkStore(LeasedStore):
+    """The reads and writes of the process that holds the driver's lease.
 
-    @functools.wraps(method)
-    def checked(
-        store: WorkStore,
-        connection: Connection,
-        /,
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
-        leases.check(connection, store.lease)
-        return method(store, connection, *args, **kwargs)
-
-    return writes(checked)
-
-
-class WorkStore(Store):
-    """The reads and writes of the process that holds the driver's lease."""
-
-    def __init__(self, database: Database, lease: Lease) -> None:
-        super().__init__(database)
-        self.lease = lease
+    A method that checks the lease raises LeaseLost if another process drives the jobs now.
+    """
 
     @reads
     def running_jobs(self, connection: Connection) -> list[JobWork]:
@@ -113,9 +88,6 @@ class WorkStore(Store):
 
         The driver asks before each task. So no task begins after a pause was acknowledged, and each
         task gets the newest secrets.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         running = (jobs.c.id == job_id, jobs.c.status == JobStatus.RUNNING.value)
         leases.check(connection, self.lease)
@@ -164,7 +136,7 @@ class WorkStore(Store):
         """Return the finished parts of a large object, in order."""
         return uploads.read_parts(connection, upload)
 
-    @_writes
+    @leased_writes
     def commit(self, connection: Connection, report: ProgressReport, at: datetime) -> CommitResult:
         """Commit a report: cursor or parts, counters, log, status and findings about the stores.
 
@@ -176,7 +148,6 @@ class WorkStore(Store):
         cut where the report says.
 
         Raises:
-            LeaseLost: another process drives the jobs now.
             ValueError: the report contradicts itself; committing it would make the counts wrong.
         """
         try:
@@ -190,36 +161,25 @@ class WorkStore(Store):
         job.save()
         return replace(result, status=job.status, capabilities=job.capabilities)
 
-    @_writes
+    @leased_writes
     def counted(self, connection: Connection, job_id: str, whole: Whole) -> None:
-        """Note how much a job has to copy in all.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
+        """Note how much a job has to copy in all."""
         values = {"total_objects": whole.objects, "total_bytes": whole.size}
         this = (jobs.c.id == job_id, jobs.c.gathered.is_(None))  # else its keys tell
         connection.execute(update(jobs).where(*this).values(values))
 
-    @_writes
+    @leased_writes
     def swept(self, connection: Connection, job_id: str) -> None:
-        """Note that the target of an aborted job is swept.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
+        """Note that the target of an aborted job is swept."""
         _end_sweeps(connection, job_id)
 
-    @_writes
+    @leased_writes
     def sweep_failed(
         self, connection: Connection, job_id: str, *, max_failures: int, entry: LogEntry
     ) -> bool:
         """Count a sweep that failed; return whether it was the last.
 
         After `max_failures` failures there are no more sweeps. `entry` in the job's log says so.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
         """
         failed = jobs.c.sweeps_failed + 1
         query = update(jobs).where(jobs.c.id == job_id).values(sweeps_failed=failed)
@@ -232,53 +192,6 @@ class WorkStore(Store):
             job.log(entry)
             job.save()
         return True
-
-    @_writes
-    def erase_secrets(self, connection: Connection, finished_before: datetime) -> int:
-        """Erase the credentials of jobs that ended before `finished_before`; return how many jobs.
-
-        Credentials that a sweep still needs are kept.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
-        unneeded = (jobs.c.sealed.is_not(None), jobs.c.sweeps_failed.is_(None))
-        due = (jobs.c.finished_at < finished_before, *unneeded)
-        erased = connection.execute(update(jobs).where(*due).values(sealed=None))
-        return erased.rowcount
-
-    @_writes
-    def forget_answers(self, connection: Connection) -> int:
-        """Delete expired answers to requests; return how many.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
-        return idempotency.forget(connection)
-
-    async def tidy(self) -> bool:
-        """Do one piece of the work that commands have left; False when nothing is left.
-
-        That work is: give a retry its keys, and remove the rows of a deleted job.
-
-        Raises:
-            LeaseLost: another process drives the jobs now.
-        """
-        # Usually there is nothing to do, so look first without a lock.
-        return await self._is_untidy() and await self._tidy_piece()
-
-    @reads
-    def _is_untidy(self, connection: Connection) -> bool:
-        return _find(connection) != (None, None)
-
-    @_writes
-    def _tidy_piece(self, connection: Connection) -> bool:
-        unready, removable = _find(connection)
-        if unready is not None:
-            in_batches.take_keys(connection, unready)
-        elif removable is not None:
-            in_batches.remove(connection, removable)
-        return unready is not None or removable is not None
 
 
 def _commit(
@@ -293,11 +206,6 @@ def _commit(
             return ranges.commit_keys(connection, job, report, at)
         case _:
             raise TypeError(f"a {type(report).__name__} cannot be committed")
-
-
-def _find(connection: Connection) -> tuple[int | None, int | None]:
-    unready = connection.scalar(in_batches.unready())
-    return unready, connection.scalar(in_batches.removable())
 
 
 def _end_sweeps(connection: Connection, job_id: str) -> None:

@@ -34,22 +34,12 @@ from typing import TypedDict
 from slurper import errors
 from slurper.job.model import Capabilities, Job, JobOptions, Location, LogType
 from slurper.objectstore import factory, storable
-from slurper.objectstore.base import Part, StoreAddress
+from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Credentials, JobSecrets
 from slurper.settings import Settings
-from slurper.transfer.task import (
-    CountTask,
-    GatherTask,
-    Halt,
-    PartsTask,
-    RangeReport,
-    RangeTask,
-    Share,
-    SweepTask,
-    Upload,
-)
+from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
 
 MAX_KEYS = 1000
 """A task gets at most so many explicit keys: as many as a listing page has, about a megabyte."""
@@ -70,13 +60,20 @@ COUNTING = 0.05
 """Counting the source may take this share of a job's request rate. Copying has the rest."""
 
 
-class Limits(TypedDict):
-    """What limits a task of a range; see `make_task`."""
+class Sides(TypedDict):
+    """What every task of a job is told; see `Task`."""
 
-    failures: int
-    age_seconds: float
-    allotted: float
-    credit_seconds: float
+    job_id: str
+    source: StoreAddress
+    target: StoreAddress
+    prefix: str
+
+
+class Quota(TypedDict):
+    """The time of a task, and its share of the job's limits; see `TimedTask`."""
+
+    budget_seconds: float
+    share: Share | None
 
 
 def make_task(
@@ -85,170 +82,77 @@ def make_task(
     slice_left: KeyRange,
     *,
     keys: Sequence[str] | None,
-    secrets: JobSecrets,
-    settings: Settings,
     uncounted: bool,
-    failures: int,
+    sides: Sides,
+    quota: Quota,
     expected_keys: int | None = None,
     wanted_pieces: int = 1,
-    age_seconds: float = math.inf,
-    allotted: float = 1.0,
-    credit_seconds: float = 0.0,
 ) -> RangeTask:
     """Return the next task for a range.
 
-    It gets the share `allotted` (0 to 1) of the job's limits. The range has not used its share for
-    `credit_seconds`.
-
     `keys` are the range's next explicit keys in byte order, at least one; the task takes the first
     `MAX_KEYS`. None means that the source is listed.
+    """
+    if keys is not None:
+        keys = tuple(keys[:MAX_KEYS])
+        slice_left = KeyRange(slice_left.start_after, keys[-1])
+    return RangeTask(
+        range_id=range_id,
+        slice=slice_left,
+        keys=keys,
+        overwrite=job.spec.overwrite,
+        options=job.spec.options,
+        replayed_since=replayed_since(job.created_at) if uncounted else None,
+        expected_keys=expected_keys,
+        wanted_pieces=wanted_pieces,
+        **sides,
+        **quota,
+    )
+
+
+def sides(job: Job, secrets: JobSecrets, settings: Settings) -> Sides:
+    """Return what every task of a job is told.
+
+    Raises:
+        ConfigurationError: a side of the job cannot be used with these settings; says which.
+    """
+    spec, found = job.spec, job.capabilities
+    source = _resolve("source", spec.source, secrets.source, found.source, job, settings)
+    target = _resolve("target", spec.target, secrets.target, found.target, job, settings)
+    unkept_headers = found.target.unkept_headers or ()
+    if refused := storable.required(spec.options.require).intersection(unkept_headers):
+        target = replace(target, dialect=replace(target.dialect, refused_headers=refused))
+    return {"job_id": job.id, "source": source, "target": target, "prefix": spec.prefix}
+
+
+def quota(
+    options: JobOptions,
+    task_seconds: float,
+    *,
+    failures: int,
+    age_seconds: float = math.inf,
+    allotted: float = 1.0,
+    credit_seconds: float = 0.0,
+) -> Quota:
+    """Return the time of the next task for some work, and its share of the job's limits.
+
+    The share is `allotted` (0 to 1). The work has not used its share for `credit_seconds`.
 
     `failures` tasks in a row have come to nothing. Each of them halves the time budget: a shorter
     task is more likely to live until it reports, and loses less work if it dies.
 
     Tasks of a young job (begun `age_seconds` ago) are short too. A range can only be cut between
     two of its tasks. So a slot without work soon gets a part of what other ranges have left.
-
-    Raises:
-        ConfigurationError: a side of the job cannot be used with these settings; says which.
     """
-    spec = job.spec
-    if keys is not None:
-        keys = tuple(keys[:MAX_KEYS])
-        slice_left = KeyRange(slice_left.start_after, keys[-1])
-    return RangeTask(
-        job_id=job.id,
-        range_id=range_id,
-        source=_resolve_source(job, secrets, settings),
-        target=_resolve_target(job, secrets, settings),
-        slice=slice_left,
-        prefix=spec.prefix,
-        keys=keys,
-        overwrite=spec.overwrite,
-        options=spec.options,
-        replayed_since=replayed_since(job.created_at) if uncounted else None,
-        budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
-        expected_keys=expected_keys,
-        wanted_pieces=wanted_pieces,
-        share=_share_of_limits(spec.options, allotted, credit_seconds),
-    )
-
-
-def make_gather(
-    job: Job,
-    range_id: int,
-    token: str | None,
-    *,
-    secrets: JobSecrets,
-    settings: Settings,
-    failures: int,
-    age_seconds: float,
-    allotted: float,
-    credit_seconds: float,
-) -> GatherTask:
-    """Return the next task that gathers keys of a source that lists in no order.
-
-    It gets the same time, and the same share of the job's limits, as a task of a range.
-
-    Raises:
-        ConfigurationError: a side of the job cannot be used with these settings; says which.
-    """
-    return GatherTask(
-        job_id=job.id,
-        range_id=range_id,
-        source=_resolve_source(job, secrets, settings),
-        target=_resolve_target(job, secrets, settings),
-        token=token,
-        prefix=job.spec.prefix,
-        budget_seconds=_budget_seconds(settings.task_seconds, failures, age_seconds),
-        share=_share_of_limits(job.spec.options, allotted, credit_seconds),
-    )
+    return {
+        "budget_seconds": _budget_seconds(task_seconds, failures, age_seconds),
+        "share": _share_of_limits(options, allotted, credit_seconds),
+    }
 
 
 def gathers(job: Job) -> bool:
     """Whether keys of a job's source must still be gathered, because it lists in no order."""
     return job.spec.keys is None and job.capabilities.source.key_order == KeyOrder.NONE.value
-
-
-def make_parts_task(
-    job: Job,
-    upload: Upload,
-    *,
-    numbers: tuple[int, ...] | None,
-    done: tuple[Part, ...] | None,
-    sample: tuple[str, ...],
-    secrets: JobSecrets,
-    settings: Settings,
-    uncounted: bool,
-    failures: int,
-    allotted: float = 1.0,
-    credit_seconds: float = 0.0,
-) -> PartsTask:
-    """Return the next task for a large object; `numbers` and `done` are as in the task.
-
-    It gets the same share of the job's limits as a task of a range.
-
-    Raises:
-        ConfigurationError: a side of the job cannot be used with these settings; says which.
-    """
-    spec = job.spec
-    return PartsTask(
-        job_id=job.id,
-        upload=upload,
-        source=_resolve_source(job, secrets, settings),
-        target=_resolve_target(job, secrets, settings),
-        prefix=spec.prefix,
-        sample=sample,
-        overwrite=spec.overwrite,
-        options=spec.options,
-        numbers=numbers,
-        done=done,
-        replayed_since=replayed_since(upload.found_at) if uncounted else None,
-        budget_seconds=_budget_seconds(settings.task_seconds, failures),
-        share=_share_of_limits(spec.options, allotted, credit_seconds),
-    )
-
-
-def make_sweep(
-    job: Job, upload: Upload, *, secrets: JobSecrets, settings: Settings, until: datetime
-) -> SweepTask:
-    """Return the task that cleans up after work on a large object of an aborted job.
-
-    All work on it had ended by the time `until`.
-
-    Raises:
-        ConfigurationError: a side of the job cannot be used with these settings; says which.
-    """
-    return SweepTask(
-        job_id=job.id,
-        upload=upload,
-        source=_resolve_source(job, secrets, settings),
-        target=_resolve_target(job, secrets, settings),
-        prefix=job.spec.prefix,
-        options=job.spec.options,
-        since=replayed_since(upload.found_at),
-        until=until,
-    )
-
-
-def make_count(
-    job: Job, start_after: str | None, *, secrets: JobSecrets, settings: Settings
-) -> CountTask:
-    """Return the task that goes on counting the source after `start_after`.
-
-    Raises:
-        ConfigurationError: a side of the job cannot be used with these settings; says which.
-    """
-    requests = job.spec.options.request_rate_limit
-    return CountTask(
-        job_id=job.id,
-        source=_resolve_source(job, secrets, settings),
-        target=_resolve_target(job, secrets, settings),
-        start_after=start_after,
-        prefix=job.spec.prefix,
-        budget_seconds=_budget_seconds(settings.task_seconds, 0),
-        share=None if requests is None else Share(requests_per_second=requests * COUNTING),
-    )
 
 
 def conclude(report: RangeReport, task: RangeTask, keys: Sequence[str] | None) -> RangeReport:
@@ -285,21 +189,6 @@ def replayed_since(begun_at: datetime) -> datetime:
     return begun_at.replace(microsecond=0) - CLOCK_ALLOWANCE
 
 
-def _resolve_source(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
-    return _resolve(
-        "source", job.spec.source, secrets.source, job.capabilities.source, job, settings
-    )
-
-
-def _resolve_target(job: Job, secrets: JobSecrets, settings: Settings) -> StoreAddress:
-    found = job.capabilities.target
-    address = _resolve("target", job.spec.target, secrets.target, found, job, settings)
-    refused = storable.required(job.spec.options.require).intersection(found.unkept_headers or ())
-    if not refused:
-        return address
-    return replace(address, dialect=replace(address.dialect, refused_headers=refused))
-
-
 def _resolve(
     side: str,
     location: Location,
@@ -317,7 +206,7 @@ def _resolve(
         raise errors.ConfigurationError(text) from error
 
 
-def _budget_seconds(task_seconds: float, failures: int, age_seconds: float = math.inf) -> float:
+def _budget_seconds(task_seconds: float, failures: int, age_seconds: float) -> float:
     full = min(task_seconds, age_seconds * AGE_SHARE)
     return max(full * 0.5**failures, min(task_seconds, MIN_BUDGET_SECONDS))
 

@@ -1,4 +1,4 @@
-"""Whose turn it is: the driver's picture of running jobs, their open ranges and large objects.
+"""The driver's picture of running jobs, their open ranges and large objects.
 
 Pure bookkeeping without I/O. The database is the truth, and the board is a copy of it. `update`
 refreshes the copy, and each commit changes it. The board also holds three things that only the
@@ -15,20 +15,19 @@ from itertools import count
 
 from slurper.database.job_row import RangeWork
 from slurper.database.work import JobWork
-from slurper.driver.open_work import OpenRange, OpenUpload, OpenWork
+from slurper.driver.open_work import OpenRange, OpenUpload
 from slurper.job.model import Job, JobCapabilities
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.task import PartsReport, Upload
+from slurper.transfer.task import Upload
 
 MAX_UNSETTLED = 1000
 """A job with this many large objects in progress looks for no others: each of them is a row."""
 
-_MIN_OF_EVEN = 0.1
-"""A task gets at least this fraction of an even share of its job's limits."""
-
 
 @dataclass(slots=True, eq=False)
-class _RunningJob:
+class RunningJob:
+    """A job that the driver works on."""
+
     job: Job
     unsettled: int
     """How many large objects are in progress. The board need not know all of them."""
@@ -38,15 +37,7 @@ class _RunningJob:
 
 
 class Board:
-    """Running jobs, their open work, and the order in which it gets tasks.
-
-    The next task goes to the job with the fewest tasks under way. Among several such jobs it goes
-    to the one served longest ago. So every running job moves, even beside a much larger one. Within
-    the job, the next task goes to the kind of work with fewer tasks under way: ranges or large
-    objects. Among ranges, the one served longest ago comes first. Among large objects, the one
-    found first comes first, so that it is finished soon. When all work has a task and slots are
-    idle, they get parts of the large objects under way.
-    """
+    """Running jobs and their open work. `driver.schedule` decides which of it gets a task."""
 
     def __init__(self, driving_since: datetime) -> None:
         """Begin empty.
@@ -55,18 +46,14 @@ class Board:
         that was never reported.
         """
         self._driving_since = driving_since
-        self._jobs: dict[str, _RunningJob] = {}
+        self.jobs: dict[str, RunningJob] = {}
         self._ranges: dict[int, OpenRange] = {}
         self._uploads: dict[int, OpenUpload] = {}
         self._touched: set[str] = set()
         self._unsure: set[str] = set()
         """Jobs in which some ranges may hold uncounted objects. We do not know which ranges."""
-        self._turns = count(1)
-
-    @property
-    def running_jobs(self) -> int:
-        """How many jobs the driver is working on."""
-        return len(self._jobs)
+        self.turns = count(1)
+        """The numbers of the next turns."""
 
     def begin_update(self) -> None:
         """Say that the database is about to be read; `update` follows when it has been."""
@@ -79,8 +66,8 @@ class Board:
         about such a job, and leaves it as it is. Returns False if there was one: then read again.
         """
         found = {work.job.id: work for work in works if work.job.id not in self._touched}
-        for job_id in self._jobs.keys() - found.keys() - self._touched:
-            del self._jobs[job_id]
+        for job_id in self.jobs.keys() - found.keys() - self._touched:
+            del self.jobs[job_id]
         for work in found.values():
             self._refresh_job(work)
         self._drop_idle()
@@ -88,12 +75,12 @@ class Board:
 
     def _refresh_job(self, work: JobWork) -> None:
         job = work.job
-        earlier = self._jobs.get(job.id)
+        earlier = self.jobs.get(job.id)
         last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
         if earlier is not None and earlier.job.spec.options != job.spec.options:
-            for held_back in self._of_job(job.id):
-                held_back.forget_limits()
-        self._jobs[job.id] = _RunningJob(job, work.unsettled, last_turn, began)
+            for one in self.of_job(job.id):  # its shares and debts were under other limits
+                one.not_before = one.allotted = 0.0
+        self.jobs[job.id] = RunningJob(job, work.unsettled, last_turn, began)
         self._refresh_ranges(job, {item.range_id: item.slice for item in work.ranges})
         self._refresh_uploads(job.id, {item.id: item for item in work.uploads})
 
@@ -143,118 +130,10 @@ class Board:
 
     def _drop_idle(self) -> None:
         """Drop open work of jobs that do not run. Keep it if `uncounted` would be lost with it."""
-        for open_work in list(self._open_work()):
-            idle = open_work.job_id not in self._jobs and not open_work.under_way
+        for open_work in list(self.open_work()):
+            idle = open_work.job_id not in self.jobs and not open_work.under_way
             if idle and open_work.uncounted == open_work.presumed_uncounted:
                 self._remove(open_work)
-
-    def take(self, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job] | None:
-        """Choose the work that gets the next of `free` slots; return it with its job.
-
-        The work is counted as having one more task. None: no work may begin at the monotonic time
-        `now`.
-        """
-        waiting = [
-            one
-            for one in self._open_work()
-            if not one.under_way and one.not_before <= now and self._may_begin(one)
-        ]
-        candidates = waiting or self._dealable(now)
-        if not candidates:
-            return None
-        under_way = self._tasks_under_way()
-        chosen = min(candidates, key=lambda one: self._precedence(one, under_way))
-        running = self._jobs[chosen.job_id]
-        running.last_turn = next(self._turns)
-        if running.began is None:
-            running.began = now
-        chosen.begin_turn(running.last_turn, spare=max(0, free - max(1, len(waiting))))
-        return chosen, running.job
-
-    def wanted_pieces(self, open_range: OpenRange, slots: int) -> int:
-        """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
-
-        All running jobs together need as much open work as the engine has slots. Each job should
-        have an equal share of it. Each range of a job is asked for the same number of pieces. All
-        ranges together are asked for up to twice the missing number, because some are nearly done.
-        """
-        in_use = sum(other.job_id in self._jobs for other in self._open_work())
-        of_job = self._of_job(open_range.job_id)
-        room = min(-(-slots // max(1, len(self._jobs))), slots - in_use + len(of_job))
-        on_their_way = sum(
-            other.wanted_pieces - 1
-            for other in of_job
-            if isinstance(other, OpenRange) and other is not open_range
-        )
-        missing = room - len(of_job)
-        even = -(-room // max(1, len(of_job)))
-        return 1 + max(0, min(even - 1, 2 * missing - on_their_way))
-
-    def age_seconds(self, job_id: str, now: float) -> float:
-        """For how many seconds the job has been worked on; 0 when it is no longer on the board."""
-        running = self._jobs.get(job_id)
-        return 0.0 if running is None or running.began is None else now - running.began
-
-    def allot(self, open_work: OpenRange | OpenUpload, slots: int) -> float:
-        """Give a new task its share (0 to 1) of the job's limits, and return that share.
-
-        The shares of a job add up to at most 1, with one exception: a task that begins when nothing
-        is left gets a small share anyway, so that it moves. `slots` is how many tasks run at once.
-        """
-        of_job = self._of_job(open_work.job_id)
-        even = 1 / max(1, min(slots, len(of_job)))
-        left = 1 - sum(one.allotted for one in of_job)
-        allotted = max(min(even, left), _MIN_OF_EVEN * even)
-        open_work.allotted += allotted
-        return allotted
-
-    def _may_begin(self, open_work: OpenRange | OpenUpload) -> bool:
-        running = self._jobs.get(open_work.job_id)
-        if running is None:
-            return False
-        return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
-
-    def _dealable(self, now: float) -> list[OpenRange | OpenUpload]:
-        """Large objects that have parts left for another task."""
-        return [
-            one
-            for one in self._uploads.values()
-            if one.job_id in self._jobs
-            and one.not_before <= now
-            and not one.is_dealing
-            and one.undealt
-        ]
-
-    def _tasks_under_way(self) -> dict[tuple[str, type], int]:
-        """How many tasks are under way for each job, in total and for each kind of its work."""
-        tasks: dict[tuple[str, type], int] = {}
-        for one in self._open_work():
-            for kind in (OpenWork, type(one)):
-                tasks[one.job_id, kind] = tasks.get((one.job_id, kind), 0) + one.under_way
-        return tasks
-
-    def _precedence(
-        self, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
-    ) -> tuple[int, ...]:
-        """The sort key of `take`: the lowest gets the next task."""
-        is_upload = isinstance(one, OpenUpload)
-        return (
-            under_way[one.job_id, OpenWork],
-            self._jobs[one.job_id].last_turn,
-            under_way[one.job_id, type(one)],
-            not is_upload,
-            one.under_way,
-            one.upload.id if isinstance(one, OpenUpload) else one.last_turn,
-        )
-
-    def next_at(self, now: float) -> float | None:
-        """The monotonic time after `now` when the next delayed work may begin, if any."""
-        held_back = (
-            one.not_before
-            for one in self._open_work()
-            if one.job_id in self._jobs and one.not_before > now
-        )
-        return min(held_back, default=None)
 
     def committed(
         self,
@@ -278,15 +157,10 @@ class Board:
         open_range.expected_keys = settled_keys
         open_range.uncounted |= uncounted
         open_range.failures = 0
-        running = self._jobs.get(open_range.job_id)
+        running = self.jobs.get(open_range.job_id)
         for piece in cut_off:
             if running is not None and piece.range_id not in self._ranges:
                 self._add(running.job, piece.range_id, piece.slice)
-
-    def parts_committed(self, open_upload: OpenUpload, report: PartsReport) -> None:
-        """Take in a commit: parts are finished, and perhaps the upload was begun."""
-        self._touched.add(open_upload.job_id)
-        open_upload.add_parts(report)
 
     def close(self, open_work: OpenRange | OpenUpload) -> None:
         """Drop work that is done, or that must be read from the database again."""
@@ -305,18 +179,18 @@ class Board:
     def learn(self, job_id: str, capabilities: JobCapabilities | None) -> None:
         """Take in what a commit says of the job's stores, so that the next tasks know it."""
         self._touched.add(job_id)
-        if capabilities is not None and job_id in self._jobs:
-            running = self._jobs[job_id]
+        if capabilities is not None and job_id in self.jobs:
+            running = self.jobs[job_id]
             running.job = replace(running.job, capabilities=capabilities)
 
     def count_unsettled(self, job_id: str, more: int) -> None:
         """Add to the number of large objects that a job has in progress, after a commit."""
-        if job_id in self._jobs:
-            self._jobs[job_id].unsettled += more
+        if job_id in self.jobs:
+            self.jobs[job_id].unsettled += more
 
     def lacks_uploads(self, job_id: str) -> bool:
         """Whether the board knows few large objects of the job, and the database has more."""
-        running = self._jobs.get(job_id)
+        running = self.jobs.get(job_id)
         if running is None:
             return False
         known = sum(one.job_id == job_id for one in self._uploads.values())
@@ -330,14 +204,16 @@ class Board:
         self._touched.add(job_id)
         if for_good:
             self._unsure.discard(job_id)
-            for open_work in self._of_job(job_id):
+            for open_work in self.of_job(job_id):
                 self._remove(open_work)
-        return self._jobs.pop(job_id, None) is not None
+        return self.jobs.pop(job_id, None) is not None
 
-    def _of_job(self, job_id: str) -> list[OpenRange | OpenUpload]:
-        return [one for one in self._open_work() if one.job_id == job_id]
+    def of_job(self, job_id: str) -> list[OpenRange | OpenUpload]:
+        """The open work of a job."""
+        return [one for one in self.open_work() if one.job_id == job_id]
 
-    def _open_work(self) -> Iterator[OpenRange | OpenUpload]:
+    def open_work(self) -> Iterator[OpenRange | OpenUpload]:
+        """All open work, also of jobs that are not on the board."""
         yield from self._ranges.values()
         yield from self._uploads.values()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from slurper import errors, telemetry
+from slurper.database.housekeeping import Housekeeping
 from slurper.database.work import JobWork
 from slurper.driver.counter import Counter
 from slurper.driver.sweeper import Sweeper
@@ -20,16 +21,11 @@ _log = telemetry.get_logger(__name__)
 class Chores:
     """All chores of a driver. Each kind does one thing at a time: there is no hurry."""
 
-    def __init__(
-        self,
-        means: Means,
-        *,
-        lease_lost: Callable[[errors.LeaseLost], None],
-    ) -> None:
+    def __init__(self, means: Means) -> None:
         self._means = means
-        self._lease_lost = lease_lost
-        self._sweeper = Sweeper(means, lease_lost=lease_lost)
-        self._counter = Counter(means, lease_lost=lease_lost)
+        self._housekeeping = Housekeeping(means.store.database, means.store.lease)
+        self._sweeper = Sweeper(means)
+        self._counter = Counter(means)
         self._housekeeping_at = 0.0
 
     def update(
@@ -57,20 +53,20 @@ class Chores:
     async def housekeep(self) -> None:
         """Do one piece of the work that commands have left, and periodic work when it is due."""
         try:
-            if await self._means.store.tidy():
+            if await self._housekeeping.tidy():
                 self._means.wake()  # there may be more, after the jobs were read again
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 await self._erase_secrets()
-                await self._means.store.forget_answers()
+                await self._housekeeping.forget_answers()
         except errors.LeaseLost as error:
-            self._lease_lost(error)
+            self._means.lease_lost(error)
         except Exception as error:
             _log.error("housekeeping failed; tried again", error=str(error))
 
     async def _erase_secrets(self) -> None:
         """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
         retention = timedelta(seconds=self._means.settings.secret_retention_seconds)
-        erased = await self._means.store.erase_secrets(datetime.now(UTC) - retention)
+        erased = await self._housekeeping.erase_secrets(datetime.now(UTC) - retention)
         if erased:
             _log.info("secrets of ended jobs erased", jobs=erased)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slurper import errors, telemetry
@@ -17,6 +17,7 @@ from slurper.database.work import JobWork
 from slurper.driver import assignment
 from slurper.driver.turn import Means
 from slurper.job.model import Whole
+from slurper.transfer.task import CountTask, Share
 
 MAX_FAILURES = 5
 """After this many failures in a row this server no longer counts the job."""
@@ -39,14 +40,8 @@ class _Count:
 class Counter:
     """Counts one job after the other."""
 
-    def __init__(
-        self,
-        means: Means,
-        *,
-        lease_lost: Callable[[errors.LeaseLost], None],
-    ) -> None:
+    def __init__(self, means: Means) -> None:
         self._means = means
-        self._lease_lost = lease_lost
         self._counts: dict[str, _Count] = {}
         self._counting: asyncio.Task[None] | None = None
         self._not_before = 0.0
@@ -89,7 +84,7 @@ class Counter:
             await self._go_on(count)
             count.failures = 0
         except errors.LeaseLost as lost:
-            self._lease_lost(lost)
+            self._means.lease_lost(lost)
         except Exception as error:
             count.failures += 1
             count.done = count.failures >= MAX_FAILURES
@@ -101,11 +96,13 @@ class Counter:
     async def _go_on(self, count: _Count) -> None:
         """Run one task of the count; store the result if it was the last one."""
         job = count.work.job
-        task = assignment.make_count(
-            job,
-            count.cursor,
-            secrets=self._means.sealer.open(count.work.sealed),
-            settings=self._means.settings,
+        rate = job.spec.options.request_rate_limit
+        share = None if rate is None else Share(requests_per_second=rate * assignment.COUNTING)
+        task = CountTask(
+            start_after=count.cursor,
+            budget_seconds=self._means.settings.task_seconds,
+            share=share,
+            **self._means.sides(job, count.work.sealed),
         )
         report = await self._means.engine.run(task)
         count.objects += report.whole.objects or 0

@@ -31,14 +31,15 @@ from typing import Any
 from slurper import errors, telemetry
 from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
+from slurper.driver import schedule
 from slurper.driver.board import Board
 from slurper.driver.chores import Chores
-from slurper.driver.open_work import OpenRange, OpenUpload
+from slurper.driver.open_work import OpenRange
 from slurper.driver.range_turn import RangeTurn
 from slurper.driver.turn import Means, Turn
 from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
-from slurper.job.model import Job, JobStatus
+from slurper.job.model import JobStatus
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import ProgressReport, Task
@@ -94,8 +95,9 @@ class Driver:
             board=self._board,
             metrics=self._metrics,
             wake=self.wake,
+            lease_lost=self._stop_without_lease,
         )
-        self._chores = Chores(self._means, lease_lost=self._stop_without_lease)
+        self._chores = Chores(self._means)
         self._woken = asyncio.Event() if woken is None else woken
         self._moved = asyncio.Event() if moved is None else moved
         self._stopping = False
@@ -172,23 +174,24 @@ class Driver:
             self._board.drop_job(work.job.id, for_good=True)
         self._chores.update(works, unswept, busy=self._tasks.values())
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
-        self._metrics.jobs_running.set(self._board.running_jobs)
+        self._metrics.jobs_running.set(len(self._board.jobs))
 
     def _fill(self) -> None:
         """Give every free slot of the engine to the next range or large object."""
         while not self._stopping and (free := self._engine.slots - len(self._tasks)) > 0:
-            taken = self._board.take(time.monotonic(), free)
+            taken = schedule.take(self._board, time.monotonic(), free)
             if taken is None:
                 break
-            task = asyncio.create_task(self._advance(self._turn(*taken)))
-            self._tasks[task] = taken[0].job_id
+            work, job = taken
+            turn: Turn[Any, Any] = (
+                RangeTurn(work, job, self._means)
+                if isinstance(work, OpenRange)
+                else UploadTurn(work, job, self._means)
+            )
+            task = asyncio.create_task(self._advance(turn))
+            self._tasks[task] = job.id
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
-
-    def _turn(self, open_work: OpenRange | OpenUpload, job: Job) -> Turn[Any, Any]:
-        if isinstance(open_work, OpenRange):
-            return RangeTurn(open_work, job, self._means)
-        return UploadTurn(open_work, job, self._means)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task)
@@ -198,8 +201,7 @@ class Driver:
 
     async def _wait(self) -> None:
         now, seconds = time.monotonic(), self._poll_seconds
-        for waiting in (self._board, self._chores):
-            next_at = waiting.next_at(now)
+        for next_at in (schedule.next_at(self._board, now), self._chores.next_at(now)):
             if next_at is not None:
                 seconds = min(seconds, next_at - now)
         try:
@@ -256,10 +258,6 @@ class Driver:
         turn.absorb(report, result)
         if self._board.lacks_uploads(turn.job.id):
             self.wake()
-        self._note(report, result)
-
-    def _note(self, report: ProgressReport, result: CommitResult) -> None:
-        """Enter a commit's result in the board and the metrics."""
         self._moved.set()
         if result.status is not JobStatus.RUNNING:
             for_good = result.status is not JobStatus.PAUSED
@@ -271,7 +269,7 @@ class Driver:
             self._metrics.commits.labels("stale").inc()
 
     def _note_end(self, report: ProgressReport, result: CommitResult) -> None:
-        self._metrics.jobs_running.set(self._board.running_jobs)
+        self._metrics.jobs_running.set(len(self._board.jobs))
         if result.status is JobStatus.COMPLETED:
             self._metrics.jobs_ended.labels("completed").inc()
             _log.info("job completed", job_id=report.job_id)

@@ -61,21 +61,9 @@ class OpenWork(ABC):
         self.uncounted = True
         self.failures += 1
 
-    def forget_limits(self) -> None:
-        """Forget shares and debts under limits of the job that have changed."""
-        self.not_before = self.allotted = 0.0
-
-    def hold_back(self, until: float) -> None:
-        """Let no task begin before the monotonic time `until`."""
-        self.not_before = until
-
     def owes_at(self, now: float) -> bool:
         """Whether the last task has used more of the limits than its share up to now."""
         return bool(self.allotted) and now < self.paid_until < math.inf
-
-    def task_used_share(self, until: float) -> None:
-        """Note the monotonic time until which the last task has used up its share."""
-        self.paid_until = until
 
     def credit_seconds(self, now: float) -> float:
         """For how many seconds its share of the limits has not been used."""
@@ -103,10 +91,6 @@ class OpenRange(OpenWork):
         """Do as for any work; and expect no pieces any more."""
         super(OpenRange, self).end_turn()
         self.wanted_pieces = 1
-
-    def want_pieces(self, pieces: int) -> None:
-        """Note the number of pieces into which a new task should cut the range."""
-        self.wanted_pieces = pieces
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from slurper.database.job_row import CommitResult
-from slurper.driver import assignment
+from slurper.driver import assignment, schedule
 from slurper.driver.open_work import OpenRange
 from slurper.driver.turn import Turn
 from slurper.job.model import JobStatus
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
-from slurper.transfer.task import GatherReport, RangeReport, RangeTask, Task
+from slurper.transfer.task import GatherReport, GatherTask, RangeReport, RangeTask, Task
 
 
 class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
@@ -37,7 +37,8 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
     async def next_task(self, sealed: bytes) -> Task[Any] | RangeReport | GatherReport:
         """Cut a range of explicit keys if others wait for work; else return its next task."""
         board, engine = self._board, self._means.engine
-        self.open_work.want_pieces(board.wanted_pieces(self.open_work, engine.slots))
+        wanted_pieces = schedule.wanted_pieces(board, self.open_work, engine.slots)
+        self.open_work.wanted_pieces = wanted_pieces
         if boundaries := await self._key_boundaries():
             return replace(self._nothing(), boundaries=boundaries)
         if assignment.gathers(self.job):
@@ -89,33 +90,25 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
             self.open_work.range_id,
             self.open_work.slice,
             keys=self._keys,
-            secrets=self._means.sealer.open(sealed),
-            settings=self._means.settings,
             uncounted=self.open_work.uncounted,
             expected_keys=self.open_work.expected_keys,
             wanted_pieces=self.open_work.wanted_pieces,
-            **self._limits(),
+            sides=self._means.sides(self.job, sealed),
+            quota=self._quota(self._age_seconds),
         )
         return self._task
 
     def _gather_task(self, sealed: bytes) -> Task[Any]:
-        return assignment.make_gather(
-            self.job,
-            self.open_work.range_id,
-            self.open_work.slice.start_after,
-            secrets=self._means.sealer.open(sealed),
-            settings=self._means.settings,
-            **self._limits(),
+        return GatherTask(
+            range_id=self.open_work.range_id,
+            token=self.open_work.slice.start_after,
+            **self._means.sides(self.job, sealed),
+            **self._quota(self._age_seconds),
         )
 
-    def _limits(self) -> assignment.Limits:
-        now = time.monotonic()
-        return {
-            "failures": self.open_work.failures,
-            "age_seconds": self._board.age_seconds(self.job.id, now),
-            "allotted": self._board.allot(self.open_work, self._means.engine.slots),
-            "credit_seconds": self.open_work.credit_seconds(now),
-        }
+    @property
+    def _age_seconds(self) -> float:
+        return schedule.age_seconds(self._board, self.job.id, time.monotonic())
 
     async def _key_boundaries(self) -> tuple[str, ...]:
         """Return where to cut a range of explicit keys. No worker is needed for that."""

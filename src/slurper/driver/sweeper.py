@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from slurper.database.work import JobWork
 from slurper.driver import assignment
 from slurper.driver.turn import Means
 from slurper.job.model import LogEntry, LogType
+from slurper.transfer.task import SweepTask
 
 SETTLE_SECONDS = 1.0
 """A request of a killed process may still reach the store a moment after its end."""
@@ -59,14 +60,8 @@ class _Due:
 class Sweeper:
     """Sweeps one job after the other, beside the driver's other work: there is no hurry."""
 
-    def __init__(
-        self,
-        means: Means,
-        *,
-        lease_lost: Callable[[errors.LeaseLost], None],
-    ) -> None:
+    def __init__(self, means: Means) -> None:
         self._means = means
-        self._lease_lost = lease_lost
         self._due: dict[str, _Due] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -85,7 +80,7 @@ class Sweeper:
         """Begin the next sweep that is due at the monotonic time `now`, if none is under way."""
         if self._sweeping is not None and not self._sweeping.done():
             return
-        next_due = min(self._waiting(), key=_not_before, default=None)
+        next_due = min(self._waiting(), key=lambda due: due.not_before, default=None)
         if next_due is not None and next_due.not_before <= now:
             self._sweeping = asyncio.create_task(self._attempt(next_due))
 
@@ -114,7 +109,7 @@ class Sweeper:
             else:
                 due.swept = await self._note_failure(job_id, error)
         except errors.LeaseLost as lost:
-            self._lease_lost(lost)
+            self._means.lease_lost(lost)
         except Exception as error:
             _log.error("outcome of a sweep cannot be stored", job_id=job_id, error=str(error))
         if not due.swept:
@@ -125,12 +120,12 @@ class Sweeper:
         """Sweep for every object in progress; return the error that stopped it, if any."""
         try:
             for upload in due.work.uploads:
-                task = assignment.make_sweep(
-                    due.work.job,
-                    upload,
-                    secrets=self._means.sealer.open(due.work.sealed),
-                    settings=self._means.settings,
+                task = SweepTask(
+                    upload=upload,
+                    options=due.work.job.spec.options,
+                    since=assignment.replayed_since(upload.found_at),
                     until=due.until,
+                    **self._means.sides(due.work.job, due.work.sealed),
                 )
                 await self._means.engine.run(task)
         except Exception as error:
@@ -152,10 +147,6 @@ class Sweeper:
             error=str(error),
         )
         return given_up
-
-
-def _not_before(due: _Due) -> float:
-    return due.not_before
 
 
 def _delay_seconds(failures: int) -> float:

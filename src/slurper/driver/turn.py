@@ -8,6 +8,7 @@ report, and gives the result of the commit to the turn. The differences are in t
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from slurper import errors, telemetry
 from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
+from slurper.driver import assignment, schedule
 from slurper.driver.board import Board
 from slurper.driver.open_work import OpenWork
 from slurper.engine.base import Engine
@@ -54,6 +56,12 @@ class Means:
     metrics: telemetry.Metrics
     wake: Callable[[], None]
     """Makes the driver look at the database and the board soon."""
+    lease_lost: Callable[[errors.LeaseLost], None]
+    """Ends the driver, because another process drives now."""
+
+    def sides(self, job: Job, sealed: bytes) -> assignment.Sides:
+        """What every task of a job is told. Raises ConfigurationError."""
+        return assignment.sides(job, self.sealer.open(sealed), self.settings)
 
 
 class Turn(ABC, Generic[Work, Reported]):
@@ -95,7 +103,7 @@ class Turn(ABC, Generic[Work, Reported]):
         began = time.monotonic()
         report: Reported = await self._means.engine.run(task)
         now = time.monotonic()
-        self.open_work.task_used_share(now + report.owed_seconds)
+        self.open_work.paid_until = now + report.owed_seconds
         self._means.metrics.task_seconds.observe(now - began)
         self._means.metrics.tasks.labels("reported").inc()
         return self.conclude(report)
@@ -145,6 +153,17 @@ class Turn(ABC, Generic[Work, Reported]):
         store, job_id = self._means.store, self.job.id
         return await self.patiently(lambda: store.keys_within(job_id, slice_, limit=limit))
 
+    def _quota(self, age_seconds: float = math.inf) -> assignment.Quota:
+        """The time of the next task, and its share of the job's limits."""
+        return assignment.quota(
+            self.job.spec.options,
+            self._means.settings.task_seconds,
+            failures=self.open_work.failures,
+            age_seconds=age_seconds,
+            allotted=schedule.allot(self._board, self.open_work, self._means.engine.slots),
+            credit_seconds=self.open_work.credit_seconds(time.monotonic()),
+        )
+
     def _made(self, make: Callable[[], Task[Any]]) -> Task[Any] | Reported:
         """Return a task; or the report that pauses the job if its stores cannot be used."""
         try:
@@ -154,7 +173,7 @@ class Turn(ABC, Generic[Work, Reported]):
             return self.halt(text)
 
     def _hold_back(self, until: float) -> None:
-        self.open_work.hold_back(until)
+        self.open_work.not_before = until
         self._means.wake()  # so that the loop learns of the new time
 
     def _hold_back_if_owing(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 
 from slurper.database.job_row import CommitResult
@@ -57,7 +56,7 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
             board.close(open_upload)
             self._means.wake()
         elif result.still_open:
-            board.parts_committed(open_upload, report)
+            open_upload.add_parts(report)
             self._hold_back_if_owing()
             self._hold_back_if_fruitless(report)
         else:
@@ -74,17 +73,16 @@ class UploadTurn(Turn[OpenUpload, PartsReport]):
         return bool(report.parts) or report.begun is not None
 
     def _parts_task(self, dealt: Dealt, sample: tuple[str, ...], sealed: bytes) -> PartsTask:
-        open_upload = self.open_work
-        return assignment.make_parts_task(
-            self.job,
-            open_upload.upload,
+        upload, spec = self.open_work.upload, self.job.spec
+        since = assignment.replayed_since(upload.found_at)
+        return PartsTask(
+            upload=upload,
+            sample=sample,
+            overwrite=spec.overwrite,
+            options=spec.options,
             numbers=dealt.numbers,
             done=dealt.done,
-            sample=sample,
-            secrets=self._means.sealer.open(sealed),
-            settings=self._means.settings,
-            uncounted=open_upload.uncounted,
-            failures=open_upload.failures,
-            allotted=self._board.allot(open_upload, self._means.engine.slots),
-            credit_seconds=open_upload.credit_seconds(time.monotonic()),
+            replayed_since=since if self.open_work.uncounted else None,
+            **self._means.sides(self.job, sealed),
+            **self._quota(),
         )

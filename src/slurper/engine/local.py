@@ -127,12 +127,12 @@ class LocalEngine:
         """
         if not self._accepting:
             raise errors.SlurperError("the engine takes no tasks: it is not running")
-        outcome = asyncio.get_running_loop().create_future()
-        call = Call(task, outcome, alone=task.identity in self._suspects)
+        reported = asyncio.get_running_loop().create_future()
+        call = Call(task, reported, alone=task.identity in self._suspects)
         self._waiting.append(call)
         self._dispatch()
         try:
-            report: TaskReport = await outcome
+            report: TaskReport = await reported
         except errors.WorkerLost:
             self._suspects.add(task.identity)
             raise
@@ -296,7 +296,7 @@ class LocalEngine:
 
     def _place(self) -> WorkerProcess | None:
         """The least loaded process with a free place; None also while an idle one is starting."""
-        process = min(self._open_processes(), key=_load, default=None)
+        process = min(self._open_processes(), key=lambda process: process.load, default=None)
         if process is None or (process.load and self._is_growing()):
             return None
         return process if process.load < TASKS_PER_WORKER else None
@@ -318,7 +318,7 @@ class LocalEngine:
         """
         kept = next((process for process in self._processes if process.kept_for is call), None)
         if kept is None or not kept.ready:
-            kept = min(self._open_processes(), key=_load, default=None)
+            kept = min(self._open_processes(), key=lambda process: process.load, default=None)
             if kept is not None and kept.load and self._is_growing():
                 return None
         if kept is None:
@@ -341,10 +341,6 @@ class LocalEngine:
             if process.kept_for is call:
                 process.kept_for = None
         self._dispatch()
-
-
-def _load(process: WorkerProcess) -> int:
-    return process.load
 
 
 def _longer(backoff_seconds: float) -> float:

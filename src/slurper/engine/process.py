@@ -34,7 +34,7 @@ class Call:
     _numbers: ClassVar[count[int]] = count(1)
 
     task: Task[Any]
-    outcome: asyncio.Future[Report]
+    reported: asyncio.Future[Report]
     alone: bool = False
     """It must have a process for itself."""
     process: WorkerProcess | None = None
@@ -43,13 +43,13 @@ class Call:
 
     def succeed(self, report: Report) -> None:
         """Hand over the report, if the caller still waits."""
-        if not self.outcome.done():
-            self.outcome.set_result(report)
+        if not self.reported.done():
+            self.reported.set_result(report)
 
     def fail(self, error: Exception) -> None:
         """Hand over an error, if the caller still waits."""
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+        if not self.reported.done():
+            self.reported.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,11 +107,7 @@ class Template:
 
     @classmethod
     def spawned(cls) -> Template:
-        """Start a template in a new interpreter.
-
-        Raises:
-            OSError: it could not be started.
-        """
+        """Start a template in a new interpreter. Raises OSError: it could not be started."""
         ours, theirs = socket.socketpair()
         theirs.set_inheritable(True)
         try:

@@ -78,11 +78,7 @@ def decide(status: JobStatus, command: Command) -> Transition:
 
 
 def check_delete(status: JobStatus) -> None:
-    """Pass if a job in `status` may be deleted.
-
-    Raises:
-        JobConflict: the job is still active.
-    """
+    """Pass if a job in `status` may be deleted. Raises JobConflict: the job is still active."""
     if status in ACTIVE:
         raise errors.JobConflict(f"Job is still active ({status}); abort it before deleting it")
 

@@ -132,9 +132,9 @@ class JobService:
         made = await self._answered(asked)
         if made is not None:
             return made
-        failures = await self._store.failures(account_id, job_id)
-        secrets = self._merge(failures.sealed, source_credentials, target_credentials)
-        spec = replace(failures.job.spec, keys=failures.sample)
+        retried = await self._store.retried_job(account_id, job_id)
+        secrets = self._merge(retried.sealed, source_credentials, target_credentials)
+        spec = replace(retried.job.spec, keys=retried.sample)
         with _only_secrets_can_change():
             checked = await self._check(
                 account_id, spec, source=secrets.source, target=secrets.target, is_new=True
@@ -142,7 +142,7 @@ class JobService:
         at = await self._store.now()
         spec = replace(spec, keys=())
         job = _new_job(account_id, spec, at=at, capabilities=checked.found, retry_of=job_id)
-        text = f"Retries what failed in job {job_id}: {failures.failed:,} of its objects"
+        text = f"Retries what failed in job {job_id}: {retried.failed:,} of its objects"
         made = await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
@@ -170,25 +170,11 @@ class JobService:
     async def _answered(self, asked: Asked | None) -> str | None:
         return None if asked is None else await self._store.answered(asked)
 
-    async def get(self, account_id: str, job_id: str) -> Job:
-        """Return a job. Raises JobNotFound."""
-        return await self._store.get_job(account_id, job_id)
-
-    async def list(self, account_id: str, *, limit: int, offset: int) -> Sequence[Job]:
-        """Return jobs, newest first. Here a job with explicit keys has `spec.keys == ()`."""
-        return await self._store.list_jobs(account_id, limit=limit, offset=offset)
-
     async def progress(self, account_id: str, job_id: str) -> Progress:
         """Return a job's counters. Raises JobNotFound."""
         progress = await self._store.progress(account_id, job_id)
         waiting_for = self._waits.of(job_id)
         return replace(progress, waiting_for=(*progress.waiting_for, *waiting_for))
-
-    async def logs(
-        self, account_id: str, job_id: str, *, limit: int, offset: int
-    ) -> Sequence[LogEntry]:
-        """Return a job's log entries, oldest first. Raises JobNotFound."""
-        return await self._store.logs(account_id, job_id, limit=limit, offset=offset)
 
     async def pause(self, account_id: str, job_id: str, *, delivery: Delivery | None = None) -> Job:
         """Begin no more tasks; those under way run to their end. Raises JobNotFound, JobConflict.
@@ -349,7 +335,7 @@ class JobService:
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))
         return _BothChecked(
             found=JobCapabilities(source=readable.capabilities, target=writable.capabilities),
-            notes=tuple(f"{side_of(one)}: {one.message}" for one in problems),
+            notes=tuple(f"{one.side}: {one.message}" for one in problems),
         )
 
     async def _with_sample(self, job: Job) -> JobSpec:
@@ -426,11 +412,6 @@ class _BothChecked:
     found: JobCapabilities
     notes: tuple[str, ...]
     """Notes about the sides. Each names its side."""
-
-
-def side_of(problem: PrecheckProblem) -> str:
-    """The side that has the problem: `source` or `target`."""
-    return problem.pointer.split("/")[1]
 
 
 def _started(job: Job, texts: Sequence[str]) -> LogEntry:

@@ -137,7 +137,11 @@ class Precheck:
         check = Check(began=now, deadline=now + CHECK_SECONDS, open_hasty=open_hasty)
         stores = [factory.open_store(address, options) for address in addresses]
         try:
-            failed = await _failure(probe, stores, check)
+            try:
+                await probe(stores, check)
+                failed = None
+            except StepFailed as error:
+                failed = error
             for address, store in zip(addresses, stores, strict=True):
                 seen = factory.found_since(address.dialect, store.dialect)
                 check.found = check.found.with_found(seen)
@@ -153,15 +157,6 @@ class Precheck:
         problem = _explain_step(side, location, failed)
         message = "; ".join([problem.message, *check.left])
         return Checked(problems=(replace(problem, message=message),))
-
-
-async def _failure(probe: Probe, stores: Sequence[ProbedStore], check: Check) -> StepFailed | None:
-    """Ask, and return why the side cannot be used; None: it can be."""
-    try:
-        await probe(stores, check)
-    except StepFailed as failed:
-        return failed
-    return None
 
 
 def _explain_step(side: Side, location: Location, failed: StepFailed) -> PrecheckProblem:

@@ -83,8 +83,8 @@ class RangeRun:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._lanes):
                     group.create_task(self._lane())
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
         finally:
             await self._boundaries.close()
             await self._planner.close()

@@ -6,7 +6,7 @@ import functools
 from datetime import UTC, datetime, timedelta
 
 from slurper import errors
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import CreatedUpload, ObjectHeaders, StoredObject
 from slurper.objectstore.verification import etag_of_parts
 from slurper.planning.parts import SourceSum, plan_parts, sum_of_whole, sums_of_parts
@@ -49,7 +49,7 @@ class UploadBegin:
             create = functools.partial(self._create, described.headers)
             created = await large.attempts.repeat(create)
         except errors.StoreError as error:
-            if not failures.lacks_uploads(error):
+            if not error_answers.lacks_uploads(error):
                 raise
             self.is_unanswered = False
             return await self._copy_in_one(error)

@@ -50,8 +50,8 @@ class UploadParts:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._lanes, len(wanted))):
                     group.create_task(self._lane(begun, todo))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     async def written_again(self, begun: BegunUpload, part: Part) -> Part | None:
         """Copy a part once more, if its ETag is not the MD5 of its bytes.

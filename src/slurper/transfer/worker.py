@@ -16,7 +16,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.messages import Response
 from slurper.job.model import Capabilities, JobCapabilities
-from slurper.objectstore import factory, failures
+from slurper.objectstore import error_answers, factory
 from slurper.objectstore.base import ObjectStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.factory import StoreOpener
@@ -167,7 +167,7 @@ def _what(side: str, outcome: Response | errors.TransportError) -> str:
         return f"the {side} answers against the rules of HTTP"
     if not isinstance(outcome, Response):
         return f"the {side} does not answer"
-    code = failures.read_failure(outcome).code
+    code = error_answers.read_failure(outcome).code
     return f"the {side} answers with {f'HTTP {outcome.status} {code}'.strip()}"
 
 

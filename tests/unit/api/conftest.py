@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from slurper import data_folder
 from slurper.api.app import create_app
+from slurper.api.backend import Backend
 from slurper.database.store import JobStore
 from slurper.database.tokens import TokenStore
 from slurper.service.jobs import JobService
@@ -43,12 +44,14 @@ async def running(settings: Settings) -> AsyncIterator[Api]:
     sealer = data_folder.prepare(settings)
     store = await JobStore.open(settings.resolved_database_url)
     tokens = TokenStore(store.database)
-    app = create_app(
-        JobService(store, sealer, settings, wake=lambda: None),
-        tokens,
+    backend = Backend(
+        jobs=store,
+        service=JobService(store, sealer, settings, wake=lambda: None),
+        tokens=tokens,
         settings=settings,
         registry=CollectorRegistry(),
     )
+    app = create_app(backend)
     # A server would log what the application raises again; here the answer is what counts.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"authorization": f"Bearer {TOKEN}"}

@@ -75,7 +75,7 @@ async def test_a_fault_shows_nothing_of_the_inside(
         raise RuntimeError("password=hunter2 in /srv/slurper/store.py")
 
     service = api.app.state.backend.service
-    monkeypatch.setattr(service, "list", broken)
+    monkeypatch.setattr(api.store, "list_jobs", broken)
     monkeypatch.setattr(service, "create", broken)
     answer = await api.client.request(method, path, json=bodies.create())
     assert failure(answer, 500, Code.INTERNAL).startswith("Internal Server Error")
@@ -89,7 +89,7 @@ async def test_a_database_that_is_away_is_503(api: Api, monkeypatch: pytest.Monk
     async def away(*_: object, **__: object) -> None:
         raise errors.DatabaseUnavailable("the database cannot be used: disk I/O error at /srv")
 
-    monkeypatch.setattr(api.app.state.backend.service, "list", away)
+    monkeypatch.setattr(api.store, "list_jobs", away)
     answer = await api.client.get(JOBS)
     assert "try again" in failure(answer, 503, Code.UNAVAILABLE)
     assert "/srv" not in answer.text

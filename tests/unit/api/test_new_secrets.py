@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from slurper.api.envelope import Code
+from slurper.database.housekeeping import Housekeeping
 from slurper.database.leases import LeaseStore
 from slurper.database.work import WorkStore
 from slurper.demo.servers import S3Server
@@ -138,7 +139,7 @@ async def test_a_retry_that_is_sent_again_makes_no_second_job(
 async def test_more_keys_than_a_request_may_name_are_not_echoed(
     api: Api, work: WorkStore, body: bodies.Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurper.database.store.MAX_KEYS_READ", 2)
+    monkeypatch.setattr("slurper.database.reading.MAX_KEYS_READ", 2)
     job_id = (await _retry(api, await _failed(api, work, body, *"abc"))).json()["result"]["id"]
     assert (await _shown(api, job_id))["source"]["keys"] == []
 
@@ -159,7 +160,7 @@ async def test_erased_secrets_are_asked_for_by_name(
     api: Api, work: WorkStore, body: bodies.Json, secret: bodies.Json
 ) -> None:
     job_id = await _failed(api, work, body, "a")
-    await work.erase_secrets(datetime(9999, 1, 1, tzinfo=UTC))
+    await Housekeeping(work.database, work.lease).erase_secrets(datetime(9999, 1, 1, tzinfo=UTC))
     side = {"secret": secret}
     for sent, pointer in ((None, "/source/secret"), ({"source": side}, "/target/secret")):
         answer = await _retry(api, job_id, sent)

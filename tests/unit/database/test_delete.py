@@ -50,7 +50,7 @@ async def test_pieces_are_bounded_and_leave_nothing(
     sizes = [await _rows(store)]
     await store.delete_job(ACCOUNT, job.id)
     sizes.append(await _rows(store))
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         sizes.append(await _rows(store))
     assert sizes[-1] == rows
     removed = [before - after for before, after in pairwise(sizes)]
@@ -63,7 +63,7 @@ async def test_a_small_job_goes_in_one_step(store: Store) -> None:
     job = await _aborted(store, failed=3, keys=4)
     await store.delete_job(ACCOUNT, job.id)
     assert await _rows(store) == 0
-    assert not await store.work.tidy()
+    assert not await values.housekeeping(store.work).tidy()
 
 
 async def test_a_large_job_is_gone_at_once_for_everybody(store: Store) -> None:
@@ -76,7 +76,7 @@ async def test_a_large_job_is_gone_at_once_for_everybody(store: Store) -> None:
         store.get_job(ACCOUNT, job.id),
         store.progress(ACCOUNT, job.id),
         store.logs(ACCOUNT, job.id, limit=1, offset=0),
-        store.failures(ACCOUNT, job.id),
+        store.retried_job(ACCOUNT, job.id),
         store.apply(ACCOUNT, job.id, Command.RESUME),
         store.renew_secrets(ACCOUNT, job.id, b"sealed"),
         store.delete_job(ACCOUNT, job.id),
@@ -94,15 +94,15 @@ async def test_the_secrets_of_a_deleted_job_go_first(store: Store) -> None:
     await store.delete_job(ACCOUNT, job.id)
     query = select(schema.jobs.c.sealed)
     assert await store.database.read(lambda connection: connection.scalar(query)) is None
-    assert await store.work.erase_secrets(values.now().replace(year=9999)) == 0
+    assert await values.housekeeping(store.work).erase_secrets(values.now().replace(year=9999)) == 0
 
 
 async def test_removal_goes_on_after_a_crash(store: Store, database_url: str) -> None:
     job = await _aborted(store, failed=50)
     await store.delete_job(ACCOUNT, job.id)
-    await store.work.tidy()
+    await values.housekeeping(store.work).tidy()
     later = await Store.open(database_url, store.lease)
-    while await later.work.tidy():
+    while await values.housekeeping(later.work).tidy():
         pass
     assert await _rows(later) == 0
     await later.close()
@@ -113,9 +113,9 @@ async def test_others_commit_between_two_pieces(store: Store) -> None:
         await store.delete_job(ACCOUNT, (await _aborted(store, failed=40)).id)
     job = values.job()
     work = await values.create(store, job)
-    assert await store.work.tidy()
+    assert await values.housekeeping(store.work).tidy()
     done = values.report(job, work, "m", transferred=1, finished=True)
     assert (await store.work.commit(done, values.now())).status is JobStatus.COMPLETED
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         pass
     assert [one.id for one in await store.list_jobs(ACCOUNT, limit=9, offset=0)] == [job.id]

@@ -160,7 +160,7 @@ async def test_an_answer_is_kept_for_its_time(
 async def test_answers_are_swept_after_their_time(store: Store, digest: bytes) -> None:
     first = await make(store, await asked(store, digest, key="k"))
     await make(store, await asked(store, digest))
-    assert await store.work.forget_answers() == 0
+    assert await values.housekeeping(store.work).forget_answers() == 0
 
     past = await store.now() - timedelta(seconds=1)
     by_key = schema.answers.c.job_id == first
@@ -169,7 +169,7 @@ async def test_answers_are_swept_after_their_time(store: Store, digest: bytes) -
             update(schema.answers).where(by_key).values(kept_until=past)
         )
     )
-    assert await store.work.forget_answers() == 1
+    assert await values.housekeeping(store.work).forget_answers() == 1
     assert await values.count_rows(store, schema.answers) == [1]
 
 

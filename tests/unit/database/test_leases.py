@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import signal
 import subprocess
@@ -15,12 +16,12 @@ from typing import Self
 import pytest
 
 from slurper import errors
-from slurper.database import clock
+from slurper.database import clock, housekeeping
 from slurper.database import connection as connection_module
 from slurper.database import work as work_module
 from slurper.database.connection import Database
 from slurper.database.holders import Holder
-from slurper.database.leases import Lease, LeaseStore, check
+from slurper.database.leases import Lease, LeaseStore, check, leased_writes
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.job.lifecycle import Command
@@ -232,7 +233,7 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
     with pytest.raises(errors.LeaseLost):
         await replaced.commit(report, values.now())
     with pytest.raises(errors.LeaseLost):
-        await replaced.erase_secrets(values.now() + timedelta(days=9999))
+        await values.housekeeping(replaced).erase_secrets(values.now() + timedelta(days=9999))
     with pytest.raises(errors.LeaseLost):
         await replaced.swept(unswept.id)
     with pytest.raises(errors.LeaseLost):
@@ -242,15 +243,21 @@ async def test_a_driver_that_was_replaced_changes_nothing(store: values.Store) -
     assert len(await store.logs(ACCOUNT, job.id, limit=50, offset=0)) == 1
     store.work = WorkStore(store.database, lease)
     assert (await store.work.commit(report, values.now())).applied
-    assert await store.work.erase_secrets(values.now() + timedelta(days=9999)) == 2
+    assert (
+        await values.housekeeping(store.work).erase_secrets(values.now() + timedelta(days=9999))
+        == 2
+    )
 
 
 def test_no_write_of_a_driver_goes_past_the_check() -> None:
-    """`_writes` is the only way of the module to a transaction that writes."""
-    source = Path(work_module.__file__).read_text()
-    assert "database.write" not in source
+    """`leased_writes` is the only way of their modules to a transaction that writes."""
+    for module in (work_module, housekeeping):
+        source = inspect.getsource(module)
+        assert "database.write" not in source
+        assert re.findall(r"\bwrites\(.*|@writes", source) == []
+    source = inspect.getsource(leased_writes)
     assert re.findall(r"\bwrites\(.*|@writes", source) == ["writes(checked)"]
-    assert "leases.check(connection, store.lease)" in source
+    assert "check(connection, store.lease)" in source
 
 
 async def test_a_driver_that_was_stopped_past_its_lease_cannot_commit(

@@ -154,7 +154,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        while self.run(self.store.work.tidy()):
+        while self.run(values.housekeeping(self.store.work).tidy()):
             pass
 
     @rule(job_id=jobs, command=st.sampled_from(list(COMMANDS)))
@@ -246,7 +246,11 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule()
     def erase(self) -> None:
-        self.run(self.store.work.erase_secrets(datetime.now(UTC) + timedelta(hours=1)))
+        self.run(
+            values.housekeeping(self.store.work).erase_secrets(
+                datetime.now(UTC) + timedelta(hours=1)
+            )
+        )
 
     @invariant()
     def jobs_are_as_expected(self) -> None:

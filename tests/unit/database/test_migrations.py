@@ -123,7 +123,7 @@ async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
         capabilities=JobCapabilities(),
     )
     assert len(await store.logs(ACCOUNT, job.id, limit=9, offset=0)) == 2
-    assert (await store.failures(ACCOUNT, job.id)).sample == ("k",)
+    assert (await store.retried_job(ACCOUNT, job.id)).sample == ("k",)
     await store.delete_job(ACCOUNT, job.id)
     assert await store.list_jobs(ACCOUNT, limit=9, offset=0) == []
     await store.close()

@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from slurper import errors
-from slurper.database import in_batches
-from slurper.database import store as store_module
+from slurper.database import in_batches, reading
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
@@ -70,7 +69,7 @@ async def _keys(store: Store, job: Job, *, limit: int = 3) -> list[str]:
 async def _tidy(store: Store) -> int:
     """Do everything that is left to be done; return in how many pieces."""
     pieces = 0
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         pieces += 1
     return pieces
 
@@ -134,7 +133,7 @@ async def test_a_job_is_not_retried_while_it_is_active(store: Store) -> None:
     work = await values.create(store, job)
     await store.work.commit(values.report(job, work, "k", failed=("k",)), values.now())
     with pytest.raises(errors.JobConflict, match=r"still active \(running\)"):
-        await store.failures(ACCOUNT, job.id)
+        await store.retried_job(ACCOUNT, job.id)
     with pytest.raises(errors.JobConflict, match="still active"):
         await _retry(store, job)
     await store.apply(ACCOUNT, job.id, Command.ABORT)
@@ -144,7 +143,7 @@ async def test_a_job_is_not_retried_while_it_is_active(store: Store) -> None:
 async def test_a_job_without_failures_is_not_retried(store: Store) -> None:
     job = await _ended(store)
     with pytest.raises(errors.JobConflict, match="nothing to retry"):
-        await store.failures(ACCOUNT, job.id)
+        await store.retried_job(ACCOUNT, job.id)
     with pytest.raises(errors.JobConflict, match="nothing to retry"):
         await _retry(store, job)
     assert len(await store.list_jobs(ACCOUNT, limit=50, offset=0)) == 1
@@ -152,14 +151,14 @@ async def test_a_job_without_failures_is_not_retried(store: Store) -> None:
 
 async def test_what_a_retry_begins_with(store: Store) -> None:
     job = await _ended(store, "b", "a")
-    failures = await store.failures(ACCOUNT, job.id)
-    assert (failures.job.id, failures.sealed) == (job.id, SEALED)
-    assert (failures.failed, failures.sample) == (2, ("a", "b"))
-    await store.work.erase_secrets(values.now().replace(year=9999))
-    assert (await store.failures(ACCOUNT, job.id)).sealed is None
+    retried = await store.retried_job(ACCOUNT, job.id)
+    assert (retried.job.id, retried.sealed) == (job.id, SEALED)
+    assert (retried.failed, retried.sample) == (2, ("a", "b"))
+    await values.housekeeping(store.work).erase_secrets(values.now().replace(year=9999))
+    assert (await store.retried_job(ACCOUNT, job.id)).sealed is None
     for account_id, job_id in (("b" * 32, job.id), (ACCOUNT, "0" * 64)):
         with pytest.raises(errors.JobNotFound):
-            await store.failures(account_id, job_id)
+            await store.retried_job(account_id, job_id)
         with pytest.raises(errors.JobNotFound):
             await _retry(store, replace(job, account_id=account_id, id=job_id))
 
@@ -190,19 +189,19 @@ async def test_many_keys_are_taken_over_in_pieces_before_the_job_is_driven(store
     assert (await store.progress(ACCOUNT, retry.id)).status is JobStatus.RUNNING
     seen = [len(await _keys(store, retry))]
     while await store.work.running_jobs() == []:
-        assert await store.work.tidy()
+        assert await values.housekeeping(store.work).tidy()
         seen.append(len(await _keys(store, retry)))
     assert await _keys(store, retry) == keys
     assert seen == sorted(seen)
     assert all(more - fewer <= 10 for fewer, more in pairwise(seen))
-    assert not await store.work.tidy()
+    assert not await values.housekeeping(store.work).tidy()
 
 
 @pytest.mark.usefixtures("small_pieces")
 async def test_taking_over_goes_on_after_a_crash(store: Store, database_url: str) -> None:
     keys = [f"k{number:03}" for number in range(25)]
     retry = await _retry(store, await _ended(store, *keys))
-    await store.work.tidy()
+    await values.housekeeping(store.work).tidy()
     later = await Store.open(database_url, store.lease)
     await _tidy(later)
     assert await _keys(later, retry) == keys
@@ -249,7 +248,7 @@ async def test_a_retry_gets_its_keys_although_the_retried_job_is_deleted(store: 
 async def test_of_more_keys_than_a_request_may_name_none_is_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "MAX_KEYS_READ", 3)
+    monkeypatch.setattr(reading, "MAX_KEYS_READ", 3)
     many, few = await _ended(store, *"abcd"), await _ended(store, *"abc")
     retries = [await _retry(store, one) for one in (many, few)]
     read = [(await store.get_job(ACCOUNT, one.id)).spec.keys for one in retries]
@@ -277,7 +276,7 @@ async def test_a_driver_that_was_replaced_tidies_nothing(store: Store) -> None:
     leases = LeaseStore(store.database)
     await leases.release(store.lease)
     with pytest.raises(errors.LeaseLost):
-        await store.work.tidy()
+        await values.housekeeping(store.work).tidy()
     assert await _keys(store, retry) == before
     lease = await leases.acquire("driver", 3600)
     assert lease is not None

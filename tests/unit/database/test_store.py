@@ -252,9 +252,15 @@ async def test_only_secrets_of_jobs_long_ended_are_erased(store: Store) -> None:
     await asyncio.sleep(0.01)
     await values.abort(store, recent)
     await store.apply(ACCOUNT, paused.id, Command.PAUSE)
-    assert await store.work.erase_secrets(finished) == 0
-    assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 1
-    assert await store.work.erase_secrets(finished + timedelta(milliseconds=5)) == 0
+    assert await values.housekeeping(store.work).erase_secrets(finished) == 0
+    assert (
+        await values.housekeeping(store.work).erase_secrets(finished + timedelta(milliseconds=5))
+        == 1
+    )
+    assert (
+        await values.housekeeping(store.work).erase_secrets(finished + timedelta(milliseconds=5))
+        == 0
+    )
     query = select(schema.jobs.c.id, schema.jobs.c.sealed)
     rows = await store.database.read(lambda connection: connection.execute(query).all())
     assert {row.id: row.sealed for row in rows} == {
@@ -286,6 +292,8 @@ async def test_no_file_ever_holds_a_secret_and_erased_ones_are_gone_altogether(
     assert sealed in on_disk()
     assert sealer.open((await sqlite_store.work.running_jobs())[0].sealed).source == pair
     await values.abort(sqlite_store, job)
-    await sqlite_store.work.erase_secrets(datetime.now(UTC) + timedelta(seconds=1))
+    await values.housekeeping(sqlite_store.work).erase_secrets(
+        datetime.now(UTC) + timedelta(seconds=1)
+    )
     await sqlite_store.close()
     assert sealed not in on_disk()

@@ -56,10 +56,10 @@ async def test_secrets_stay_for_as_long_as_a_sweep_needs_them(store: Store) -> N
     job = values.job()
     await values.create(store, job)
     await store.apply(ACCOUNT, job.id, Command.ABORT)
-    assert await store.work.erase_secrets(values.now() + EVER_AFTER) == 0
+    assert await values.housekeeping(store.work).erase_secrets(values.now() + EVER_AFTER) == 0
     await store.work.swept(job.id)
     assert await _sealed(store) == [values.SEALED]
-    assert await store.work.erase_secrets(values.now() + EVER_AFTER) == 1
+    assert await values.housekeeping(store.work).erase_secrets(values.now() + EVER_AFTER) == 1
     assert await _sealed(store) == [None]
 
 
@@ -69,11 +69,11 @@ async def test_a_deleted_job_stays_until_it_is_swept_and_nobody_sees_it(store: S
     await store.apply(ACCOUNT, job.id, Command.ABORT)
     await store.delete_job(ACCOUNT, job.id)
     assert await store.list_jobs(ACCOUNT, limit=9, offset=0) == []
-    assert not await store.work.tidy()
+    assert not await values.housekeeping(store.work).tidy()
     assert await _unswept(store) == [job.id]
     await store.work.swept(job.id)
     assert await _sealed(store) == [None]
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         pass
     assert await values.count_rows(store, schema.jobs) == [0]
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from slurper import errors
 from slurper.database import schema
+from slurper.database.connection import Database
 from slurper.database.tokens import TokenStore
 from tests.unit.database.values import Store
 
@@ -68,8 +69,8 @@ async def test_only_the_hash_is_stored(sqlite_store: Store, tmp_path: Path) -> N
 
 
 async def test_a_process_of_its_own_may_manage_tokens(database_url: str) -> None:
-    command_line = await TokenStore.open(database_url)
-    token = await command_line.create("ci")
+    command_line = await Database.open(database_url)
+    token = await TokenStore(command_line).create("ci")
     await command_line.close()
     server = await Store.open(database_url)
     assert await TokenStore(server.database).verify(token, "a" * 32)

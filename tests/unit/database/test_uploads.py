@@ -186,7 +186,7 @@ async def test_an_aborted_job_is_deleted_with_its_uploads_piece_by_piece(
     await values.abort(store, job)
     await store.delete_job(ACCOUNT, job.id)
     pieces = 1
-    while await store.work.tidy():
+    while await values.housekeeping(store.work).tidy():
         pieces += 1
     assert pieces >= 3
     assert (await count(store, "uploads"), await count(store, "upload_parts")) == (1, 17)

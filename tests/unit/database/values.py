@@ -15,6 +15,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, func, select
 
 from slurper.database.connection import Database
+from slurper.database.housekeeping import Housekeeping
 from slurper.database.job_row import RangeWork
 from slurper.database.leases import Lease, LeaseStore
 from slurper.database.store import JobStore
@@ -145,6 +146,11 @@ class Store(JobStore):
         store.lease = taken
         store.work = WorkStore(store.database, taken)
         return store
+
+
+def housekeeping(work: WorkStore) -> Housekeeping:
+    """The chores of the driver that has this store of work."""
+    return Housekeeping(work.database, work.lease)
 
 
 async def create(store: Store, job: Job, *, max_active: int = 1000) -> RangeWork:

@@ -47,10 +47,9 @@ def make(
         7,
         slice_left,
         keys=keys,
-        secrets=SECRETS,
-        settings=Settings(task_seconds=8.0),
         uncounted=failures > 0,
-        failures=failures,
+        sides=assignment.sides(job, SECRETS, Settings()),
+        quota=assignment.quota(job.spec.options, 8.0, failures=failures),
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from slurper.database.job_row import RangeWork
 from slurper.database.work import JobWork
+from slurper.driver import schedule
 from slurper.driver.board import MAX_UNSETTLED, Board
 from slurper.driver.open_work import Dealt, OpenRange, OpenUpload
 from slurper.job.model import Capabilities, Job, JobCapabilities, JobStatus
@@ -48,7 +49,7 @@ def show(shown: Board, *works: JobWork) -> bool:
 
 
 def take(shown: Board, now: float = 0.0) -> OpenRange:
-    turn = shown.take(now)
+    turn = schedule.take(shown, now)
     assert turn is not None
     assert isinstance(turn[0], OpenRange)
     return turn[0]
@@ -62,7 +63,7 @@ def test_the_next_task_knows_what_a_commit_has_found_out_of_the_stores() -> None
     shown.begin_update()
     shown.learn("a", found)
     assert shown.update([known]) is False  # it was read before that commit
-    turn = shown.take(0.0)
+    turn = schedule.take(shown, 0.0)
     assert turn is not None
     assert turn[1].capabilities == found
     shown.learn("gone", found)
@@ -72,11 +73,11 @@ def test_each_range_is_taken_once_while_it_is_under_way() -> None:
     shown = board(work("a", (1, None), (2, "k")))
     taken = {take(shown).range_id, take(shown).range_id}
     assert taken == {1, 2}
-    assert shown.take(0.0) is None
+    assert schedule.take(shown, 0.0) is None
 
 
 def test_a_range_carries_its_job_and_secrets() -> None:
-    turn = board(work("a", (1, "k"))).take(0.0)
+    turn = schedule.take(board(work("a", (1, "k"))), 0.0)
     assert turn is not None
     open_range, job = turn
     assert isinstance(open_range, OpenRange)
@@ -104,14 +105,14 @@ def test_a_range_held_back_waits_for_its_time() -> None:
     shown = board(work("a", (1, None)))
     held = take(shown)
     held.under_way, held.not_before = 0, 5.0
-    assert shown.take(4.9) is None
-    assert shown.next_at(4.9) == 5.0
+    assert schedule.take(shown, 4.9) is None
+    assert schedule.next_at(shown, 4.9) == 5.0
     assert take(shown, 5.0) is held
-    assert shown.next_at(5.0) is None
+    assert schedule.next_at(shown, 5.0) is None
 
 
 def test_a_range_that_only_waits_for_a_slot_does_not_wake_the_driver() -> None:
-    assert board(work("a", (1, None))).next_at(100.0) is None
+    assert schedule.next_at(board(work("a", (1, None))), 100.0) is None
 
 
 def test_an_update_moves_cursors_but_not_of_ranges_under_way() -> None:
@@ -126,7 +127,7 @@ def test_an_update_drops_ranges_that_are_done() -> None:
     shown = board(work("a", (1, None), (2, None)))
     show(shown, work("a", (2, None)))
     assert take(shown).range_id == 2
-    assert shown.take(0.0) is None
+    assert schedule.take(shown, 0.0) is None
 
 
 def test_a_commit_during_a_read_wins_over_what_was_read() -> None:
@@ -146,8 +147,8 @@ def test_a_job_that_ended_during_a_read_stays_ended() -> None:
     shown.close(taken)
     assert shown.drop_job("a", for_good=True)
     shown.update([work("a", (1, None))])
-    assert shown.take(0.0) is None
-    assert shown.running_jobs == 0
+    assert schedule.take(shown, 0.0) is None
+    assert len(shown.jobs) == 0
     assert not shown.drop_job("a", for_good=True)
 
 
@@ -158,7 +159,7 @@ def test_other_jobs_are_taken_in_whatever_was_committed() -> None:
     shown.committed(taken, KeyRange("k"))
     shown.update([work("b", (2, None))])
     assert take(shown).job_id == "b"
-    assert shown.running_jobs == 2
+    assert len(shown.jobs) == 2
 
 
 class TestUncountedWork:
@@ -186,7 +187,7 @@ class TestUncountedWork:
             taken.under_way = 0
             taken.uncounted = taken.job_id == "new"
         show(shown)
-        assert shown.running_jobs == 0
+        assert len(shown.jobs) == 0
         show(shown, lost, settled)
         known = {taken.job_id: taken.uncounted for taken in (take(shown), take(shown))}
         assert known == {"new": True, "old": False}
@@ -211,7 +212,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
     waited = {each.job.id: 0 for each in works}
     under_way: list[OpenRange | OpenUpload] = []
     for _ in range(6 * sum(sizes)):
-        while len(under_way) < slots and (turn := shown.take(0.0)) is not None:
+        while len(under_way) < slots and (turn := schedule.take(shown, 0.0)) is not None:
             under_way.append(turn[0])
             busy = {open_range.job_id for open_range in under_way}
             waited = {id_: 0 if id_ in busy else count + 1 for id_, count in waited.items()}
@@ -262,7 +263,7 @@ def test_a_range_lost_sight_of_comes_back_with_what_it_may_hold() -> None:
 
 def wanted(shown: Board, slots: int) -> int:
     taken = take(shown)
-    taken.wanted_pieces = shown.wanted_pieces(taken, slots)
+    taken.wanted_pieces = schedule.wanted_pieces(shown, taken, slots)
     return taken.wanted_pieces
 
 
@@ -294,41 +295,41 @@ def test_a_job_is_as_old_as_its_first_turn() -> None:
     shown = board(work("a", (1, None)), work("b", (2, None)))
     take(shown, 5.0)
     take(shown, 7.0)
-    assert shown.age_seconds("a", 10.0) == 5.0
-    assert shown.age_seconds("b", 10.0) == 3.0
-    assert shown.age_seconds("gone", 10.0) == 0.0
+    assert schedule.age_seconds(shown, "a", 10.0) == 5.0
+    assert schedule.age_seconds(shown, "b", 10.0) == 3.0
+    assert schedule.age_seconds(shown, "gone", 10.0) == 0.0
 
 
 def test_the_shares_of_a_job_are_never_more_than_its_limits() -> None:
     shown = board(work("a", (1, None)), work("b", (9, None)))
     first = take(shown)
-    assert shown.allot(first, slots=4) == 1.0
+    assert schedule.allot(shown, first, slots=4) == 1.0
     first.under_way, first.allotted = 0, 0.0
     show(shown, work("a", (1, "c"), (2, "m"), (3, "x")), work("b", (9, None)))
     dealt = []
-    while (turn := shown.take(0.0)) is not None:
+    while (turn := schedule.take(shown, 0.0)) is not None:
         if turn[1].id == "a":
-            dealt.append(shown.allot(turn[0], slots=2))
+            dealt.append(schedule.allot(shown, turn[0], slots=2))
     assert dealt[:2] == [0.5, 0.5]
     assert dealt[2:] == [0.05]  # more tasks than slots: it moves, slowly
 
 
 def test_a_share_that_was_taken_before_there_were_more_is_respected() -> None:
     shown = board(work("a", (1, None)))
-    assert shown.allot(take(shown), slots=4) == 1.0
+    assert schedule.allot(shown, take(shown), slots=4) == 1.0
     show(shown, work("a", (1, None), (2, "m")))
-    assert shown.allot(take(shown), slots=4) == 0.05
+    assert schedule.allot(shown, take(shown), slots=4) == 0.05
 
 
 def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     before = work("a", (1, None))
     shown = board(before)
     open_range = take(shown)
-    shown.allot(open_range, slots=1)
+    schedule.allot(shown, open_range, slots=1)
     open_range.under_way, open_range.not_before = 0, 1e9
-    assert shown.take(0.0) is None
+    assert schedule.take(shown, 0.0) is None
     show(shown, before)
-    assert shown.take(0.0) is None
+    assert schedule.take(shown, 0.0) is None
     options = replace(SPEC.options, bandwidth_limit=5)
     limited = replace(before.job, spec=replace(SPEC, options=options))
     show(shown, replace(before, job=limited))
@@ -364,7 +365,7 @@ def with_uploads(each: JobWork, *uploads: Upload, unsettled: int | None = None) 
 
 
 def take_upload(shown: Board, free: int = 1) -> OpenUpload:
-    turn = shown.take(0.0, free)
+    turn = schedule.take(shown, 0.0, free)
     assert turn is not None
     assert isinstance(turn[0], OpenUpload)
     return turn[0]
@@ -374,19 +375,19 @@ def part(number: int) -> Part:
     return Part(number, PART, f'"{number}"')
 
 
-def begin(shown: Board, open_upload: OpenUpload) -> None:
+def begin(open_upload: OpenUpload) -> None:
     """A task has begun the upload, and no more."""
     at_store = upload(open_upload.upload.id, begun=True).begun
     open_upload.parts = {}
     report = PartsReport(job_id=open_upload.job_id, upload=open_upload.upload, begun=at_store)
-    shown.parts_committed(open_upload, report)
+    open_upload.add_parts(report)
 
 
 def test_ranges_and_large_objects_of_a_job_share_its_tasks() -> None:
     uploads = (upload(5), upload(6), upload(7))
     shown = board(with_uploads(work("a", (1, None), (2, None)), *uploads))
     kinds = []
-    while (turn := shown.take(0.0)) is not None:
+    while (turn := schedule.take(shown, 0.0)) is not None:
         kinds.append(turn[0])
     assert [type(one) for one in kinds[:4]] == [OpenUpload, OpenRange] * 2
     taken = [one.upload.id for one in kinds if isinstance(one, OpenUpload)]
@@ -396,7 +397,7 @@ def test_ranges_and_large_objects_of_a_job_share_its_tasks() -> None:
 def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None:
     shown = board(with_uploads(work("a", (1, None)), upload(5), unsettled=MAX_UNSETTLED))
     assert take_upload(shown).upload.id == 5
-    assert shown.take(0.0) is None
+    assert schedule.take(shown, 0.0) is None
     assert shown.lacks_uploads("a")
     shown.count_unsettled("a", -1)
     assert take(shown).range_id == 1
@@ -407,7 +408,7 @@ def test_without_idle_slots_a_task_gets_the_whole_object() -> None:
     first = take_upload(shown, free=2)
     with first.deal(PART) as share:
         assert share == Dealt(None, ())
-    begin(shown, first)
+    begin(first)
     first.under_way = 0
     again = take_upload(shown, free=2)
     with again.deal(PART) as share:
@@ -419,8 +420,8 @@ def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
     first = take_upload(shown, free=4)
     with first.deal(PART) as share:
         assert share.numbers == (), "it only begins, so that others can join at once"
-        assert shown.take(0.0, 3) is None
-    begin(shown, first)
+        assert schedule.take(shown, 0.0, 3) is None
+    begin(first)
     first.under_way = 0
     with contextlib.ExitStack() as stack:
         shares = [stack.enter_context(take_upload(shown, free).deal(PART)) for free in (4, 3, 2, 1)]
@@ -431,7 +432,7 @@ def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
             (13, 14, 15, 16),
         ]
         assert [share.done for share in shares] == [None] * 4
-        assert shown.take(0.0) is None
+        assert schedule.take(shown, 0.0) is None
 
 
 def test_a_small_object_is_not_shared() -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from slurper import errors
+from slurper.database.housekeeping import Housekeeping
 from slurper.database.schema import answers, jobs
 from slurper.driver import chores
 from slurper.driver import loop as driver_module
@@ -476,15 +477,20 @@ class TestHousekeeping:
         async with bench.driving(ScriptedEngine(steps(1)), secret_retention_seconds=3600.0):
             await asyncio.sleep(0.05)
         assert await self._sealed(bench, job.id) is not None
-        assert await bench.work.erase_secrets(datetime.now(UTC)) == 1
+        assert (
+            await Housekeeping(bench.work.database, bench.work.lease).erase_secrets(
+                datetime.now(UTC)
+            )
+            == 1
+        )
 
     async def test_housekeeping_that_fails_does_not_stop_the_jobs(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def fail(_before: datetime) -> int:
+        async def fail(_self: Housekeeping, _before: datetime) -> int:
             raise errors.DatabaseUnavailable("disk is full")
 
-        monkeypatch.setattr(bench.work, "erase_secrets", fail)
+        monkeypatch.setattr(Housekeeping, "erase_secrets", fail)
         job = await bench.create()
         async with bench.driving(ScriptedEngine(steps(3))):
             await bench.until(job, JobStatus.COMPLETED)
@@ -517,8 +523,8 @@ class TestLimits:
                 ACCOUNT, job.id, lambda options: replace(options, bandwidth_limit=None)
             )
             driver.wake()
-            options = driver._board._jobs[job.id].job.spec.options
-            await until(lambda: driver._board._jobs[job.id].job.spec.options != options)
+            options = driver._board.jobs[job.id].job.spec.options
+            await until(lambda: driver._board.jobs[job.id].job.spec.options != options)
             gate.set()
             await bench.until(job, JobStatus.COMPLETED)
         shares = [task.share for task in engine.tasks if task.share is not None]
@@ -566,6 +572,6 @@ class TestLimits:
             await until(lambda: engine.tasks)
             await bench.store.change_options(ACCOUNT, job.id, lambda _: JobOptions())
             driver.wake()
-            await until(lambda: not driver._board._jobs[job.id].job.spec.options.is_limited)
+            await until(lambda: not driver._board.jobs[job.id].job.spec.options.is_limited)
             gate.set()
             await bench.until(job, JobStatus.COMPLETED)

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from mypy_boto3_s3 import S3Client
 
 from slurper import errors
+from slurper.database.housekeeping import Housekeeping
 from slurper.demo.servers import S3Server
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, JobStatus, LogType
@@ -68,14 +69,14 @@ async def test_a_retry_is_a_job_of_the_failed_keys_with_the_same_settings(office
     retried = await _failed(office, "p/b", "p/a", prefix="p/", overwrite=False)
     woken = len(office.woken)
     job_id = await office.service.retry_failed(ACCOUNT, retried)
-    job = await office.service.get(ACCOUNT, job_id)
-    before = await office.service.get(ACCOUNT, retried)
+    job = await office.store.get_job(ACCOUNT, job_id)
+    before = await office.store.get_job(ACCOUNT, retried)
     assert job.spec == replace(before.spec, keys=("p/a", "p/b"))
     assert (job.retry_of, job.status, before.status) == (retried, JobStatus.RUNNING, "completed")
     assert await office.work.keys_within(job_id, KeyRange(), limit=9) == ("p/a", "p/b")
     assert await _secrets(office, job_id) == office.secrets
     assert len(office.woken) == woken + 1
-    (entry,) = await office.service.logs(ACCOUNT, job_id, limit=9, offset=0)
+    (entry,) = await office.store.logs(ACCOUNT, job_id, limit=9, offset=0)
     assert entry.log_type is LogType.MIGRATION_START
     assert entry.message == f"Retries what failed in job {retried}: 2 of its objects"
 
@@ -102,7 +103,7 @@ async def test_retries_stop_at_the_limit_of_active_jobs(office: Office) -> None:
 
 async def test_erased_credentials_must_be_given_again(office: Office) -> None:
     retried = await _failed(office, "k")
-    assert await office.work.erase_secrets(EVER) == 1
+    assert await Housekeeping(office.work.database, office.work.lease).erase_secrets(EVER) == 1
     service, pair = office.service, office.secrets.source
     with pytest.raises(errors.InvalidField, match="have been erased") as caught:
         await service.retry_failed(ACCOUNT, retried)
@@ -140,7 +141,7 @@ async def test_a_retry_is_checked_as_a_new_job_is(office: Office) -> None:
     with pytest.raises(errors.InvalidField) as refused:
         await office.service.retry_failed(ACCOUNT, retried, source_credentials=GCS)
     assert refused.value.pointer == "/source/secret"
-    assert len(await office.service.list(ACCOUNT, limit=9, offset=0)) == 1
+    assert len(await office.store.list_jobs(ACCOUNT, limit=9, offset=0)) == 1
 
 
 async def test_a_bucket_that_is_gone_is_found_before_the_retry(
@@ -217,8 +218,8 @@ async def test_credentials_change_with_the_status_or_not_at_all(office: Office) 
     with pytest.raises(errors.InvalidField, match="sealed with another key") as caught:
         await office.service.resume(ACCOUNT, job_id, source_credentials=_other(office))
     assert caught.value.pointer == "/target/secret"
-    assert (await office.service.get(ACCOUNT, job_id)).status is JobStatus.PAUSED
-    entries = await office.service.logs(ACCOUNT, job_id, limit=9, offset=0)
+    assert (await office.store.get_job(ACCOUNT, job_id)).status is JobStatus.PAUSED
+    entries = await office.store.logs(ACCOUNT, job_id, limit=9, offset=0)
     assert [entry.log_type for entry in entries][-1] is LogType.MIGRATION_PAUSE
 
 
@@ -230,7 +231,7 @@ async def test_of_many_resumes_at_once_one_counts(office: Office) -> None:
     ]
     outcomes = await asyncio.gather(*resumes, return_exceptions=True)
     assert sum(isinstance(one, errors.JobConflict) for one in outcomes) == 3
-    entries = await office.service.logs(ACCOUNT, job_id, limit=9, offset=0)
+    entries = await office.store.logs(ACCOUNT, job_id, limit=9, offset=0)
     assert len(entries) == 3
 
 
@@ -238,7 +239,7 @@ async def test_a_job_of_unread_keys_is_checked_by_some_of_them(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who may not list the bucket can still resume a job of explicit keys."""
-    monkeypatch.setattr("slurper.database.store.MAX_KEYS_READ", 1)
+    monkeypatch.setattr("slurper.database.reading.MAX_KEYS_READ", 1)
     job_id = await office.create(keys=("b", "a"))
     await office.store.apply(ACCOUNT, job_id, Command.PAUSE)
     asked: list[object] = []

@@ -24,9 +24,9 @@ from tests.unit.service.conftest import ACCOUNT, Office
 async def test_a_job_is_made_running_sealed_and_logged(office: Office) -> None:
     job_id = await office.create(prefix="a/", overwrite=False)
     assert re.fullmatch("[0-9a-f]{64}", job_id)
-    job = await office.service.get(ACCOUNT, job_id)
+    job = await office.store.get_job(ACCOUNT, job_id)
     assert (job.status, job.spec.prefix, job.spec.overwrite) == (JobStatus.RUNNING, "a/", False)
-    (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+    (entry,) = await office.store.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert (entry.log_type, entry.created_at) == (LogType.MIGRATION_START, job.created_at)
     (work,) = await office.work.running_jobs()
     assert office.sealer.open(work.sealed) == office.secrets
@@ -44,7 +44,7 @@ async def test_what_its_stores_can_do_is_kept_with_the_job(
     spec = replace(office.spec, target=target, overwrite=overwrite)
     job_id = await office.service.create(ACCOUNT, spec, office.secrets)
     (work,) = await office.work.running_jobs()
-    found = (await office.service.get(ACCOUNT, job_id)).capabilities
+    found = (await office.store.get_job(ACCOUNT, job_id)).capabilities
     assert found == work.job.capabilities
     assert found.source.key_order == "bytes"
     assert (found.target.checksum, found.target.verifies_checksum) == ("crc32c", True)
@@ -63,7 +63,7 @@ async def test_what_is_worth_knowing_is_told_before_the_job_and_in_its_first_ent
     (note,) = told
     assert note.startswith("target: which keys and headers the target keeps could not be found")
     assert "its bucket keeps versions" in note
-    (entry,) = await office.service.logs(ACCOUNT, job_id, limit=50, offset=0)
+    (entry,) = await office.store.logs(ACCOUNT, job_id, limit=50, offset=0)
     assert (entry.log_type, entry.message) == (LogType.MIGRATION_START, note)
 
 
@@ -84,7 +84,7 @@ async def test_of_one_request_at_two_servers_at_once_one_job_is_made(
         )
     )
     assert len(set(made)) == 1
-    assert len(await other.list(ACCOUNT, limit=50, offset=0)) == 1
+    assert len(await store.list_jobs(ACCOUNT, limit=50, offset=0)) == 1
     await store.close()
 
 
@@ -125,7 +125,7 @@ async def test_nothing_is_left_at_either_side(
 async def test_explicit_keys_are_put_in_byte_order_once_each(office: Office) -> None:
     given = ("p/ü", "p/z", "p/\U0001f600", "p/\uffff", "p/z", "p/u\u0308", "p/")
     job_id = await office.create(prefix="p/", keys=given)
-    keys = (await office.service.get(ACCOUNT, job_id)).spec.keys
+    keys = (await office.store.get_job(ACCOUNT, job_id)).spec.keys
     assert keys == tuple(sorted(set(given), key=str.encode))
 
 
@@ -138,7 +138,7 @@ async def test_keys_that_cannot_be_meant_are_refused(
     with pytest.raises(errors.InvalidField) as caught:
         await office.create(prefix="p/", keys=keys)
     assert caught.value.pointer == pointer
-    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+    assert await office.store.list_jobs(ACCOUNT, limit=50, offset=0) == []
 
 
 async def test_the_problems_of_both_sides_come_together_and_no_job_is_made(
@@ -156,7 +156,7 @@ async def test_the_problems_of_both_sides_come_together_and_no_job_is_made(
     assert "HTTP 404 NoSuchBucket" in bucket.message
     assert "HTTP 403 SignatureDoesNotMatch" in secret.message
     assert "mistyped" not in secret.message
-    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+    assert await office.store.list_jobs(ACCOUNT, limit=50, offset=0) == []
     assert office.woken == []
 
 
@@ -190,7 +190,7 @@ async def test_a_missing_bucket_is_seen_behind_explicit_keys_too(office: Office)
 async def test_creates_at_the_same_time_stop_at_the_limit(office: Office) -> None:
     outcomes = await asyncio.gather(*(office.create() for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(one, errors.JobLimitReached) for one in outcomes) == 3
-    assert len(await office.service.list(ACCOUNT, limit=50, offset=0)) == 2
+    assert len(await office.store.list_jobs(ACCOUNT, limit=50, offset=0)) == 2
 
 
 async def test_commands_reach_the_job_and_wake_the_driver(office: Office) -> None:
@@ -209,8 +209,8 @@ async def test_commands_reach_the_job_and_wake_the_driver(office: Office) -> Non
     assert (await service.progress(ACCOUNT, second)).status is JobStatus.ABORTED
     await service.delete(ACCOUNT, second)
     with pytest.raises(errors.JobNotFound):
-        await service.get(ACCOUNT, second)
-    assert [job.id for job in await service.list(ACCOUNT, limit=50, offset=0)] == [first]
+        await office.store.get_job(ACCOUNT, second)
+    assert [job.id for job in await office.store.list_jobs(ACCOUNT, limit=50, offset=0)] == [first]
 
 
 async def test_a_bucket_is_not_copied_onto_itself(office: Office) -> None:
@@ -218,7 +218,7 @@ async def test_a_bucket_is_not_copied_onto_itself(office: Office) -> None:
     with pytest.raises(errors.InvalidField) as caught:
         await office.service.create(ACCOUNT, same, office.secrets)
     assert caught.value.pointer == "/target/bucket"
-    assert await office.service.list(ACCOUNT, limit=50, offset=0) == []
+    assert await office.store.list_jobs(ACCOUNT, limit=50, offset=0) == []
     options = replace(same.options, strip_prefix=True)
     assert await office.service.create(ACCOUNT, replace(same, options=options), office.secrets)
 

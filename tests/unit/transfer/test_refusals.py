@@ -15,7 +15,7 @@ import pytest
 from slurper import errors
 from slurper.http.messages import Response
 from slurper.job.model import LogType
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import (
     CreatedUpload,
     Download,
@@ -80,7 +80,7 @@ class RefusingStore(MemoryStore):
             body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
             response = Response(status, {}, [body], len(body))
             name = self.names.get(operation, operation)
-            raise failures.to_error(response, name, bucket="b", key=key)
+            raise error_answers.to_error(response, name, bucket="b", key=key)
 
     async def head(self, key: str, **more: Any) -> StoredObject:  # noqa: ANN401 - as it is
         self._guard("head", "HeadObject", key)

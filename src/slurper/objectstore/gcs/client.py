@@ -14,7 +14,7 @@ from typing_extensions import override
 from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.messages import Request, Response, header_lines
-from slurper.objectstore import documents, failures, urls
+from slurper.objectstore import documents, error_answers, urls
 from slurper.objectstore.base import ObjectMeta, ProbedStore, StoreAddress
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.gcs import resources
@@ -66,7 +66,7 @@ class GcsClient(ProbedStore):
             sign=self._authorized,
             trusted=address.trusted,
             should_retry=_should_retry,
-            asks_to_slow_down=failures.asks_to_slow_down,
+            asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,
         )
         self._witness = Witness(self._serves_read, None)  # an upload as a test would cost money
@@ -129,7 +129,7 @@ class GcsClient(ProbedStore):
         try:
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
         except errors.MalformedAnswer as malformed:
-            raise failures.of_object(malformed, operation, key) from malformed
+            raise error_answers.of_object(malformed, operation, key) from malformed
         if response.status == 401:
             # The token was revoked, or expired early. If a new token is refused too, that counts.
             self._tokens.forget(token)
@@ -174,7 +174,7 @@ class GcsClient(ProbedStore):
         )
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
-        error = failures.to_error(
+        error = error_answers.to_error(
             response,
             operation,
             bucket=self._bucket,
@@ -194,7 +194,10 @@ class GcsClient(ProbedStore):
 
 def _should_retry(response: Response) -> bool:
     """Whether to repeat a request, beyond the usual statuses: some limits are answered with 403."""
-    return response.status == 403 and failures.read_failure(response).code in failures.GOOGLE_LIMITS
+    return (
+        response.status == 403
+        and error_answers.read_failure(response).code in error_answers.GOOGLE_LIMITS
+    )
 
 
 class _RememberedResources:

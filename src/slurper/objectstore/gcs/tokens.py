@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from slurper import errors
 from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
-from slurper.objectstore import documents, failures
+from slurper.objectstore import documents, error_answers
 from slurper.secrets import GcsCredentials
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -157,7 +157,7 @@ class AccessTokens:
         """Follow Google's clock from now on, if our clock may be why the claim was refused."""
         if response.status not in (400, 401):
             return False
-        skew = failures.skew_seconds(response, self._clock())
+        skew = error_answers.skew_seconds(response, self._clock())
         if skew is None or abs(skew - self._skew_seconds) < _SKEW_TOLERATED_SECONDS:
             return False
         self._skew_seconds = skew

@@ -16,7 +16,7 @@ from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, failures, urls
+from slurper.objectstore import checksums, documents, error_answers, urls
 from slurper.objectstore.base import Body, ProbedStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
@@ -96,7 +96,7 @@ class BucketClient(ProbedStore):
             sign=self._signer,
             trusted=self._trusted,
             should_retry=self._should_retry,
-            asks_to_slow_down=failures.asks_to_slow_down,
+            asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,
             headers={"accept-encoding": self._dialect.accept_encoding},
         )
@@ -134,7 +134,7 @@ class BucketClient(ProbedStore):
         try:
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
         except errors.MalformedAnswer as error:
-            raise failures.of_object(error, operation, key) from error
+            raise error_answers.of_object(error, operation, key) from error
         if not 200 <= response.status < 300 and self._follow_region(response, region):
             region = self._signer.region
             response = await self._client.send(request, max_body_bytes=max_body_bytes)
@@ -145,7 +145,7 @@ class BucketClient(ProbedStore):
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
         secret, token = self._credentials.secret_access_key, self._credentials.session_token
-        return failures.to_error(
+        return error_answers.to_error(
             response,
             operation,
             bucket=self._bucket,
@@ -218,8 +218,8 @@ class BucketClient(ProbedStore):
             return self._failed_late(response)
         if status not in (400, 403, 409):
             return False
-        code = failures.read_failure(response).code
-        return code in failures.REPEATABLE or (
+        code = error_answers.read_failure(response).code
+        return code in error_answers.REPEATABLE or (
             status == 403 and self._corrected_clock(response, code)
         )
 
@@ -234,7 +234,7 @@ class BucketClient(ProbedStore):
             and 0 < response.length <= _LATE_ERROR_BYTES
             and "last-modified" not in headers
             and documents.holds_error(response)
-            and failures.to_error(response, "", bucket="", key="").retryable
+            and error_answers.to_error(response, "", bucket="", key="").retryable
         )
 
     def _corrected_clock(self, response: Response, code: str) -> bool:
@@ -245,7 +245,7 @@ class BucketClient(ProbedStore):
         """
         if response is self._taught_clock:
             return True
-        skew = failures.skew_seconds(response, self._clock())
+        skew = error_answers.skew_seconds(response, self._clock())
         if skew is None:
             return False
         if code != "RequestTimeTooSkewed":
@@ -269,7 +269,7 @@ class BucketClient(ProbedStore):
         """
         if response.status not in (301, 307, 308, 400, 403):
             return False
-        region = failures.read_failure(response).region
+        region = error_answers.read_failure(response).region
         if not region or region == used or not _REGION.fullmatch(region):
             return False
         if region == self._signer.region:

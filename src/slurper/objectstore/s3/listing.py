@@ -14,7 +14,7 @@ from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.dates import http_date
 from slurper.http.messages import Request, Response
-from slurper.objectstore import dialects, documents, failures, listing_xml, listings
+from slurper.objectstore import dialects, documents, error_answers, listing_xml, listings
 from slurper.objectstore.base import ListingPage, StoreAddress, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.s3 import pages
@@ -109,7 +109,7 @@ class Listing(BucketClient):
             response = await self._ask_for_page(asked, headers)
         except errors.StoreError as error:
             is_told = asked.token or asked.version == 1  # a token means nothing to version 1
-            if is_told or error.code not in failures.NOT_UNDERSTOOD:
+            if is_told or error.code not in error_answers.NOT_UNDERSTOOD:
                 raise
             return await self._list_by_first_version(asked, error)
         first_version = "it answers ListObjectsV2 as ListObjects, and would begin anew each time"

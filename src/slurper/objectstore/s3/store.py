@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from slurper import errors
 from slurper.http.messages import Request
-from slurper.objectstore import documents, failures
+from slurper.objectstore import documents, error_answers
 from slurper.objectstore.s3.client import NOT_KNOWN
 from slurper.objectstore.s3.copying import Copying
 from slurper.objectstore.s3.listing import Listing
@@ -27,7 +27,7 @@ class S3ObjectStore(Listing, Streaming, Copying):
         try:
             response = await self._send("GetBucketVersioning", Request("GET", target, {}), None)
         except errors.StoreError as error:
-            if error.status not in NOT_KNOWN and error.code not in failures.NOT_UNDERSTOOD:
+            if error.status not in NOT_KNOWN and error.code not in error_answers.NOT_UNDERSTOOD:
                 raise
             return False
         return documents.element(documents.text_of(response), "Status") != ""

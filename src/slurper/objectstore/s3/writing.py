@@ -14,7 +14,7 @@ from slurper.objectstore import (
     checksums,
     documents,
     entity_tags,
-    failures,
+    error_answers,
     object_headers,
     storable,
     verification,
@@ -66,7 +66,7 @@ class Writing(BucketClient):
         try:
             response = await self._send(operation, request, key)
         except errors.StoreError as refusal:
-            if _MD5_HEADER in request.headers or not failures.wants_md5(refusal):
+            if _MD5_HEADER in request.headers or not error_answers.wants_md5(refusal):
                 raise
             self._dialect = replace(self._dialect, wants_md5=True)
             _add_md5(request, body)

@@ -19,9 +19,9 @@ from slurper.objectstore import own_keys
 from slurper.objectstore.base import ProbedStore
 from slurper.service.probes import clean_up
 
-Failure = errors.SlurperError | TimeoutError
+Cause = errors.SlurperError | TimeoutError
 
-Removal = asyncio.Task[Failure | None]
+Removal = asyncio.Task[Cause | None]
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -30,7 +30,7 @@ Other = TypeVar("Other")
 class StepFailed(Exception):
     """A step of a check got no good answer; the text says which step, and why."""
 
-    def __init__(self, step: str, cause: Failure) -> None:
+    def __init__(self, step: str, cause: Cause) -> None:
         self.step = step
         self.cause = cause
         self.reason = _reason(cause)
@@ -88,7 +88,7 @@ class Check:
         self._background.append(task)
         return task
 
-    async def _removed(self, removal: Awaitable[None], left: str) -> Failure | None:
+    async def _removed(self, removal: Awaitable[None], left: str) -> Cause | None:
         try:
             async with asyncio.timeout_at(self.deadline + clean_up.SECONDS):
                 await removal
@@ -122,5 +122,5 @@ async def _quietly(work: Awaitable[None]) -> None:
         await work
 
 
-def _reason(error: Failure) -> str:
+def _reason(error: Cause) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error)

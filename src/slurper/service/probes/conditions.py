@@ -8,14 +8,14 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from slurper import errors
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, ObjectHeaders, ProbedStore
 from slurper.service.probes import uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
-from slurper.service.probes.uploads import Upload
+from slurper.service.probes.uploads import OnePartUpload
 
 
-async def ask(store: ProbedStore, upload: Upload | None, check: Check) -> None:
+async def ask(store: ProbedStore, upload: OnePartUpload | None, check: Check) -> None:
     """Try it with a PUT and with the completion of `upload` (None: of a new upload)."""
     key = check.new_key() if upload is None else upload.key
     written = asyncio.ensure_future(_write(store, key, check))
@@ -54,7 +54,7 @@ async def _ask_put(
 async def _ask_completion(
     store: ProbedStore,
     key: str,
-    upload: Upload | None,
+    upload: OnePartUpload | None,
     check: Check,
     written: asyncio.Future[None],
 ) -> None:
@@ -75,7 +75,7 @@ async def _ask_completion(
                     )
                 )
     except StepFailed as failed:
-        if not failures.lacks_uploads(failed.cause):
+        if not error_answers.lacks_uploads(failed.cause):
             raise
     else:
         check.found = replace(check.found, conditional_completion=obeys)
@@ -96,6 +96,6 @@ async def _is_refused(write: Awaitable[str]) -> bool:
     except errors.PreconditionFailed:
         return True
     except errors.StoreError as error:
-        if error.code not in failures.NOT_UNDERSTOOD:
+        if error.code not in error_answers.NOT_UNDERSTOOD:
             raise
     return False

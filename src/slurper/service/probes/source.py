@@ -114,11 +114,11 @@ def _is_of_all(cause: Exception) -> bool:
     return isinstance(cause, errors.SlurperError) and cause.blocks_job and not may_be_alone
 
 
-def _raise_common(failures: Sequence[StepFailed]) -> None:
+def _raise_common(failed_steps: Sequence[StepFailed]) -> None:
     """Raise the first failure if all were refused, or all ran out of time."""
     for kind in (errors.Refused, TimeoutError):
-        if all(isinstance(failed.cause, kind) for failed in failures):
-            raise failures[0]
+        if all(isinstance(failed.cause, kind) for failed in failed_steps):
+            raise failed_steps[0]
 
 
 async def _describe(store: ObjectStore, key: str) -> bool:

@@ -10,7 +10,7 @@ from slurper.objectstore import own_keys
 from slurper.objectstore.base import ProbedStore
 from slurper.service.probes import clean_up, conditions, keys_and_headers, listing, uploads
 from slurper.service.probes.check import Check, StepFailed, side_by_side
-from slurper.service.probes.uploads import Upload
+from slurper.service.probes.uploads import OnePartUpload
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def _reason_not_to_write(store: ProbedStore, check: Check) -> str | None:
 
 
 async def _ask_by_objects(
-    store: ProbedStore, upload: Upload | None, check: Check, questions: _Questions
+    store: ProbedStore, upload: OnePartUpload | None, check: Check, questions: _Questions
 ) -> None:
     async def ask_what_is_kept() -> None:
         if questions.what_is_kept:

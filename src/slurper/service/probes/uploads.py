@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
-from slurper.objectstore import failures
+from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import Algorithm
 from slurper.service.probes import clean_up
-from slurper.service.probes.check import Check, Failure, StepFailed, side_by_side
+from slurper.service.probes.check import Cause, Check, StepFailed, side_by_side
 
 CONTENT = b"precheck"
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class OnePartUpload:
     """An upload with a single part, which the store has accepted."""
 
     key: str
@@ -28,7 +28,7 @@ class Upload:
 
 async def find_checksum(
     stores: Sequence[ProbedStore], check: Check, begun: contextlib.AsyncExitStack
-) -> tuple[ProbedStore, Upload | None]:
+) -> tuple[ProbedStore, OnePartUpload | None]:
     """Return the first of `stores` that verifies its checksum, else the first that can be used.
 
     Also return an upload, if one can be completed. `begun` aborts every upload that was begun.
@@ -62,7 +62,7 @@ async def find_checksum(
         # Its upload also holds the wrong parts, so it is not returned.
         return _with_checksum(unverified[0], check, verifies=False), None
     assert refusal is not None  # noqa: S101 - there is at least one store
-    if not failures.lacks_uploads(refusal.cause):
+    if not error_answers.lacks_uploads(refusal.cause):
         raise refusal
     check.notes.append(
         f"the target knows no uploads in parts ({refusal.reason}): objects over "
@@ -73,9 +73,9 @@ async def find_checksum(
     return _with_checksum(stores[-1], check, verifies=None), None
 
 
-def _is_not_understood(cause: Failure) -> bool:
+def _is_not_understood(cause: Cause) -> bool:
     return isinstance(cause, errors.StoreError) and (
-        cause.code in failures.NOT_UNDERSTOOD or failures.lacks_uploads(cause)
+        cause.code in error_answers.NOT_UNDERSTOOD or error_answers.lacks_uploads(cause)
     )
 
 
@@ -124,16 +124,18 @@ async def see_aborted(check: Check) -> None:
         raise StepFailed("aborting the upload", failed[0])
 
 
-async def take_part(store: ProbedStore, key: str, created: CreatedUpload, check: Check) -> Upload:
+async def take_part(
+    store: ProbedStore, key: str, created: CreatedUpload, check: Check
+) -> OnePartUpload:
     """Write a part. Raises StepFailed."""
     async with check.step("writing a part"):
         part = await store.put_part(key, created.upload_id, 1, Body([CONTENT]))
-    return Upload(key, created, part)
+    return OnePartUpload(key, created, part)
 
 
 async def _check_upload(
     store: ProbedStore, check: Check, begun: contextlib.AsyncExitStack
-) -> tuple[Upload, bool]:
+) -> tuple[OnePartUpload, bool]:
     """Write parts; return the upload, and whether the store verifies checksums."""
     key = check.new_key()
     created = await begun.enter_async_context(begin(store, key, check))
@@ -193,5 +195,5 @@ async def _refuses_wrong_md5(
     return False
 
 
-def _is_bad_request(cause: Failure) -> bool:
+def _is_bad_request(cause: Cause) -> bool:
     return isinstance(cause, errors.StoreError) and cause.status == 400

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from slurper.database.reading import JobReader
 from slurper.job.model import Counts, JobCapabilities, JobStatus, LogEntry, LogType
-from slurper.service.jobs import JobService
 
 LOG_PAGE = 1000
 SHOWN = 10
@@ -33,7 +33,7 @@ SKIPPED = {
 class Left:
     """What is known of the objects that were not transferred."""
 
-    failures: tuple[LogEntry, ...]
+    failed_entries: tuple[LogEntry, ...]
     """The log entries of the first objects that failed, for people."""
     unwritten_keys: int
     """How many failed keys were not written to the file, because they contain a line break."""
@@ -42,7 +42,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CopyResult:
     """How a copy ended, or how far it came."""
 
     job_id: str
@@ -66,24 +66,26 @@ class Outcome:
 
 
 async def collect(
-    service: JobService, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
+    jobs: JobReader, account_id: str, job_id: str, keys: BinaryIO | None, *, skipped: int
 ) -> Left:
     """Read the log of a job. `skipped` is how many objects the job has skipped.
 
     The keys of all objects that failed are written to `keys`, one per line.
     """
-    failures: list[LogEntry] = []
+    failed_entries: list[LogEntry] = []
     reasons: Counter[str] = Counter()
     unwritten = 0
-    async for entry in log(service, account_id, job_id):
+    async for entry in log(jobs, account_id, job_id):
         if entry.log_type in SKIPPED:
             reasons[entry.log_type] += 1
         elif entry.log_type is LogType.IMPORT_ERROR_RETRY_EXHAUSTION:
-            if len(failures) < SHOWN:
-                failures.append(entry)
+            if len(failed_entries) < SHOWN:
+                failed_entries.append(entry)
             unwritten += not _written(entry, keys)
     reasons[EXISTS] = skipped - reasons.total()
-    return Left(failures=tuple(failures), unwritten_keys=unwritten, skipped=dict(+reasons))
+    return Left(
+        failed_entries=tuple(failed_entries), unwritten_keys=unwritten, skipped=dict(+reasons)
+    )
 
 
 def _written(entry: LogEntry, keys: BinaryIO | None) -> bool:
@@ -97,10 +99,10 @@ def _written(entry: LogEntry, keys: BinaryIO | None) -> bool:
     return True
 
 
-async def log(service: JobService, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
+async def log(jobs: JobReader, account_id: str, job_id: str) -> AsyncIterator[LogEntry]:
     """Yield a job's whole log, oldest first."""
     offset = 0
-    while page := await service.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
+    while page := await jobs.logs(account_id, job_id, limit=LOG_PAGE, offset=offset):
         for entry in page:
             yield entry
         offset += len(page)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from slurper import errors
 from slurper.http.messages import Response
 from slurper.objectstore import documents
-from slurper.objectstore.failures import (
+from slurper.objectstore.error_answers import (
     asks_to_slow_down,
     read_failure,
     skew_seconds,

@@ -1,0 +1,138 @@
+"""Whose turn it is, and how much a task gets. Pure functions of the board.
+
+The next task goes to the job with the fewest tasks under way. Among several such jobs it goes
+to the one served longest ago. So every running job moves, even beside a much larger one. Within
+the job, the next task goes to the kind of work with fewer tasks under way: ranges or large
+objects. Among ranges, the one served longest ago comes first. Among large objects, the one
+found first comes first, so that it is finished soon. When all work has a task and slots are
+idle, they get parts of the large objects under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from slurper.driver.board import MAX_UNSETTLED, Board
+from slurper.driver.open_work import OpenRange, OpenUpload, OpenWork
+from slurper.job.model import Job
+
+_MIN_OF_EVEN = 0.1
+"""A task gets at least this fraction of an even share of its job's limits."""
+
+
+def take(board: Board, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job] | None:
+    """Choose the work that gets the next of `free` slots; return it with its job.
+
+    The work is counted as having one more task. None: no work may begin at the monotonic time
+    `now`.
+    """
+    waiting = [
+        one
+        for one in board.open_work()
+        if not one.under_way and one.not_before <= now and _may_begin(board, one)
+    ]
+    candidates = waiting or _dealable(board, now)
+    if not candidates:
+        return None
+    under_way = _tasks_under_way(board)
+    chosen = min(candidates, key=lambda one: _precedence(board, one, under_way))
+    running = board.jobs[chosen.job_id]
+    running.last_turn = next(board.turns)
+    if running.began is None:
+        running.began = now
+    chosen.begin_turn(running.last_turn, spare=max(0, free - max(1, len(waiting))))
+    return chosen, running.job
+
+
+def next_at(board: Board, now: float) -> float | None:
+    """The monotonic time after `now` when the next delayed work may begin, if any."""
+    held_back = (
+        one.not_before
+        for one in board.open_work()
+        if one.job_id in board.jobs and one.not_before > now
+    )
+    return min(held_back, default=None)
+
+
+def wanted_pieces(board: Board, open_range: OpenRange, slots: int) -> int:
+    """Into how many pieces a range whose turn it is should be cut; 1: it stays whole.
+
+    All running jobs together need as much open work as the engine has slots. Each job should
+    have an equal share of it. Each range of a job is asked for the same number of pieces. All
+    ranges together are asked for up to twice the missing number, because some are nearly done.
+    """
+    in_use = sum(other.job_id in board.jobs for other in board.open_work())
+    of_job = board.of_job(open_range.job_id)
+    room = min(-(-slots // max(1, len(board.jobs))), slots - in_use + len(of_job))
+    on_their_way = sum(
+        other.wanted_pieces - 1
+        for other in of_job
+        if isinstance(other, OpenRange) and other is not open_range
+    )
+    missing = room - len(of_job)
+    even = -(-room // max(1, len(of_job)))
+    return 1 + max(0, min(even - 1, 2 * missing - on_their_way))
+
+
+def age_seconds(board: Board, job_id: str, now: float) -> float:
+    """For how many seconds the job has been worked on; 0 when it is no longer on the board."""
+    running = board.jobs.get(job_id)
+    return 0.0 if running is None or running.began is None else now - running.began
+
+
+def allot(board: Board, open_work: OpenWork, slots: int) -> float:
+    """Give a new task its share (0 to 1) of the job's limits, and return that share.
+
+    The shares of a job add up to at most 1, with one exception: a task that begins when nothing
+    is left gets a small share anyway, so that it moves. `slots` is how many tasks run at once.
+    """
+    of_job = board.of_job(open_work.job_id)
+    even = 1 / max(1, min(slots, len(of_job)))
+    left = 1 - sum(one.allotted for one in of_job)
+    allotted = max(min(even, left), _MIN_OF_EVEN * even)
+    open_work.allotted += allotted
+    return allotted
+
+
+def _may_begin(board: Board, open_work: OpenRange | OpenUpload) -> bool:
+    running = board.jobs.get(open_work.job_id)
+    if running is None:
+        return False
+    return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
+
+
+def _dealable(board: Board, now: float) -> list[OpenRange | OpenUpload]:
+    """Large objects that have parts left for another task."""
+    return [
+        one
+        for one in board.open_work()
+        if isinstance(one, OpenUpload)
+        and one.job_id in board.jobs
+        and one.not_before <= now
+        and not one.is_dealing
+        and one.undealt
+    ]
+
+
+def _tasks_under_way(board: Board) -> dict[tuple[str, type], int]:
+    """How many tasks are under way for each job, in total and for each kind of its work."""
+    tasks: dict[tuple[str, type], int] = {}
+    for one in board.open_work():
+        for kind in (OpenWork, type(one)):
+            tasks[one.job_id, kind] = tasks.get((one.job_id, kind), 0) + one.under_way
+    return tasks
+
+
+def _precedence(
+    board: Board, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
+) -> tuple[int, ...]:
+    """The sort key of `take`: the lowest gets the next task."""
+    is_upload = isinstance(one, OpenUpload)
+    return (
+        under_way[one.job_id, OpenWork],
+        board.jobs[one.job_id].last_turn,
+        under_way[one.job_id, type(one)],
+        not is_upload,
+        one.under_way,
+        one.upload.id if isinstance(one, OpenUpload) else one.last_turn,
+    )
