@@ -84,10 +84,13 @@ class Settings(BaseModel):
     in_flight_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
     """The most bytes in flight; see above."""
     multipart_threshold_bytes: Annotated[int, Field(ge=5 * MIB)] = 64 * MIB
-    """Larger objects are written as multipart uploads."""
+    """Larger objects are written as multipart uploads, unless they are streamed."""
     part_bytes: Annotated[int, Field(ge=5 * MIB)] = 16 * MIB
     """Smallest part of a multipart upload. Very large objects get larger parts, because the number
     of parts is limited."""
+    stream_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 15.0
+    """An object of 4 MiB and more is passed on in one request as it comes in, if its source tells
+    a checksum that the target verifies, and if it should arrive within this time; 0: never."""
     task_seconds: Seconds = 8.0
     """After this time a task begins no more objects, and reports."""
     server_side_copy: bool = True

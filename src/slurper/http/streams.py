@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 CHUNK_BYTES = 256 << 10
@@ -71,6 +71,16 @@ class Valve(Protocol):
         ...
 
 
+class _Closed:
+    """In place of a connection: there is nothing more to read."""
+
+    def hold(self) -> None:
+        """Do nothing."""
+
+    def flow(self) -> None:
+        """Do nothing."""
+
+
 class BodyStream:
     """The body of a response, from its connection to one consumer."""
 
@@ -95,6 +105,15 @@ class BodyStream:
         self._ended = False
         """Nothing more comes: the body is here as a whole, or it was cut or given up."""
         self._on_end: Callable[[], None] | None = None
+
+    @classmethod
+    def complete(cls, body: Iterable[bytes]) -> BodyStream:
+        """A stream of a body that is here already. It needs no connection."""
+        stream = cls(_Closed())
+        for piece in body:
+            stream.put(piece)
+        stream.end()
+        return stream
 
     # The connection's side
 

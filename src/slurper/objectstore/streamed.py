@@ -46,7 +46,7 @@ class StreamedBody:
         stream, self._first = self._first, None
         if stream is None:
             stream = await self._opened(0)
-        return _Pieces(stream, self._resumed)
+        return _Pieces(stream, self.length, self._resumed)
 
     def close(self) -> None:
         """Give up a stream that was never used."""
@@ -73,9 +73,11 @@ class _Pieces:
     def __init__(
         self,
         stream: BodyStream,
+        length: int,
         resumed: Callable[[int, errors.TransportError], Awaitable[BodyStream]],
     ) -> None:
         self._stream = stream
+        self._length = length
         self._resumed = resumed
         self._done = 0
         self._resumes = 0
@@ -86,6 +88,8 @@ class _Pieces:
             try:
                 piece = await self._stream.read()
             except errors.TransportError as error:
+                if self._done == self._length:
+                    return b""
                 self._resumes += 1
                 if self._resumes > RESUMES:
                     raise StreamBroken(error) from error

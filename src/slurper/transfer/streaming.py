@@ -29,8 +29,6 @@ MIN_BYTES = 4 * MIB
 """Smaller objects are read as a whole: the next one is read while they are written."""
 IN_FLIGHT_BYTES = 2 * MIB
 """The most that one object has in memory: what its stream holds, and what waits to be sent."""
-MAX_SECONDS = 15.0
-"""An object that takes longer goes in parts: it can be resumed, and its parts go side by side."""
 FIRST_RATE = 50e6
 """Bytes per second of one object, until some were measured. Most stores give more."""
 _WEIGHT = 0.25
@@ -41,16 +39,21 @@ _MAX_DECLINED = 3
 class Streams:
     """What is known of objects that go from one source to one target, in one process."""
 
-    __slots__ = ("_balance", "_rate")
+    __slots__ = ("_balance", "_max_seconds", "_rate")
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float) -> None:
+        """Take how long one object may take. A longer one goes in parts.
+
+        Parts can be resumed, and they go side by side.
+        """
+        self._max_seconds = max_seconds
         self._rate = FIRST_RATE
         self._balance = _MAX_DECLINED
 
     @property
     def max_bytes(self) -> float:
-        """The largest object that is expected to arrive within `MAX_SECONDS`."""
-        return self._rate * MAX_SECONDS
+        """The largest object that is expected to arrive in time."""
+        return self._rate * self._max_seconds
 
     @property
     def is_tried(self) -> bool:
@@ -58,7 +61,7 @@ class Streams:
         return self._balance > 0
 
     def declined(self) -> None:
-        """Count an object without a checksum that the target verifies. Its request was in vain."""
+        """Count a request for an object that tells no checksum that the target verifies."""
         self._balance -= 1
 
     def arrived(self, size: int, seconds: float) -> None:

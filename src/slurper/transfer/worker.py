@@ -116,8 +116,14 @@ class Worker:
             self._budget,
             opened.etags,
             shortcut,
-            opened.streams.setdefault(task.target, Streams()),
+            self._streams(task, opened),
         )
+
+    def _streams(self, task: CopyTask, opened: _OpenedStore) -> Streams | None:
+        max_seconds = self._settings.stream_seconds
+        if not max_seconds:
+            return None
+        return opened.streams.setdefault(task.target, Streams(max_seconds))
 
     def waits(self) -> dict[str, dict[str, int]]:
         """For each job under way: why requests have failed that are being repeated, and how many.

@@ -29,7 +29,8 @@ class Streaming(Reading, Writing):
 
         async def read_from(start: int) -> BodyStream:
             response = await self._begin_read(key, if_match, start, size, lambda _: True)
-            stream = _stream_of(response)
+            # A short rest comes together with its head.
+            stream = response.stream or BodyStream.complete(response.body)
             if start:
                 is_right = verification.is_rest(response, start, size)
             else:
@@ -46,7 +47,9 @@ class Streaming(Reading, Writing):
             return told_in(headers) is not None
 
         response = await self._begin_read(key, if_match, 0, size, may_stream)
-        stream, told = _stream_of(response), told_in(response.headers)
+        stream, told = response.stream, told_in(response.headers)
+        if stream is None:
+            raise StreamDeclined("the answer came as a whole")
         try:
             if response.status != 200 or told is None:
                 raise self._unusable(response, "GetObject", key, "it answers with a part")
@@ -105,9 +108,3 @@ class Streaming(Reading, Writing):
         if entity_tags.opaque(etag).lower() != base64.b64decode(body.told.value).hex():
             raise lack
         return etag
-
-
-def _stream_of(response: Response) -> BodyStream:
-    if response.stream is None:
-        raise StreamDeclined("the answer came as a whole")
-    return response.stream
