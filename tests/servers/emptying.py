@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot hold (section 2.2). No DeleteObjects can name a key with one."""
+_PLAIN = re.compile(r"[\w./-]*", re.ASCII)
+"""Keys that a list of keys in XML names without doubt, whoever reads it."""
+
+_AT_ONCE = 1000
+"""The most keys of one DeleteObjects."""
 
 
 def drop_buckets(client: S3Client) -> None:
     """Delete all objects, versions and uploads of all buckets, and the buckets."""
     for bucket in client.list_buckets()["Buckets"]:
         name = bucket["Name"]
-        _drop_objects(client, name)
+        _delete(client, name, _objects(client, name))
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
             for upload in page.get("Uploads", []):
                 client.abort_multipart_upload(
@@ -26,15 +30,25 @@ def drop_buckets(client: S3Client) -> None:
         client.delete_bucket(Bucket=name)
 
 
-def _drop_objects(client: S3Client, bucket: str) -> None:
+def _objects(client: S3Client, bucket: str) -> Iterator[ObjectIdentifierTypeDef]:
+    if "Status" not in client.get_bucket_versioning(Bucket=bucket):
+        # Ministack cannot list versions of keys that are no text, and there are none.
+        for objects in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for one in objects.get("Contents", []):
+                yield {"Key": one["Key"], "VersionId": "null"}
+        return
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        plain: list[ObjectIdentifierTypeDef] = []
-        for one in found:
-            key, version = one["Key"], one["VersionId"]
-            if _UNWRITABLE.search(key):
-                client.delete_object(Bucket=bucket, Key=key, VersionId=version)
-            else:
-                plain.append({"Key": key, "VersionId": version})
-        if plain:
-            client.delete_objects(Bucket=bucket, Delete={"Objects": plain, "Quiet": True})
+        for version in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+            yield {"Key": version["Key"], "VersionId": version["VersionId"]}
+
+
+def _delete(client: S3Client, bucket: str, objects: Iterable[ObjectIdentifierTypeDef]) -> None:
+    found = list(objects)
+    plain = [one for one in found if _PLAIN.fullmatch(one["Key"])]
+    for start in range(0, len(plain), _AT_ONCE):
+        client.delete_objects(
+            Bucket=bucket, Delete={"Objects": plain[start : start + _AT_ONCE], "Quiet": True}
+        )
+    for one in found:
+        if not _PLAIN.fullmatch(one["Key"]):
+            client.delete_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
