@@ -6,7 +6,8 @@ Memory of a worker process is bounded by
 
 because a unit is read as a whole before it is written. A unit is an object up to
 `multipart_threshold_bytes`, or a part of a larger one. It is admitted only when its bytes fit into
-the rest of `in_flight_bytes`, or when nothing else is under way.
+the rest of `in_flight_bytes`, or when nothing else is under way. An object that is streamed takes
+2 MiB of it, however large it is.
 
 All tasks of the process share that budget. It is also used to compare an object with one that is at
 the target already. At first 16 MiB of it are used. More is used only if the process becomes faster

@@ -26,7 +26,8 @@ EARLY, MIDWAY, LATE = 1000, 3 << 20, 2 * PART + 69_000
 @contextmanager
 def opened(server: S3Server, source: S3Bucket, target: S3Bucket, threshold: int) -> Iterator[Stage]:
     """A stage whose target is known to verify MD5s."""
-    settings = HASTY.model_copy(update={"multipart_threshold_bytes": threshold})
+    changes = {"multipart_threshold_bytes": threshold, "stream_seconds": 15.0}
+    settings = HASTY.model_copy(update=changes)
     with stage(server, source, server, target, settings=settings) as staged:
         task = staged.task
         knows = replace(task.target.dialect, verifies_md5=True)
