@@ -166,7 +166,7 @@ async def traced(task: RangeTask, settings: Settings) -> None:
     moved = sum(one.transferred_bytes for one in counts)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{wall:.2f} s, {moved / wall / 1e6:.0f} MB/s, {cpu / wall:.2f} of one core,")
-    print(f"{len(large)} objects in parts, peak memory {after.ru_maxrss // 1024} MiB")
+    print(f"{len(large)} objects in parts")
     print("waited for   lanes on average")
     for what in ("source", "target", "window", "checksum"):
         print(f"{what:12} {meter.seconds[what] / wall:6.2f}")
