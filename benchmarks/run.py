@@ -29,14 +29,16 @@ from benchmarks.delay import delayed
 from benchmarks.errors import MeasurementFailed
 from benchmarks.measuring import measure
 from benchmarks.results import Run
-from benchmarks.seaweedfs import seaweedfs
 from benchmarks.sets import SETS, Set
+from benchmarks.stores import ceph, juicefs, seaweedfs
 from benchmarks.targets import Endpoint, nginx
 from slurper.demo.servers import HOST
 
 TARGETS: dict[str, Callable[[Path, TlsFiles | None], AbstractContextManager[Endpoint]]] = {
     "nginx": nginx,
     "seaweedfs": seaweedfs,
+    "juicefs": juicefs,
+    "ceph": ceph,
 }
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the file system in memory
 _NEEDED_BYTES = 12 << 30
@@ -69,11 +71,17 @@ def staged(each: Set, target_name: str, scratch: Path) -> Iterator[Stage]:
     """Run source and target, and write the set's data."""
     with ExitStack() as stack:
         tls = _tls_files(scratch) if each.tls else None
-        source = stack.enter_context(nginx(scratch / "source", tls))
+        (scratch / target_name).mkdir(parents=True, exist_ok=True)
         target = stack.enter_context(TARGETS[target_name](scratch / target_name, tls))
-        folder = datasets.write(each.dataset, source.root)
-        source.settle(each.dataset.bucket)
-        urls = [source.url, target.url]
+        folder = datasets.write(each.dataset, scratch / "source")
+        if each.within_store:
+            target.fill(each.dataset.bucket, each.dataset, folder)
+            # Under another name, so that no tool lets the store copy by itself.
+            urls = [target.url.replace(HOST, "localhost"), target.url]
+        else:
+            source = stack.enter_context(nginx(scratch / "source", tls))
+            source.settle(each.dataset.bucket)
+            urls = [source.url, target.url]
         if each.round_trip_seconds:
             far = (delayed(url, each.round_trip_seconds) for url in urls)
             urls = [stack.enter_context(forwarder) for forwarder in far]

@@ -35,6 +35,8 @@ class Set:
     tls: bool = False
     filled: bool = False
     """Everything is at the target already."""
+    within_store: bool = False
+    """The source is another bucket of the target's store, which tells MD5s."""
     round_trip_seconds: float = 0.0
     """What a request to source or target takes longer."""
 
@@ -85,6 +87,22 @@ _ALL = (
         Dataset(75_000, 4 << 10),
         contenders.END_TO_END,
         Measure.CPU_PER_OBJECT,
+    ),
+    *(
+        Set(
+            name,
+            f"{title}, from a store that tells MD5s to itself",
+            dataset,
+            contenders.LARGE,
+            Measure.CPU_PER_GB,
+            targets=("seaweedfs", "juicefs", "ceph"),
+            within_store=True,
+        )
+        for name, title, dataset in (
+            ("store-16M", "64 objects of 16 MiB", Dataset(64, 16 << 20)),
+            ("store-96M", "8 objects of 96 MiB", Dataset(8, 96 << 20)),
+            ("store-512M", "4 objects of 512 MiB", _LARGE),
+        )
     ),
     Set("start", "10 objects of 4 KiB", Dataset(FEW, 4 << 10), contenders.SMALL, Measure.START),
     Set(

@@ -6,7 +6,8 @@ Memory of a worker process is bounded by
 
 because a unit is read as a whole before it is written. A unit is an object up to
 `multipart_threshold_bytes`, or a part of a larger one. It is admitted only when its bytes fit into
-the rest of `in_flight_bytes`, or when nothing else is under way.
+the rest of `in_flight_bytes`, or when nothing else is under way. An object that is streamed takes
+2 MiB of it, however large it is.
 
 All tasks of the process share that budget. It is also used to compare an object with one that is at
 the target already. At first 16 MiB of it are used. More is used only if the process becomes faster
@@ -84,10 +85,13 @@ class Settings(BaseModel):
     in_flight_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
     """The most bytes in flight; see above."""
     multipart_threshold_bytes: Annotated[int, Field(ge=5 * MIB)] = 64 * MIB
-    """Larger objects are written as multipart uploads."""
+    """Larger objects are written as multipart uploads, unless they are streamed."""
     part_bytes: Annotated[int, Field(ge=5 * MIB)] = 16 * MIB
     """Smallest part of a multipart upload. Very large objects get larger parts, because the number
     of parts is limited."""
+    stream_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 15.0
+    """An object of 4 MiB and more is passed on in one request as it comes in, if its source tells
+    a checksum that the target verifies, and if it should arrive within this time; 0: never."""
     task_seconds: Seconds = 8.0
     """After this time a task begins no more objects, and reports."""
     server_side_copy: bool = True

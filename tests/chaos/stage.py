@@ -43,13 +43,14 @@ HASTY = Settings(
     in_flight_requests=4,
     multipart_threshold_bytes=PART,
     part_bytes=PART,
+    stream_seconds=0.0,
     task_seconds=5.0,
     object_attempts=2,
     idle_timeout_seconds=0.8,
     request_retries=1,
     retry_deadline_seconds=2.0,
 )
-"""Gives up soon, so that a test sees what happens then."""
+"""Gives up soon, so that a test sees what happens then. Nothing is streamed: see `test_streams`."""
 
 MOST_TASKS = 50
 

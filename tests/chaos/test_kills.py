@@ -89,7 +89,7 @@ def half_done(world: World, directory: Path) -> Iterator[Half]:
         proxies = [FaultProxy(s3.origin).running() for _ in range(2)]
         before_source, before_target = (stack.enter_context(proxy) for proxy in proxies)
         before_target.add(faults.delayed(1.0), PUT_PART)
-        servers = Servers(directory, SETTINGS, count=1)
+        servers = Servers(directory, SETTINGS | {"SLURPER_STREAM_SECONDS": "0"}, count=1)
         stack.callback(servers.close)
         job_id = servers.create(
             {

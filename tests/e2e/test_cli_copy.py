@@ -232,6 +232,7 @@ def test_no_overwrite_holds_where_the_target_ignores_conditions(
         behind = replace(ministack, endpoint=front.endpoint)
         env = program.both_sides(ministack, behind, tmp_path / "data")
         env["SLURPER_MULTIPART_THRESHOLD_BYTES"] = str(5 << 20)
+        env["SLURPER_STREAM_SECONDS"] = "0"
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
         told = program.run(*command, env=env).json
     assert told["capabilities"]["target"]["conditional_put"] is False

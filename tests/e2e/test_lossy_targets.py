@@ -42,7 +42,8 @@ def source(ministack: S3Server, make_bucket: MakeBucket, boto: Boto) -> str:
 
 def _environment(source: S3Server, target: S3Server, data: Path) -> dict[str, str]:
     env = program.both_sides(source, target, data)
-    return env | {"SLURPER_MULTIPART_THRESHOLD_BYTES": str(5 << 20)}
+    in_parts = {"SLURPER_MULTIPART_THRESHOLD_BYTES": str(5 << 20), "SLURPER_STREAM_SECONDS": "0"}
+    return env | in_parts
 
 
 def test_headers_that_the_target_loses_are_told_before_and_after_the_copy(

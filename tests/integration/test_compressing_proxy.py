@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MIB = 1 << 20
+IN_PARTS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB, stream_seconds=0)
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 CONFIGURATION = """
 daemon off; master_process off; error_log stderr; pid {folder}/pid;
@@ -130,7 +131,7 @@ async def test_a_proxy_that_compresses_gives_objects_as_they_are_stored(
         )
         for origin, bucket in ((compressing, source), (ministack.endpoint, target))
     )
-    worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+    worker = Worker(IN_PARTS)
 
     async def run(parts: PartsTask) -> PartsReport:
         return await worker.run(parts)

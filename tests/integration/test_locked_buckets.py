@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MIB = 1 << 20
+IN_PARTS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB, stream_seconds=0)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ async def test_a_locked_bucket_that_wants_content_md5_takes_every_object(
         )
         for server, bucket in ((ministack, source), (moto, locked))
     )
-    worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+    worker = Worker(IN_PARTS)
 
     async def run(parts: PartsTask) -> PartsReport:
         return await worker.run(parts)

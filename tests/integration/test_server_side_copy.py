@@ -36,6 +36,7 @@ HEADERS = ObjectHeaders(
     {"owner": "me", "odd": "a=b;c:%41"},
 )
 MIB = 1 << 20
+IN_PARTS = Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB, stream_seconds=0)
 BODIES = r"^GET /[^/ ]+/[^?]+ HTTP"
 
 
@@ -174,7 +175,7 @@ async def test_copies_of_parts_refused_though_nothing_is_wrong_are_read(
             open_store(each, TransportOptions()) for each in (task.source, task.target)
         )
         await source.put("large", Body([body]), HEADERS)
-        worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+        worker = Worker(IN_PARTS)
 
         async def run(parts: PartsTask) -> PartsReport:
             return await worker.run(parts)
@@ -215,7 +216,7 @@ async def test_r2_copies_parts_of_what_rests(
         source, target = (r2_stub.buckets[each.bucket] for each in (stage.source, stage.target))
         source.now = lambda: datetime.now(UTC) - age
         source.put("k", {"content-type": "a/b"}, body)
-        worker = Worker(Settings(multipart_threshold_bytes=5 * MIB, part_bytes=5 * MIB))
+        worker = Worker(IN_PARTS)
 
         async def run(parts: PartsTask) -> PartsReport:
             return await worker.run(parts)

@@ -20,14 +20,18 @@ _AT_ONCE = 1000
 def drop_buckets(client: S3Client) -> None:
     """Delete all objects, versions and uploads of all buckets, and the buckets."""
     for bucket in client.list_buckets()["Buckets"]:
-        name = bucket["Name"]
-        _delete(client, name, _objects(client, name))
-        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
-            for upload in page.get("Uploads", []):
-                client.abort_multipart_upload(
-                    Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
-        client.delete_bucket(Bucket=name)
+        drop_bucket(client, bucket["Name"])
+
+
+def drop_bucket(client: S3Client, name: str) -> None:
+    """Delete all that a bucket holds, and the bucket."""
+    _delete(client, name, _objects(client, name))
+    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
+        for upload in page.get("Uploads", []):
+            client.abort_multipart_upload(
+                Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+    client.delete_bucket(Bucket=name)
 
 
 def _objects(client: S3Client, bucket: str) -> Iterator[ObjectIdentifierTypeDef]:

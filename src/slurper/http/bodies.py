@@ -7,6 +7,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
+from slurper.http import streams
 from slurper.http.exchange import Exchange
 
 HEAD_BYTES = 8 << 10
@@ -91,18 +92,29 @@ class BodyReader(_StandIn):
     the piece is still in the processor's caches.
     """
 
-    __slots__ = ("_chunk", "_chunks", "_digest", "_exchange", "_missing", "_room")
+    __slots__ = (
+        "_chunk",
+        "_chunk_bytes",
+        "_chunks",
+        "_digest",
+        "_exchange",
+        "_missing",
+        "_room",
+        "_stream",
+    )
 
     def __init__(self, receiver: Receiver, exchange: Exchange, missing: int) -> None:
         super().__init__(receiver)
         self._exchange = exchange
         self._missing = missing
+        self._stream = exchange.stream
+        self._chunk_bytes = CHUNK_BYTES if self._stream is None else streams.CHUNK_BYTES
         self._digest = exchange.make_digest()
         self._chunks: list[bytearray] = []
         self._next_chunk()
 
     def _next_chunk(self) -> None:
-        self._chunk = _raw_bytearray(None, min(self._missing, CHUNK_BYTES))
+        self._chunk = _raw_bytearray(None, min(self._missing, self._chunk_bytes))
         self._room = memoryview(self._chunk)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -117,8 +129,11 @@ class BodyReader(_StandIn):
         self._room = self._room[nbytes:]
         if self._room:
             return
-        self._chunks.append(self._chunk)
         self._missing -= len(self._chunk)
+        if self._stream is None:
+            self._chunks.append(self._chunk)
+        else:
+            self._stream.put(self._chunk)
         if self._missing:
             self._next_chunk()
         else:
@@ -126,6 +141,7 @@ class BodyReader(_StandIn):
             chunks = cast("list[bytes]", self._chunks)
             # A transport may hold this reader for a long time. That must not keep the body alive.
             self._chunks, self._chunk, self._room = [], bytearray(), memoryview(b"")
+            self._stream = None
             self._exchange.body_received(chunks)
 
 

@@ -22,6 +22,7 @@ because no single request is the cause of that.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 import time
@@ -41,6 +42,7 @@ from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool
 from slurper.http.stall import StallLimits
+from slurper.http.streams import Pieces
 from slurper.settings import Settings
 
 BACKOFF_BASE_SECONDS = 0.2
@@ -204,6 +206,8 @@ class HttpClient:
                 TlsRefused are kinds of it.
             IntegrityError: the response's body exceeds `max_body_bytes`.
             ConfigurationError: the request cannot be written as HTTP; nothing was sent.
+            StreamBroken: the feed of the request ended too early.
+            StreamDeclined: the answer is none that `may_stream` lets through.
         """
         self.statistics.requests += 1
         began = time.monotonic()
@@ -218,34 +222,49 @@ class HttpClient:
         return await self._send_again(request, max_body_bytes, outcome, began)
 
     async def send_once(
-        self, request: Request, *, max_body_bytes: int | None = None, fresh: bool = False
+        self,
+        request: Request,
+        *,
+        max_body_bytes: int | None = None,
+        fresh: bool = False,
+        pieces: Pieces | None = None,
     ) -> Response:
         """Send a request once and return its answer, whatever its status.
 
         An idempotent request may use a kept connection, which may be dead; not with `fresh`.
+        `pieces` are those of the request's feed, if it is open already.
 
         Raises:
-            TransportError, IntegrityError, ConfigurationError: as `send`.
+            TransportError, IntegrityError, ConfigurationError, StreamBroken, StreamDeclined: as
+                `send`.
         """
+        if request.feed is not None and pieces is None:
+            # Opened first: who holds a connection of the target never waits for one of the source.
+            pieces = await request.feed.open()
+            try:
+                return await self.send_once(
+                    request, max_body_bytes=max_body_bytes, fresh=fresh, pieces=pieces
+                )
+            finally:
+                pieces.close()
         pool = self._pool
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
             connection = await pool.acquire(fresh=fresh or not request.idempotent)
         sent_at = time.monotonic()
         try:
-            body = request.body
-            body_bytes = sum(map(len, body)) if body else 0
+            body_bytes = request.body_bytes()
             added = self._fixed_lines + self._sign(request)
             head = messages.encode_head(
                 request.method, request.target, request.headers, body_bytes, added=added
             )
-            answer = connection.begin(
-                request.method, max_body_bytes, request.awaited_bytes, request.digest
-            )
-            if body_bytes <= JOINED_BYTES:
-                self._outbox.put(connection, head, body)
+            answer = connection.begin(request, max_body_bytes)
+            if pieces is not None:
+                await connection.relay(head, pieces)
+            elif body_bytes <= JOINED_BYTES:
+                self._outbox.put(connection, head, request.body)
             else:
-                await connection.upload(head, body)
+                await connection.upload(head, request.body)
             response = await answer
         except BaseException:
             # After an error or a cancellation the state of the connection is not known.
@@ -256,7 +275,10 @@ class HttpClient:
             pool.window.throttled(sent_at=sent_at, now=time.monotonic())
         elif pool.window.narrowed:
             pool.window.granted()
-        pool.release(connection)
+        if response.stream is None:
+            pool.release(connection)
+        else:
+            response.stream.when_ended(functools.partial(pool.release, connection))
         return response
 
     async def close(self) -> None:

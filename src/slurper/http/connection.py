@@ -18,13 +18,14 @@ import asyncio
 import fcntl
 import struct
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from slurper import errors
 from slurper.http import bodies
 from slurper.http.exchange import Exchange, StaleConnection
-from slurper.http.messages import Digest, Response
+from slurper.http.messages import Request, Response
+from slurper.http.streams import BodyStream, Pieces, StreamDeclined
 
 JOINED_BYTES = 64 << 10
 """A body up to this size is sent in one write with its head."""
@@ -68,22 +69,17 @@ class Connection(asyncio.Protocol):
 
     # The caller's side
 
-    def begin(
-        self,
-        method: str,
-        limit: int | None,
-        awaited_bytes: int = 0,
-        digest: Callable[[Mapping[str, str]], Digest | None] | None = None,
-    ) -> asyncio.Future[Response]:
-        """Start an exchange. The caller must then send the request by `write` or `upload`.
+    def begin(self, request: Request, limit: int | None) -> asyncio.Future[Response]:
+        """Start an exchange. The caller then sends the request by `write`, `upload` or `relay`.
 
-        `awaited_bytes` and `digest` are those of `Request`. The future gets the whole response, or
-        StaleConnection, TransportError, or IntegrityError for a body of more than `limit` bytes.
+        The future gets the whole response, or its head if the rest is streamed. Or it gets
+        StaleConnection, TransportError, StreamDeclined, or IntegrityError for a body of more than
+        `limit` bytes.
         """
         self.reusable = False
         answer: asyncio.Future[Response] = self._loop.create_future()
-        self.exchange.begin(answer, head_only=method == "HEAD", limit=limit, digest=digest)
-        if awaited_bytes > _AWAITED_BYTES:
+        self.exchange.begin(answer, request, limit)
+        if request.awaited_bytes > _AWAITED_BYTES:
             self._stand_in(bodies.HeadReader(self))
         return answer
 
@@ -114,6 +110,31 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(pieces)
         exchange.sent = True
 
+    async def relay(self, head: bytes, pieces: Pieces) -> None:
+        """Send a request whose body comes from elsewhere. Return early if an answer comes first.
+
+        Raises:
+            StreamBroken: the body does not come to its end.
+        """
+        exchange = self.exchange
+        exchange.sent = False
+        exchange.written = len(head)
+        self._transport.write(head)
+        while True:
+            exchange.waits = True
+            piece = await pieces.read()
+            exchange.waits = False
+            if exchange.answer is None:
+                self.reusable = False
+                return
+            if not piece:
+                break
+            exchange.written += len(piece)
+            self._transport.write(piece)
+            if self._paused:
+                await self._drain()
+        exchange.sent = True
+
     def abort(self) -> None:
         """Drop the connection and the exchange under way on it."""
         self.reusable = False
@@ -127,10 +148,12 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: Exception) -> None:
         """End the exchange under way with `error` and drop the connection."""
-        answer = self.exchange.answer
+        answer, stream = self.exchange.answer, self.exchange.stream
         self.abort()
         if answer is not None and not answer.done():
             answer.set_exception(error)
+        if stream is not None:
+            stream.end(error)
         self._wake_upload()
 
     def end(self, kind: type[Exception], what: str) -> None:
@@ -184,13 +207,35 @@ class Connection(asyncio.Protocol):
 
     def _choose_reader(self, exchange: Exchange) -> None:
         """Choose what reads the next bytes, after a read that did not complete the response."""
+        if exchange.is_to_stream and exchange.stream is None and not self._open_stream(exchange):
+            return
         if exchange.announced is not None:
             missing = exchange.announced - exchange.response.length
-            if missing > _PARSED_BYTES:
+            if missing > _PARSED_BYTES or exchange.stream is not None:
                 self._stand_in(bodies.BodyReader(self, exchange, missing))
                 return
         if exchange.head_done:
             self._step_back()
+
+    def _open_stream(self, exchange: Exchange) -> bool:
+        """Hand over the answer, whose body follows as a stream; False: the request is ended."""
+        if exchange.announced is None or not exchange.may_be_streamed():
+            self.fail(StreamDeclined(f"{self.peer}: the body is not streamed"))
+            return False
+        exchange.open_stream(BodyStream(self))
+        return True
+
+    def hold(self) -> None:
+        """Stop reading: a stream holds enough."""
+        self.exchange.waits = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def flow(self) -> None:
+        """Go on reading."""
+        self.exchange.waits = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _stand_in(self, reader: asyncio.BufferedProtocol) -> None:
         """Let `reader` read the next bytes."""

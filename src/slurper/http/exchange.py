@@ -15,11 +15,14 @@ import httptools
 
 from slurper import errors
 from slurper.http import messages
-from slurper.http.messages import Digest, Response
+from slurper.http.messages import Digest, Request, Response
+from slurper.http.streams import BodyStream
 
 MAX_HEAD_BYTES = 64 << 10
 """Status lines and headers of a response may have this many bytes, interim responses included."""
 _UNLIMITED = sys.maxsize
+_READ = frozenset({200, 206})
+"""Answers that carry an object."""
 
 
 class StaleConnection(errors.TransportError):
@@ -45,6 +48,7 @@ class Exchange:
         "_head_only",
         "_limit",
         "_make_digest",
+        "_may_stream",
         "_owner",
         "_parser",
         "announced",
@@ -55,6 +59,8 @@ class Exchange:
         "received",
         "response",
         "sent",
+        "stream",
+        "waits",
         "written",
     )
 
@@ -62,6 +68,7 @@ class Exchange:
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
         self._make_digest: Callable[[Mapping[str, str]], Digest | None] | None = None
+        self._may_stream: Callable[[Mapping[str, str]], bool] | None = None
         self._limit = _UNLIMITED
         self._head_only = False
         self.number = 0
@@ -82,25 +89,25 @@ class Exchange:
         """The transport was given the whole request, or nothing yet."""
         self.keep_alive = True
         """The connection may be kept, as far as the response says until now."""
+        self.stream: BodyStream | None = None
+        """Gets the body in place of the response."""
+        self.waits = False
+        """It is not the peer that this exchange waits for, but the other end of a stream."""
 
-    def begin(
-        self,
-        answer: asyncio.Future[Response],
-        *,
-        head_only: bool,
-        limit: int | None,
-        digest: Callable[[Mapping[str, str]], Digest | None] | None,
-    ) -> None:
-        """Get ready for the next response."""
+    def begin(self, answer: asyncio.Future[Response], request: Request, limit: int | None) -> None:
+        """Get ready for the response to a request."""
         self.number += 1
         self.answer = answer
-        self._head_only = head_only
+        self._head_only = request.method == "HEAD"
         self._limit = _UNLIMITED if limit is None else limit
-        self._make_digest = digest
+        self._make_digest = request.digest
+        self._may_stream = request.may_stream
         self.head_done = False
         self.announced = None
         self.received = 0
         self.written = 0
+        self.stream = None
+        self.waits = False
 
     def detach(self) -> None:
         """Break the reference cycles with the parser and the owner. Nothing more is received."""
@@ -157,6 +164,24 @@ class Exchange:
             for piece in self.response.body:
                 digest.update(piece)
         return digest
+
+    @property
+    def is_to_stream(self) -> bool:
+        """Whether the final head is here, and the request wants what follows as a stream."""
+        return self._may_stream is not None and self.head_done and self.response.status in _READ
+
+    def may_be_streamed(self) -> bool:
+        """Whether the request wants this body, by its headers."""
+        return self._may_stream is not None and self._may_stream(self.response.headers)
+
+    def open_stream(self, stream: BodyStream) -> None:
+        """Hand over the response before its body, which goes into `stream`."""
+        self.stream = self.response.stream = stream
+        for piece in self.response.body:
+            stream.put(piece)
+        self.response.body = []
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(self.response)
 
     def body_moved(self, size: int) -> None:
         """Count body bytes that went past the parser."""
@@ -263,6 +288,8 @@ class Exchange:
         self._owner.completed()
         if not answer.done():
             answer.set_result(response)
+        elif self.stream is not None:
+            self.stream.end()
 
     # What ends it
 

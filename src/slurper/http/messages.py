@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slurper import errors
+from slurper.http.streams import BodyStream, Feed
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset(
@@ -55,6 +56,17 @@ class Request:
     digest: Callable[[Mapping[str, str]], Digest | None] | None = None
     """Makes a digest from the answer's headers, for a long body only. The digest takes in the bytes
     as they come, while they are still in the processor's caches."""
+    feed: Feed | None = None
+    """Where the body comes from, instead of `body`. Each send opens it anew."""
+    may_stream: Callable[[Mapping[str, str]], bool] | None = None
+    """Says by the answer's headers whether its body is streamed. If not, the request ends with
+    StreamDeclined. None: the answer is collected. Answers that are errors always are."""
+
+    def body_bytes(self) -> int:
+        """How long the body is."""
+        if self.feed is not None:
+            return self.feed.length
+        return sum(map(len, self.body)) if self.body else 0
 
 
 @dataclass(slots=True)
@@ -73,6 +85,9 @@ class Response:
     digest: Digest | None = None
     """The digest that the request made for this body, if it has taken in the whole body. A short
     body has none."""
+    stream: BodyStream | None = None
+    """The body, if the request asked for a stream; `body` is empty then. The caller reads it to its
+    end, or closes it."""
 
 
 @functools.lru_cache(maxsize=1024)

@@ -63,6 +63,9 @@ class StallWatch:
     def look(self) -> str | None:
         """Count what has moved. If the exchange is too slow, say why; None: it is not."""
         exchange, limits = self._connection.exchange, self._limits
+        if exchange.waits:
+            self._counted, self._quiet, self._slow = None, 0, 0
+            return None
         unsent = self._connection.unsent_bytes()
         moved = exchange.received + exchange.written - unsent
         counted = (exchange.number, moved)

@@ -282,6 +282,14 @@ class TlsTransport(asyncio.Transport):
     def _begin(self) -> None:
         if not self._ended:
             self._decrypt()  # what came together with the end of the handshake
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Leave what comes to the kernel. What is decrypted already is still handed over."""
+        self._loop.remove_reader(self._sock)
+
+    def resume_reading(self) -> None:
+        """Read again."""
         if not self._ended:
             self._loop.add_reader(self._sock, self._readable)
 

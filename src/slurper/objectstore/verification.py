@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from slurper import errors
 from slurper.http.messages import Response
@@ -96,6 +96,37 @@ def md5_of(stored: StoredObject) -> str:
     if stored.told is not None and stored.told.algorithm is Algorithm.MD5:
         return stored.told.value
     return md5_of_etag(stored.meta.etag) if stored.etag_may_be_md5 else ""
+
+
+HeadTest = Callable[[Mapping[str, str]], bool]
+"""A question about the head of an answer."""
+
+
+def told_as(stored: StoredObject, algorithms: Collection[Algorithm]) -> Told | None:
+    """A checksum of the whole object in one of these algorithms, if the store tells one."""
+    if stored.told is not None and stored.told.algorithm in algorithms:
+        return stored.told
+    md5 = md5_of(stored) if Algorithm.MD5 in algorithms else ""
+    return Told(Algorithm.MD5, md5) if md5 else None
+
+
+def check_length(headers: Mapping[str, str], size: int) -> None:
+    """Check that an answer announces `size` bytes. Raises IntegrityError, CompressedError."""
+    announced = headers.get("content-length", "")
+    if announced != str(size):
+        coding = headers.get("content-encoding")
+        error = errors.IntegrityError if coding is None else CompressedError
+        raise error(
+            f"the answer announces {announced or 'no number of'} bytes for an object listed with "
+            f"{size}" + ("" if coding is None else f", with Content-Encoding {coding}")
+        )
+
+
+def is_rest(response: Response, start: int, size: int) -> bool:
+    """Whether an answer is the bytes of an object of `size` bytes from `start` on."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    is_range = found is not None and tuple(map(int, found.groups())) == (start, size - 1, size)
+    return is_range and response.headers.get("content-length") == str(size - start)
 
 
 def tells_something(stored: StoredObject) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slurper import errors
+from slurper.http.streams import StreamDeclined
 from slurper.job.model import LogType
 from slurper.objectstore.base import Download, ObjectMeta
 from slurper.planning import selection
@@ -34,6 +35,7 @@ from slurper.transfer.pacing import ByteBudget, Pacer
 from slurper.transfer.reading import Doubt, Reader, whole
 from slurper.transfer.route import Route
 from slurper.transfer.server_side import Shortcut
+from slurper.transfer.streaming import Streams, stream_copier
 from slurper.transfer.versions import Versions
 
 BARE_FOLDER = Skipped(
@@ -51,6 +53,8 @@ class CopyMeans:
     budget: ByteBudget
     etags: SourceEtags
     shortcut: Shortcut | None = None
+    streams: Streams | None = None
+    """None: no object is streamed."""
 
 
 class Copier:
@@ -79,13 +83,26 @@ class Copier:
         self.versions = Versions(route, rules)
         self.ownership = Ownership(route, self.versions, means.budget, pacer)
         self._reader = Reader(route, means.etags, self.attempts)
+        self._stream = None
+        if means.streams is not None and not rules.looks_at_content:
+            self._stream = stream_copier(
+                route,
+                means.streams,
+                means.etags,
+                means.budget,
+                pacer,
+                if_absent=self._if_absent,
+                threshold=self._multipart_threshold,
+            )
         self.begun = 0
         """How many objects were begun; each counts once."""
 
-    def is_large(self, size: int) -> bool:
-        """Whether objects of so many bytes are copied in parts."""
-        is_taken = self._shortcut is not None and self._shortcut.takes(size)
-        return size > self._multipart_threshold and not is_taken
+    def is_large(self, meta: ObjectMeta) -> bool:
+        """Whether an object is copied in parts."""
+        if meta.size <= self._multipart_threshold:
+            return False
+        is_copied_inside = self._shortcut is not None and self._shortcut.takes(meta.size)
+        return not is_copied_inside and not (self._stream and self._stream.takes(meta))
 
     def take_whole(self, max_bytes: int) -> None:
         """Copy objects of up to this many bytes in one request, whatever the settings say."""
@@ -138,6 +155,9 @@ class Copier:
                 outcome = await self._copy_inside(self._shortcut, meta)
                 if outcome is not None:
                     return outcome
+            if self._stream is not None and self._stream.takes(meta):
+                with contextlib.suppress(StreamDeclined):
+                    return await self._stream.copy(meta) or await self.ownership.decide(meta)
             if meta.size > self._multipart_threshold:
                 return Large(meta)
             if self._pacer is not None:

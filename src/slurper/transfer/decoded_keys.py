@@ -36,7 +36,7 @@ class DecodedKeys:
         return next((one for one in others if not any(one in w for w in self._written)), None)
 
     async def as_spelled(
-        self, page: listing.Page, is_large: Callable[[int], bool]
+        self, page: listing.Page, is_large: Callable[[ObjectMeta], bool]
     ) -> Sequence[tuple[str, listing.Found]]:
         """The rows of a page. A large object gets the key that exists: other tasks copy it."""
         if not page.written:
@@ -44,7 +44,7 @@ class DecodedKeys:
         doubtful = {
             key
             for key, found in page.rows
-            if key in page.written and isinstance(found, ObjectMeta) and is_large(found.size)
+            if key in page.written and isinstance(found, ObjectMeta) and is_large(found)
         }
         right = await listing.spellings(self._source, sorted(doubtful), page.written)
         return [

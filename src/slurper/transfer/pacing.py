@@ -72,10 +72,11 @@ class ByteBudget:
                 self._admit()
             raise
 
-    def release(self, size: int) -> None:
-        """Give `size` admitted bytes back."""
+    def release(self, size: int, *, moved: int | None = None) -> None:
+        """Give `size` admitted bytes back. `moved` bytes were copied with them, if not as many."""
         if self._waiting:
-            self.allowed = self._growth.moved(size, allowed=self.allowed, in_flight=self.used)
+            size_moved = size if moved is None else moved
+            self.allowed = self._growth.moved(size_moved, allowed=self.allowed, in_flight=self.used)
         self.used -= size
         if self._waiting:
             self._admit()

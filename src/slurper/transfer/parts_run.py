@@ -54,7 +54,9 @@ class PartsRun:
         route = Route.of(task, source, target)
         self._pacer = None if task.share is None else Pacer(task.share)
         # Without the shortcut: the object goes in parts, or is no longer large.
-        copier = Copier(route, route.rules(task), replace(means, shortcut=None), self._pacer)
+        copier = Copier(
+            route, route.rules(task), replace(means, shortcut=None, streams=None), self._pacer
+        )
         self._large = LargeObject(task, route, copier)
         self._begin = UploadBegin(self._large, means)
         self._parts = UploadParts(self._large, means, self._pacer)
@@ -105,7 +107,7 @@ class PartsRun:
     async def _work(self) -> Outcome | None:
         """Take the next steps; return the object's outcome, if it has one now."""
         large = self._large
-        if not large.copier.is_large(large.meta.size):
+        if not large.copier.is_large(large.meta):
             return await self._begin.copy_whole()
         if self._begun is None:
             found = await self._begin.begin()

@@ -124,7 +124,7 @@ class Selector:
             self._plan_object(entry, found)
 
     def _plan_object(self, entry: Entry, found: ObjectMeta) -> None:
-        if self.is_large(found.size) and not entry.in_doubt:  # one in doubt is compared
+        if self.is_large(found) and not entry.in_doubt:  # one in doubt is compared
             self._ledger.settle(entry, Large(found))
             self._large += 1
             if self._large >= MAX_LARGE:

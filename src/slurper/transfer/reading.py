@@ -72,7 +72,7 @@ class Reader:
             SlurperError: the refusal, if it has another reason.
         """
         told = body.source_md5
-        if not (told and _may_mean_the_bytes(refusal)):
+        if not (told and may_mean_the_bytes(refusal)):
             raise refusal
         seen = await body.computed(Algorithm.MD5)
         if seen == told:
@@ -169,7 +169,7 @@ def whole(meta: ObjectMeta, download: Download) -> Download:
     return download
 
 
-def _may_mean_the_bytes(error: errors.SlurperError) -> bool:
+def may_mean_the_bytes(error: errors.SlurperError) -> bool:
     """Whether a write may have been refused because the bytes do not have its Content-MD5.
 
     Not every store uses the usual code for that.

@@ -29,6 +29,7 @@ from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
 from slurper.transfer.route import Route
 from slurper.transfer.server_side import Shortcuts
+from slurper.transfer.streaming import Streams
 from slurper.transfer.task import (
     CopyTask,
     CountTask,
@@ -110,7 +111,19 @@ class Worker:
 
     def _means(self, task: CopyTask, opened: _OpenedStore) -> CopyMeans:
         shortcut = self._shortcuts.of(task)
-        return CopyMeans(self._settings, self._budget, opened.etags, shortcut)
+        return CopyMeans(
+            self._settings,
+            self._budget,
+            opened.etags,
+            shortcut,
+            self._streams(task, opened),
+        )
+
+    def _streams(self, task: CopyTask, opened: _OpenedStore) -> Streams | None:
+        max_seconds = self._settings.stream_seconds
+        if not max_seconds:
+            return None
+        return opened.streams.setdefault(task.target, Streams(max_seconds))
 
     def waits(self) -> dict[str, dict[str, int]]:
         """For each job under way: why requests have failed that are being repeated, and how many.
@@ -167,11 +180,22 @@ def _what(side: str, outcome: Response | errors.TransportError) -> str:
 class _OpenedStore:
     """A store, how many tasks use it, and what of its statistics is not reported yet."""
 
-    __slots__ = ("_sent", "_throttled", "etags", "last_used", "retries", "store", "users")
+    __slots__ = (
+        "_sent",
+        "_throttled",
+        "etags",
+        "last_used",
+        "retries",
+        "store",
+        "streams",
+        "users",
+    )
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.etags = SourceEtags(store.dialect)
+        self.streams: dict[StoreAddress, Streams] = {}
+        """Those that go from here to each target."""
         self.users = 0
         self.last_used = time.monotonic()
         self.retries = _Counter(lambda: store.statistics.retries)

@@ -109,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._perform(unquote(bucket), unquote(key, errors="surrogateescape"))
         except Refusal as refusal:
             self._refuse(refusal)
+        self._write()  # without the lock: a client may read one object while it writes another
 
     def _refuse(self, refusal: Refusal) -> None:
         text = f"<Code>{refusal.code}</Code><Message>{escape(str(refusal))}</Message>"
@@ -116,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(refusal.status, f"{_PROLOGUE}<Error>{text}</Error>".encode(), headers)
 
     def _send(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.reply = (status, body, headers)
+
+    def _write(self) -> None:
+        status, body, headers = self.reply
         self.send_response(status)
         described = {"content-type": "application/xml", "content-length": str(len(body))}
         if status == 204:

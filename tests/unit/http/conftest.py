@@ -48,7 +48,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(ca, file)
 
 
-SECURED = ("test_failures", "test_pool", "test_requests", "test_responses", "test_retries")
+SECURED = (
+    "test_failures",
+    "test_pool",
+    "test_requests",
+    "test_responses",
+    "test_retries",
+    "test_streams",
+)
 """What these show must hold over TLS as well."""
 
 

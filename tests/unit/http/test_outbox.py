@@ -8,6 +8,7 @@ import pytest
 
 from slurper.http.connection import Connection
 from slurper.http.exchange import StaleConnection
+from slurper.http.messages import Request
 from slurper.http.outbox import Outbox
 
 
@@ -38,7 +39,7 @@ async def test_requests_of_one_turn_go_together_and_in_order() -> None:
     outbox, first, second = Outbox(), Wire(), Wire()
     for wire, body in ((first, ()), (second, (b"bo", b"dy"))):
         connection = connected(wire)
-        connection.begin("PUT", None)
+        connection.begin(Request("PUT", "/", {}), None)
         outbox.put(connection, b"head ", body)
     assert first.written == second.written == []
     await asyncio.sleep(0)
@@ -49,7 +50,7 @@ async def test_requests_of_one_turn_go_together_and_in_order() -> None:
 async def test_a_connection_that_was_given_up_sends_nothing() -> None:
     outbox, wire = Outbox(), Wire()
     connection = connected(wire)
-    connection.begin("GET", None)
+    connection.begin(Request("GET", "/", {}), None)
     outbox.put(connection, b"head", ())
     connection.abort()
     await asyncio.sleep(0)
@@ -59,7 +60,7 @@ async def test_a_connection_that_was_given_up_sends_nothing() -> None:
 async def test_a_request_whose_caller_is_cancelled_in_the_same_turn_is_not_sent() -> None:
     outbox, wire = Outbox(), Wire()
     connection = connected(wire)
-    answer = connection.begin("PUT", None)
+    answer = connection.begin(Request("PUT", "/", {}), None)
     outbox.put(connection, b"head", ())
     answer.cancel()
     await asyncio.sleep(0)
@@ -70,7 +71,7 @@ async def test_a_request_whose_caller_is_cancelled_in_the_same_turn_is_not_sent(
 async def test_what_comes_before_the_request_answers_something_else(early: bytes) -> None:
     outbox, wire = Outbox(), Wire()
     connection = connected(wire)
-    answer = connection.begin("PUT", None)
+    answer = connection.begin(Request("PUT", "/", {}), None)
     outbox.put(connection, b"head", ())
     connection.data_received(early)
     with pytest.raises(StaleConnection):
@@ -81,7 +82,10 @@ async def test_what_comes_before_the_request_answers_something_else(early: bytes
 async def test_what_one_connection_refuses_concerns_its_request_only() -> None:
     outbox, good = Outbox(), Wire()
     refusing, sound = connected(Wire(OSError("no"))), connected(good)
-    refused, kept = refusing.begin("GET", None), sound.begin("GET", None)
+    refused, kept = (
+        refusing.begin(Request("GET", "/", {}), None),
+        sound.begin(Request("GET", "/", {}), None),
+    )
     outbox.put(refusing, b"head", ())
     outbox.put(sound, b"head", ())
     await asyncio.sleep(0)

@@ -361,7 +361,7 @@ def _received(raw: bytes, cuts: list[int], method: str = "GET") -> tuple[Respons
     async def run() -> tuple[Response, bool]:
         connection = Connection("peer:80", lambda _: None)
         connection.connection_made(_Sink())
-        response = connection.begin(method, None)
+        response = connection.begin(Request(method, "/", {}), None)
         connection.write(b"the request")
         for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
             if start < end:
@@ -374,7 +374,7 @@ def _received(raw: bytes, cuts: list[int], method: str = "GET") -> tuple[Respons
 async def test_an_answer_before_the_request_went_is_none_to_it() -> None:
     connection = Connection("peer:80", lambda _: None)
     connection.connection_made(_Sink())
-    response = connection.begin("PUT", None)
+    response = connection.begin(Request("PUT", "/", {}), None)
     connection.data_received(answer(b""))
     with pytest.raises(StaleConnection, match="before it was asked"):
         await response

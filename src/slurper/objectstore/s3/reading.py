@@ -18,7 +18,7 @@ from slurper.objectstore.s3.client import NOT_KNOWN, BucketClient
 _FOLLOWED_BYTES = 64 << 10
 """Checksums of shorter bodies are computed afterwards: the bytes are still in the CPU's caches."""
 
-_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 
 _NO_SUCH_RANGE = 416
 
@@ -28,7 +28,7 @@ class Reading(BucketClient):
 
     @override
     async def head(self, key: str, *, with_checksums: bool = False) -> StoredObject:
-        asked = dict(_WITH_CHECKSUMS) if with_checksums else {}
+        asked = dict(WITH_CHECKSUMS) if with_checksums else {}
         request = Request("HEAD", self._target(key), asked)
         try:
             response = await self._send("HeadObject", request, key)
@@ -104,10 +104,10 @@ class Reading(BucketClient):
     ) -> Download:
         if byte_range is not None:
             return await self._get_range(key, if_match, byte_range, (checksum, also))
-        request = Request("GET", self._target(key), dict(_WITH_CHECKSUMS))
+        request = Request("GET", self._target(key), dict(WITH_CHECKSUMS))
         request.awaited_bytes = max_bytes or 0
         if max_bytes is None or max_bytes > _FOLLOWED_BYTES:
-            request.digest = verification.follower(_of_headers, checksum, md5)
+            request.digest = verification.follower(of_headers, checksum, md5)
         limit = None if max_bytes is None else max(max_bytes, documents.MAX_ANSWER_BYTES)
         response = await self._read(request, key, if_match, limit)
         if response.status != 200 and not verification.is_whole(response):
@@ -222,5 +222,6 @@ class Reading(BucketClient):
         return object_headers.from_response(key, size, response.headers)
 
 
-def _of_headers(headers: Mapping[str, str]) -> StoredObject:
+def of_headers(headers: Mapping[str, str]) -> StoredObject:
+    """What the head of an answer says, without key and size."""
     return object_headers.from_response("", 0, headers)

@@ -1,7 +1,7 @@
 """The S3 REST interface over our own HTTP client: pages and parts, byte-exact keys.
 
-A store is one bucket. Its requests are in `listing`, `reading`, `writing`, `uploads` and `copying`.
-`client` sends them. What differs between providers comes from the `Dialect`.
+A store is one bucket. Its requests are in `listing`, `reading`, `writing`, `streaming`, `uploads`
+and `copying`. `client` sends them. What differs between providers comes from the `Dialect`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from slurper.objectstore import documents, error_answers
 from slurper.objectstore.s3.client import NOT_KNOWN
 from slurper.objectstore.s3.copying import Copying
 from slurper.objectstore.s3.listing import Listing
-from slurper.objectstore.s3.reading import Reading
+from slurper.objectstore.s3.streaming import Streaming
 from slurper.objectstore.urls import canonical_query
 
 
-class S3ObjectStore(Listing, Reading, Copying):
+class S3ObjectStore(Listing, Streaming, Copying):
     """One bucket of an S3-compatible store."""
 
     @override

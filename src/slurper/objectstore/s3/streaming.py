@@ -1,0 +1,110 @@
+"""Reads and writes whole objects whose bytes are passed on while they come in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping
+
+from slurper import errors
+from slurper.http.messages import Request, Response
+from slurper.http.streams import BodyStream, StreamDeclined
+from slurper.objectstore import checksums, documents, entity_tags, verification
+from slurper.objectstore.base import ObjectHeaders
+from slurper.objectstore.checksums import Algorithm, Told
+from slurper.objectstore.s3.reading import WITH_CHECKSUMS, Reading, of_headers
+from slurper.objectstore.s3.writing import NO_TAG, Writing
+from slurper.objectstore.streamed import StreamedBody, StreamedDownload
+
+
+class Streaming(Reading, Writing):
+    """The requests of a `StreamingStore`."""
+
+    async def get_stream(
+        self, key: str, *, if_match: str, size: int, algorithms: Collection[Algorithm]
+    ) -> StreamedDownload:
+        """Begin to read an object, see `StreamingStore`."""
+
+        def told_in(headers: Mapping[str, str]) -> Told | None:
+            return verification.told_as(of_headers(headers), algorithms)
+
+        async def read_from(start: int) -> BodyStream:
+            response = await self._begin_read(key, if_match, start, size, lambda _: True)
+            # A short rest comes together with its head.
+            stream = response.stream or BodyStream.complete(response.body)
+            if start:
+                is_right = verification.is_rest(response, start, size)
+            else:
+                is_right = response.status == 200 and told_in(response.headers) == told
+            if not is_right:
+                stream.close()
+                raise errors.IntegrityError(
+                    f"asked for the bytes from {start} on, got HTTP {response.status} with "
+                    f"{response.headers.get('content-range', 'no content-range')}"
+                )
+            return stream
+
+        def may_stream(headers: Mapping[str, str]) -> bool:
+            return told_in(headers) is not None
+
+        response = await self._begin_read(key, if_match, 0, size, may_stream)
+        stream, told = response.stream, told_in(response.headers)
+        if stream is None:
+            raise StreamDeclined("the answer came as a whole")
+        try:
+            if response.status != 200 or told is None:
+                raise self._unusable(response, "GetObject", key, "it answers with a part")
+            verification.check_length(response.headers, size)
+            stored = self._described(response, "GetObject", key, size)
+        except BaseException:
+            stream.close()
+            raise
+        self._witness.read_last = self._target(key)
+        return StreamedDownload(stored, StreamedBody(size, told, stream, read_from))
+
+    async def _begin_read(
+        self,
+        key: str,
+        if_match: str,
+        start: int,
+        size: int,
+        may_stream: verification.HeadTest,
+    ) -> Response:
+        headers = dict(WITH_CHECKSUMS)
+        if start:
+            headers["range"] = f"bytes={start}-{size - 1}"
+        request = Request("GET", self._target(key), headers)
+        request.awaited_bytes = size - start
+        request.may_stream = may_stream
+        return await self._read(request, key, if_match, max(size, documents.MAX_ANSWER_BYTES))
+
+    async def put_stream(
+        self, key: str, body: StreamedBody, headers: ObjectHeaders, *, if_absent: bool = False
+    ) -> str:
+        """Write an object, see `StreamingStore`."""
+        sent = self._new_object_headers(key, headers, size=body.length)
+        sent[checksums.header_of(body.told.algorithm)] = body.told.value
+        if if_absent and self._dialect.conditional_put:
+            sent["if-none-match"] = "*"
+        request = Request("PUT", self._target(key), sent, feed=body)
+        response = await self._send("PutObject", request, key)
+        self._compare_with_sent(response, sent)
+        self._witness.written_last = request.target
+        etag = response.headers.get("etag", "")
+        return etag if len(etag) > NO_TAG else await self._etag_of_written(response, key, body)
+
+    async def _etag_of_written(self, response: Response, key: str, body: StreamedBody) -> str:
+        """The ETag of an object whose write was answered without one.
+
+        Raises:
+            SlurperError: it is not there, or its ETag is not the MD5 that was sent.
+        """
+        lack = self._unanswered(response, "PutObject", key, "no ETag")
+        if documents.holds_error(response) or body.told.algorithm is not Algorithm.MD5:
+            raise lack
+        try:
+            etag = (await self.head(key)).meta.etag
+        except (errors.NotFound, errors.AccessDenied) as error:
+            raise lack from error
+        if entity_tags.opaque(etag).lower() != base64.b64decode(body.told.value).hex():
+            raise lack
+        return etag
