@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from slurper.demo.servers import S3Server
+from slurper.transfer.task import RangeReport
 from tests.chaos import faults
 from tests.chaos.cases import Case, as_parameters, play
 from tests.chaos.conftest import LARGE, NewBucket
@@ -105,14 +106,6 @@ TARGET = [
     Case(name="429", fault=faults.status(429, "TooMany", retry_after="0"), match=PUT, times=2),
     Case(name="says nothing", fault=faults.deaf(10), match=PUT, times=1),
     Case(name="400 RequestTimeout", fault=faults.status(400, "RequestTimeout"), match=PUT, times=1),
-    Case(
-        name="always reset",
-        fault=faults.reset_in_request(MIDWAY),
-        match=PUT,
-        ends="failed",
-        key=LARGE,
-        says="reset by the server",
-    ),
 ]
 
 
@@ -120,6 +113,37 @@ TARGET = [
 @as_parameters(TARGET)
 async def test_a_fault_of_the_target(streamed: Stage, case: Case, *, overwrite: bool) -> None:
     await play(streamed, case, "target", overwrite=overwrite)
+
+
+LIMITED = [
+    Case(name="413", fault=faults.status(413, "EntityTooLarge"), match=PUT),
+    Case(name="400", fault=faults.status(400, "EntityTooLarge"), match=PUT),
+    Case(name="reset", fault=faults.reset_in_request(MIDWAY), match=PUT),
+]
+
+
+@as_parameters(LIMITED)
+async def test_where_long_writes_are_refused_it_goes_in_parts(
+    ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket, case: Case
+) -> None:
+    with opened(ministack, filled, new_bucket(ministack), PART) as staged:
+        await play(staged, case, "target")
+        assert "partNumber" in puts(staged)[-1]
+
+
+async def test_one_refusal_says_nothing_of_other_etags(
+    ministack: S3Server, new_bucket: NewBucket
+) -> None:
+    bucket = new_bucket(ministack)
+    for key in (LARGE, "other"):
+        bucket.put(key, key.encode() * (2 * PART // 4))
+    with opened(ministack, bucket, new_bucket(ministack), PART) as staged:
+        staged.source_proxy.add(faults.corrupted(MIDWAY), GET, times=1)
+        run = await staged.run()
+        staged.check(run)
+        assert run.events == []
+        found = [report.found for report in run.reports if isinstance(report, RangeReport)]
+        assert all(one.source.etags_are_md5s is not False for one in found)
 
 
 async def test_a_source_that_breaks_midway_is_read_on_from_there(streamed: Stage) -> None:

@@ -26,7 +26,8 @@ import functools
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,12 +43,15 @@ from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool
 from slurper.http.stall import StallLimits
-from slurper.http.streams import Pieces
+from slurper.http.streams import Pieces, StreamDeclined
 from slurper.settings import Settings
 
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_CAP_SECONDS = 20.0
 RETRY_AFTER_CAP_SECONDS = 60.0
+
+FEED_WAIT_SECONDS = 5.0
+"""How long a request whose body comes from another store waits for a connection."""
 
 LASTING_RETRIES = 2
 """After this many retries with the same result, a failure is taken to be lasting."""
@@ -239,7 +243,6 @@ class HttpClient:
                 `send`.
         """
         if request.feed is not None and pieces is None:
-            # Opened first: who holds a connection of the target never waits for one of the source.
             pieces = await request.feed.open()
             try:
                 return await self.send_once(
@@ -250,7 +253,8 @@ class HttpClient:
         pool = self._pool
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
-            connection = await pool.acquire(fresh=fresh or not request.idempotent)
+            async with self._patience(pieces):
+                connection = await pool.acquire(fresh=fresh or not request.idempotent)
         sent_at = time.monotonic()
         try:
             body_bytes = request.body_bytes()
@@ -280,6 +284,22 @@ class HttpClient:
         else:
             response.stream.when_ended(functools.partial(pool.release, connection))
         return response
+
+    @asynccontextmanager
+    async def _patience(self, pieces: Pieces | None) -> AsyncIterator[None]:
+        """Bound a wait for a connection while one of another store is held by `pieces`.
+
+        Others may hold connections of this store and wait for one of the other. Raises
+        StreamDeclined after FEED_WAIT_SECONDS.
+        """
+        scope = asyncio.timeout(None if pieces is None else FEED_WAIT_SECONDS)
+        try:
+            async with scope:
+                yield
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise StreamDeclined("no connection of the target came free") from error
 
     async def close(self) -> None:
         """Close every connection. Requests under way fail."""

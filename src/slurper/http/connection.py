@@ -25,7 +25,7 @@ from slurper import errors
 from slurper.http import bodies
 from slurper.http.exchange import Exchange, StaleConnection
 from slurper.http.messages import Request, Response
-from slurper.http.streams import BodyStream, Pieces, StreamDeclined
+from slurper.http.streams import BodyStream, Pieces, StreamBroken, StreamDeclined
 
 JOINED_BYTES = 64 << 10
 """A body up to this size is sent in one write with its head."""
@@ -122,9 +122,14 @@ class Connection(asyncio.Protocol):
         self._transport.write(head)
         while True:
             exchange.waits = True
-            piece = await pieces.read()
+            try:
+                piece = await pieces.read()
+            except StreamBroken:
+                if exchange.answer is not None:
+                    raise
+                piece = b""
             exchange.waits = False
-            if exchange.answer is None:
+            if exchange.answer is None:  # its future says what came of the request
                 self.reusable = False
                 return
             if not piece:

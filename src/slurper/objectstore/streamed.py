@@ -98,6 +98,9 @@ class _Pieces:
             if piece:
                 self._done += len(piece)
                 self._resumes = 0
+            if self._done > self._length or not (piece or self._done == self._length):
+                text = f"{self._done} bytes came of an object of {self._length}"
+                raise StreamBroken(errors.IntegrityError(text))
             return piece
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ class Copier:
         """
         self.begun += 1
         attempt = 1
-        has_changed = False
+        has_changed, may_stream = False, True
         while True:
             try:
                 if has_changed:
@@ -128,7 +128,7 @@ class Copier:
                     if not isinstance(found, ObjectMeta):
                         return found
                     meta, has_changed = found, False
-                return await self._attempt(meta, in_doubt=in_doubt)
+                return await self._attempt(meta, in_doubt=in_doubt, may_stream=may_stream)
             except SourceChangedError as error:
                 if attempt >= self.attempts.max:
                     return Failed(changing_text(error, attempt))
@@ -143,11 +143,15 @@ class Copier:
                 in_doubt = in_doubt and not isinstance(error, TargetChangedError)
                 # Where a store knows no If-Match, a wrong length shows that the object changed.
                 has_changed = has_changed or isinstance(error, errors.IntegrityError)
+                # What disturbs one long request may let several short ones pass.
+                may_stream = isinstance(error, errors.IntegrityError)
                 await pause_before(attempt + 1)
             attempt += 1
             self.attempts.again += 1
 
-    async def _attempt(self, meta: ObjectMeta, *, in_doubt: bool) -> Outcome | Large:
+    async def _attempt(
+        self, meta: ObjectMeta, *, in_doubt: bool, may_stream: bool = True
+    ) -> Outcome | Large:
         try:
             if in_doubt:
                 return await self.ownership.decide(meta)
@@ -155,7 +159,7 @@ class Copier:
                 outcome = await self._copy_inside(self._shortcut, meta)
                 if outcome is not None:
                     return outcome
-            if self._stream is not None and self._stream.takes(meta):
+            if may_stream and self._stream is not None and self._stream.takes(meta):
                 with contextlib.suppress(StreamDeclined):
                     return await self._stream.copy(meta) or await self.ownership.decide(meta)
             if meta.size > self._multipart_threshold:

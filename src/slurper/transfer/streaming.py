@@ -39,7 +39,7 @@ _MAX_DECLINED = 3
 class Streams:
     """What is known of objects that go from one source to one target, in one process."""
 
-    __slots__ = ("_balance", "_max_seconds", "_rate")
+    __slots__ = ("_max_seconds", "_rate", "_tries")
 
     def __init__(self, max_seconds: float) -> None:
         """Take how long one object may take. A longer one goes in parts.
@@ -48,26 +48,32 @@ class Streams:
         """
         self._max_seconds = max_seconds
         self._rate = FIRST_RATE
-        self._balance = _MAX_DECLINED
+        self._tries = {True: _MAX_DECLINED, False: _MAX_DECLINED}
+        """How many more objects may be asked for in vain: those whose ETag looks like an MD5, and
+        the others."""
 
     @property
     def max_bytes(self) -> float:
         """The largest object that is expected to arrive in time."""
         return self._rate * self._max_seconds
 
-    @property
-    def is_tried(self) -> bool:
-        """Whether an object whose listing shows no MD5 may tell another checksum."""
-        return self._balance > 0
+    def may_tell(self, meta: ObjectMeta) -> bool:
+        """Whether an object may tell a checksum that the target verifies."""
+        return self._tries[_looks_like_md5(meta)] > 0
 
-    def declined(self) -> None:
+    def declined(self, meta: ObjectMeta) -> None:
         """Count a request for an object that tells no checksum that the target verifies."""
-        self._balance -= 1
+        self._tries[_looks_like_md5(meta)] -= 1
 
-    def arrived(self, size: int, seconds: float) -> None:
+    def arrived(self, meta: ObjectMeta, seconds: float) -> None:
         """Count an object that arrived."""
-        self._balance = min(self._balance + 1, _MAX_DECLINED)
-        self._rate += _WEIGHT * (size / max(seconds, 1e-3) - self._rate)
+        kind = _looks_like_md5(meta)
+        self._tries[kind] = min(self._tries[kind] + 1, _MAX_DECLINED)
+        self._rate += _WEIGHT * (meta.size / max(seconds, 1e-3) - self._rate)
+
+
+def _looks_like_md5(meta: ObjectMeta) -> bool:
+    return verification.md5_of_etag(meta.etag) != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +95,12 @@ class StreamCopier:
         """Whether an object is to be copied as a stream, as far as its listing tells."""
         if meta.size < MIN_BYTES or not meta.etag:
             return False
+        if self.if_absent and not self._dialect.conditional_put:
+            return False  # parts leave less time between the look at the target and the write
         most = self.threshold if self.pacer is not None else self.streams.max_bytes
         if meta.size > min(max(most, self.threshold), self._dialect.max_put_bytes):
             return False
-        return bool(self._algorithms()) and (
-            self.streams.is_tried or verification.md5_of_etag(meta.etag) != ""
-        )
+        return bool(self._algorithms()) and self.streams.may_tell(meta)
 
     async def copy(self, meta: ObjectMeta) -> Transferred | None:
         """Copy an object; None when the target has one that is not to be replaced.
@@ -107,14 +113,17 @@ class StreamCopier:
         if self.pacer is not None:
             self.pacer.spend(size=meta.size, requests=2)
         await self.budget.acquire(IN_FLIGHT_BYTES)
+        moved = 0
         try:
-            return await self._copy(meta)
+            outcome = await self._copy(meta)
+            moved = meta.size
         except StreamDeclined:
             if self.pacer is not None:
                 self.pacer.spend(size=-meta.size)  # the copy that moves the bytes is charged
             raise
         finally:
-            self.budget.release(IN_FLIGHT_BYTES, moved=meta.size)
+            self.budget.release(IN_FLIGHT_BYTES, moved=moved)
+        return outcome
 
     @property
     def _dialect(self) -> Dialect:
@@ -125,7 +134,9 @@ class StreamCopier:
         dialect, known = self._dialect, set[Algorithm]()
         if self.etags.use(dialect.verifies_md5) is SourceMd5.INSTEAD:
             known.add(Algorithm.MD5)
-        if dialect.checksum not in (None, Algorithm.MD5) and not dialect.wants_md5:
+        # A store of unknown make may take a checksum and not compare it.
+        is_verified = not (dialect.assumed or dialect.wants_md5)
+        if is_verified and dialect.checksum not in (None, Algorithm.MD5):
             known.add(dialect.checksum)
         return frozenset(known)
 
@@ -136,7 +147,7 @@ class StreamCopier:
                 meta.key, if_match=meta.etag, size=meta.size, algorithms=self._algorithms()
             )
         except StreamDeclined:
-            self.streams.declined()
+            self.streams.declined(meta)
             raise
         except errors.PreconditionFailed as error:
             raise SourceChangedError(str(error)) from error
@@ -155,37 +166,49 @@ class StreamCopier:
                 raise SourceChangedError(str(broken.cause)) from broken
             raise broken.cause from broken
         except (errors.IntegrityError, errors.StoreError) as error:
-            if not may_mean_the_bytes(error):
-                raise
             await self._settle_refusal(meta, body, error)
         finally:
             body.close()
         if body.told.algorithm is Algorithm.MD5:
             self.etags.are_md5s = True
-        self.streams.arrived(meta.size, time.monotonic() - began)
+        self.streams.arrived(meta, time.monotonic() - began)
         return Transferred(meta.size)
 
     async def _settle_refusal(
         self, meta: ObjectMeta, body: StreamedBody, refusal: errors.SlurperError
     ) -> None:
-        """Find out why the target has refused the bytes. It always raises.
+        """Decide what follows when the target has refused an object. It always raises.
 
         Raises:
-            StreamDeclined: the other ways of copying find it out, or the ETag is no MD5.
+            StreamDeclined: another way of copying finds out more, or may not be refused.
             IntegrityError: the bytes do not have the MD5 that the source tells.
+            SlurperError: the refusal, if it is not about this way of copying.
         """
-        if meta.size <= self.threshold or body.told.algorithm is not Algorithm.MD5:
+        if _is_for_every_way(refusal):
+            raise refusal
+        is_large = meta.size > self.threshold
+        is_of_bytes = isinstance(refusal, errors.IntegrityError)
+        if not is_large and not may_mean_the_bytes(refusal):
+            raise refusal  # one request is what the other way needs too
+        if not (is_large and is_of_bytes and body.told.algorithm is Algorithm.MD5):
             raise StreamDeclined(str(refusal)) from refusal
         async with self.etags.asking:
             if self.etags.are_md5s is None:
                 route = self.route
-                self.etags.are_md5s = await some_are_md5s(route.source, route.prefix, meta.key)
+                found = await some_are_md5s(route.source, route.prefix, meta.key)
+                self.etags.are_md5s = found or None  # no object has shown that they are none
         if not self.etags.are_md5s:
             raise StreamDeclined(str(refusal)) from refusal
         raise errors.IntegrityError(
             f"the target refused the bytes read, which do not have the MD5 {body.told.value} "
             f"that the source tells: {refusal}"
         ) from refusal
+
+
+def _is_for_every_way(refusal: errors.SlurperError) -> bool:
+    """Whether another way of copying would meet the same refusal, or the same way may pass."""
+    lasting = isinstance(refusal, errors.Refused | errors.NoSuchBucket) or refusal.blocks_job
+    return lasting or (refusal.retryable and not isinstance(refusal, errors.IntegrityError))
 
 
 def stream_copier(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from slurper import errors
+from slurper.http import client
+from slurper.http.client import HttpClient
 from slurper.http.messages import Request
 from slurper.http.streams import CHUNK_BYTES, HELD_BYTES, BodyStream, StreamBroken, StreamDeclined
 from tests.unit.http.conftest import Connect, Serve, get
@@ -61,9 +63,9 @@ async def test_a_body_comes_in_order_and_its_connection_is_used_again(
     serve: Serve, connect: Connect
 ) -> None:
     server = await serve(answering(answer(BODY)))
-    client = connect(server)
+    http = connect(server)
     for _ in range(3):
-        response = await client.send(streamed())
+        response = await http.send(streamed())
         assert (response.status, response.body) == (200, [])
         assert await drained(response.stream) == BODY
     assert server.connections == 1
@@ -96,8 +98,8 @@ async def test_a_consumer_that_waits_is_no_fault_of_the_peer(
     serve: Serve, connect: Connect
 ) -> None:
     server = await serve(answering(answer(BODY * 4)))
-    client = connect(server, idle_timeout_seconds=0.2)
-    response = await client.send(streamed())
+    http = connect(server, idle_timeout_seconds=0.2)
+    response = await http.send(streamed())
     assert response.stream is not None
     first = await response.stream.read()
     await asyncio.sleep(1)
@@ -129,9 +131,9 @@ async def test_a_stream_that_is_given_up_closes_its_connection(
     serve: Serve, connect: Connect
 ) -> None:
     server = await serve(answering(answer(BODY)))
-    client = connect(server, max_connections=1)
+    http = connect(server, max_connections=1)
     for expected in (1, 2):
-        response = await client.send(streamed())
+        response = await http.send(streamed())
         assert response.stream is not None
         await response.stream.read()
         response.stream.close()
@@ -154,20 +156,20 @@ async def test_an_answer_that_is_not_to_be_streamed_is_declined(
     serve: Serve, connect: Connect, script: Script
 ) -> None:
     server = await serve(script)
-    client = connect(server, max_connections=1, request_retries=3)
+    http = connect(server, max_connections=1, request_retries=3)
     for _ in range(2):
         with pytest.raises(StreamDeclined):
-            await client.send(streamed(wanted=False))
+            await http.send(streamed(wanted=False))
     assert len(server.requests) == 2
 
 
 async def test_an_error_is_collected_and_retried(serve: Serve, connect: Connect) -> None:
     refused = answer(bytes(200_000), status="503 Slow Down")
     server = await serve(answering(refused, answer(bytes(200_000), status="404 No"), answer(BODY)))
-    client = connect(server)
-    response = await client.send(streamed())
+    http = connect(server)
+    response = await http.send(streamed())
     assert (response.status, response.length, response.stream) == (404, 200_000, None)
-    assert await drained((await client.send(streamed())).stream) == BODY
+    assert await drained((await http.send(streamed())).stream) == BODY
 
 
 async def test_the_head_decides_by_its_headers(serve: Serve, connect: Connect) -> None:
@@ -181,18 +183,18 @@ async def test_the_head_decides_by_its_headers(serve: Serve, connect: Connect) -
 
 
 async def test_a_closed_client_ends_its_streams(serve: Serve, connect: Connect) -> None:
-    client = connect(await serve(answering(answer(BODY * 8))))
-    response = await client.send(streamed())
-    await client.close()
+    http = connect(await serve(answering(answer(BODY * 8))))
+    response = await http.send(streamed())
+    await http.close()
     with pytest.raises(errors.TransportError, match="the client was closed"):
         await drained(response.stream)
 
 
 async def test_a_feed_is_sent_as_it_comes(serve: Serve, connect: Connect) -> None:
     server = await serve(answering(answer()))
-    feed, client = Copied(BODY), connect(server)
+    feed, http = Copied(BODY), connect(server)
     for _ in range(2):
-        assert (await client.send(Request("PUT", "/b/k", {}, feed=feed))).status == 200
+        assert (await http.send(Request("PUT", "/b/k", {}, feed=feed))).status == 200
     assert [received.body == BODY for received in server.requests] == [True, True]
     assert (feed.opened, feed.closed, server.connections) == (2, 2, 1)
 
@@ -213,11 +215,11 @@ async def test_each_retry_opens_the_feed_anew(serve: Serve, connect: Connect) ->
 async def test_a_feed_that_breaks_is_no_failure_of_the_peer(serve: Serve, connect: Connect) -> None:
     server = await serve(answering(answer()))
     feed = Copied(BODY, whole=3 * MIB)
-    client = connect(server, request_retries=3, max_connections=1)
+    http = connect(server, request_retries=3, max_connections=1)
     with pytest.raises(StreamBroken, match="the source went away"):
-        await client.send(Request("PUT", "/b/k", {}, feed=feed))
-    assert (feed.opened, feed.closed, client.statistics.retries) == (1, 1, 0)
-    assert (await client.send(get())).status == 200, "its slot was given back"
+        await http.send(Request("PUT", "/b/k", {}, feed=feed))
+    assert (feed.opened, feed.closed, http.statistics.retries) == (1, 1, 0)
+    assert (await http.send(get())).status == 200, "its slot was given back"
 
 
 async def test_an_early_answer_ends_the_feed(serve: Serve, connect: Connect) -> None:
@@ -227,9 +229,9 @@ async def test_an_early_answer_ends_the_feed(serve: Serve, connect: Connect) -> 
         await peer.wait_for_end()
 
     server = await serve(refuse, answering(answer()))
-    feed, client = Copied(BODY * 16), connect(server, max_connections=1)
-    assert (await client.send(Request("PUT", "/b/k", {}, feed=feed))).status == 412
-    assert (await client.send(get())).status == 200
+    feed, http = Copied(BODY * 16), connect(server, max_connections=1)
+    assert (await http.send(Request("PUT", "/b/k", {}, feed=feed))).status == 412
+    assert (await http.send(get())).status == 200
     assert server.connections == 2
 
 
@@ -241,8 +243,8 @@ async def test_a_peer_is_not_blamed_for_a_slow_feed(serve: Serve, connect: Conne
             return await super().read()
 
     server = await serve(answering(answer()))
-    client = connect(server, idle_timeout_seconds=0.2)
-    assert (await client.send(Request("PUT", "/b/k", {}, feed=Slow(BODY)))).status == 200
+    http = connect(server, idle_timeout_seconds=0.2)
+    assert (await http.send(Request("PUT", "/b/k", {}, feed=Slow(BODY)))).status == 200
 
 
 async def test_a_peer_that_takes_nothing_is_given_up(serve: Serve, connect: Connect) -> None:
@@ -272,6 +274,57 @@ async def test_a_body_is_relayed_from_server_to_server(serve: Serve, connect: Co
     response = await connect(target).send(Request("PUT", "/b/k", {}, feed=Relayed()))
     assert response.status == 200
     assert target.requests[0].body == BODY * 4
+
+
+async def test_two_that_wait_for_each_other_do_not_wait_for_ever(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FEED_WAIT_SECONDS", 0.1)
+    server = await serve(answering(answer(BODY * 4)))
+    one, other = connect(server, max_connections=1), connect(server, max_connections=1)
+
+    class Held:
+        """A body that holds the only connection of a client."""
+
+        length = len(BODY) * 4
+
+        def __init__(self, of: HttpClient) -> None:
+            self._of = of
+
+        async def open(self) -> BodyStream:
+            response = await self._of.send(streamed())
+            assert response.stream is not None
+            return response.stream
+
+    crossing = (
+        other.send(Request("PUT", "/b/k", {}, feed=Held(one))),
+        one.send(Request("PUT", "/b/k", {}, feed=Held(other))),
+    )
+    ends = await asyncio.gather(*crossing, return_exceptions=True)
+    assert StreamDeclined in map(type, ends)
+    for free in (one, other):
+        assert (await free.send(get())).status == 200, "its connection was given back"
+
+
+async def test_a_target_that_fails_first_is_the_one_that_is_named(
+    serve: Serve, connect: Connect
+) -> None:
+    gone = asyncio.Event()
+
+    async def vanish(peer: Peer) -> None:
+        await peer.head()
+        peer.reset()
+        gone.set()
+
+    class Breaking(Copied):
+        async def read(self) -> bytes:
+            await gone.wait()
+            await asyncio.sleep(0.1)
+            raise StreamBroken(errors.TransportError("the source went away"))
+
+    server = await serve(vanish)
+    with pytest.raises(errors.TransportError, match="by the server while sending the request"):
+        await connect(server).send(Request("PUT", "/b/k", {}, feed=Breaking(BODY)))
 
 
 async def test_a_stream_holds_few_bytes() -> None:

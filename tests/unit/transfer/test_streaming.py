@@ -56,6 +56,7 @@ def copier(
     pacer: Pacer | None = None,
     options: JobOptions | None = None,
     etags_are_md5s: bool | None = None,
+    overwrite: bool = True,
 ) -> Copier:
     route = Route(source or store(VERIFIES), target or store(VERIFIES), "", 0)
     etags = SourceEtags(route.source.dialect)
@@ -63,7 +64,7 @@ def copier(
     rules = selection.Rules(
         source=route.source.dialect,
         target=route.target.dialect,
-        overwrite=True,
+        overwrite=overwrite,
         options=options or JobOptions(),
     )
     budget = ByteBudget(SETTINGS.in_flight_bytes)
@@ -101,6 +102,19 @@ def test_a_target_must_verify_a_checksum_that_can_be_known() -> None:
     assert not streams(copier(target=store(only_md5), etags_are_md5s=False), meta(MIN_BYTES))
 
 
+def test_a_store_of_unknown_make_may_take_a_crc_and_not_compare_it() -> None:
+    unknown_make = replace(dialects.GENERIC, checksum=Algorithm.CRC32C, verifies_md5=False)
+    assert not streams(copier(target=store(unknown_make)), meta(MIN_BYTES))
+    known_make = replace(unknown_make, assumed=False)
+    assert streams(copier(target=store(known_make)), meta(MIN_BYTES))
+
+
+def test_without_a_condition_on_the_write_nothing_is_streamed_beside_others_objects() -> None:
+    made = copier(target=store(replace(VERIFIES, conditional_put=False)), overwrite=False)
+    assert not streams(made, meta(MIN_BYTES))
+    assert streams(copier(overwrite=False), meta(MIN_BYTES))
+
+
 def test_both_stores_must_be_able_to() -> None:
     assert not streams(copier(source=MemoryStore()), meta(MIN_BYTES))
     assert not streams(copier(target=MemoryStore()), meta(MIN_BYTES))
@@ -129,20 +143,22 @@ def test_objects_without_a_known_checksum_are_tried_a_few_times() -> None:
     made, unknown = copier(streams=known), meta(MIN_BYTES, '"0f-3"')
     for _ in range(3):
         assert streams(made, unknown)
-        known.declined()
+        known.declined(unknown)
     assert not streams(made, unknown)
     assert streams(made, meta(MIN_BYTES)), "its listing shows an MD5"
-    known.arrived(MIN_BYTES, 1.0)
-    assert streams(made, unknown)
+    for _ in range(3):
+        assert streams(made, meta(MIN_BYTES))
+        known.declined(meta(MIN_BYTES))
+    assert not streams(made, meta(MIN_BYTES))
 
 
 def test_the_rate_decides_how_large_an_object_may_be() -> None:
     known = Streams(10.0)
     for _ in range(50):
-        known.arrived(200 * MIB, 1.0)
+        known.arrived(meta(200 * MIB), 1.0)
     assert known.max_bytes == pytest.approx(2000 * MIB, rel=0.01)
     for _ in range(50):
-        known.arrived(MIB, 1.0)
+        known.arrived(meta(MIB), 1.0)
     assert known.max_bytes == pytest.approx(10 * MIB, rel=0.01)
     assert streams(copier(streams=known), meta(THRESHOLD)), "it would be read as a whole"
     assert not streams(copier(streams=known), meta(THRESHOLD + 1))

@@ -189,6 +189,8 @@ class Reading(BucketClient):
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
         got = response.headers.get("etag", "")
         if condition and got and not entity_tags.same(got, condition):
+            if response.stream is not None:
+                response.stream.close()
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,

@@ -31,16 +31,13 @@ class Streaming(Reading, Writing):
             response = await self._begin_read(key, if_match, start, size, lambda _: True)
             # A short rest comes together with its head.
             stream = response.stream or BodyStream.complete(response.body)
-            if start:
-                is_right = verification.is_rest(response, start, size)
-            else:
-                is_right = response.status == 200 and told_in(response.headers) == told
-            if not is_right:
+            try:
+                self._check_again(response, key, if_match, start, size)
+                if not start and told_in(response.headers) != told:
+                    raise errors.IntegrityError("the object now tells another checksum")
+            except BaseException:
                 stream.close()
-                raise errors.IntegrityError(
-                    f"asked for the bytes from {start} on, got HTTP {response.status} with "
-                    f"{response.headers.get('content-range', 'no content-range')}"
-                )
+                raise
             return stream
 
         def may_stream(headers: Mapping[str, str]) -> bool:
@@ -52,7 +49,7 @@ class Streaming(Reading, Writing):
             raise StreamDeclined("the answer came as a whole")
         try:
             if response.status != 200 or told is None:
-                raise self._unusable(response, "GetObject", key, "it answers with a part")
+                raise StreamDeclined("it answers with a part")
             verification.check_length(response.headers, size)
             stored = self._described(response, "GetObject", key, size)
         except BaseException:
@@ -60,6 +57,27 @@ class Streaming(Reading, Writing):
             raise
         self._witness.read_last = self._target(key)
         return StreamedDownload(stored, StreamedBody(size, told, stream, read_from))
+
+    def _check_again(self, response: Response, key: str, etag: str, start: int, size: int) -> None:
+        """Check that an answer is the rest of the same version, from `start` on."""
+        got = response.headers.get("etag", "")
+        if got and not entity_tags.same(got, etag):
+            raise errors.PreconditionFailed(
+                "GetObject",
+                status=response.status,
+                detail=f"the object has the ETag {got}",
+                bucket=self._bucket,
+                key=key,
+            )
+        if start and not verification.is_rest(response, start, size):
+            raise errors.IntegrityError(
+                f"asked for the bytes from {start} on, got HTTP {response.status} with "
+                f"{response.headers.get('content-range', 'no content-range')}"
+            )
+        if not start:
+            if response.status != 200:
+                raise errors.IntegrityError("it answers with a part")
+            verification.check_length(response.headers, size)
 
     async def _begin_read(
         self,
