@@ -3,11 +3,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Most tests wait more than they compute, so three processes keep two cores busy. Each file is one
+# Most tests wait more than they compute, so four processes keep two cores busy. Each file is one
 # process's: the servers that its tests share are started once. The slow files come first. glibc
 # gives large blocks of memory back only if its threshold for them is fixed; without that each
 # process would grow to gigabytes.
-PYTEST = MALLOC_MMAP_THRESHOLD_=1048576 $(BIN)/python -m pytest --numprocesses 3 \
+PYTEST = MALLOC_MMAP_THRESHOLD_=1048576 $(BIN)/python -m pytest --numprocesses 4 \
   --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
