@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 _PLAIN = re.compile(r"[\w./-]*", re.ASCII)
-"""Keys that a list of keys in XML names without doubt, whoever reads it."""
+"""Keys that every server reads alike in a list of keys in XML."""
 
 _AT_ONCE = 1000
 """The most keys of one DeleteObjects."""

@@ -49,8 +49,8 @@ class Streams:
         self._max_seconds = max_seconds
         self._rate = FIRST_RATE
         self._tries = {True: _MAX_DECLINED, False: _MAX_DECLINED}
-        """How many more objects may be asked for in vain: those whose ETag looks like an MD5, and
-        the others."""
+        """How many more requests may find no checksum. Objects whose ETag looks like an MD5 are
+        counted apart from the others."""
 
     @property
     def max_bytes(self) -> float:
@@ -213,7 +213,7 @@ def _is_for_every_way(refusal: errors.SlurperError) -> bool:
 
 def stream_copier(
     route: Route,
-    streams: Streams | None,
+    streams: Streams,
     etags: SourceEtags,
     budget: ByteBudget,
     pacer: Pacer | None,
@@ -223,8 +223,6 @@ def stream_copier(
 ) -> StreamCopier | None:
     """A copier of streams, if both stores can stream."""
     source, target = route.source, route.target
-    if streams is None:
-        return None
     if not (isinstance(source, StreamingStore) and isinstance(target, StreamingStore)):
         return None
     return StreamCopier(route, source, target, streams, etags, budget, pacer, if_absent, threshold)

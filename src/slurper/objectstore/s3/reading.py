@@ -187,10 +187,18 @@ class Reading(BucketClient):
                 await self._confirm_refused(key, condition, refusal)
             del request.headers["if-match"]
         response = await self._send("GetObject", request, key, max_body_bytes=limit)
-        got = response.headers.get("etag", "")
-        if condition and got and not entity_tags.same(got, condition):
+        try:
+            self._require_version(response, key, condition)
+        except errors.PreconditionFailed:
             if response.stream is not None:
                 response.stream.close()
+            raise
+        return response
+
+    def _require_version(self, response: Response, key: str, etag: str) -> None:
+        """Compare the ETag of an answer with `etag`, if both exist. Raises PreconditionFailed."""
+        got = response.headers.get("etag", "")
+        if etag and got and not entity_tags.same(got, etag):
             raise errors.PreconditionFailed(
                 "GetObject",
                 status=response.status,
@@ -198,7 +206,6 @@ class Reading(BucketClient):
                 bucket=self._bucket,
                 key=key,
             )
-        return response
 
     async def _confirm_refused(
         self, key: str, condition: str, refusal: errors.PreconditionFailed

@@ -60,15 +60,7 @@ class Streaming(Reading, Writing):
 
     def _check_again(self, response: Response, key: str, etag: str, start: int, size: int) -> None:
         """Check that an answer is the rest of the same version, from `start` on."""
-        got = response.headers.get("etag", "")
-        if got and not entity_tags.same(got, etag):
-            raise errors.PreconditionFailed(
-                "GetObject",
-                status=response.status,
-                detail=f"the object has the ETag {got}",
-                bucket=self._bucket,
-                key=key,
-            )
+        self._require_version(response, key, etag)
         if start and not verification.is_rest(response, start, size):
             raise errors.IntegrityError(
                 f"asked for the bytes from {start} on, got HTTP {response.status} with "
