@@ -29,7 +29,7 @@ from tests.chaos.listings import (
     silent,
     without_echoes,
 )
-from tests.chaos.stage import Stage
+from tests.chaos.stage import HASTY, Stage
 from tests.chaos.wire import Exchange
 
 BOMB = (
@@ -38,6 +38,13 @@ BOMB = (
     b"<ListBucketResult><IsTruncated>false</IsTruncated><Name>&d;</Name></ListBucketResult>"
 )
 BUCKETS = b"<ListAllMyBucketsResult><IsTruncated>false</IsTruncated></ListAllMyBucketsResult>"
+
+
+@pytest.fixture
+def staged(staged: Stage) -> Stage:
+    """The same, but silence is one of the faults."""
+    staged.settings = HASTY
+    return staged
 
 
 def repeating(count: int, first: int) -> Fault:
@@ -130,7 +137,7 @@ HALTING: list[tuple[str, Fault, str]] = [
         "HTTP 307 TemporaryRedirect.*region eu-x-1",
     ),
     ("unreachable", faults.reset_before, "closed|reset"),
-    ("says nothing", faults.deaf(10), "nothing moved for 0.8 s"),
+    ("says nothing", faults.deaf(10), "nothing moved for 2 s"),
 ]
 
 

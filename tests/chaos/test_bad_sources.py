@@ -8,11 +8,18 @@ from slurper.job.model import LogType
 from tests.chaos import faults
 from tests.chaos.cases import FIRST, HEAD, ONE, PARTS, PLAIN, Case, as_parameters, play
 from tests.chaos.conftest import LARGE
-from tests.chaos.stage import PART, Stage
+from tests.chaos.stage import HASTY, PART, Stage
 from tests.chaos.wire import Exchange
 
 HTML = b"<html><head><style>p{}</style></head><body><h1>Bad Gateway</h1></body></html>"
 GARBAGE = b"\x00\x01 not HTTP at all \r\n\r\n"
+
+
+@pytest.fixture
+def staged(staged: Stage) -> Stage:
+    """The same, but silence is one of the faults."""
+    staged.settings = HASTY
+    return staged
 
 
 async def _garbage(exchange: Exchange) -> bool:
@@ -142,7 +149,7 @@ LASTING = [
         fault=faults.stalled(10, after=1000),
         match=ONE,
         ends="failed",
-        says="nothing moved for 0.8 s while reading the response, after 1000 of 50000",
+        says="nothing moved for 2 s while reading the response, after 1000 of 50000",
     ),
     Case(
         name="always 500",

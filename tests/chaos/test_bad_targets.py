@@ -17,11 +17,18 @@ from tests.chaos.cases import (
 )
 from tests.chaos.conftest import LARGE
 from tests.chaos.faults import Fault
-from tests.chaos.stage import Stage
+from tests.chaos.stage import HASTY, Stage
 
 ERROR = b"\n <Error><Code>%s</Code><Message>late</Message></Error>"
 XML = "200 OK\r\nContent-Type: application/xml"
 PAGE = b"<html><body>Please sign in</body></html>"
+
+
+@pytest.fixture
+def staged(staged: Stage) -> Stage:
+    """The same, but silence is one of the faults."""
+    staged.settings = HASTY
+    return staged
 
 
 def late(code: str) -> Fault:

@@ -15,12 +15,12 @@ from slurper.transfer import attempts
 from tests.chaos import faults
 from tests.chaos.cases import EVERYTHING
 from tests.chaos.conftest import LARGE
-from tests.chaos.stage import HASTY, PART, Stage
+from tests.chaos.stage import CALM, PART, Stage
 from tests.chaos.wire import Exchange
 
 PATIENT = Settings(
     **{
-        **HASTY.model_dump(),
+        **CALM.model_dump(),
         "request_retries": 5,
         "object_attempts": 3,
         "retry_deadline_seconds": 120.0,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SLURPER = Path(sys.executable).with_name("slurper")
 TOKEN = "token-of-the-end-to-end-tests"
-READY_SECONDS = 60
+READY_SECONDS = 150
 STOP_SECONDS = 30
 
 

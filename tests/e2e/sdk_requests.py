@@ -20,7 +20,7 @@ from cloudflare.types.r2.super_slurper.job_create_params import (
 from slurper.demo.servers import S3Server
 from tests.servers.gcs.tokens import ACCOUNT
 
-WAIT_SECONDS = 60
+WAIT_SECONDS = 150
 ENDED = frozenset({"completed", "aborted"})
 
 Answer = TypeVar("Answer")
