@@ -117,6 +117,8 @@ class ClientStatistics:
     """Requests sent again. Replacing a kept connection that was dead does not count."""
     throttled: int = 0
     """Answers 429 and 503."""
+    delay: float = math.inf
+    """The shortest time from a request to its answer, in seconds; infinite before the first one."""
     waiting: dict[int, Waiting] = field(default_factory=dict)
     """Requests that are waiting for their next retry."""
 
@@ -270,6 +272,7 @@ class HttpClient:
             else:
                 await connection.upload(head, request.body)
             response = await answer
+            self.statistics.delay = min(self.statistics.delay, time.monotonic() - sent_at)
         except BaseException:
             # After an error or a cancellation the state of the connection is not known.
             pool.discard(connection)

@@ -18,8 +18,11 @@ from slurper.settings import MIB
 from slurper.transfer.task import Share
 
 FIRST_ALLOWANCE_BYTES = 16 * MIB
-"""What may be in flight at first: one part, or as many objects as fit. More bytes cost more memory
-traffic. If a distant network needs more, the allowance doubles several times within seconds."""
+"""What may be in flight at least: one part, or as many objects as fit. More bytes cost more memory
+traffic where the stores are near."""
+FULL_RATE = 1e9
+"""Bytes per second that one process moves at most. Times the delay of the stores, this is what a
+distant network holds on its way, so that much may be in flight from the beginning."""
 TRIAL_SECONDS = 0.25
 """A rate is measured for at least this long, and over at least the bytes that are in flight."""
 TRIAL_GAIN = 1.25
@@ -36,17 +39,28 @@ it and the task before counts too."""
 class ByteBudget:
     """Admits units of work, in the order in which they come, while their bytes fit an allowance.
 
-    The allowance begins small. It grows, up to `limit`, while more bytes in flight make the process
-    faster. On a distant network they do. Where the processor is the limit, they only fall out of
-    its caches, and cost a third more (decision 0015).
+    The allowance begins small where the stores are near. It grows, up to `limit`, while more bytes
+    in flight make the process faster. On a distant network they do. Where the processor is the
+    limit, they only fall out of its caches, and cost a third more (decision 0015).
 
     A unit larger than the allowance is admitted alone. Otherwise it would never begin. So memory is
     at most `limit` or the largest single unit, whichever is more.
     """
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the highest allowance, in bytes. Tests give a clock."""
+    def __init__(
+        self,
+        limit: int,
+        *,
+        delay: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the highest allowance, in bytes. Tests give a clock.
+
+        `delay` tells how many seconds a unit waits for answers from both stores. It is asked only
+        when a unit does not fit.
+        """
         self.limit = limit
+        self._delay = delay
         self.allowed = min(limit, FIRST_ALLOWANCE_BYTES)
         self.used = 0
         self._growth = _Growth(limit, clock)
@@ -54,7 +68,7 @@ class ByteBudget:
 
     async def acquire(self, size: int) -> None:
         """Wait until `size` bytes are admitted. If it is cancelled, it leaves the queue."""
-        if not self._waiting and self._fits(size):
+        if not self._waiting and (self._fits(size) or self._widened_fits(size)):
             self.used += size
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,12 +91,22 @@ class ByteBudget:
         if self._waiting:
             size_moved = size if moved is None else moved
             self.allowed = self._growth.moved(size_moved, allowed=self.allowed, in_flight=self.used)
+            self._widen()
         self.used -= size
         if self._waiting:
             self._admit()
 
     def _fits(self, size: int) -> bool:
         return self.used + size <= self.allowed or self.used == 0
+
+    def _widened_fits(self, size: int) -> bool:
+        self._widen()
+        return self._fits(size)
+
+    def _widen(self) -> None:
+        """Allow what the network holds on its way, as far as its delay is known by now."""
+        on_its_way = FIRST_ALLOWANCE_BYTES + int(FULL_RATE * self._delay())
+        self.allowed = max(self.allowed, min(self.limit, on_its_way))
 
     def _admit(self) -> None:
         while self._waiting and self._fits(self._waiting[0][0]):

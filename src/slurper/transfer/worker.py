@@ -6,6 +6,7 @@ What it learns about a store goes into each report, until the tasks that come kn
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class Worker:
         self._settings = settings
         self._open_store = open_store or StoreOpener()
         self._options = TransportOptions.from_settings(settings)
-        self._budget = ByteBudget(settings.in_flight_bytes)
+        self._budget = ByteBudget(settings.in_flight_bytes, delay=self._delay)
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
         self._stores: dict[StoreAddress, _OpenedStore] = {}
         self._under_way: list[Task[Any]] = []
@@ -124,6 +125,14 @@ class Worker:
         if not max_seconds:
             return None
         return opened.streams.setdefault(task.target, Streams(max_seconds))
+
+    def _delay(self) -> float:
+        """The longest time that a task under way waits for answers from both of its stores."""
+        return max((self._delay_of(task) for task in self._under_way), default=0.0)
+
+    def _delay_of(self, task: Task[Any]) -> float:
+        delays = [self._stores[side].store.statistics.delay for side in (task.source, task.target)]
+        return sum(delay for delay in delays if delay < math.inf)
 
     def waits(self) -> dict[str, dict[str, int]]:
         """For each job under way: why requests have failed that are being repeated, and how many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,25 @@ async def test_bodies_of_every_size_are_complete_and_the_connection_is_kept(
     assert response.length == size
     assert b"".join((await client.send(get())).body) == b"next"
     assert server.connections == 1
+
+
+async def test_the_shortest_delay_of_an_answer_is_kept(serve: Serve, connect: Connect) -> None:
+    async def late(peer: Peer) -> None:
+        for pause in (1.0, 0.05, 1.0):
+            await peer.request()
+            await asyncio.sleep(pause)
+            await peer.send(answer())
+
+    client = connect(await serve(late))
+    assert client.statistics.delay == math.inf
+    await client.send(get())
+    first = client.statistics.delay
+    assert 1.0 <= first < math.inf
+    await client.send(get())
+    assert 0.05 <= client.statistics.delay < first
+    second = client.statistics.delay
+    await client.send(get())
+    assert client.statistics.delay == second
 
 
 async def test_bodies_are_never_decompressed(serve: Serve, connect: Connect) -> None:

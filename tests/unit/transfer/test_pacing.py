@@ -11,6 +11,7 @@ from slurper.settings import MIB
 from slurper.transfer.pacing import (
     BURST_SECONDS,
     FIRST_ALLOWANCE_BYTES,
+    FULL_RATE,
     NEXT_TRIAL_SECONDS,
     ByteBudget,
     Pacer,
@@ -98,6 +99,35 @@ async def test_all_who_wait_may_be_cancelled_at_once() -> None:
     await asyncio.gather(*waiting, return_exceptions=True)
     assert all(task.cancelled() for task in waiting)
     assert budget.used == 0
+
+
+async def test_what_a_distant_network_holds_may_be_in_flight_at_once() -> None:
+    delays = [0.0]
+    budget = ByteBudget(256 * MIB, delay=lambda: delays[0])
+    await budget.acquire(16 * MIB)
+    waiting = [asyncio.create_task(budget.acquire(16 * MIB)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert budget.used == 16 * MIB
+    delays[0] = 0.1  # known from the first answers
+    budget.release(16 * MIB)
+    await asyncio.sleep(0)
+    expected = FIRST_ALLOWANCE_BYTES + int(0.1 * FULL_RATE)
+    assert budget.allowed == expected
+    assert budget.used == expected // (16 * MIB) * 16 * MIB
+    delays[0] = 9.0
+    budget.release(16 * MIB)
+    assert budget.allowed == 256 * MIB
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_the_first_unit_that_does_not_fit_is_admitted_if_the_network_holds_it() -> None:
+    budget = ByteBudget(256 * MIB, delay=lambda: 0.05)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await budget.acquire(16 * MIB)
+    assert budget.used == 48 * MIB
 
 
 class Line:
