@@ -34,12 +34,12 @@ from slurper.database.work import WorkStore
 from slurper.driver import schedule
 from slurper.driver.board import Board
 from slurper.driver.chores import Chores
-from slurper.driver.open_work import OpenRange
+from slurper.driver.open_work import OpenRange, OpenUpload
 from slurper.driver.range_turn import RangeTurn
 from slurper.driver.turn import Means, Turn
 from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
-from slurper.job.model import JobStatus
+from slurper.job.model import Job, JobStatus
 from slurper.secrets import Sealer
 from slurper.settings import Settings
 from slurper.transfer.task import ProgressReport, Task
@@ -102,8 +102,8 @@ class Driver:
         self._moved = asyncio.Event() if moved is None else moved
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
-        self._tasks: dict[asyncio.Task[None], str] = {}
-        """Turns under way, each with the id of its job."""
+        self._tasks: dict[asyncio.Task[None], Turn[Any, Any]] = {}
+        """The turns under way."""
         self._poll_seconds = POLL_SECONDS
 
     def wake(self) -> None:
@@ -172,14 +172,15 @@ class Driver:
         complete = self._board.update(works)
         for work in unswept:  # a job that a commit has just touched may still be on the board
             self._board.drop_job(work.job.id, for_good=True)
-        self._chores.update(works, unswept, busy=self._tasks.values())
+        busy = [turn.job.id for turn in self._tasks.values()]
+        self._chores.update(works, unswept, busy=busy)
         self._poll_seconds = POLL_SECONDS if complete else POLL_AGAIN_SECONDS
         self._metrics.jobs_running.set(len(self._board.jobs))
 
     def _fill(self) -> None:
-        """Give every free slot of the engine to the next range or large object."""
-        while not self._stopping and (free := self._engine.slots - len(self._tasks)) > 0:
-            taken = schedule.take(self._board, time.monotonic(), free)
+        """Begin tasks for the next ranges and large objects, as long as there is room for them."""
+        while not self._stopping:
+            taken = self._take()
             if taken is None:
                 break
             work, job = taken
@@ -189,9 +190,15 @@ class Driver:
                 else UploadTurn(work, job, self._means)
             )
             task = asyncio.create_task(self._advance(turn))
-            self._tasks[task] = job.id
+            self._tasks[task] = turn
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
+
+    def _take(self) -> tuple[OpenRange | OpenUpload, Job] | None:
+        slots, tasks = self._engine.slots, len(self._tasks)
+        uploads = sum(isinstance(turn, UploadTurn) for turn in self._tasks.values())
+        kinds = schedule.kinds_with_room(ranges=tasks - uploads, uploads=uploads, slots=slots)
+        return schedule.take(self._board, time.monotonic(), slots - tasks, kinds)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task)

@@ -6,6 +6,9 @@ the job, the next task goes to the kind of work with fewer tasks under way: rang
 objects. Among ranges, the one served longest ago comes first. Among large objects, the one
 found first comes first, so that it is finished soon. When all work has a task and slots are
 idle, they get parts of the large objects under way.
+
+Ranges have at most as many tasks as the engine has slots. Large objects may have as many besides.
+Each of them waits often for a single answer: to HEAD, to the begin of its upload, to its end.
 """
 
 from __future__ import annotations
@@ -20,18 +23,34 @@ _MIN_OF_EVEN = 0.1
 """A task gets at least this fraction of an even share of its job's limits."""
 
 
-def take(board: Board, now: float, free: int = 1) -> tuple[OpenRange | OpenUpload, Job] | None:
-    """Choose the work that gets the next of `free` slots; return it with its job.
+Kind = type[OpenRange] | type[OpenUpload]
+KINDS: tuple[Kind, ...] = (OpenRange, OpenUpload)
 
-    The work is counted as having one more task. None: no work may begin at the monotonic time
-    `now`.
+
+def kinds_with_room(*, ranges: int, uploads: int, slots: int) -> tuple[Kind, ...]:
+    """The kinds of work of which one more task may begin, beside so many tasks under way."""
+    if ranges + max(0, uploads - slots) < slots:
+        return KINDS
+    return (OpenUpload,) if uploads < slots else ()
+
+
+def take(
+    board: Board, now: float, free: int = 1, kinds: tuple[Kind, ...] = KINDS
+) -> tuple[OpenRange | OpenUpload, Job] | None:
+    """Choose the work of one of these kinds that begins next; return it with its job.
+
+    The work is counted as having one more task. `free` is how many slots are idle. None: no work
+    may begin at the monotonic time `now`.
     """
     waiting = [
         one
         for one in board.open_work()
-        if not one.under_way and one.not_before <= now and _may_begin(board, one)
+        if isinstance(one, kinds)
+        and not one.under_way
+        and one.not_before <= now
+        and _may_begin(board, one)
     ]
-    candidates = waiting or _dealable(board, now)
+    candidates = waiting or (_dealable(board, now) if free > 0 else [])
     if not candidates:
         return None
     under_way = _tasks_under_way(board)
@@ -84,10 +103,12 @@ def allot(board: Board, open_work: OpenWork, slots: int) -> float:
     """Give a new task its share (0 to 1) of the job's limits, and return that share.
 
     The shares of a job add up to at most 1, with one exception: a task that begins when nothing
-    is left gets a small share anyway, so that it moves. `slots` is how many tasks run at once.
+    is left gets a small share anyway, so that it moves. `slots` is how many tasks of each kind run
+    at once.
     """
     of_job = board.of_job(open_work.job_id)
-    even = 1 / max(1, min(slots, len(of_job)))
+    uploads = sum(isinstance(one, OpenUpload) for one in of_job)
+    even = 1 / max(1, min(slots, uploads) + min(slots, len(of_job) - uploads))
     left = 1 - sum(one.allotted for one in of_job)
     allotted = max(min(even, left), _MIN_OF_EVEN * even)
     open_work.allotted += allotted

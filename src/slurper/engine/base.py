@@ -12,7 +12,11 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many tasks run at the same time. Further tasks wait inside the engine."""
+        """How many tasks that copy ranges run at the same time.
+
+        Twice as many run in all, if the others copy large objects. Further tasks wait inside the
+        engine.
+        """
         ...
 
     async def start(self) -> None:

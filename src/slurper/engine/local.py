@@ -22,9 +22,12 @@ from slurper.engine.waits import Waits
 from slurper.settings import Settings
 from slurper.transfer.task import Task, TaskReport
 
-TASKS_PER_WORKER = 2
+SLOTS_PER_WORKER = 2
 """Near its end a task begins no new objects, and waits for its last ones. A second task on the same
 process keeps the core and the connections busy during that time, and during the commit."""
+
+TASKS_PER_WORKER = 2 * SLOTS_PER_WORKER
+"""How many tasks a process takes. The driver lets large objects have as many tasks as ranges."""
 
 WORKER_FACTORY = "slurper.transfer.worker:Worker"
 
@@ -86,8 +89,8 @@ class LocalEngine:
 
     @property
     def slots(self) -> int:
-        """How many tasks run at the same time. Further tasks wait inside the engine."""
-        return self._count * TASKS_PER_WORKER
+        """How many tasks that copy ranges run at the same time; twice as many run in all."""
+        return self._count * SLOTS_PER_WORKER
 
     @property
     def worker_pids(self) -> tuple[int, ...]:

@@ -81,7 +81,9 @@ class ScriptedEngine:
     async def run(self, task: Task[TaskReport]) -> TaskReport:
         """Part of the protocol."""
         assert not any(clash(task, other) for other in self._under_way), "the same work twice"
-        assert len(self._under_way) < self.slots, "more tasks than slots"
+        assert len(self._under_way) < 2 * self.slots, "more tasks than the engine takes"
+        ranges = sum(not isinstance(other, PartsTask) for other in self._under_way)
+        assert isinstance(task, PartsTask) or ranges < self.slots, "more ranges than slots"
         self.tasks.append(task)
         self._under_way.append(task)
         try:

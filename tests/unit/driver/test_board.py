@@ -394,6 +394,36 @@ def test_ranges_and_large_objects_of_a_job_share_its_tasks() -> None:
     assert taken == [5, 6, 7], "what was found first is finished first"
 
 
+@given(st.integers(1, 8), st.data())
+def test_large_objects_have_as_many_tasks_beside_the_ranges(
+    slots: int, data: st.DataObject
+) -> None:
+    under_way = {OpenRange: 0, OpenUpload: 0}
+    while kinds := schedule.kinds_with_room(
+        ranges=under_way[OpenRange], uploads=under_way[OpenUpload], slots=slots
+    ):
+        under_way[data.draw(st.sampled_from(kinds))] += 1
+    assert sum(under_way.values()) == 2 * slots
+    assert under_way[OpenRange] <= slots
+    assert schedule.kinds_with_room(ranges=0, uploads=slots, slots=slots) == schedule.KINDS
+    assert schedule.kinds_with_room(ranges=slots, uploads=0, slots=slots) == (OpenUpload,)
+
+
+def test_where_only_large_objects_have_room_no_range_begins_and_no_parts_are_dealt() -> None:
+    shown = board(with_uploads(work("a", (1, None)), upload(5, begun=True), upload(6)))
+    taken = [schedule.take(shown, 0.0, 0, (OpenUpload,)) for _ in range(3)]
+    found = [one for turn in taken if turn is not None if isinstance(one := turn[0], OpenUpload)]
+    assert [one.upload.id for one in found] == [5, 6]
+    assert taken[2] is None
+    found[0].know_parts(())
+    found[0].is_dealing = False
+    assert schedule.take(shown, 0.0, 0, (OpenUpload,)) is None
+    assert schedule.take(shown, 0.0, 0) is not None, "the range"
+    shared = schedule.take(shown, 0.0, 1, (OpenUpload,))
+    assert shared is not None
+    assert shared[0] is found[0]
+
+
 def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None:
     shown = board(with_uploads(work("a", (1, None)), upload(5), unsettled=MAX_UNSETTLED))
     assert take_upload(shown).upload.id == 5

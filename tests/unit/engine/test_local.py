@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from slurper import errors, telemetry
-from slurper.engine.local import START_ATTEMPTS, TASKS_PER_WORKER, LocalEngine
+from slurper.engine.local import SLOTS_PER_WORKER, START_ATTEMPTS, TASKS_PER_WORKER, LocalEngine
 from slurper.settings import Settings
 from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task
 from tests.workers import worker_processes
@@ -64,7 +64,7 @@ class TestRunning:
         self, start_engine: StartEngine, tmp_path: Path
     ) -> None:
         engine = await start_engine(workers=2)
-        assert engine.slots == 2 * TASKS_PER_WORKER
+        assert engine.slots == 2 * SLOTS_PER_WORKER
         gate = tmp_path / "gate"
         held = [
             asyncio.create_task(engine.run(make_task(f"wait:{gate}", number))) for number in (1, 2)
