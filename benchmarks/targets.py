@@ -42,7 +42,7 @@ http {{
     "~^DELETE:(.*&)?uploadId=" companion;
     "~^PUT:(.*&)?partNumber=" part;
   }}
-  map $request_method $written {{ default ''; PUT '"written"'; }}
+  map $request_method $written {{ default $sent_http_etag; PUT '"written"'; }}
   server {{
     listen {host}:{port} {tls} backlog=4096; root {root}/data;
     dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw group:r all:r;

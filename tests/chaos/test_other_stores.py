@@ -50,6 +50,7 @@ SOURCES: list[tuple[str, Fault, str]] = [
     ("ETags listed with escaped quotes", listed_as(rb"<ETag>&amp;quot;\1&amp;quot;<"), LIST),
     ("ETags shown without quotes", faults.with_etag("{}"), READS),
     ("ETags shown as weak", faults.with_etag('W/"{}"'), READS),
+    ("ETags shown in listings alone", faults.with_headers(without=("etag",)), READS),
     ("an If-Match that never holds", faults.with_header("if-match", REFUSED), GETS),
     ("a HEAD without a length", NO_LENGTH, HEADS),
     ("no HEAD", faults.answer("405 Method Not Allowed"), HEADS),

@@ -82,6 +82,18 @@ class Versions:
             SourceChangedError: the source has another version.
         """
         stored = await self._source.head(meta.key, with_checksums=with_checksums)
-        if not entity_tags.same(stored.meta.etag, meta.etag) or stored.meta.size != meta.size:
+        if stored.meta.size != meta.size or not _is_same(stored.meta, meta):
             raise SourceChangedError("HEAD shows another version than the listing")
         return stored
+
+
+def _is_same(shown: ObjectMeta, wanted: ObjectMeta) -> bool:
+    """Whether HEAD shows the version that was listed.
+
+    Some proxies drop the tag. Then the date counts. HEAD tells whole seconds, and a listing may
+    tell parts of them.
+    """
+    if shown.etag or not wanted.etag or shown.last_modified is None:
+        return entity_tags.same(shown.etag, wanted.etag)
+    listed = wanted.last_modified
+    return listed is not None and listed.replace(microsecond=0) == shown.last_modified
