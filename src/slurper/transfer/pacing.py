@@ -20,7 +20,7 @@ from slurper.transfer.task import Share
 FIRST_ALLOWANCE_BYTES = 16 * MIB
 """What may be in flight at least: one part, or as many objects as fit. More bytes cost more memory
 traffic where the stores are near."""
-FULL_RATE = 1e9
+FULL_RATE = 500e6
 """Bytes per second that one process moves at most. Times the delay of the stores, this is what a
 distant network holds on its way, so that much may be in flight from the beginning."""
 TRIAL_SECONDS = 0.25
