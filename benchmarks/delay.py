@@ -39,6 +39,9 @@ WINDOW_BYTES = 3 << 20
 """Linux lets 6 MiB be under way and not acknowledged (`tcp_rmem`). Half of that is on the way
 there. The other half has arrived, and its acknowledgement is on the way back."""
 
+PIECES_AT_ONCE = 8
+"""So many pieces are taken in at most before those that are due are delivered."""
+
 _BACKLOG = 4096
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
@@ -192,7 +195,10 @@ class Forwarder:
     def _take_in(self, way: Way) -> None:
         """Let those who have something to send take turns while the line is open."""
         queue = self._queues[way]
-        while queue and way.open_at <= (now := time.monotonic()):
+        for _ in range(min(len(queue), PIECES_AT_ONCE)):
+            now = time.monotonic()
+            if now < way.open_at:
+                return
             connection, stream = queue.popleft()
             stream.queued = False
             if not connection.closed:
