@@ -244,6 +244,15 @@ RCLONE_SINGLE_PUT = Contender(
     "nothing; one PUT, so no object above 5 GB",
     _rclone_environment,
 )
+RCLONE_TUNED = Contender(
+    "rclone copy, tuned",
+    _rclone(
+        *("--transfers", "16", "--checkers", "16", "--fast-list", "--s3-no-check-bucket"),
+        *("--s3-chunk-size", "16M", "--s3-upload-concurrency", "8", "--multi-thread-streams", "8"),
+    ),
+    _RCLONE_CHECKS,
+    _more_garbage(_rclone_environment),
+)
 RCLONE_AGAIN = Contender("rclone copy", _rclone(), "size, time of change", _rclone_environment)
 RCLONE_AGAIN_BEST = Contender(
     "rclone copy, best",
@@ -260,6 +269,7 @@ S5CMD = Contender(
 
 SMALL = (SLURPER, JUICEFS, JUICEFS_BEST, RCLONE, RCLONE_BEST, S5CMD)
 LARGE = (SLURPER, JUICEFS, JUICEFS_BEST, RCLONE, RCLONE_SINGLE_PUT, S5CMD)
+LINE = (SLURPER, JUICEFS, JUICEFS_BEST, RCLONE, RCLONE_TUNED, RCLONE_SINGLE_PUT, S5CMD)
 AGAIN = (SLURPER_AGAIN, JUICEFS_AGAIN, JUICEFS_AGAIN_BEST, RCLONE_AGAIN, RCLONE_AGAIN_BEST)
 END_TO_END = (SERVICE, *SMALL)
 

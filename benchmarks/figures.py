@@ -50,23 +50,29 @@ CPU_SCALES: dict[Measure, Callable[[Run], float]] = {
     Measure.CPU_PER_GB: _per_gb,
     Measure.START: _milliseconds,
     Measure.RATE: _per_object,
+    Measure.THROUGHPUT: _per_gb,
 }
 """By what seconds of CPU are multiplied."""
 
+_CPU_UNITS = {Measure.RATE: Measure.CPU_PER_OBJECT, Measure.THROUGHPUT: Measure.CPU_PER_GB}
+"""Of the sets that are about speed."""
+
 _OBJECTS_PER_SECOND = Column("objects/s", lambda run: run.objects / run.wall_seconds)
+_MEGABYTES_PER_SECOND = Column("MB/s", lambda run: run.bytes / 1e6 / run.wall_seconds)
 _SPEEDS = {
     Measure.CPU_PER_OBJECT: _OBJECTS_PER_SECOND,
-    Measure.CPU_PER_GB: Column("MB/s", lambda run: run.bytes / 1e6 / run.wall_seconds),
+    Measure.CPU_PER_GB: _MEGABYTES_PER_SECOND,
     Measure.START: Column("wall s", lambda run: run.wall_seconds, 2),
     Measure.RATE: _OBJECTS_PER_SECOND,
+    Measure.THROUGHPUT: _MEGABYTES_PER_SECOND,
 }
 
 
 def cpu(measure: Measure) -> Column:
     """The CPU that a set's runs took."""
     scale = CPU_SCALES[measure]
-    unit = Measure.CPU_PER_OBJECT if measure is Measure.RATE else measure
-    digits = 2 if measure is Measure.CPU_PER_GB else 0
+    unit = _CPU_UNITS.get(measure, measure)
+    digits = 2 if unit is Measure.CPU_PER_GB else 0
     return Column(unit, lambda run: run.cpu_seconds * scale(run), digits)
 
 
@@ -77,4 +83,4 @@ def speed(measure: Measure) -> Column:
 
 def leading(measure: Measure) -> Column:
     """The figure that the set is about, in which contenders are compared."""
-    return speed(measure) if measure is Measure.RATE else cpu(measure)
+    return speed(measure) if measure in _CPU_UNITS else cpu(measure)

@@ -26,6 +26,7 @@ PLOTS = "plots"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 _OWN = "slurper"
+_CHARTS_OF_SPEED = {Measure.RATE: "latency", Measure.THROUGHPUT: "lines"}
 _PLACES_AND_SECRETS = ("AWS_", "RCLONE_CONFIG", "SLURPER_API_TOKEN")
 """Variables that every user sets differently."""
 
@@ -161,12 +162,12 @@ def _commands(contender: Contender) -> Iterator[str]:
 
 
 def _charts(runs: list[Run]) -> dict[str, str]:
-    """One for each target, and one for what latency does."""
+    """One for each target, one for what latency does, and one for lines."""
     charts: dict[str, list[plots.Panel]] = {}
     for each in SETS.values():
         of_set = [run for run in runs if run.set == each.name]
         for target in _distinct(run.target for run in of_set):
-            name = "latency" if each.measure is Measure.RATE else target.lower()
+            name = _CHARTS_OF_SPEED.get(each.measure, target.lower())
             here = [run for run in of_set if run.target == target]
             charts.setdefault(f"{name}.svg", []).append(_panel(each, here))
     return {name: plots.chart(panels) for name, panels in charts.items()}

@@ -25,7 +25,7 @@ from tests.servers.seaweedfs import TlsFiles
 
 from benchmarks import contenders, datasets, machine, report, results
 from benchmarks.contenders import Contender, Copy
-from benchmarks.delay import delayed
+from benchmarks.delay import distant
 from benchmarks.errors import MeasurementFailed
 from benchmarks.measuring import measure
 from benchmarks.results import Run
@@ -82,9 +82,8 @@ def staged(each: Set, target_name: str, scratch: Path) -> Iterator[Stage]:
             source = stack.enter_context(nginx(scratch / "source", tls))
             source.settle(each.dataset.bucket)
             urls = [source.url, target.url]
-        if each.round_trip_seconds:
-            far = (delayed(url, each.round_trip_seconds) for url in urls)
-            urls = [stack.enter_context(forwarder) for forwarder in far]
+        if each.line is not None:
+            urls = stack.enter_context(distant(urls, each.line))
         yield Stage(urls[0], folder, urls[1], target, scratch, tls.ca if tls else None)
 
 
@@ -108,7 +107,7 @@ def interleave(each: Set, field: list[Contender], stage: Stage, runs: int) -> It
     for turn in range(1, runs + 1):
         for contender in field:
             print(
-                f"{each.name:10} {stage.target.name:9} {turn}/{runs} {contender.label:28}", end=""
+                f"{each.name:20} {stage.target.name:9} {turn}/{runs} {contender.label:28}", end=""
             )
             try:
                 run = _one(each, contender, stage, shared if each.filled else None)
@@ -214,10 +213,15 @@ def _arguments() -> argparse.Namespace:
 
         return split
 
+    width = max(map(len, SETS))
+    sets = "\n".join(f"  {name:{width}}  {each.title}" for name, each in SETS.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=f"{__doc__}\nsets:\n{sets}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sets", type=names({**SETS}), default=list(SETS), help=", ".join(SETS))
+    parser.add_argument(
+        "--sets", type=names({**SETS}), default=list(SETS), metavar="NAME,...", help="else all"
+    )
     parser.add_argument(
         "--targets", type=names({**TARGETS}), default=list(TARGETS), help=", ".join(TARGETS)
     )

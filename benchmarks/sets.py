@@ -8,6 +8,7 @@ from enum import StrEnum
 from benchmarks import contenders
 from benchmarks.contenders import Contender
 from benchmarks.datasets import Dataset
+from benchmarks.lines import Line
 
 GB = 1_000_000_000
 MANY, FEW = 20_000, 10
@@ -19,6 +20,7 @@ class Measure(StrEnum):
     CPU_PER_OBJECT = "CPU µs/object"
     CPU_PER_GB = "CPU s/GB"
     RATE = "objects/s"
+    THROUGHPUT = "MB/s"
     START = "CPU ms"
 
 
@@ -37,8 +39,8 @@ class Set:
     """Everything is at the target already."""
     within_store: bool = False
     """The source is another bucket of the target's store, which tells MD5s."""
-    round_trip_seconds: float = 0.0
-    """What a request to source or target takes longer."""
+    line: Line | None = None
+    """The one that source and target are at the other end of."""
 
     @property
     def quick(self) -> Set:
@@ -49,7 +51,24 @@ class Set:
 
 
 _SMALL = Dataset(MANY, 4 << 10)
-_LARGE = Dataset(4, 512 << 20)
+_SMALLER, _MEDIUM, _LARGE = Dataset(64, 16 << 20), Dataset(8, 96 << 20), Dataset(4, 512 << 20)
+
+
+def _over_a_line(name: str, dataset: Dataset, milliseconds: int, megabytes: int | None) -> Set:
+    """A set behind a line of a round trip and, unless it is None, of so many MB/s each way."""
+    narrow = f"-{megabytes}MB" if megabytes else ""
+    bandwidth = f"{megabytes} MB/s" if megabytes else "any bandwidth"
+    objects = f"{dataset.count} objects of {dataset.size >> 20} MiB"
+    return Set(
+        f"line-{name}-{milliseconds}ms{narrow}",
+        f"{objects}, over {milliseconds} ms and {bandwidth}",
+        dataset,
+        contenders.LINE,
+        Measure.THROUGHPUT,
+        targets=("nginx",),
+        line=Line(milliseconds / 1e3, megabytes and megabytes * 1e6),
+    )
+
 
 _ALL = (
     Set("S", "20,000 objects of 4 KiB", _SMALL, contenders.SMALL, Measure.CPU_PER_OBJECT),
@@ -99,8 +118,8 @@ _ALL = (
             within_store=True,
         )
         for name, title, dataset in (
-            ("store-16M", "64 objects of 16 MiB", Dataset(64, 16 << 20)),
-            ("store-96M", "8 objects of 96 MiB", Dataset(8, 96 << 20)),
+            ("store-16M", "64 objects of 16 MiB", _SMALLER),
+            ("store-96M", "8 objects of 96 MiB", _MEDIUM),
             ("store-512M", "4 objects of 512 MiB", _LARGE),
         )
     ),
@@ -112,7 +131,17 @@ _ALL = (
         contenders.SCALED,
         Measure.RATE,
         targets=("nginx",),
-        round_trip_seconds=0.030,
+        line=Line(0.030),
+    ),
+    *(
+        _over_a_line(name, dataset, milliseconds, megabytes)
+        for name, dataset, lines in (
+            ("96M", _MEDIUM, [(ms, mb) for ms in (1, 30, 100) for mb in (None, 200)]),
+            # The line of a common move between providers, and the one that is hardest to fill.
+            ("512M", _LARGE, [(30, 200), (100, None)]),
+            ("16M", _SMALLER, [(30, 200), (100, None)]),
+        )
+        for milliseconds, megabytes in lines
     ),
 )
 

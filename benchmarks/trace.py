@@ -1,176 +1,187 @@
-"""What a copy waits for: the share of its lanes that wait for each thing, and how busy a core is.
+"""What a `slurper copy` waits for, from its start to its end.
 
-    python -m benchmarks.trace [--set L] [--target nginx] [--lanes 64]
+    python -m benchmarks.trace [--set L] [--target nginx] [--lanes 64] [--workers 2]
 
-One worker copies a set, in one process, without start-up, database and job. Each lane copies one
-object or part at a time. The report says how many lanes waited for each thing, on average:
+The command copies a set once, and notes what it does when. The report first divides the time:
+
+    start       the program is loaded, and its database is opened
+    check       both sides are checked, and the job is made
+    begin       the driver finds the job, and gives its first task to a worker
+    list        the first worker process; the first listing; the beginning of a large object
+    copy        from the first read of an object to the end of the last write
+    end         the last commit, and the end of all processes
+
+Then it says how many lanes waited for each thing while it copied, on average. A lane copies one
+object or part at a time.
 
     source      requests to the source, and bytes of a body that is passed on
     target      requests to the target, and its taking of such bytes
     window      room for more bytes in flight
     checksum    checksums that are computed in threads
-    loop        the event loop: it was at work, or another process had the core
+    loop        the event loop of a worker: it was at work, or another process had the core
 
-The rest of the time the lanes worked, or had nothing to do.
+The rest of the time a lane worked, or its task had no object left for it. A lane that has no task
+waits for nothing, so the last lines are about the turns of the driver. Each turn runs one task, and
+commits its report:
+
+    task        turns whose task was at a worker
+    commit      turns that waited for the database, so their lanes were idle
+    no task     the part of the time in which no worker had a task: all lanes were idle
+
+Notes take time too, and so does a busy machine. Compare the parts, not the seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import resource
+import json
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import uvloop
-from tests.chain import first_task, settle
-
-from benchmarks.run import TARGETS, scratch_folder, staged
-from benchmarks.sets import SETS
-from slurper.engine.child import tune_process
-from slurper.http.client import TransportOptions
-from slurper.http.streams import Pieces
-from slurper.objectstore import dialects
-from slurper.objectstore.base import Body, ObjectStore, StoreAddress
-from slurper.objectstore.factory import StoreOpener
-from slurper.objectstore.streamed import StreamedBody, StreamedDownload
-from slurper.planning.keyspace import KeyRange
-from slurper.secrets import S3Credentials
+from benchmarks import machine
+from benchmarks.contenders import SLURPER, Command, Contender, Copy
+from benchmarks.measuring import measure
+from benchmarks.run import TARGETS, Stage, scratch_folder, staged
+from benchmarks.sets import SETS, Set
+from benchmarks.traced import CHECK, COMMIT, COPY, NOTES, TASK, WAITS
 from slurper.settings import Settings
-from slurper.transfer.pacing import ByteBudget
-from slurper.transfer.task import RangeTask
-from slurper.transfer.worker import Worker
 
-LONG_SECONDS = 3600.0
-TICK_SECONDS = 0.005
-
-Result = TypeVar("Result")
+BUCKET = "traced"
+WAITED_FOR = ("source", "target", "window", "checksum")
 
 
-class Meter:
-    """Seconds that all lanes together have waited, by what they waited for."""
+@dataclass(frozen=True)
+class Span:
+    """From when to when, in seconds of the monotonic clock."""
 
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.late = 0.0
-        self.longest = 0.0
+    began: float
+    ended: float
 
-    @contextmanager
-    def waiting(self, what: str, besides: str = "") -> Iterator[None]:
-        """Count the time of a block; it does not count for `besides`, whose block it is in."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - began
-            self.seconds[what] += seconds
-            if besides:
-                self.seconds[besides] -= seconds
-
-    def timed(
-        self, what: str, call: Callable[..., Awaitable[Result]]
-    ) -> Callable[..., Awaitable[Result]]:
-        """The same function, whose time is counted."""
-
-        async def counted(*args: Any, **named: Any) -> Result:  # noqa: ANN401 - passed through
-            with self.waiting(what):
-                return await call(*args, **named)
-
-        return counted
-
-    async def watch_loop(self) -> None:
-        """Count how late the event loop is."""
-        while True:
-            due = time.perf_counter() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
-            late = time.perf_counter() - due
-            self.late += late
-            self.longest = max(self.longest, late)
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.ended - self.began
 
 
-class Traced:
-    """A store whose requests are timed."""
+@dataclass(frozen=True)
+class Trace:
+    """What one copy noted."""
 
-    def __init__(self, store: ObjectStore, side: str, meter: Meter) -> None:
-        self._store = store
-        self._side = side
-        self._meter = meter
+    whole: Span
+    cpu_seconds: float
+    """Of all processes."""
+    spans: dict[str, list[Span]]
+    waited: Mapping[str, float]
+    """Seconds of all lanes, by what they waited for."""
+    late_seconds: float
+    """Of the event loops of all workers."""
+    latest_seconds: float
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any member of a store
-        found = getattr(self._store, name)
-        return self._meter.timed(self._side, found) if asyncio.iscoroutinefunction(found) else found
-
-    # Named, because a protocol of methods does not see what `__getattr__` gives.
-
-    async def get_stream(self, *args: Any, **named: Any) -> StreamedDownload:  # noqa: ANN401
-        """Begin to read."""
-        with self._meter.waiting(self._side):
-            begun: StreamedDownload = await cast("Any", self._store).get_stream(*args, **named)
-        return begun
-
-    async def put_stream(self, key: str, body: StreamedBody, *args: Any, **named: Any) -> str:  # noqa: ANN401
-        """Write; the waits for pieces of the body are those for the source."""
-        passed = cast("StreamedBody", _TracedBody(body, self._meter))
-        with self._meter.waiting("target"):
-            etag: str = await cast("Any", self._store).put_stream(key, passed, *args, **named)
-        return etag
+    @property
+    def copy(self) -> Span:
+        """From the first read to the last write."""
+        copies = self.spans[COPY]
+        return Span(min(one.began for one in copies), max(one.ended for one in copies))
 
 
-class _TracedBody:
-    def __init__(self, body: StreamedBody, meter: Meter) -> None:
-        self.length, self.told = body.length, body.told
-        self._body = body
-        self._meter = meter
-
-    async def open(self) -> Pieces:
-        with self._meter.waiting("source", besides="target"):
-            pieces = await self._body.open()
-        read = pieces.read
-
-        async def timed() -> bytes | bytearray:
-            with self._meter.waiting("source", besides="target"):
-                return await read()
-
-        pieces.read = timed  # type: ignore[method-assign]
-        return pieces
+def average(spans: Iterable[Span], within: Span) -> float:
+    """How many of the spans were under way, on average over the time of another one."""
+    parts = (min(one.ended, within.ended) - max(one.began, within.began) for one in spans)
+    return sum(max(0.0, part) for part in parts) / within.seconds
 
 
-async def traced(task: RangeTask, settings: Settings) -> None:
-    """Copy what a task names, large objects too, and print what was waited for."""
-    meter = Meter()
-    opener = StoreOpener()
+def uncovered(spans: Iterable[Span], within: Span) -> float:
+    """The part of a span in which none of the others was under way, from 0 to 1."""
+    covered_until, missing = within.began, 0.0
+    for one in sorted(spans, key=lambda span: span.began):
+        missing += max(0.0, min(one.began, within.ended) - covered_until)
+        covered_until = max(covered_until, min(one.ended, within.ended))
+    return (missing + max(0.0, within.ended - covered_until)) / within.seconds
 
-    def open_store(address: StoreAddress, options: TransportOptions) -> ObjectStore:
-        side = "source" if address == task.source else "target"
-        return cast("ObjectStore", Traced(opener(address, options), side, meter))
 
-    for kind, name, what in ((ByteBudget, "acquire", "window"), (Body, "computed", "checksum")):
-        setattr(kind, name, meter.timed(what, getattr(kind, name)))
-    worker = Worker(settings, open_store=open_store)
-    watch = asyncio.create_task(meter.watch_loop())
-    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    report = await worker.run(task)
-    large = [first_task(task, meta) for meta in report.large]
-    settled = await asyncio.gather(*(settle([one], worker.run) for one in large))
-    wall = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    watch.cancel()
-    await worker.close()
-    counts = [report.counts, *(one.counts for reports, _ in settled for one in reports)]
-    if report.halt is not None or any(halted for _, halted in settled):
-        raise SystemExit(f"the copy halted: {report.halt}")
-    moved = sum(one.transferred_bytes for one in counts)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{wall:.2f} s, {moved / wall / 1e6:.0f} MB/s, {cpu / wall:.2f} of one core,")
-    print(f"{len(large)} objects in parts")
-    print("waited for   lanes on average")
-    for what in ("source", "target", "window", "checksum"):
-        print(f"{what:12} {meter.seconds[what] / wall:6.2f}")
-    print(f"loop         late for {meter.late:.2f} s in all, {1e3 * meter.longest:.0f} ms at most")
+def read(notes: Path, whole: Span, cpu_seconds: float) -> Trace:
+    """Read the notes of a copy."""
+    spans: dict[str, list[Span]] = {what: [] for what in (CHECK, COMMIT, TASK, COPY)}
+    waited: defaultdict[str, float] = defaultdict(float)
+    late = latest = 0.0
+    for line in notes.read_text().splitlines():
+        told: dict[str, Any] = json.loads(line)
+        if told["what"] == WAITS:
+            for cause, seconds in told["seconds"].items():
+                waited[cause] += seconds
+            late += told["late"]
+            latest = max(latest, told["latest"])
+        else:
+            spans[told["what"]].append(Span(told["began"], told["ended"]))
+    return Trace(whole, cpu_seconds, spans, waited, late, latest)
+
+
+def lines(trace: Trace, total_bytes: int) -> Iterator[str]:
+    """The report on a copy of so many bytes."""
+    whole, copy = trace.whole, trace.copy
+    (check,) = trace.spans[CHECK]
+    first_task = min(trace.spans[TASK], key=lambda task: task.began)
+    speed = total_bytes / copy.seconds / 1e6
+    cores = trace.cpu_seconds / whole.seconds
+    yield f"{whole.seconds:.2f} s, {cores:.2f} cores; {speed:.0f} MB/s while it copied"
+    yield "\nphase        seconds"
+    for name, span in (
+        ("start", Span(whole.began, check.began)),
+        ("check", check),
+        ("begin", Span(check.ended, first_task.began)),
+        ("list", Span(first_task.began, copy.began)),
+        ("copy", copy),
+        ("end", Span(copy.ended, whole.ended)),
+    ):
+        yield f"{name:12} {span.seconds:7.2f}"
+    yield "\nwaited for   lanes on average"
+    for what in WAITED_FOR:
+        yield f"{what:12} {trace.waited[what] / copy.seconds:7.2f}"
+    yield (
+        f"{'loop':12} late for {trace.late_seconds:.2f} s in all workers,"
+        f" {1e3 * trace.latest_seconds:.0f} ms at most"
+    )
+    yield "\nat           turns on average"
+    for what in (TASK, COMMIT):
+        yield f"{what:12} {average(trace.spans[what], copy):7.2f}"
+    yield f"{'no task':12} {100 * uncovered(trace.spans[TASK], copy):6.1f}% of the time"
+
+
+def traced(each: Set, stage: Stage, scratch: Path, lanes: int, workers: int) -> Trace:
+    """Copy a set into a new bucket, and return what was noted.
+
+    Raises:
+        MeasurementFailed: the copy failed.
+    """
+    notes, state = scratch / "notes.jsonl", scratch / "state"
+    state.mkdir()
+    stage.target.create(BUCKET)
+    copy = stage.copy(BUCKET, each, state)
+    began = time.monotonic()
+    cost = measure(_noting(notes, lanes, workers), copy)
+    whole = Span(began, began + cost.wall_seconds)
+    stage.target.verify(BUCKET, each.dataset, stage.source)
+    return read(notes, whole, cost.user_seconds + cost.system_seconds)
+
+
+def _noting(notes: Path, lanes: int, workers: int) -> Contender:
+    def commands(copy: Copy) -> list[Command]:
+        ((_, *arguments),) = SLURPER.commands(copy)
+        return [["python", "-m", "benchmarks.traced", *arguments, "--workers", str(workers)]]
+
+    def environment(copy: Copy) -> dict[str, str]:
+        return {
+            **SLURPER.environment(copy),
+            "PYTHONPATH": str(machine.ROOT),
+            "SLURPER_IN_FLIGHT_REQUESTS": str(lanes),
+            NOTES: str(notes),
+        }
+
+    return Contender("slurper copy, traced", commands, SLURPER.verifies, environment)
 
 
 def main() -> None:
@@ -178,48 +189,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--set", choices=list(SETS), default="L")
+    parser.add_argument("--set", choices=list(SETS), default="L", metavar="NAME")
     parser.add_argument("--target", choices=list(TARGETS), default="nginx")
     parser.add_argument("--lanes", type=int, default=Settings().in_flight_requests)
+    parser.add_argument("--workers", type=int, default=Settings().workers)
+    parser.add_argument("--quick", action="store_true", help="few objects, to see that it runs")
     arguments = parser.parse_args()
-    each = SETS[arguments.set]
+    each = SETS[arguments.set].quick if arguments.quick else SETS[arguments.set]
     with scratch_folder(None) as scratch, staged(each, arguments.target, scratch) as stage:
-        stage.target.create("traced")
-        credentials = S3Credentials(
-            access_key_id=stage.target.access_key_id,
-            secret_access_key=stage.target.secret_access_key,
-        )
-        source, target = (
-            StoreAddress(
-                origin=url,
-                bucket=bucket,
-                region="us-east-1",
-                dialect=replace(dialects.GENERIC, verifies_md5=each.within_store),
-                credentials=credentials,
-                trusted=True,
-            )
-            for url, bucket in (
-                (stage.source_url, each.dataset.bucket),
-                (stage.target_url, "traced"),
-            )
-        )
-        task = RangeTask(
-            job_id="trace",
-            range_id=1,
-            source=source,
-            target=target,
-            slice=KeyRange(),
-            budget_seconds=LONG_SECONDS,
-        )
-        settings = Settings(
-            allow_http=True,
-            allow_private_endpoints=True,
-            ca_file=stage.ca_file,
-            in_flight_requests=arguments.lanes,
-        )
-        tune_process(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(traced(task, settings))
+        trace = traced(each, stage, scratch, arguments.lanes, arguments.workers)
+    print("\n".join(lines(trace, each.dataset.bytes)))
 
 
 if __name__ == "__main__":

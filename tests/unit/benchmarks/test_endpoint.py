@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from pathlib import Path
 
 import pytest
-from benchmarks import companion
 from benchmarks.datasets import Dataset, write
-from benchmarks.delay import delayed
 from benchmarks.listing import Listing
 from benchmarks.uploads import PARTS_FOLDER, Uploads
 
@@ -75,13 +72,3 @@ def test_an_upload_with_a_missing_part_is_refused(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path)
     with pytest.raises(FileNotFoundError):
         uploads.complete("/bucket/key", "none", b"<PartNumber>1</PartNumber>")
-
-
-def test_from_afar_the_same_is_answered(tmp_path: Path) -> None:
-    folder = write(DATASET, tmp_path)
-    with (
-        companion.serve(tmp_path / "data") as server,
-        delayed(f"http://127.0.0.1:{server.server_port}", 0.01) as far,
-        urllib.request.urlopen(f"{far}/{folder.name}?list-type=2", timeout=10) as answer,  # noqa: S310
-    ):
-        assert answer.read() == Listing(folder).page({})

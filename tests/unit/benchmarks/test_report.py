@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from benchmarks import report, results
 from benchmarks.results import Run
-from benchmarks.sets import SETS
+from benchmarks.sets import SETS, Measure
 
 RUN = Run(
     set="S",
@@ -103,6 +103,25 @@ def test_worker_processes_are_compared_by_their_rate(file: Path) -> None:
     text = report.table(SETS["latency"], _write(file, one, four))
     assert _row(text, "1 worker process")[3:7] == ["250", "250..250", "95 + 2 x 55", "1.00"]
     assert _row(text, "4 worker processes")[6] == "4.00"
+
+
+def test_over_a_line_tools_are_compared_by_their_throughput(file: Path, tmp_path: Path) -> None:
+    name = next(name for name, each in SETS.items() if each.measure is Measure.THROUGHPUT)
+    run = replace(RUN, set=name, objects=8, bytes=800_000_000, wall_seconds=10.0)
+    runs = _write(file, run, replace(run, contender="rclone copy", wall_seconds=5.0))
+    text = report.table(SETS[name], runs)
+    assert _row(text, "slurper copy")[1:7] == [
+        "**1.50** (1.25 + 0.25)",
+        "1.50..1.50",
+        "80",
+        "80..80",
+        "95 + 2 x 55",
+        "1.00",
+    ]
+    assert _row(text, "rclone copy")[6] == "2.00"
+    (tmp_path / report.PAGE).write_text(f"{report.BEGIN}{report.END}")
+    report.write(file, tmp_path)
+    assert [drawn.name for drawn in (tmp_path / report.PLOTS).iterdir()] == ["lines.svg"]
 
 
 def test_the_page_keeps_what_stands_around_the_figures(file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""A worker that notes what its lanes wait for; in a module of its own, which only it loads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+from benchmarks import traced
+from slurper.http.client import TransportOptions
+from slurper.http.streams import Pieces
+from slurper.objectstore.base import Body, ObjectStore, StoreAddress
+from slurper.objectstore.factory import StoreOpener
+from slurper.objectstore.streamed import StreamedBody, StreamedDownload
+from slurper.settings import Settings
+from slurper.transfer.pacing import ByteBudget
+from slurper.transfer.task import Task, TaskReport
+from slurper.transfer.worker import Worker
+
+TICK_SECONDS = 0.005
+
+_READS = frozenset(("get", "get_stream", "copy_object", "copy_part"))
+_WRITES = frozenset(("put", "put_stream", "put_part", "complete_upload", "copy_object"))
+"""Requests with which the copying of an object begins and ends."""
+
+_waiting_for: ContextVar[str | None] = ContextVar("waiting_for", default=None)
+
+Result = TypeVar("Result")
+
+
+class Meter:
+    """What was waited for in this process since its first read, or since the last note."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """Of all lanes together, by what they waited for."""
+        self.late_seconds = 0.0
+        self.latest_seconds = 0.0
+        """How late the event loop was, in all and at most."""
+        self.first_read: float | None = None
+        self.last_written: float | None = None
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Count the time of a block. What a wait within it counts is not counted twice."""
+        around = _waiting_for.get()
+        token = _waiting_for.set(what)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - began
+            _waiting_for.reset(token)
+            self.seconds[what] += seconds
+            if around is not None:
+                self.seconds[around] -= seconds
+
+    @contextmanager
+    def request(self, side: str, name: str) -> Iterator[None]:
+        """Count a request to a side."""
+        if name in _READS and self.first_read is None:
+            self.first_read = time.monotonic()
+            self._clear()
+        with self.waiting(side):
+            yield
+        if name in _WRITES:
+            self.last_written = time.monotonic()
+
+    async def watch_loop(self) -> None:
+        """Count how late the event loop is."""
+        while True:
+            due = time.monotonic() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            late = time.monotonic() - due
+            self.late_seconds += late
+            self.latest_seconds = max(self.latest_seconds, late)
+
+    def note(self) -> None:
+        """Note what was counted, and begin anew. Before the first read there is nothing to note."""
+        if self.first_read is not None:
+            late = {"late": self.late_seconds, "latest": self.latest_seconds}
+            traced.note(traced.WAITS, seconds=dict(self.seconds), **late)
+            self._clear()
+        if self.first_read is not None and self.last_written is not None:
+            traced.note(traced.COPY, began=self.first_read, ended=self.last_written)
+
+    def _clear(self) -> None:
+        self.seconds.clear()
+        self.late_seconds = self.latest_seconds = 0.0
+
+
+class TracedStore:
+    """A store whose requests are counted."""
+
+    def __init__(self, store: ObjectStore, side: str, meter: Meter) -> None:
+        self._store = store
+        self._side = side
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any member of a store
+        found = getattr(self._store, name)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+
+        async def counted(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - passed through
+            with self._meter.request(self._side, name):
+                return await found(*args, **named)
+
+        return counted
+
+    # Named, because a protocol of methods does not see what `__getattr__` gives.
+
+    async def get_stream(self, *args: Any, **named: Any) -> StreamedDownload:  # noqa: ANN401
+        """Begin to read."""
+        with self._meter.request(self._side, "get_stream"):
+            begun: StreamedDownload = await cast("Any", self._store).get_stream(*args, **named)
+        return begun
+
+    async def put_stream(self, key: str, body: StreamedBody, *args: Any, **named: Any) -> str:  # noqa: ANN401
+        """Write; the waits for pieces of the body are those for the source."""
+        passed = cast("StreamedBody", _TracedBody(body, self._meter))
+        with self._meter.request(self._side, "put_stream"):
+            etag: str = await cast("Any", self._store).put_stream(key, passed, *args, **named)
+        return etag
+
+
+class _TracedBody:
+    def __init__(self, body: StreamedBody, meter: Meter) -> None:
+        self.length, self.told = body.length, body.told
+        self._body = body
+        self._meter = meter
+
+    async def open(self) -> Pieces:
+        with self._meter.waiting("source"):
+            pieces = await self._body.open()
+        read = pieces.read
+
+        async def timed() -> bytes | bytearray:
+            with self._meter.waiting("source"):
+                return await read()
+
+        pieces.read = timed  # type: ignore[method-assign]
+        return pieces
+
+
+class TracedWorker(Worker):
+    """A worker that writes a note after each task. Tasks that overlap share their notes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._meter = Meter()
+        self._sources: set[StoreAddress] = set()
+        self._opener = StoreOpener()
+        super().__init__(settings, open_store=self._open_traced)
+        self._watch = asyncio.create_task(self._meter.watch_loop())
+        for kind, name, what in (
+            (ByteBudget, "acquire", "window"),
+            (Body, "computed", "checksum"),
+            (Body, "computed_sums", "checksum"),
+        ):
+            setattr(kind, name, _counted(self._meter, what, getattr(kind, name)))
+
+    async def run(self, task: Task[TaskReport]) -> TaskReport:
+        """Run a task, and note what was waited for until now."""
+        self._sources.add(task.source)
+        try:
+            return await super().run(task)
+        finally:
+            self._meter.note()
+
+    def _open_traced(self, address: StoreAddress, options: TransportOptions) -> ObjectStore:
+        side = "source" if address in self._sources else "target"
+        return cast("ObjectStore", TracedStore(self._opener(address, options), side, self._meter))
+
+
+def _counted(
+    meter: Meter, what: str, call: Callable[..., Awaitable[Result]]
+) -> Callable[..., Awaitable[Result]]:
+    async def counted(*args: Any, **named: Any) -> Result:  # noqa: ANN401 - passed through
+        with meter.waiting(what):
+            return await call(*args, **named)
+
+    return counted
+
+
+def make_worker(settings: Settings) -> Worker:
+    """What the worker process runs. It is called in an event loop."""
+    return TracedWorker(settings)
