@@ -6,14 +6,20 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 PAGE = 1000
 _LAST = "\U0010ffff"
 
 
+def _encoded(text: str) -> str:
+    """A key for `encoding-type=url`: XML cannot hold every character."""
+    return quote(text, safe="/", errors="surrogateescape")
+
+
 class Listing:
-    """The keys of a bucket, in order, with the XML of each."""
+    """The keys of a bucket, in order, with the XML of what is listed of each but the key."""
 
     def __init__(self, folder: Path) -> None:
         """Read the names below `folder`, which need not exist."""
@@ -24,6 +30,8 @@ class Listing:
     def page(self, query: Mapping[str, str]) -> bytes:
         """Answer one request."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        is_encoded = query.get("encoding-type") == "url"
+        written = _encoded if is_encoded else escape
         after = query.get("continuation-token") or query.get("start-after") or query.get("marker")
         limit = min(int(query.get("max-keys", PAGE)), PAGE)
         at = max(bisect_right(self._keys, after or ""), bisect_left(self._keys, prefix))
@@ -35,22 +43,24 @@ class Listing:
             folder, cut, _ = key[len(prefix) :].partition(delimiter or _LAST)
             if cut:
                 common = prefix + folder + delimiter
-                found.append(f"<CommonPrefixes><Prefix>{escape(common)}</Prefix></CommonPrefixes>")
+                found.append(f"<CommonPrefixes><Prefix>{written(common)}</Prefix></CommonPrefixes>")
                 last = common + _LAST
                 at = bisect_left(self._keys, last, at)
             else:
-                found.append(self._rows[at])
+                found.append(f"<Contents><Key>{written(key)}</Key>{self._rows[at]}")
                 last = key
                 at += 1
-        return _document(found, prefix, last if at < end else "")
+        encoding = "<EncodingType>url</EncodingType>" if is_encoded else ""
+        beginning = f"{encoding}<Prefix>{written(prefix)}</Prefix>"
+        return _document(found, beginning, last if at < end else "")
 
 
-def _document(found: list[str], prefix: str, token: str) -> bytes:
+def _document(found: list[str], beginning: str, token: str) -> bytes:
     following = f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else ""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Prefix>{escape(prefix)}</Prefix><KeyCount>{len(found)}</KeyCount>"
+        f"{beginning}<KeyCount>{len(found)}</KeyCount>"
         f"<MaxKeys>{PAGE}</MaxKeys><IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
         f"{following}{''.join(found)}</ListBucketResult>"
     ).encode()
@@ -66,7 +76,6 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
             yield (
                 key,
                 (
-                    f"<Contents><Key>{escape(key)}</Key>"
                     "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
                     f"<ETag>&quot;{modified:x}-{size:x}&quot;</ETag><Size>{size}</Size>"
                     "<StorageClass>STANDARD</StorageClass></Contents>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from benchmarks.datasets import Dataset, write
@@ -46,6 +47,17 @@ def test_a_delimiter_folds_what_is_below_a_folder(listing: Listing, limit: str) 
 def test_a_listing_begins_after_a_key(listing: Listing) -> None:
     keys = list(DATASET.keys)
     assert _all_keys(listing, **{"start-after": keys[4]}) == keys[5:]
+
+
+def test_keys_that_xml_cannot_hold_are_listed_in_their_encoding(tmp_path: Path) -> None:
+    keys = ["a \x01\n+%41", "b&<ü"]
+    for key in keys:
+        (tmp_path / key).write_bytes(b"x")
+    listing = Listing(tmp_path)
+    encoded = _all_keys(listing, **{"encoding-type": "url"})
+    assert [unquote(key) for key in encoded] == keys
+    assert all(key.isascii() and key.isprintable() for key in encoded)
+    assert b"<EncodingType>url</EncodingType>" in listing.page({"encoding-type": "url"})
 
 
 def test_a_bucket_that_is_not_there_is_empty(tmp_path: Path) -> None:
