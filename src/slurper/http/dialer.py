@@ -48,6 +48,7 @@ _TLS_SETUP_REASONS = frozenset(
         "no shared cipher",
         "ssl/tls alert handshake failure",
         "sslv3 alert handshake failure",
+        "tls alert handshake failure",
         "tlsv1 alert protocol version",
         "unsupported protocol",
         "wrong version number",
