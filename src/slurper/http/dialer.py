@@ -48,6 +48,7 @@ _TLS_SETUP_REASONS = frozenset(
         "no shared cipher",
         "ssl/tls alert handshake failure",
         "sslv3 alert handshake failure",
+        "tls alert handshake failure",
         "tlsv1 alert protocol version",
         "unsupported protocol",
         "wrong version number",
@@ -225,13 +226,13 @@ class Dialer:
     ) -> Connection:
         peer = self.origin.peer
         try:
-            session = await handshake(context, sock, self.origin.host)
+            state = await handshake(context, sock, (self.origin.host, self.origin.port))
         except TlsError as error:
             raise _tls_failure(peer, error) from error
         except OSError as error:
             raise NotSent(f"{peer}: {ending(error)} in the handshake (tls)") from error
         connection = Connection(peer, on_lost)
-        TlsTransport(context, sock, session, connection)
+        TlsTransport(context, sock, state, connection)
         return connection
 
 
@@ -253,6 +254,6 @@ def _tls_failure(peer: str, error: TlsError) -> errors.TransportError:
             f"{peer}: certificate not accepted (tls): {error};"
             " SLURPER_CA_FILE names further authorities to trust"
         )
-    if str(error) in _TLS_SETUP_REASONS:
+    if str(error) in _TLS_SETUP_REASONS and not error.may_pass:
         return errors.TlsRefused(f"{peer}: no common TLS (tls): {error}; is this an https port?")
     return NotSent(f"{peer}: handshake failed (tls): {error}")

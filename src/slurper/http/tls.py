@@ -7,16 +7,19 @@ through two small buffers that stay in the processor's caches.
 
 A connection is checked as by `ssl.create_default_context`: it needs TLS 1.2 or later, a chain up to
 the system's authorities or those of `ca_file`, and a certificate for the host's name or address.
+A connection to a server that was connected before resumes its TLS session (decision 0027).
 """
 
 from __future__ import annotations
 
 import asyncio
+import calendar
 import functools
 import ipaddress
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +28,7 @@ from typing import Any, Final
 from cryptography.hazmat.bindings.openssl.binding import Binding
 
 from slurper import errors
+from slurper.http.sessions import KEPT_SECONDS, KeptSession, Peer, SessionCache
 
 _lib: Final[Any] = Binding().lib
 _ffi: Final[Any] = Binding.ffi
@@ -48,10 +52,12 @@ is as safe as AES-256, and it costs less."""
 class TlsError(Exception):
     """What OpenSSL says of a handshake that failed, or of a connection that went wrong."""
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, reason: str, *, refused: bool = False, may_pass: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
         """The server's certificate was not accepted."""
+        self.may_pass = may_pass
+        """A session was offered, and the next handshake offers none. So that one may succeed."""
 
 
 class _Room:
@@ -66,7 +72,7 @@ class _Room:
 
 
 class TlsContext:
-    """The settings of TLS that connections share: trusted authorities and offered cipher suites.
+    """What connections share: trusted authorities, offered cipher suites, and sessions to resume.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read or holds no certificate.
@@ -78,6 +84,7 @@ class TlsContext:
         self.record = _Room(RECORD_BYTES)
         """All connections share these three buffers, so that they stay in the processor's caches.
         Between two events of the loop they hold nothing that is still needed."""
+        self.sessions = SessionCache()
         self._context = _ffi.gc(_lib.SSL_CTX_new(_lib.TLS_client_method()), _lib.SSL_CTX_free)
         context = self._context
         _must(_lib.SSL_CTX_set_min_proto_version(context, _lib.TLS1_2_VERSION))
@@ -103,9 +110,9 @@ class TlsContext:
         names = [os.fsencode(name) if name else _NULL for name in (file, folder)]
         return bool(_lib.SSL_CTX_load_verify_locations(self._context, *names) == 1)
 
-    def session(self, host: str) -> Session:
-        """Prepare a connection. Its other end must prove that it is `host`."""
-        return Session(self._context, host)
+    def prepared(self, peer: Peer) -> TlsState:
+        """Prepare a connection. Its other end must prove that it is the host of `peer`."""
+        return TlsState(self._context, peer, self.sessions)
 
 
 def shared_context(ca_file: Path | None) -> TlsContext:
@@ -131,12 +138,28 @@ def _context_of(
     return TlsContext(ca_file)
 
 
-class Session:
+class TlsState:
     """The TLS state of one connection. It takes and gives encrypted bytes, and has no socket."""
 
-    __slots__ = ("_encrypted", "_fed", "_handle", "_host", "_source", "read", "write")
+    __slots__ = (
+        "_encrypted",
+        "_fed",
+        "_handle",
+        "_offered",
+        "_peer",
+        "_sessions",
+        "_source",
+        "read",
+        "write",
+    )
 
-    def __init__(self, context: Any, host: str) -> None:  # noqa: ANN401 - cffi's SSL_CTX *
+    def __init__(
+        self,
+        context: Any,  # noqa: ANN401 - cffi's SSL_CTX *
+        peer: Peer,
+        sessions: SessionCache,
+    ) -> None:
+        host, _ = peer
         handle = _ffi.gc(_lib.SSL_new(context), _lib.SSL_free)
         wanted = _lib.SSL_get0_param(handle)
         _lib.X509_VERIFY_PARAM_set_hostflags(wanted, _lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
@@ -149,7 +172,11 @@ class Session:
         else:
             _must(_lib.X509_VERIFY_PARAM_set1_ip(wanted, address, len(address)))
         self._handle = handle
-        self._host = host
+        self._peer = peer
+        self._sessions = sessions
+        self._offered = sessions.find(peer)
+        if self._offered is not None:
+            _offer(handle, self._offered.data)
         self._fed: Any = None
         self._encrypted = _lib.BIO_new(_lib.BIO_s_mem())
         self._source = _lib.BIO_new(_lib.BIO_s_mem())
@@ -194,8 +221,27 @@ class Session:
             return False
         verdict = _lib.SSL_get_verify_result(self._handle)
         if verdict != _lib.X509_V_OK:
-            raise TlsError(_verdict(verdict, self._host), refused=True)
-        raise TlsError(_reason())
+            raise TlsError(_verdict(verdict, self._peer[0]), refused=True)
+        raise TlsError(_reason(), may_pass=self._offered is not None)
+
+    def keep_session(self) -> None:
+        """Keep the session for later connections to this peer.
+
+        To be called after the first bytes were read. In TLS 1.3 the server sends what is needed to
+        resume a session after the handshake, but in practice before its first answer. If the
+        server has sent nothing, the next handshake will be a full one.
+        """
+        if self._offered is not None and _lib.SSL_session_reused(self._handle):
+            until = self._offered.until  # no certificate was checked in this handshake
+        else:
+            limit = self._sessions.clock() + KEPT_SECONDS
+            until = min([limit, *_ends_of_validity(self._handle)])
+        data = _written(_lib.SSL_get_session(self._handle))
+        self._sessions.keep(self._peer, KeptSession(data, until))
+
+    def forget_session(self) -> None:
+        """Let the next connection to this peer do a full handshake."""
+        self._sessions.forget(self._peer)
 
     def failure(self, status: int) -> TlsError | EOFError | None:
         """Say why `read` had nothing. None: the record is not complete. EOFError: the peer ended.
@@ -212,27 +258,37 @@ class Session:
         _lib.SSL_shutdown(self._handle)
 
 
-async def handshake(context: TlsContext, sock: socket.socket, host: str) -> Session:
-    """Do the TLS handshake over a connected socket.
+async def handshake(context: TlsContext, sock: socket.socket, peer: Peer) -> TlsState:
+    """Do the TLS handshake over a connected socket, and resume the peer's session if possible.
+
+    A server that does not accept the session goes on with a full handshake.
 
     Raises:
         TlsError: the handshake failed. OSError: the connection ended.
     """
+    state = context.prepared(peer)
+    try:
+        await _agree(state, sock)
+    except BaseException:  # also when the time is over
+        state.forget_session()  # some servers may not cope with an old one
+        raise
+    return state
+
+
+async def _agree(state: TlsState, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    session = context.session(host)
     room = _Room(RECORD_BYTES)
     try:
-        while not session.agreed():
-            await loop.sock_sendall(sock, session.encrypted(room))
+        while not state.agreed():
+            await loop.sock_sendall(sock, state.encrypted(room))
             data = await loop.sock_recv(sock, RECORD_BYTES)
             if not data:
                 raise BrokenPipeError
-            session.feed(_ffi.from_buffer(data), len(data))
+            state.feed(_ffi.from_buffer(data), len(data))
     except TlsError:
-        await loop.sock_sendall(sock, session.encrypted(room))  # an alert that tells the peer why
+        await loop.sock_sendall(sock, state.encrypted(room))  # an alert that tells the peer why
         raise
-    await loop.sock_sendall(sock, session.encrypted(room))
-    return session
+    await loop.sock_sendall(sock, state.encrypted(room))
 
 
 class TlsTransport(asyncio.Transport):
@@ -246,7 +302,7 @@ class TlsTransport(asyncio.Transport):
         self,
         context: TlsContext,
         sock: socket.socket,
-        session: Session,
+        state: TlsState,
         protocol: asyncio.BaseProtocol,
     ) -> None:
         super().__init__({"socket": sock})
@@ -255,7 +311,8 @@ class TlsTransport(asyncio.Transport):
         self._outgoing = context.outgoing
         self._record = context.record
         self._sock = sock
-        self._session = session
+        self._state = state
+        self._is_kept = False
         self._queue: deque[bytes | bytearray | memoryview] = deque()
         self._queued = 0
         self._unsent = b""
@@ -304,7 +361,7 @@ class TlsTransport(asyncio.Transport):
         if not size:
             self._end(None)
             return
-        self._session.feed(self._incoming.memory, size)
+        self._state.feed(self._incoming.memory, size)
         self._decrypt()
 
     def _decrypt(self) -> None:
@@ -313,9 +370,12 @@ class TlsTransport(asyncio.Transport):
         status = 1
         while status > 0:
             status = self._read_in_place() if self._buffered else self._read_record()
-            if self._ended or (status > 0 and self._session.used_up()):
+            if status > 0 and not self._is_kept:
+                self._is_kept = True
+                self._state.keep_session()
+            if self._ended or (status > 0 and self._state.used_up()):
                 return
-        failure = self._session.failure(status)
+        failure = self._state.failure(status)
         if isinstance(failure, EOFError):
             self._protocol.eof_received()
             self._end(None)
@@ -326,14 +386,14 @@ class TlsTransport(asyncio.Transport):
 
     def _read_record(self) -> int:
         record = self._record
-        size = self._session.read(record.memory, RECORD_BYTES)
+        size = self._state.read(record.memory, RECORD_BYTES)
         if size > 0:
             self._protocol.data_received(bytes(record.view[:size]))
         return size
 
     def _read_in_place(self) -> int:
         """Fill the protocol's buffer as far as possible."""
-        protocol, read = self._protocol, self._session.read
+        protocol, read = self._protocol, self._state.read
         room = protocol.get_buffer(-1)
         end = len(room)
         start, filled, size = _ffi.from_buffer(room), 0, 1
@@ -354,7 +414,7 @@ class TlsTransport(asyncio.Transport):
         if self._unsent or self._ended or not 0 < len(data) <= _WRITE_BYTES:
             self.writelines((data,))
         else:
-            self._session.write(_ffi.from_buffer(data), len(data))
+            self._state.write(_ffi.from_buffer(data), len(data))
             self._send_encrypted()
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -382,12 +442,12 @@ class TlsTransport(asyncio.Transport):
                 view = memoryview(piece)
                 queue.appendleft(view[room:])
                 piece = view[:room]
-            self._session.write(_ffi.from_buffer(piece), len(piece))
+            self._state.write(_ffi.from_buffer(piece), len(piece))
             room -= len(piece)
         self._queued -= _WRITE_BYTES - room
 
     def _send_encrypted(self) -> None:
-        encrypted = self._session.encrypted(self._outgoing)
+        encrypted = self._state.encrypted(self._outgoing)
         if not encrypted:
             return
         sent = self._sent(encrypted)
@@ -420,7 +480,7 @@ class TlsTransport(asyncio.Transport):
     def close(self) -> None:
         """Close. Send close_notify first if nothing else waits to be sent."""
         if not self._ended and not self._unsent:
-            self._session.end()
+            self._state.end()
             self._send_encrypted()
         self._end(None)
 
@@ -441,6 +501,42 @@ class TlsTransport(asyncio.Transport):
     def _lost(self, error: Exception | None) -> None:
         self._sock.close()
         self._protocol.connection_lost(error)
+
+
+def _offer(handle: Any, data: bytes) -> None:  # noqa: ANN401 - cffi's SSL *
+    """Let a handshake resume a session, if the server accepts that.
+
+    Each connection gets a copy. OpenSSL marks a session as not resumable if its connection ends
+    without close_notify.
+    """
+    start = _ffi.new("unsigned char **", _ffi.from_buffer("unsigned char[]", data))
+    session = _lib.d2i_SSL_SESSION(_NULL, start, len(data))
+    _must(session != _NULL)
+    _must(_lib.SSL_set_session(handle, session))
+    _lib.SSL_SESSION_free(session)
+
+
+def _written(session: Any) -> bytes:  # noqa: ANN401 - cffi's SSL_SESSION *
+    size = _lib.i2d_SSL_SESSION(session, _NULL)
+    memory = _ffi.new("unsigned char[]", size)
+    _must(_lib.i2d_SSL_SESSION(session, _ffi.new("unsigned char **", memory)) == size)
+    return bytes(_ffi.buffer(memory))
+
+
+def _ends_of_validity(handle: Any) -> list[float]:  # noqa: ANN401 - cffi's SSL *
+    """When each certificate of the chain that was checked ends, in seconds since 1970."""
+    chain = _lib.SSL_get0_verified_chain(handle)
+    numbers = range(_lib.sk_X509_num(chain))
+    return [_seconds(_lib.X509_getm_notAfter(_lib.sk_X509_value(chain, at))) for at in numbers]
+
+
+def _seconds(when: Any) -> float:  # noqa: ANN401 - cffi's ASN1_TIME *
+    general = _lib.ASN1_TIME_to_generalizedtime(when, _NULL)
+    string = _ffi.cast("ASN1_STRING *", general)
+    data = _ffi.buffer(_lib.ASN1_STRING_get0_data(string), _lib.ASN1_STRING_length(string))
+    text = bytes(data).decode("ascii")
+    _lib.ASN1_GENERALIZEDTIME_free(general)
+    return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))  # the form of RFC 5280, 4.1.2.5.2
 
 
 def _must(done: object) -> None:

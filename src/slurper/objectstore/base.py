@@ -119,7 +119,10 @@ class Body:
         return body
 
     def checksum(self, algorithm: checksums.Algorithm) -> str:
-        """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers."""
+        """Base64 of the big-endian checksum, the form of the `x-amz-checksum-*` headers.
+
+        On the event loop, `computed` is the one to use, unless the algorithm is known to be quick.
+        """
         value = self._checksums.get(algorithm)
         if value is None:
             value = self._checksums[algorithm] = checksums.encode(algorithm, self.chunks)
@@ -127,7 +130,8 @@ class Body:
 
     async def computed(self, algorithm: checksums.Algorithm) -> str:
         """The same as `checksum`, but in a thread if it takes long."""
-        if algorithm in checksums.QUICK or self.length <= _INLINE_BYTES:
+        is_quick = algorithm in checksums.QUICK or self.length <= _INLINE_BYTES
+        if is_quick or algorithm in self._checksums:
             return self.checksum(algorithm)
         return await asyncio.to_thread(self.checksum, algorithm)
 

@@ -258,11 +258,11 @@ def told_by_google(headers: Mapping[str, str]) -> dict[Algorithm, str]:
     return {algorithm: announced[algorithm] for algorithm in kinds if algorithm in announced}
 
 
-def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
+async def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
     """Compare a body with the CRC32C that Google tells, or with the MD5 if there is no CRC32C."""
     for algorithm, announced in told_by_google(headers).items():
-        if announced != body.checksum(algorithm):
-            seen = body.checksum(algorithm)
+        seen = await body.computed(algorithm)
+        if announced != seen:
             raise errors.ChecksumDisagrees(
                 f"the bytes have {algorithm} {seen}, the store announces {announced}", seen
             )

@@ -74,7 +74,11 @@ class Serve(Protocol):
     """Starts a scripted server."""
 
     def __call__(
-        self, *scripts: Script, tls: ssl.SSLContext | None = None, buffer_bytes: int = 1 << 20
+        self,
+        *scripts: Script,
+        tls: ssl.SSLContext | None = None,
+        buffer_bytes: int = 1 << 20,
+        port: int = 0,
     ) -> Awaitable[ScriptedServer]: ...
 
 
@@ -106,10 +110,13 @@ async def serve(secured: ssl.SSLContext | None) -> AsyncIterator[Serve]:
     servers: list[ScriptedServer] = []
 
     async def start(
-        *scripts: Script, tls: ssl.SSLContext | None = None, buffer_bytes: int = 1 << 20
+        *scripts: Script,
+        tls: ssl.SSLContext | None = None,
+        buffer_bytes: int = 1 << 20,
+        port: int = 0,
     ) -> ScriptedServer:
         server = ScriptedServer(*scripts)
-        await server.start(tls or secured, buffer_bytes=buffer_bytes)
+        await server.start(tls or secured, buffer_bytes=buffer_bytes, port=port)
         servers.append(server)
         return server
 

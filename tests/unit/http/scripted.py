@@ -86,12 +86,16 @@ class ScriptedServer:
         self._scheme = "http"
 
     async def start(
-        self, tls: ssl.SSLContext | None = None, *, buffer_bytes: int = 1 << 20
+        self, tls: ssl.SSLContext | None = None, *, buffer_bytes: int = 1 << 20, port: int = 0
     ) -> None:
-        """`buffer_bytes` is what this side takes in before a script asks for it."""
+        """`buffer_bytes` is what this side takes in before a script asks for it.
+
+        `port` may be the one of a server that was stopped.
+        """
         sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind(("127.0.0.1", port))
         self.port = sock.getsockname()[1]
         self._scheme = "http" if tls is None else "https"
         self._server = await asyncio.start_server(

@@ -185,6 +185,17 @@ async def test_old_tls_is_refused(connect: Connect, authority: Authority) -> Non
         await accepting
 
 
+async def test_server_that_offers_nothing_in_common(serve: Serve, connect: Connect) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.send(bytes.fromhex("15 0303 0002 02 28"))  # the alert handshake_failure
+        await peer.wait_for_end()
+
+    client = connect(https(await serve(refuse)), request_retries=5)
+    with pytest.raises(errors.TlsRefused, match="no common TLS"):
+        await client.send(get())
+    assert client.statistics.retries == 0
+
+
 async def test_handshake_that_never_ends_is_given_up(serve: Serve, connect: Connect) -> None:
     client = connect(https(await serve(silent)), connect_timeout_seconds=0.2)
     with pytest.raises(errors.TransportError, match=r"within 0\.2 s \(connect, TLS handshake\)"):

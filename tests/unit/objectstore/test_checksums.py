@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import itertools
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 from slurper.objectstore import checksums
 from slurper.objectstore.base import Body
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.dialects import Dialect
+from tests.unit.objectstore.answers import NO_HEADERS, PLAIN, Open, found
 
 # The "check" value of each algorithm: of the ASCII digits 1 to 9.
 CHECK = {
@@ -102,3 +107,34 @@ async def test_what_takes_long_is_the_same_in_a_thread() -> None:
     chunks = [bytes(1 << 20), b"more"]
     for algorithm in Algorithm:
         assert await Body(chunks).computed(algorithm) == checksums.encode(algorithm, chunks)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "algorithm"),
+    [
+        (replace(PLAIN, checksum=Algorithm.MD5), Algorithm.MD5),
+        (replace(PLAIN, checksum=Algorithm.SHA256), Algorithm.SHA256),
+        (replace(PLAIN, checksum=None, wants_md5=True), Algorithm.MD5),
+    ],
+)
+@pytest.mark.parametrize(("size", "is_on_the_loop"), [(256 << 10, True), (1 << 20, False)])
+async def test_what_takes_long_is_not_computed_on_the_event_loop(
+    open_s3: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    dialect: Dialect,
+    algorithm: Algorithm,
+    size: int,
+    is_on_the_loop: bool,
+) -> None:
+    computed: list[tuple[Algorithm, bool]] = []
+    encode = checksums.encode
+
+    def noted(one: Algorithm, chunks: Iterable[bytes | memoryview]) -> str:
+        computed.append((one, threading.current_thread() is threading.main_thread()))
+        return encode(one, chunks)
+
+    monkeypatch.setattr(checksums, "encode", noted)
+    store, _ = await open_s3(found(), dialect=dialect)
+    await store.put("k", Body([bytes(size)]), NO_HEADERS)
+    await store.put_part("k", "u", 1, Body([bytes(size)]))
+    assert computed == [(algorithm, is_on_the_loop)] * 2

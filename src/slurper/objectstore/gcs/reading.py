@@ -74,7 +74,7 @@ class Reading(GcsClient):
             raise self._unusable(response, "objects.get", key, "it answers with a part")
         body = Body.received(response)
         if compares:
-            verification.compare_with_google(response.headers, body)
+            await verification.compare_with_google(response.headers, body)
         if not compares or (checksum is Algorithm.MD5 and md5 is not SourceMd5.UNUSED):
             told = verification.told_by_google(response.headers)
             body.source_md5 = told.get(Algorithm.MD5, "")

@@ -40,7 +40,7 @@ class Uploads(GcsClient):
         etag = response.headers.get("etag", "")
         if not etag:
             raise self._unusable(response, "UploadPart", key, "no ETag")
-        verification.compare_with_google(response.headers, body)
+        await verification.compare_with_google(response.headers, body)
         return Part(number, body.length, etag, crc32c)
 
     @override

@@ -44,7 +44,7 @@ class Uploads(Writing):
     @override
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         sent: dict[str, str] = {}
-        self._add_checksums(sent, body)
+        await self._add_checksums(sent, body)
         target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", target, sent, body.chunks)
         response = await self._send_body("UploadPart", request, key, body)
@@ -53,7 +53,7 @@ class Uploads(Writing):
             lack = self._unanswered(response, "UploadPart", key, "no ETag")
             etag = await self._listed_part(lack, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
-        checksum = body.checksum(part_algorithm) if part_algorithm is not None else ""
+        checksum = "" if part_algorithm is None else await body.computed(part_algorithm)
         return Part(number, body.length, etag, checksum)
 
     async def _listed_part(

@@ -46,7 +46,7 @@ class Writing(BucketClient):
             # If the object was found to be wrong after this write, it could not be replaced.
             await verification.compare_with_source_md5(body)
             is_compared_there = True
-        self._add_checksums(sent, body)
+        await self._add_checksums(sent, body)
         if if_absent and self._dialect.conditional_put:
             sent["if-none-match"] = "*"
         request = Request("PUT", self._target(key), sent, body.chunks)
@@ -62,14 +62,14 @@ class Writing(BucketClient):
     async def _send_body(self, operation: str, request: Request, key: str, body: Body) -> Response:
         """Send a body. If the store refuses it because it has no MD5, send it again with one."""
         if self._dialect.wants_md5:
-            _add_md5(request, body)
+            await _add_md5(request, body)
         try:
             response = await self._send(operation, request, key)
         except errors.StoreError as refusal:
             if _MD5_HEADER in request.headers or not error_answers.wants_md5(refusal):
                 raise
             self._dialect = replace(self._dialect, wants_md5=True)
-            _add_md5(request, body)
+            await _add_md5(request, body)
             response = await self._send(operation, request, key)
         self._compare_with_sent(response, request.headers)
         return response
@@ -106,7 +106,8 @@ class Writing(BucketClient):
 
         An ETag that is their MD5 is proof. Another ETag may be no MD5, so then the object is read.
         """
-        if entity_tags.opaque(etag).lower() == base64.b64decode(body.checksum(Algorithm.MD5)).hex():
+        md5 = base64.b64decode(await body.computed(Algorithm.MD5)).hex()
+        if entity_tags.opaque(etag).lower() == md5:
             return True
         start = 0
         for expected in _pieces(body):
@@ -116,7 +117,7 @@ class Writing(BucketClient):
             start += len(expected)
         return True
 
-    def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
+    async def _add_checksums(self, sent: dict[str, str], body: Body) -> None:
         """Send the MD5 that the source tells, and also the usual checksum if it is needed."""
         algorithm = self._dialect.checksum
         if body.source_md5 and (verifies_md5 := self._dialect.verifies_md5) is not False:
@@ -124,7 +125,7 @@ class Writing(BucketClient):
             if verifies_md5 or algorithm is Algorithm.MD5:
                 return
         if algorithm is not None:
-            sent[checksums.header_of(algorithm)] = body.checksum(algorithm)
+            sent[checksums.header_of(algorithm)] = await body.computed(algorithm)
 
     def _new_object_headers(
         self, key: str, headers: ObjectHeaders, *, size: int | None = None
@@ -133,8 +134,9 @@ class Writing(BucketClient):
         return object_headers.to_request(headers, as_words=self._dialect.decodes_metadata)
 
 
-def _add_md5(request: Request, body: Body) -> None:
-    request.headers.setdefault(_MD5_HEADER, body.checksum(Algorithm.MD5))
+async def _add_md5(request: Request, body: Body) -> None:
+    if _MD5_HEADER not in request.headers:
+        request.headers[_MD5_HEADER] = await body.computed(Algorithm.MD5)
 
 
 def _pieces(body: Body) -> Iterator[bytes]:
