@@ -58,6 +58,11 @@ LASTING_RETRIES = 2
 QUIET_SECONDS = 0.2
 """If no request has succeeded for this long, the job may be waiting only for one answer."""
 
+FAR_SECONDS = 0.01
+"""A server is far away if its first answer takes as long as this."""
+CONNECTIONS_AHEAD = 16
+"""A new connection costs one to three round trips. Opened ahead, that time is not waited for."""
+
 _THROTTLED = frozenset({429, 503})
 _NOT_DONE = frozenset({408, 429, 503})
 """Answers that mean that the server has not acted on the request."""
@@ -79,6 +84,8 @@ class TransportOptions:
     retry_deadline_seconds: float = 120.0
     """No retry begins later than this after the request began."""
     max_connections: int = 64
+    connections_ahead: int = 0
+    """So many connections are opened before they are needed, if the server is far away."""
     ca_file: Path | None = None
     """PEM certificates to trust beside the system's."""
     allow_private_endpoints: bool = False
@@ -93,6 +100,7 @@ class TransportOptions:
             request_retries=settings.request_retries,
             retry_deadline_seconds=settings.retry_deadline_seconds,
             max_connections=settings.in_flight_requests,
+            connections_ahead=CONNECTIONS_AHEAD,
             ca_file=settings.ca_file,
             allow_private_endpoints=settings.allow_private_endpoints,
         )
@@ -272,7 +280,7 @@ class HttpClient:
             else:
                 await connection.upload(head, request.body)
             response = await answer
-            self.statistics.delay = min(self.statistics.delay, time.monotonic() - sent_at)
+            self._note_delay(time.monotonic() - sent_at)
         except BaseException:
             # After an error or a cancellation the state of the connection is not known.
             pool.discard(connection)
@@ -303,6 +311,14 @@ class HttpClient:
             if not scope.expired():
                 raise
             raise StreamDeclined("no connection of the target came free") from error
+
+    def _note_delay(self, seconds: float) -> None:
+        """Take note of how long an answer took."""
+        statistics = self.statistics
+        if statistics.delay == math.inf and seconds >= FAR_SECONDS:
+            self._pool.open_ahead(self._options.connections_ahead)
+        if seconds < statistics.delay:
+            statistics.delay = seconds
 
     async def close(self) -> None:
         """Close every connection. Requests under way fail."""

@@ -10,6 +10,7 @@ One timer sweeps all connections about once a second, see `stall`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 from slurper import errors
@@ -48,6 +49,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._open: dict[Connection, StallWatch] = {}
+        self._ahead: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None
@@ -79,6 +81,26 @@ class Pool:
             held.abort()
         return await self._dial()
 
+    def open_ahead(self, count: int) -> None:
+        """Begin to open connections that nobody waits for yet, until `count` are open.
+
+        They are opened in the background. If one cannot be opened, nobody is told: the requests
+        that need it will see.
+        """
+        open_already = self._lent + len(self._idle)
+        for _ in range(min(count, self.window.size) - open_already):
+            if not self._free_slots:
+                break
+            self._lent += 1
+            self._free_slots -= 1
+            task = asyncio.get_running_loop().create_task(self._open_one())
+            self._ahead.add(task)
+            task.add_done_callback(self._ahead.discard)
+
+    async def _open_one(self) -> None:
+        with contextlib.suppress(errors.TransportError):
+            self.release(await self._dial())
+
     def release(self, connection: Connection) -> None:
         """Give back a connection after a complete response."""
         if not connection.reusable or self._closed:
@@ -99,6 +121,9 @@ class Pool:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        for task in self._ahead:
+            task.cancel()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(self._closed_error())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from slurper import errors
+from slurper.http import client as http_client
 from slurper.http import pool as http_pool
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
@@ -292,3 +293,54 @@ async def test_connections_nobody_needs_are_closed(
     await until(lambda: not client._pool._idle)
     assert client._pool._timer is None or not client._pool._open
     assert b"".join((await client.send(get())).body) == b"second"
+
+
+async def far(peer: Peer) -> None:
+    """Answer later than a server that is near."""
+    while True:
+        await peer.request()
+        await asyncio.sleep(http_client.FAR_SECONDS)
+        await peer.send(answer(b"far"))
+
+
+async def test_connections_to_a_far_server_are_opened_before_they_are_needed(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(far)
+    client = connect(server, connections_ahead=5)
+    await client.send(get())
+    await until(lambda: len(client._pool._idle) == 5)
+    await asyncio.gather(*(client.send(get()) for _ in range(5)))
+    await client.send(get())
+    assert server.connections == 5
+
+
+async def test_no_more_are_opened_ahead_than_may_be_lent(serve: Serve, connect: Connect) -> None:
+    server = await serve(far)
+    client = connect(server, connections_ahead=5, max_connections=3)
+    await client.send(get())
+    await until(lambda: len(client._pool._idle) == server.connections == 3)
+    assert not client._pool._ahead
+    assert client._pool._free_slots == 0
+
+
+async def test_connections_ahead_that_fail_disturb_nobody(serve: Serve, connect: Connect) -> None:
+    server = await serve(far)
+    client = connect(server, connections_ahead=5, max_connections=5)
+    asked = asyncio.create_task(client.send(get()))
+    await until(lambda: bool(server.requests))
+    server._server.close()  # it listens no more, and goes on with the connection that it has
+    await asked
+    await until(lambda: not client._pool._ahead)
+    assert (client._pool._lent, client._pool._free_slots) == (0, 4)
+    assert b"".join((await client.send(get())).body) == b"far"
+
+
+async def test_close_ends_connections_that_are_opened_ahead(serve: Serve, connect: Connect) -> None:
+    server = await serve(far)
+    client = connect(server, connections_ahead=5)
+    await client.send(get())
+    assert client._pool._ahead
+    await client.close()
+    assert not client._pool._ahead
+    assert not client._pool._open
