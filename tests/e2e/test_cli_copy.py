@@ -266,12 +266,12 @@ def test_skip_empty_and_size_limit(
 
 
 def test_a_prefix_of_nothing_is_told(
-    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+    changed: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:
-    ended = program.run("copy", f"s3://{filled.name}/itme\n", f"s3://{empty.name}", env=env)
+    ended = program.run("copy", f"s3://{changed.name}/itme\n", f"s3://{empty.name}", env=env)
     assert ended.code == 0
     assert 'no object begins with "itme\\n"\n' in ended.out
-    ended = program.run("copy", f"s3://{empty.name}", f"s3://{filled.name}", env=env)
+    ended = program.run("copy", f"s3://{empty.name}", f"s3://{changed.name}", env=env)
     assert "no object is in the source\n" in ended.out
 
 
