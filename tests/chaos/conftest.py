@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from typing_extensions import override
 
 from slurper.demo.servers import S3Server
 from slurper.http import client
 from slurper.objectstore import listings
 from slurper.transfer import attempts
 from tests.chaos.stage import PART, Stage, stage
-from tests.pairs.referee import S3Bucket
+from tests.pairs.referee import S3Bucket, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,28 +46,115 @@ def new_bucket(boto: Boto, make_bucket: MakeBucket) -> NewBucket:
 
 
 def fill(bucket: S3Bucket, *, large: bool = True, seed: int = 1) -> None:
-    """Objects `k-00` ... with headers and metadata of their own, and one of three parts."""
+    """Put objects `k-00` ... with headers and metadata of their own, and one of three parts."""
+    for key in bodies(seed):
+        if large or key != LARGE:
+            fill_one(bucket, key, seed=seed)
+
+
+def fill_one(bucket: S3Bucket, key: str, *, seed: int = 1) -> None:
+    """Put the object that `fill` puts under this key."""
+    body = bodies(seed)[key]
+    if key == LARGE:
+        bucket.put(key, body, ContentType="video/x", Metadata={"a": "b"})
+        return
+    number = int(key.removeprefix("k-"))
+    bucket.put(
+        key,
+        body,
+        ContentType=f"text/x-{number}",
+        CacheControl=f"max-age={number}",
+        Metadata={"number": str(number)},
+        **({"ChecksumAlgorithm": "CRC32C"} if number < CHECKED else {}),
+    )
+
+
+@functools.cache
+def bodies(seed: int) -> Mapping[str, bytes]:
+    """The bodies that `fill` puts, by their keys. It takes long to make them."""
     chance = random.Random(seed)  # noqa: S311 - repeatable bytes
-    for number in range(SMALL):
-        bucket.put(
-            f"k-{number:02}",
-            chance.randbytes(number * number * 2_000),
-            ContentType=f"text/x-{number}",
-            CacheControl=f"max-age={number}",
-            Metadata={"number": str(number)},
-            **({"ChecksumAlgorithm": "CRC32C"} if number < CHECKED else {}),
-        )
-    if large:
-        body = chance.randbytes(2 * PART + 70_000)
-        bucket.put(LARGE, body, ContentType="video/x", Metadata={"a": "b"})
+    small = {f"k-{n:02}": chance.randbytes(n * n * 2_000) for n in range(SMALL)}
+    return small | {LARGE: chance.randbytes(2 * PART + 70_000)}
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBucket(S3Bucket):
+    """A bucket that no test changes, so its objects are read once."""
+
+    contents: Mapping[str, Stored] = field(default_factory=dict)
+
+    @override
+    def get(self, key: str) -> Stored:
+        return self.contents[key]
+
+    @override
+    def read_all(self) -> dict[str, Stored]:
+        return dict(self.contents)
+
+    @override
+    def put(self, key: str, body: bytes, **more: Any) -> NoReturn:
+        raise TypeError("other tests read this bucket too: take `changing`")
+
+    @override
+    def delete(self, key: str) -> NoReturn:
+        raise TypeError("other tests read this bucket too: take `changing`")
+
+
+@contextmanager
+def fixed(bucket: S3Bucket) -> Iterator[FixedBucket]:
+    """Read a bucket now, and see at the end of the block that nobody has changed it."""
+    contents = bucket.read_all()
+    yield FixedBucket(bucket.client, bucket.name, contents)
+    assert bucket.read_all() == contents, "somebody has changed the source"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredBucket(S3Bucket):
+    """A bucket that tests change one after the other, and that is restored between them."""
+
+    changed: set[str] = field(default_factory=set)
+    """Keys written and removed since the bucket was as `fill` makes it."""
+
+    @override
+    def put(self, key: str, body: bytes, **more: Any) -> None:
+        self.changed.add(key)
+        S3Bucket.put(self, key, body, **more)
+
+    @override
+    def delete(self, key: str) -> None:
+        self.changed.add(key)
+        S3Bucket.delete(self, key)
+
+    def restore(self) -> None:
+        """Make it what `fill` makes of it."""
+        for key in sorted(self.changed):
+            if key in bodies(1):
+                fill_one(self, key)
+            else:
+                self.delete(key)
+        self.changed.clear()
+
+    def etags(self) -> dict[str, str]:
+        """The ETag of each object."""
+        listed = self.client.list_objects_v2(Bucket=self.name)
+        return {item["Key"]: item["ETag"] for item in listed["Contents"]}
 
 
 @pytest.fixture(scope="module")
-def filled(ministack: S3Server, new_bucket: NewBucket) -> S3Bucket:
+def filled(ministack: S3Server, new_bucket: NewBucket) -> Iterator[FixedBucket]:
     """A source that no test changes."""
     bucket = new_bucket(ministack)
     fill(bucket)
-    return bucket
+    with fixed(bucket) as source:
+        yield source
+
+
+@pytest.fixture(scope="module")
+def changeable(ministack: S3Server, new_bucket: NewBucket) -> RestoredBucket:
+    """A source that tests may change."""
+    bucket = new_bucket(ministack)
+    fill(bucket)
+    return RestoredBucket(bucket.client, bucket.name)
 
 
 @pytest.fixture
@@ -74,12 +165,15 @@ def staged(ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket) -> Iter
 
 
 @pytest.fixture
-def changing(ministack: S3Server, new_bucket: NewBucket) -> Iterator[Stage]:
+def changing(
+    ministack: S3Server, changeable: RestoredBucket, new_bucket: NewBucket
+) -> Iterator[Stage]:
     """The same from a bucket that the test may change."""
-    bucket = new_bucket(ministack)
-    fill(bucket)
-    with stage(ministack, bucket, ministack, new_bucket(ministack)) as staged:
+    etags = changeable.etags()
+    with stage(ministack, changeable, ministack, new_bucket(ministack)) as staged:
         yield staged
+    changeable.restore()
+    assert changeable.etags() == etags, "a test has changed the source in a way nobody noticed"
 
 
 @pytest.fixture

@@ -52,8 +52,11 @@ CALM = Settings(
 )
 """Tries little, so that a test sees what happens then. Nothing is streamed: see `test_streams`."""
 
-HASTY = CALM.model_copy(update={"idle_timeout_seconds": 2.0})
-"""For silence. A busy machine may be silent by itself, so other tests do not take these."""
+HASTY = CALM.model_copy(update={"idle_timeout_seconds": 2.0, "retry_deadline_seconds": 6.0})
+"""For silence. A busy machine may be silent by itself, so other tests do not take these.
+
+The deadline leaves time for the retry that follows a silence.
+"""
 
 MOST_TASKS = 50
 

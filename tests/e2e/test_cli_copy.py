@@ -70,12 +70,21 @@ def _equal(source: compare.Bucket, target: compare.Bucket) -> bool:
     return [found for found in compare.compare(source, target) if found.difference] == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def filled(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> compare.Bucket:
-    """A bucket with `COUNT` objects."""
-    bucket = compare.Bucket(boto(ministack), make_bucket(ministack))
-    _fill(bucket.client, bucket.name)
-    return bucket
+    """A bucket with `COUNT` objects, which no test changes."""
+    return _filled(boto(ministack), make_bucket(ministack))
+
+
+@pytest.fixture
+def changed(ministack: S3Server, boto: Boto, make_bucket: MakeBucket) -> compare.Bucket:
+    """A bucket with the same objects, which the test may change."""
+    return _filled(boto(ministack), make_bucket(ministack))
+
+
+def _filled(client: S3Client, bucket: str) -> compare.Bucket:
+    _fill(client, bucket)
+    return compare.Bucket(client, bucket)
 
 
 @pytest.fixture
@@ -218,10 +227,10 @@ def test_what_somebody_else_has_just_written_is_skipped(
 
 
 def test_no_overwrite_holds_where_the_target_ignores_conditions(
-    ministack: S3Server, filled: compare.Bucket, empty: compare.Bucket, tmp_path: Path
+    ministack: S3Server, changed: compare.Bucket, empty: compare.Bucket, tmp_path: Path
 ) -> None:
     """An object that appears while a large one is being copied to its key stays."""
-    filled.client.put_object(Bucket=filled.name, Key="large", Body=b"l" * (6 << 20))
+    changed.client.put_object(Bucket=changed.name, Key="large", Body=b"l" * (6 << 20))
 
     def write() -> None:
         empty.client.put_object(Bucket=empty.name, Key="large", Body=b"theirs")
@@ -233,7 +242,7 @@ def test_no_overwrite_holds_where_the_target_ignores_conditions(
         env = program.both_sides(ministack, behind, tmp_path / "data")
         env["SLURPER_MULTIPART_THRESHOLD_BYTES"] = str(5 << 20)
         env["SLURPER_STREAM_SECONDS"] = "0"
-        command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
+        command = ("copy", f"s3://{changed.name}", f"s3://{empty.name}", "--no-overwrite", "--json")
         told = program.run(*command, env=env).json
     assert told["capabilities"]["target"]["conditional_put"] is False
     assert (told["transferred"], told["skipped"], told["failed"]) == (COUNT, 1, 0)
@@ -257,20 +266,20 @@ def test_skip_empty_and_size_limit(
 
 
 def test_a_prefix_of_nothing_is_told(
-    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+    changed: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:
-    ended = program.run("copy", f"s3://{filled.name}/itme\n", f"s3://{empty.name}", env=env)
+    ended = program.run("copy", f"s3://{changed.name}/itme\n", f"s3://{empty.name}", env=env)
     assert ended.code == 0
     assert 'no object begins with "itme\\n"\n' in ended.out
-    ended = program.run("copy", f"s3://{empty.name}", f"s3://{filled.name}", env=env)
+    ended = program.run("copy", f"s3://{empty.name}", f"s3://{changed.name}", env=env)
     assert "no object is in the source\n" in ended.out
 
 
 def test_only_some_types(
-    filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
+    changed: compare.Bucket, empty: compare.Bucket, env: dict[str, str]
 ) -> None:
-    filled.client.put_object(Bucket=filled.name, Key="image", Body=b"i", ContentType="image/png")
-    command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
+    changed.client.put_object(Bucket=changed.name, Key="image", Body=b"i", ContentType="image/png")
+    command = ("copy", f"s3://{changed.name}", f"s3://{empty.name}", "--json")
     told = program.run(*command, "--include-type", "IMAGE/*", env=env).json
     assert (told["transferred"], told["skipped"]) == (1, COUNT)
     assert told["skipped_by"] == {"importSkippedUnsupportedContentType": COUNT}

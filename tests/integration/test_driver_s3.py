@@ -156,7 +156,7 @@ async def until(
             progress = await server.service.progress(ACCOUNT, job_id)
             if condition(progress):
                 return progress
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
 
 def _has_ended(progress: Progress) -> bool:
@@ -255,7 +255,7 @@ async def _until_copied(client: S3Client, bucket: str, count: int) -> None:
         page = await asyncio.to_thread(client.list_objects_v2, Bucket=bucket)
         if page["KeyCount"] >= count:
             return
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
     pytest.fail(f"there are never {count} objects at the target")
 
 

@@ -136,11 +136,14 @@ def _plan_ministack(directory: Path) -> Plan:
 
 
 # Ministack computes CRCs byte by byte in Python, in 8 s for 50 MB. This gives it AWS's library.
+# Its event loop is Python's own. This gives it uvloop, which takes less CPU for each request.
 _MINISTACK = """
+import uvloop
 from awscrt import checksums
 from ministack.services import s3
 s3._crc32c, s3._crc64nvme = checksums.crc32c, checksums.crc64nvme
 from ministack.app import main
+uvloop.install()
 main()
 """
 
