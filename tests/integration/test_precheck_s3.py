@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
+from slurper.http.client import FAR_SECONDS
 from slurper.job.model import Location, Vendor
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
@@ -109,6 +110,27 @@ async def test_nothing_is_found_where_nothing_is_wrong(
     assert uploads_of(boto(server), bucket) == 0
     keys = [item["Key"] for item in boto(server).list_objects_v2(Bucket=bucket)["Contents"]]
     assert keys == ["a", "empty"]
+
+
+@SIDES
+@pytest.mark.parametrize("name", ["ministack", "seaweedfs", "moto"])
+async def test_of_a_store_that_is_far_away_the_same_is_found(
+    request: pytest.FixtureRequest, side: Side, name: str, make_bucket: MakeBucket, boto: Boto
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = make_bucket(server)
+    boto(server).put_object(Bucket=bucket, Key="a", Body=b"12345")
+    near = await checked(side, server, bucket)
+    with proxy.FaultProxy(server.endpoint).running() as front:
+        front.add(delayed(2 * FAR_SECONDS))
+        far = await checked(side, replace(server, endpoint=front.endpoint), bucket)
+        begun = front.count("^POST .*uploads")
+    assert far == near
+    if side is Side.TARGET:
+        assert begun >= 2, "both checksums are tried at once"
+    assert uploads_of(boto(server), bucket) == 0
+    keys = [item["Key"] for item in boto(server).list_objects_v2(Bucket=bucket)["Contents"]]
+    assert keys == ["a"]
 
 
 @SIDES

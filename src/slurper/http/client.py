@@ -41,7 +41,7 @@ from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.exchange import StaleConnection
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
-from slurper.http.pool import Pool
+from slurper.http.pool import Pool, Pools
 from slurper.http.stall import StallLimits
 from slurper.http.streams import Pieces, StreamDeclined
 from slurper.settings import Settings
@@ -86,6 +86,8 @@ class TransportOptions:
     max_connections: int = 64
     connections_ahead: int = 0
     """So many connections are opened before they are needed, if the server is far away."""
+    pools: Pools | None = None
+    """Connections that clients share. Whoever has made them closes them. None: each has its own."""
     ca_file: Path | None = None
     """PEM certificates to trust beside the system's."""
     allow_private_endpoints: bool = False
@@ -196,11 +198,13 @@ class HttpClient:
             connect_timeout_seconds=options.connect_timeout_seconds,
             any_address=trusted or options.allow_private_endpoints,
         )
-        self._pool = Pool(
-            dialer,
-            max_connections=options.max_connections,
-            stall_limits=StallLimits(options.idle_timeout_seconds, options.min_bytes_per_second),
-        )
+
+        def own_pool() -> Pool:
+            limits = StallLimits(options.idle_timeout_seconds, options.min_bytes_per_second)
+            return Pool(dialer, max_connections=options.max_connections, stall_limits=limits)
+
+        shared = options.pools
+        self._pool = own_pool() if shared is None else shared.get(dialer, own_pool)
         self._outbox = Outbox()
         self._fixed_lines = f"host: {parsed.authority}\r\n" + messages.header_lines(headers or {})
         self._options = options
@@ -321,8 +325,9 @@ class HttpClient:
             statistics.delay = seconds
 
     async def close(self) -> None:
-        """Close every connection. Requests under way fail."""
-        await self._pool.close()
+        """Close every connection, unless they are shared. Requests under way fail."""
+        if self._options.pools is None:
+            await self._pool.close()
 
     # Retries
 

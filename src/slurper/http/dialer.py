@@ -150,7 +150,7 @@ class Dialer:
         self.origin = origin
         self._tls = tls
         self._timeout = connect_timeout_seconds
-        self._any_address = any_address
+        self.any_address = any_address
 
     async def dial(self, on_lost: Callable[[Connection], None]) -> Connection:
         """Resolve, connect and do the TLS handshake, within the connect timeout.
@@ -182,7 +182,7 @@ class Dialer:
             detail = error.strerror if isinstance(error, OSError) else error
             raise NotSent(f"{origin.peer}: host name not found (connect): {detail}") from error
         addresses = [_Address(family, sockaddr) for family, _, _, _, sockaddr in found]
-        return addresses if self._any_address else self._allowed(addresses)
+        return addresses if self.any_address else self._allowed(addresses)
 
     def _allowed(self, addresses: list[_Address]) -> list[_Address]:
         verdicts = [(address, refusal(address.ip)) for address in addresses]

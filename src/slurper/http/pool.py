@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 
 from slurper import errors
 from slurper.http.connection import Connection
-from slurper.http.dialer import Dialer, NotSent
+from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.stall import StallLimits, StallWatch
 from slurper.http.window import AdaptiveWindow
 
@@ -28,6 +29,25 @@ class PoolClosed(errors.TransportError):
     """The client was closed before, or while, a request was under way."""
 
     retryable = False
+
+
+class Pools:
+    """The pools of several clients. Clients of one origin share its connections."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[Origin, bool], Pool] = {}
+
+    def get(self, dialer: Dialer, make: Callable[[], Pool]) -> Pool:
+        """The pool of a dialer's origin and endpoint policy; `make` makes it if it is missing."""
+        key = dialer.origin, dialer.any_address
+        if key not in self._pools:
+            self._pools[key] = make()
+        return self._pools[key]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for pool in self._pools.values():
+            await pool.close()
 
 
 class Pool:

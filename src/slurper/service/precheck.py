@@ -18,6 +18,7 @@ from enum import StrEnum
 from slurper import errors
 from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
+from slurper.http.pool import Pools
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import advice, factory
 from slurper.objectstore.advice import Field
@@ -127,7 +128,8 @@ class Precheck:
     async def _run(
         self, side: Side, location: Location, addresses: Sequence[StoreAddress], probe: Probe
     ) -> Checked:
-        options = _impatient(self._settings)
+        pools = Pools()
+        options = replace(_impatient(self._settings), pools=pools)
         once = replace(options, request_retries=0)
 
         def open_hasty(store: ProbedStore) -> ProbedStore:
@@ -149,6 +151,7 @@ class Precheck:
             await check.end()
             for store in stores:
                 await store.close()
+            await pools.close()
         pointer = f"/{side}/{_address_field(location)}"
         if failed is None:
             told = [PrecheckProblem(pointer, text, blocks=False) for text in check.notes]

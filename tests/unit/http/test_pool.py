@@ -344,3 +344,29 @@ async def test_close_ends_connections_that_are_opened_ahead(serve: Serve, connec
     await client.close()
     assert not client._pool._ahead
     assert not client._pool._open
+
+
+async def test_clients_that_share_their_pools_use_each_others_connections(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(*(answer(b"x") for _ in range(3))))
+    pools = http_pool.Pools()
+    one, other = (connect(server, pools=pools) for _ in range(2))
+    await one.send(get())
+    await other.send(get())
+    await one.close()
+    await other.send(get())
+    assert server.connections == 1
+    await pools.close()
+    assert not other._pool._open
+
+
+async def test_clients_of_another_policy_share_no_connections(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(answering(answer(b"x")))
+    pools = http_pool.Pools()
+    await connect(server, pools=pools).send(get())
+    with pytest.raises(errors.EndpointRefused):
+        await connect(server, pools=pools, trusted=False).send(get())
+    await pools.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
+from slurper.http.client import FAR_SECONDS
 from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import Algorithm
@@ -26,6 +27,16 @@ class OnePartUpload:
     part: Part
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a store has answered to parts of an upload."""
+
+    upload: OnePartUpload
+    verifies: bool
+    """Whether it verifies the checksum of its dialect."""
+    verifies_md5: bool | None
+
+
 async def find_checksum(
     stores: Sequence[ProbedStore], check: Check, begun: contextlib.AsyncExitStack
 ) -> tuple[ProbedStore, OnePartUpload | None]:
@@ -34,11 +45,28 @@ async def find_checksum(
     Also return an upload, if one can be completed. `begun` aborts every upload that was begun.
     Raises StepFailed: no store can be used.
     """
+    # Where each answer takes long, nobody waits for one store's before the next is asked.
+    is_far = stores[0].statistics.delay >= FAR_SECONDS
+    ahead = [asyncio.ensure_future(_check_upload(one, check, begun)) for one in stores if is_far]
+    try:
+        return await _first_verified(stores, ahead, check, begun)
+    finally:
+        await asyncio.gather(*ahead, return_exceptions=True)
+
+
+async def _first_verified(
+    stores: Sequence[ProbedStore],
+    ahead: Sequence[Awaitable[_Answers]],
+    check: Check,
+    begun: contextlib.AsyncExitStack,
+) -> tuple[ProbedStore, OnePartUpload | None]:
+    """Do as `find_checksum`; `ahead` are the answers of the stores if they were asked already."""
     unverified: list[ProbedStore] = []
     refusal: StepFailed | None = None
-    for store in stores:
+    for number, store in enumerate(stores):
         try:
-            upload, verifies = await _check_upload(store, check, begun)
+            asked = ahead[number] if ahead else _check_upload(store, check, begun)
+            found = await asked
         except StepFailed as failed:
             if _is_not_understood(failed.cause):
                 refusal = refusal or failed
@@ -50,8 +78,10 @@ async def find_checksum(
             else:
                 raise
             continue
-        if verifies:
-            return _with_checksum(store, check, verifies=True), upload
+        if found.verifies:
+            if store.dialect.assumed:
+                check.found = replace(check.found, verifies_md5=found.verifies_md5)
+            return _with_checksum(store, check, verifies=True), found.upload
         unverified.append(store)
     if unverified:
         tried = " or ".join(map(_checksum_name, unverified))
@@ -135,8 +165,8 @@ async def take_part(
 
 async def _check_upload(
     store: ProbedStore, check: Check, begun: contextlib.AsyncExitStack
-) -> tuple[OnePartUpload, bool]:
-    """Write parts; return the upload, and whether the store verifies checksums."""
+) -> _Answers:
+    """Write parts, to see which checksums the store verifies. Raises StepFailed."""
     key = check.new_key()
     created = await begun.enter_async_context(begin(store, key, check))
     upload_id = created.upload_id
@@ -150,9 +180,7 @@ async def _check_upload(
     upload, (verifies, verifies_md5) = await side_by_side(
         take_part(store, key, created, check), refusals()
     )
-    if store.dialect.assumed and verifies:
-        check.found = replace(check.found, verifies_md5=verifies_md5)
-    return upload, verifies
+    return _Answers(upload, verifies, verifies_md5)
 
 
 async def _refuses_wrong_checksum(
