@@ -10,9 +10,8 @@ the rest of `in_flight_bytes`, or when nothing else is under way. An object that
 2 MiB of it, however large it is.
 
 All tasks of the process share that budget. It is also used to compare an object with one that is at
-the target already. At first 16 MiB of it are used. More is used only if the process becomes faster
-by it (`transfer/pacing.py`). If the stores are far away, all of it is soon in use; if they are
-close, little is. The process keeps the memory that it has used, for the next objects.
+the target already. At first 16 MiB of it are used, and more if the stores are far away. After that
+more is used only if the process becomes faster by it (`transfer/pacing.py`). The process keeps the memory that it has used, for the next objects.
 
 A copy that a store makes by itself brings no bytes here. A task with a limited rate waits before it
 reads, so it holds no bytes while it waits.
