@@ -11,7 +11,8 @@ the rest of `in_flight_bytes`, or when nothing else is under way. An object that
 
 All tasks of the process share that budget. It is also used to compare an object with one that is at
 the target already. At first 16 MiB of it are used, and more if the stores are far away. After that
-more is used only if the process becomes faster by it (`transfer/pacing.py`). The process keeps the memory that it has used, for the next objects.
+more is used only if the process becomes faster by it (`transfer/pacing.py`). The process keeps the
+memory that it has used, for the next objects.
 
 A copy that a store makes by itself brings no bytes here. A task with a limited rate waits before it
 reads, so it holds no bytes while it waits.

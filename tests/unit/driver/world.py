@@ -44,7 +44,7 @@ from slurper.objectstore.dialects import GENERIC
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import ProgressReport, SweepTask, Task, TaskReport
+from slurper.transfer.task import PartsTask, ProgressReport, SweepTask, Task, TaskReport
 from slurper.transfer.worker import Worker
 from tests.memory.faults import Faults
 from tests.memory.store import MemoryStore
@@ -442,8 +442,11 @@ class World:
     def begin(self, turn: Turn) -> None:
         """Take in a task that was submitted; it must be one that may be."""
         task, server = turn.task, turn.server
-        if len(server.turns) >= SLOTS:
-            self.violations.append("more tasks than slots")
+        if len(server.turns) >= 2 * SLOTS:
+            self.violations.append("more tasks than the engine takes")
+        ranges = sum(not isinstance(one.task, PartsTask) for one in server.turns)
+        if not isinstance(task, PartsTask) and ranges >= SLOTS:
+            self.violations.append("more tasks of ranges than slots")
         others = [one.task for one in self.turns if self.is_valid(one.server)]
         if self.is_valid(server) and any(clash(task, other) for other in others):
             self.violations.append(f"two tasks at once for the same: {task}")

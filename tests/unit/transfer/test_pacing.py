@@ -123,7 +123,7 @@ async def test_what_a_distant_network_holds_may_be_in_flight_at_once() -> None:
 
 
 async def test_the_first_unit_that_does_not_fit_is_admitted_if_the_network_holds_it() -> None:
-    budget = ByteBudget(256 * MIB, delay=lambda: 0.05)
+    budget = ByteBudget(256 * MIB, delay=lambda: 32 * MIB / FULL_RATE)
     async with asyncio.timeout(5):
         for _ in range(3):
             await budget.acquire(16 * MIB)
