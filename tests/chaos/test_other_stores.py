@@ -7,10 +7,16 @@ retry. The same answers with something wrong in them stand beside them, or in th
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
 
+from slurper.http.client import TransportOptions
 from slurper.job.model import LogType
+from slurper.objectstore import factory
+from slurper.transfer.attempts import SourceChangedError
+from slurper.transfer.route import Route
+from slurper.transfer.versions import Versions
 from tests.chaos import faults
 from tests.chaos.cases import (
     CREATE,
@@ -158,3 +164,22 @@ async def test_a_folder_that_is_no_object_is_skipped_and_nothing_fails(
     (event,) = run.events
     assert (event.key, event.log_type) == (FOLDER, LogType.IMPORT_SKIPPED_EMPTY_OBJECT)
     assert FOLDER not in staged.target.read_all()
+
+
+async def test_a_tag_that_only_listings_show_is_kept_for_conditions(staged: Stage) -> None:
+    staged.source_proxy.add(faults.with_headers(without=("etag",)), READS)
+    store = factory.open_store(staged.task.source, TransportOptions.from_settings(staged.settings))
+    route = Route.of(staged.task, store, store)
+    versions = Versions(route, route.rules(staged.task))
+    try:
+        listed = (await store.list_page(prefix="k-05")).objects[0]
+        assert listed.etag
+        assert listed.last_modified is not None
+        assert (await store.head(listed.key)).meta.etag == ""
+        assert (await versions.head(listed)).meta.etag == listed.etag
+        earlier = listed.last_modified - timedelta(seconds=1)
+        for other in ({"last_modified": earlier}, {"last_modified": None}, {"size": 1}):
+            with pytest.raises(SourceChangedError):
+                await versions.head(listed._replace(**other))
+    finally:
+        await store.close()

@@ -138,6 +138,21 @@ async def test_of_a_store_that_is_far_away_the_same_is_found(
     assert keys == ["a"]
 
 
+async def test_a_far_target_is_not_asked_longer_than_needed(
+    ministack: S3Server, make_bucket: MakeBucket, boto: Boto
+) -> None:
+    bucket = make_bucket(ministack)
+    near = await checked(Side.TARGET, ministack, bucket)
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        second = front.add(deaf(30), "^POST .*uploads=", skip=1, times=1)
+        front.add(delayed(2 * FAR_SECONDS))
+        far = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+        assert second.hits == 1
+    assert far.problems == near.problems
+    assert timeless(far) == timeless(near)
+    assert uploads_of(boto(ministack), bucket) == 0
+
+
 @SIDES
 async def test_a_wrong_secret(ministack: S3Server, bucket: str, side: Side) -> None:
     server = replace(ministack, secret_access_key="wrong")

@@ -103,12 +103,13 @@ def allot(board: Board, open_work: OpenWork, slots: int) -> float:
     """Give a new task its share (0 to 1) of the job's limits, and return that share.
 
     The shares of a job add up to at most 1, with one exception: a task that begins when nothing
-    is left gets a small share anyway, so that it moves. `slots` is how many tasks of each kind run
-    at once.
+    is left gets a small share anyway, so that it moves. At most `slots` tasks of ranges run at
+    once, and twice as many in all.
     """
     of_job = board.of_job(open_work.job_id)
     uploads = sum(isinstance(one, OpenUpload) for one in of_job)
-    even = 1 / max(1, min(slots, uploads) + min(slots, len(of_job) - uploads))
+    tasks = min(2 * slots, uploads + min(slots, len(of_job) - uploads))
+    even = 1 / max(1, tasks)
     left = 1 - sum(one.allotted for one in of_job)
     allotted = max(min(even, left), _MIN_OF_EVEN * even)
     open_work.allotted += allotted

@@ -52,12 +52,15 @@ class Connection(asyncio.Protocol):
         "exchange",
         "peer",
         "reusable",
+        "was_opened_ahead",
     )
 
     def __init__(self, peer: str, on_lost: Callable[[Connection], None]) -> None:
         self.peer = peer
         self.reusable = True
         """The next request may go over this connection."""
+        self.was_opened_ahead = False
+        """No request was waiting for it. So it may be dead before it is first used."""
         self.exchange = Exchange(self)
         """The exchange under way, or the last one."""
         self._on_lost = on_lost
@@ -283,7 +286,8 @@ class Connection(asyncio.Protocol):
         self.reusable = False
         exchange = self.exchange
         if exchange.answer is not None:
-            is_stale = exchange.number > 1 and not exchange.received
+            was_kept = exchange.number > 1 or self.was_opened_ahead
+            is_stale = was_kept and not exchange.received
             kind = StaleConnection if is_stale else errors.TransportError
             self.end(kind, f"connection {ending(error)} while {exchange.phase}")
 

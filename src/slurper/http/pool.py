@@ -107,6 +107,8 @@ class Pool:
         They are opened in the background. If one cannot be opened, nobody is told: the requests
         that need it will see.
         """
+        if self._closed:
+            return
         open_already = self._lent + len(self._idle)
         for _ in range(min(count, self.window.size) - open_already):
             if not self._free_slots:
@@ -119,7 +121,13 @@ class Pool:
 
     async def _open_one(self) -> None:
         with contextlib.suppress(errors.TransportError):
-            self.release(await self._dial())
+            connection = await self._dial()
+            connection.was_opened_ahead = True
+            self._lent -= 1
+            # The last one is lent first: one that has carried a request. A server may serve as few
+            # connections at a time as it has threads.
+            self._idle.insert(0, connection)
+            self._serve_waiting()
 
     def release(self, connection: Connection) -> None:
         """Give back a connection after a complete response."""
@@ -141,12 +149,12 @@ class Pool:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._ahead:
-            task.cancel()
-        await asyncio.gather(*self._ahead, return_exceptions=True)
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(self._closed_error())
+        for task in self._ahead:
+            task.cancel()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
         for connection in tuple(self._open):
             if connection.exchange.answer is not None:
                 connection.fail(self._closed_error())

@@ -38,22 +38,37 @@ class SessionCache:
         self.clock: Callable[[], float] = time.time
         """Seconds since 1970."""
         self._sessions: dict[Peer, KeptSession] = {}
+        self._distrusted: dict[Peer, float] = {}
+        """Peers at which a handshake with a session failed, and until when none is kept."""
 
     def find(self, peer: Peer) -> KeptSession | None:
         """Return the session to offer to this peer, if there is one that may still be offered."""
         kept = self._sessions.get(peer)
         if kept is None or self.clock() < kept.until:
             return kept
-        self.forget(peer)
+        self._forget(peer)
         return None
 
     def keep(self, peer: Peer, session: KeptSession) -> None:
-        """Keep a session instead of the peer's older one."""
-        self.forget(peer)  # so that the peer comes last
+        """Keep a session instead of the peer's older one, unless the peer is distrusted."""
+        if self.clock() < self._distrusted.get(peer, 0.0):
+            return
+        self._forget(peer)  # so that the peer comes last
         self._sessions[peer] = session
         if len(self._sessions) > _MAX_PEERS:
-            self.forget(next(iter(self._sessions)))
+            self._forget(next(iter(self._sessions)))
 
-    def forget(self, peer: Peer) -> None:
-        """Drop the session of this peer, if there is one."""
+    def distrust(self, peer: Peer) -> None:
+        """Drop the session of this peer, and keep no other one for an hour.
+
+        Something on the way may break each handshake that offers a session. Without this, every
+        second connection would fail there.
+        """
+        self._forget(peer)
+        self._distrusted.pop(peer, None)
+        self._distrusted[peer] = self.clock() + KEPT_SECONDS
+        if len(self._distrusted) > _MAX_PEERS:
+            del self._distrusted[next(iter(self._distrusted))]
+
+    def _forget(self, peer: Peer) -> None:
         self._sessions.pop(peer, None)

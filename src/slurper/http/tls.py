@@ -239,9 +239,10 @@ class TlsState:
         data = _written(_lib.SSL_get_session(self._handle))
         self._sessions.keep(self._peer, KeptSession(data, until))
 
-    def forget_session(self) -> None:
-        """Let the next connection to this peer do a full handshake."""
-        self._sessions.forget(self._peer)
+    def distrust_session(self) -> None:
+        """If a session was offered, let the next connections to this peer do a full handshake."""
+        if self._offered is not None:
+            self._sessions.distrust(self._peer)
 
     def failure(self, status: int) -> TlsError | EOFError | None:
         """Say why `read` had nothing. None: the record is not complete. EOFError: the peer ended.
@@ -270,7 +271,7 @@ async def handshake(context: TlsContext, sock: socket.socket, peer: Peer) -> Tls
     try:
         await _agree(state, sock)
     except BaseException:  # also when the time is over
-        state.forget_session()  # some servers may not cope with an old one
+        state.distrust_session()  # some servers may not cope with an old one
         raise
     return state
 

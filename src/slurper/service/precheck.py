@@ -148,10 +148,12 @@ class Precheck:
                 seen = factory.found_since(address.dialect, store.dialect)
                 check.found = check.found.with_found(seen)
         finally:
-            await check.end()
-            for store in stores:
-                await store.close()
-            await pools.close()
+            try:
+                await check.end()
+            finally:
+                for store in stores:
+                    await store.close()
+                await pools.close()
         pointer = f"/{side}/{_address_field(location)}"
         if failed is None:
             told = [PrecheckProblem(pointer, text, blocks=False) for text in check.notes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from slurper import errors
 from slurper.objectstore import entity_tags
 from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
@@ -84,7 +86,9 @@ class Versions:
         stored = await self._source.head(meta.key, with_checksums=with_checksums)
         if stored.meta.size != meta.size or not _is_same(stored.meta, meta):
             raise SourceChangedError("HEAD shows another version than the listing")
-        return stored
+        # With the listed tag, if HEAD showed none: what follows is done under a condition on it.
+        known = stored.meta if stored.meta.etag else stored.meta._replace(etag=meta.etag)
+        return replace(stored, meta=known)
 
 
 def _is_same(shown: ObjectMeta, wanted: ObjectMeta) -> bool:

@@ -424,6 +424,23 @@ def test_where_only_large_objects_have_room_no_range_begins_and_no_parts_are_dea
     assert shared[0] is found[0]
 
 
+@pytest.mark.parametrize("ranges", [0, 1, 4])
+def test_the_shares_of_large_objects_fit_into_the_limits(ranges: int) -> None:
+    spec = [(number, f"r{number}") for number in range(1, ranges + 1)]
+    shown = board(with_uploads(work("a", *spec), *(upload(10 + number) for number in range(12))))
+    shares, under_way = [], {OpenRange: 0, OpenUpload: 0}
+    while kinds := schedule.kinds_with_room(
+        ranges=under_way[OpenRange], uploads=under_way[OpenUpload], slots=4
+    ):
+        turn = schedule.take(shown, 0.0, 4 - sum(under_way.values()), kinds)
+        if turn is None:
+            break
+        under_way[type(turn[0])] += 1
+        shares.append(schedule.allot(shown, turn[0], slots=4))
+    assert sum(shares) <= 1.0 + 1e-9
+    assert max(shares) <= 2 * min(shares)
+
+
 def test_a_job_with_many_large_objects_in_progress_looks_for_no_others() -> None:
     shown = board(with_uploads(work("a", (1, None)), upload(5), unsettled=MAX_UNSETTLED))
     assert take_upload(shown).upload.id == 5

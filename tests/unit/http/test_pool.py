@@ -11,6 +11,7 @@ import pytest
 from slurper import errors
 from slurper.http import client as http_client
 from slurper.http import pool as http_pool
+from slurper.http.connection import Connection
 from tests.unit.http.conftest import Connect, Serve, get, put
 from tests.unit.http.scripted import Peer, Script, answer, answering, once, silent
 
@@ -334,6 +335,64 @@ async def test_connections_ahead_that_fail_disturb_nobody(serve: Serve, connect:
     await until(lambda: not client._pool._ahead)
     assert (client._pool._lent, client._pool._free_slots) == (0, 4)
     assert b"".join((await client.send(get())).body) == b"far"
+
+
+async def test_a_connection_that_was_opened_ahead_and_died_is_replaced_once_uncounted(
+    serve: Serve, connect: Connect
+) -> None:
+    async def close_when_asked(peer: Peer) -> None:
+        await peer.head()
+
+    server = await serve(far, close_when_asked, far)
+    client = connect(server, connections_ahead=2, request_retries=0)
+    await client.send(get())
+    await until(lambda: len(client._pool._idle) == server.connections == 2)
+    first, second = await asyncio.gather(client.send(get()), client.send(get()))
+    assert (first.status, second.status) == (200, 200)
+    assert client.statistics.retries == 0
+    assert server.connections == 3
+
+
+async def test_a_server_that_serves_one_connection_at_a_time_is_not_given_another(
+    serve: Serve, connect: Connect
+) -> None:
+    server = await serve(far, silent)
+    client = connect(server, connections_ahead=3)
+    await client.send(get())
+    await until(lambda: len(client._pool._idle) == server.connections == 3)
+    for _ in range(3):
+        assert (await client.send(get())).status == 200
+
+
+async def test_close_fails_those_who_wait_before_it_ends_what_is_opened_ahead(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(far)
+    client = connect(server, connections_ahead=3, max_connections=3)
+    await client.send(get())
+    await until(lambda: not client._pool._ahead)
+    idle = client._pool.take()
+    assert idle is not None
+    client._pool.discard(idle)
+    dialled: list[object] = []
+    dial = client._pool._dialer.dial
+
+    async def slow_dial(on_lost: Callable[[Connection], None]) -> Connection:
+        dialled.append(on_lost)
+        await asyncio.sleep(60)
+        return await dial(on_lost)
+
+    monkeypatch.setattr(client._pool._dialer, "dial", slow_dial)
+    client._pool.open_ahead(3)
+    waiting = [asyncio.create_task(client.send(get())) for _ in range(4)]
+    await until(lambda: bool(client._pool._waiting) and bool(dialled))
+    async with asyncio.timeout(10):
+        await client.close()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert len(dialled) == 1
+    assert any(isinstance(one, http_pool.PoolClosed) for one in ended)
+    client._pool.open_ahead(3)
+    assert not client._pool._ahead
 
 
 async def test_close_ends_connections_that_are_opened_ahead(serve: Serve, connect: Connect) -> None:

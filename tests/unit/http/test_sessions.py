@@ -102,10 +102,10 @@ async def test_sessions_that_the_server_keeps_itself(
 
 async def replaced(
     serve: Serve, server: ScriptedServer, script: Script, tls: ssl.SSLContext | None
-) -> None:
+) -> ScriptedServer:
     """Put another server, which knows no session of the first, in its place."""
     await server.stop()
-    await serve(script, tls=tls, port=server.port)
+    return await serve(script, tls=tls, port=server.port)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -220,6 +220,43 @@ async def test_a_session_that_breaks_the_handshake_is_offered_once(
     assert caught.value.retryable
     with pytest.raises(errors.TlsRefused, match="no common TLS"):
         await client.send(get())
+
+
+async def test_where_a_session_broke_the_handshake_none_is_offered_again(
+    serve: Serve, connect: Connect, authority: Authority
+) -> None:
+    witness = Witness()
+    tls = of_version(authority, ssl.TLSVersion.TLSv1_2, "localhost")
+    server = await serve(witness, tls=tls)
+    client = connect(https(server), ca_file=authority.file, request_retries=1)
+    await client.send(get())
+
+    async def refuse(peer: Peer) -> None:
+        await peer.send(HANDSHAKE_FAILURE)
+        await peer.wait_for_end()
+
+    broken = await replaced(serve, server, refuse, None)
+    with pytest.raises(errors.TransportError):
+        await client.send(get())
+    await replaced(serve, broken, witness, tls)
+    for _ in range(3):
+        await client.send(get())
+    assert witness.resumed == [False] * 4
+
+
+def test_a_peer_is_distrusted_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_MAX_PEERS", 2)
+    cache, session = SessionCache(), KeptSession(b"secret", float("inf"))
+    now = [0.0]
+    cache.clock = lambda: now[0]
+    for host in ("a", "b", "c"):
+        cache.distrust((host, 443))
+        cache.keep((host, 443), session)
+    assert [cache.find((host, 443)) for host in "abc"] == [None] * 3
+    now[0] = KEPT_SECONDS
+    cache.keep(("c", 443), session)
+    assert cache.find(("c", 443)) is session
+    assert len(cache._distrusted) == 2
 
 
 def test_the_number_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

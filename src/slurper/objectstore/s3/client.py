@@ -5,6 +5,7 @@ The requests themselves are in the modules that `store` names.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -283,6 +284,7 @@ class BucketClient(ProbedStore):
         self._connect(origin, region)
         self._signer.skew_seconds = skew
         self._client.statistics = retired.statistics
+        self._client.statistics.delay = math.inf  # it was that of another server
         self._retired.append(retired)
         return True
 

@@ -51,6 +51,8 @@ async def find_checksum(
     try:
         return await _first_verified(stores, ahead, check, begun)
     finally:
+        for answer in ahead:  # what is not needed any more must not use up the time of the check
+            answer.cancel()
         await asyncio.gather(*ahead, return_exceptions=True)
 
 
