@@ -59,7 +59,7 @@ QUIET_SECONDS = 0.2
 """If no request has succeeded for this long, the job may be waiting only for one answer."""
 
 FAR_SECONDS = 0.01
-"""A server is far away if its first answer takes as long as this."""
+"""A server is far away if its quickest answer takes as long as this."""
 CONNECTIONS_AHEAD = 16
 """A new connection costs one to three round trips. Opened ahead, that time is not waited for."""
 
@@ -131,6 +131,11 @@ class ClientStatistics:
     """The shortest time from a request to its answer, in seconds; infinite before the first one."""
     waiting: dict[int, Waiting] = field(default_factory=dict)
     """Requests that are waiting for their next retry."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether each answer takes long, as far as is known by now."""
+        return FAR_SECONDS <= self.delay < math.inf
 
 
 def backoff_seconds(retry: int, fraction: float) -> float:
@@ -319,10 +324,11 @@ class HttpClient:
     def _note_delay(self, seconds: float) -> None:
         """Take note of how long an answer took."""
         statistics = self.statistics
-        if statistics.delay == math.inf and seconds >= FAR_SECONDS:
-            self._pool.open_ahead(self._options.connections_ahead)
+        is_first = statistics.delay == math.inf
         if seconds < statistics.delay:
             statistics.delay = seconds
+        if is_first and statistics.is_far:
+            self._pool.open_ahead(self._options.connections_ahead)
 
     async def close(self) -> None:
         """Close every connection, unless they are shared. Requests under way fail."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slurper.http.client import TransportOptions
+from slurper.http.client import FAR_SECONDS, ClientStatistics, TransportOptions
 from slurper.job.model import Location, Vendor
 from slurper.objectstore import dialects, factory
 from slurper.objectstore.base import StoreAddress
@@ -130,6 +130,24 @@ async def test_a_target_of_unknown_make_is_asked_in_six_rounds(
         ["complete_upload", *["get"] * 5, "list_page", "list_page", "put"],
         ["abort_upload", *["delete"] * 6],
     ]
+    assert left_in(stores["photos"]) == set()
+
+
+async def test_a_far_target_is_asked_about_both_checksums_in_as_many(
+    stores: dict[str, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both checksums are tried in the same rounds."""
+    far = property(lambda _: ClientStatistics(delay=FAR_SECONDS))
+    monkeypatch.setattr(MemoryStore, "statistics", far)
+    rounds = Rounds()
+    stores["photos"] = store_with(rounds)
+    assert (await checked(Side.TARGET)).problems == ()
+    assert [sorted(asked) for asked in rounds.asked][:3] == [
+        ["list_page"],
+        ["create_upload", "create_upload", "keeps_versions", "list_page", "list_uploads"],
+        ["delete", "list_page", "list_page", *["put_part"] * 6],
+    ]
+    assert len(rounds.asked) == 6
     assert left_in(stores["photos"]) == set()
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
-from slurper.http.client import FAR_SECONDS
 from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import Algorithm
@@ -46,7 +45,7 @@ async def find_checksum(
     Raises StepFailed: no store can be used.
     """
     # Where each answer takes long, nobody waits for one store's before the next is asked.
-    is_far = stores[0].statistics.delay >= FAR_SECONDS
+    is_far = stores[0].statistics.is_far
     ahead = [asyncio.ensure_future(_check_upload(one, check, begun)) for one in stores if is_far]
     try:
         return await _first_verified(stores, ahead, check, begun)
