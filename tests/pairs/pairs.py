@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from slurper.driver.assignment import CLOCK_ALLOWANCE
 from tests.e2e import program
@@ -105,9 +106,20 @@ def fill(kind: Kind, store: Store) -> Source:
     return Source(store, bucket, held)
 
 
+_MOST_TRIES = 3
+
+
 def put(bucket: Bucket, thing: Thing) -> None:
-    """Write an object."""
-    bucket.put(thing.key, thing.body, **thing.headers, Metadata=dict(thing.metadata))
+    """Write an object. On a busy machine rclone's server sometimes answers InternalError once."""
+    for left in reversed(range(_MOST_TRIES)):
+        try:
+            bucket.put(thing.key, thing.body, **thing.headers, Metadata=dict(thing.metadata))
+        except ClientError as error:
+            if error.response["Error"].get("Code") != "InternalError" or not left:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def is_kept(kind: Kind, thing: Thing, stored: Stored) -> bool:
