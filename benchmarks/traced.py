@@ -42,7 +42,7 @@ def note(what: str, **fields: object) -> None:
 def noted(
     what: str, call: Callable[Arguments, Awaitable[Result]]
 ) -> Callable[Arguments, Awaitable[Result]]:
-    """The same function, of which each call is noted with its beginning and its end."""
+    """The same function. It notes when each call begins and ends."""
 
     @functools.wraps(call)
     async def run(*args: Arguments.args, **named: Arguments.kwargs) -> Result:

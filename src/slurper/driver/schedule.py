@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = (OpenRange, OpenUpload)
 
 
 def kinds_with_room(*, ranges: int, uploads: int, slots: int) -> tuple[Kind, ...]:
-    """The kinds of work of which one more task may begin, beside so many tasks under way."""
+    """Which kinds of work may have one more task, when so many tasks are under way."""
     if ranges + max(0, uploads - slots) < slots:
         return KINDS
     return (OpenUpload,) if uploads < slots else ()

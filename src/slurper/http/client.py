@@ -87,7 +87,8 @@ class TransportOptions:
     connections_ahead: int = 0
     """So many connections are opened before they are needed, if the server is far away."""
     pools: Pools | None = None
-    """Connections that clients share. Whoever has made them closes them. None: each has its own."""
+    """Connections that several clients share. The code that made them closes them. None: the client
+    has its own."""
     ca_file: Path | None = None
     """PEM certificates to trust beside the system's."""
     allow_private_endpoints: bool = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from slurper import errors
 from slurper.objectstore import entity_tags
 from slurper.objectstore.base import ObjectHeaders, ObjectMeta, StoredObject
@@ -86,9 +84,9 @@ class Versions:
         stored = await self._source.head(meta.key, with_checksums=with_checksums)
         if stored.meta.size != meta.size or not _is_same(stored.meta, meta):
             raise SourceChangedError("HEAD shows another version than the listing")
-        # With the listed tag, if HEAD showed none: what follows is done under a condition on it.
-        known = stored.meta if stored.meta.etag else stored.meta._replace(etag=meta.etag)
-        return replace(stored, meta=known)
+        if not stored.meta.etag:  # what follows is done under a condition on the listed tag
+            stored.meta = stored.meta._replace(etag=meta.etag)
+        return stored
 
 
 def _is_same(shown: ObjectMeta, wanted: ObjectMeta) -> bool:

@@ -76,16 +76,23 @@ async def test_a_connection_that_broke_leaves_its_session(
     assert witness.resumed == [False, True]
 
 
+async def resumed_at(
+    serve: Serve, connect: Connect, authority: Authority, context: ssl.SSLContext
+) -> list[bool]:
+    """Whether each of three connections, one after the other, resumes a session."""
+    witness = Witness()
+    client = connect(https(await serve(witness, tls=context)), ca_file=authority.file)
+    for _ in range(3):
+        assert (await client.send(get())).status == 200
+    return witness.resumed
+
+
 async def test_a_server_without_tickets(
     serve: Serve, connect: Connect, authority: Authority
 ) -> None:
     context = of_version(authority, ssl.TLSVersion.TLSv1_3, "localhost")
     context.num_tickets = 0
-    witness = Witness()
-    client = connect(https(await serve(witness, tls=context)), ca_file=authority.file)
-    for _ in range(3):
-        assert (await client.send(get())).status == 200
-    assert witness.resumed == [False, False, False]
+    assert await resumed_at(serve, connect, authority, context) == [False, False, False]
 
 
 async def test_sessions_that_the_server_keeps_itself(
@@ -93,11 +100,7 @@ async def test_sessions_that_the_server_keeps_itself(
 ) -> None:
     context = of_version(authority, ssl.TLSVersion.TLSv1_3, "localhost")
     context.options |= ssl.OP_NO_TICKET  # each of its sessions can be resumed once
-    witness = Witness()
-    client = connect(https(await serve(witness, tls=context)), ca_file=authority.file)
-    for _ in range(3):
-        assert (await client.send(get())).status == 200
-    assert witness.resumed == [False, True, True]
+    assert await resumed_at(serve, connect, authority, context) == [False, True, True]
 
 
 async def replaced(
