@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ _PLAIN = re.compile(r"[\w./-]*", re.ASCII)
 _AT_ONCE = 1000
 """The most keys of one DeleteObjects."""
 
+_ATTEMPTS = 50
+"""How often a bucket is emptied and dropped before its test fails."""
+
 
 def drop_buckets(client: S3Client) -> None:
     """Delete all objects, versions and uploads of all buckets, and the buckets."""
@@ -24,14 +28,30 @@ def drop_buckets(client: S3Client) -> None:
 
 
 def drop_bucket(client: S3Client, name: str) -> None:
-    """Delete all that a bucket holds, and the bucket."""
+    """Delete all that a bucket holds, and the bucket.
+
+    A job that a test left running may still write into the bucket, so this tries a few times.
+    """
+    for _ in range(_ATTEMPTS):
+        _empty(client, name)
+        try:
+            client.delete_bucket(Bucket=name)
+        except client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                raise
+            time.sleep(0.2)
+        else:
+            return
+    client.delete_bucket(Bucket=name)
+
+
+def _empty(client: S3Client, name: str) -> None:
     _delete(client, name, _objects(client, name))
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
         for upload in page.get("Uploads", []):
             client.abort_multipart_upload(
                 Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"]
             )
-    client.delete_bucket(Bucket=name)
 
 
 def _objects(client: S3Client, bucket: str) -> Iterator[ObjectIdentifierTypeDef]:
