@@ -369,6 +369,7 @@ async def test_a_store_that_obeys_conditions_is_found_to(
     assert ["keys that hold '//'" in note for note in notes] == [True] * (name == "seaweedfs")
     assert (found.conditional_put, found.conditional_completion) == (True, True)
     assert (found.verifies_checksum, found.checksum) == (True, "crc32c")
+    assert found.trailing_checksum
     assert found.key_order == ("folders" if name == "seaweedfs" else "bytes")
     assert found.list_version == 2
     assert abs(found.clock_ahead_seconds or 0) < 60
@@ -506,6 +507,30 @@ async def test_a_store_that_is_too_slow_for_the_question_is_used_and_keeps_nothi
     assert all("no answer in time" in note.message for note in answer.problems)
     found = answer.capabilities
     assert None in (found.conditional_completion, found.unkept_keys)
+    assert everything_in(boto(ministack), bucket) == {"first"}
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        (4, status(501, "NotImplemented")),
+        (4, status(400, "IncompleteBody")),
+        (4, status(500, "InternalError")),
+        (5, answer('200 OK\r\nETag: "e"')),
+        (5, status(501, "NotImplemented")),
+        (5, deaf(10)),
+    ],
+    ids=["refused", "not read", "fails", "a wrong one is taken", "not known", "no answer"],
+)
+async def test_a_checksum_behind_the_bytes_is_used_only_where_it_is_verified(
+    ministack: S3Server, bucket: str, boto: Boto, part: int, fault: Fault
+) -> None:
+    with proxy.FaultProxy(ministack.endpoint).running() as front:
+        front.add(fault, f"^PUT .*partNumber={part}")
+        found = await checked(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)
+    assert not any(note.blocks for note in found.problems)
+    assert found.capabilities.trailing_checksum is False
+    assert found.capabilities.verifies_checksum
     assert everything_in(boto(ministack), bucket) == {"first"}
 
 

@@ -438,6 +438,8 @@ class TargetCapabilitiesView(CapabilitiesView):
     """What goes with every write"""
     checksum_verified: bool | None
     """False: bytes that change on the way go unnoticed"""
+    trailing_checksum_verified: bool | None
+    """Whether it is when it comes behind the bytes of a part"""
     md5_verified: bool | None
     """Whether bytes with another Content-MD5 are refused"""
     md5_required: bool | None

@@ -130,6 +130,7 @@ def _capabilities_view(found: model.JobCapabilities) -> schemas.JobCapabilitiesV
             conditional_reads=target.obeys_if_match,
             checksum=target.checksum,
             checksum_verified=target.verifies_checksum,
+            trailing_checksum_verified=target.trailing_checksum,
             md5_verified=target.verifies_md5,
             md5_required=target.wants_md5,
             conditional_writes=target.conditional_put,

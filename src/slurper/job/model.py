@@ -159,6 +159,8 @@ class Capabilities:
     """Of a target: the checksum sent with each write, from `objectstore.checksums.Algorithm`."""
     verifies_checksum: bool | None = None
     """Of a target: it refuses bytes that do not match their checksum."""
+    trailing_checksum: bool | None = None
+    """Of a target: it verifies the checksum of a part that comes behind the part's bytes."""
     verifies_md5: bool | None = None
     """Of a target: it refuses bytes that do not match their Content-MD5."""
     wants_md5: bool | None = None

@@ -92,8 +92,8 @@ def found_since(known: Dialect, now: Dialect) -> Capabilities:
 
 
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
-    shown = {name: getattr(found, name) for name in _FOUND_IN_EVERY_DIALECT}
-    dialect = _with_known(dialect, shown)
+    names = (*_FOUND_IN_EVERY_DIALECT, "verifies_checksum", "trailing_checksum")
+    dialect = _with_known(dialect, {name: getattr(found, name) for name in names})
     order = None if found.key_order is None else KeyOrder(found.key_order)
     if order in (KeyOrder.OWN, KeyOrder.NONE):
         dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)

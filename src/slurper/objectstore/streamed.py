@@ -1,19 +1,21 @@
-"""Objects that are passed on while they come in, with a checksum that is known before.
+"""Objects, and parts of objects, that are passed on while they come in.
 
-The target compares the bytes with that checksum before it keeps the object. So nothing is computed
-here, and the object is never in memory as a whole.
+A whole object goes with a checksum that is known before. The target compares the bytes with it
+before it keeps the object. So nothing is computed here. The checksum of a part is computed while
+its bytes pass, and follows them. Neither is ever in memory as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from slurper import errors
-from slurper.http.streams import BodyStream, StreamBroken, StreamDeclined
-from slurper.objectstore.base import ObjectHeaders, StoredObject
+from slurper.http.streams import BodyStream, Feed, Pieces, StreamBroken, StreamDeclined
+from slurper.objectstore import checksums
+from slurper.objectstore.base import ByteRange, ObjectHeaders, Part, StoredObject
 from slurper.objectstore.checksums import Algorithm, Told
 
 RESUMES = 3
@@ -24,20 +26,14 @@ so long. The limit also ends a wait for each other, of objects that hold connect
 and wait for those of the other."""
 
 
-class StreamedBody:
-    """The bytes of an object on their way from its store. Each `open` begins at the first byte."""
+class StreamedBytes:
+    """Bytes on their way from a store. Each `open` begins at the first byte."""
 
     def __init__(
-        self,
-        length: int,
-        told: Told,
-        first: BodyStream,
-        read_from: Callable[[int], Awaitable[BodyStream]],
+        self, length: int, first: BodyStream, read_from: Callable[[int], Awaitable[BodyStream]]
     ) -> None:
         """Take the stream that is open already. `read_from` opens one that begins at an offset."""
         self.length = length
-        self.told = told
-        """The checksum that the source tells of these bytes."""
         self._first: BodyStream | None = first
         self._read_from = read_from
 
@@ -65,6 +61,21 @@ class StreamedBody:
                 return await self._opened(start)
         except TimeoutError:
             raise StreamBroken(error) from error
+
+
+class StreamedBody(StreamedBytes):
+    """The bytes of a whole object, whose checksum the source tells."""
+
+    def __init__(
+        self,
+        length: int,
+        told: Told,
+        first: BodyStream,
+        read_from: Callable[[int], Awaitable[BodyStream]],
+    ) -> None:
+        """Take the checksum, and the rest as `StreamedBytes` do."""
+        super().__init__(length, first, read_from)
+        self.told = told
 
 
 class _Pieces:
@@ -108,12 +119,137 @@ class _Pieces:
         self._stream.close()
 
 
+class StreamedPart:
+    """The bytes of a part on their way. Their checksums are computed while they pass."""
+
+    def __init__(
+        self,
+        body: Feed,
+        trailing: Algorithm | None,
+        *,
+        also: Algorithm | None = None,
+        sizes: Sequence[int] = (),
+    ) -> None:
+        """Take the bytes, and which checksums are wanted. Only those of `QUICK` may be.
+
+        `trailing` is that of all bytes, and follows them. `also` is that of each piece; `sizes` are
+        the sizes of all pieces, in bytes.
+        """
+        self._body = body
+        self.trailing = trailing
+        self._also = also
+        self._sizes = sizes
+        self.length = body.length
+        self.checksum = ""
+        """Base64. It is known when all bytes have passed."""
+        self.source_sums: tuple[str, ...] = ()
+        """Base64, of each piece. They are known when all bytes have passed."""
+        self._mislabels = False
+
+    @classmethod
+    def held(cls, chunk: bytes, algorithm: Algorithm, *, mislabels: bool = False) -> StreamedPart:
+        """A part of bytes in memory, whose checksum trails.
+
+        With `mislabels` it is the checksum of other bytes. A store that compares it refuses them.
+        """
+        part = cls(_Held(chunk), algorithm)
+        part._mislabels = mislabels
+        return part
+
+    async def open(self) -> Pieces:
+        """Begin the body. Raises StreamBroken."""
+        return _Summed(self, await self._body.open())
+
+    def passed(self, whole: str, pieces: Sequence[str]) -> None:
+        """Take the checksums of all bytes and of each piece: all bytes have passed."""
+        if self._mislabels and self.trailing is not None:
+            whole = checksums.encode(self.trailing, [whole.encode()])
+        self.checksum, self.source_sums = whole, tuple(pieces)
+
+    def sums(self) -> tuple[_PieceSums | None, _PieceSums | None]:
+        """Begin the checksums: of the whole part, and of its pieces."""
+        trailing, also = self.trailing, self._also
+        return (
+            None if trailing is None else _PieceSums(trailing, (self.length,)),
+            None if also is None else _PieceSums(also, self._sizes),
+        )
+
+
+class _Held:
+    """Bytes in memory, as the body of a request."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self._chunk = chunk
+        self.length = len(chunk)
+
+    async def open(self) -> BodyStream:
+        return BodyStream.complete([self._chunk])
+
+
+class _PieceSums:
+    """The checksum of each piece of some bytes."""
+
+    def __init__(self, algorithm: Algorithm, sizes: Sequence[int]) -> None:
+        self._algorithm = algorithm
+        self._sizes = iter(sizes)
+        self._begin()
+        self.values: list[str] = []
+        """Base64, of the pieces that are complete."""
+
+    def _begin(self) -> None:
+        self._room = next(self._sizes, 0)
+        self._sum = checksums.Running([self._algorithm])
+
+    def update(self, data: bytes | bytearray) -> None:
+        view = memoryview(data)
+        while view:
+            taken = view[: self._room] if self._room else view
+            self._sum.update(taken)
+            view = view[len(taken) :]
+            self._room -= len(taken)
+            if self._room == 0:
+                self.values.append(self._sum.encoded()[self._algorithm])
+                self._begin()
+
+
+class _Summed:
+    """One passage of a part."""
+
+    def __init__(self, part: StreamedPart, pieces: Pieces) -> None:
+        self._part = part
+        self._pieces = pieces
+        self._whole, self._cut = part.sums()
+
+    async def read(self) -> bytes | bytearray:
+        """Return the next bytes; none at the end. Raises StreamBroken."""
+        piece = await self._pieces.read()
+        for sums in (self._whole, self._cut):
+            if sums is not None and piece:
+                sums.update(piece)
+        if not piece:
+            whole, cut = self._whole, self._cut
+            self._part.passed(whole.values[0] if whole else "", cut.values if cut else ())
+        return piece
+
+    def close(self) -> None:
+        """Give the rest up, if there is any."""
+        self._pieces.close()
+
+
 @dataclass(slots=True)
 class StreamedDownload:
     """A GET's answer whose body is still to come."""
 
     stored: StoredObject
     body: StreamedBody
+
+
+@dataclass(slots=True)
+class StreamedRange:
+    """The answer to a GET of a range, whose bytes are still to come."""
+
+    stored: StoredObject
+    body: StreamedBytes
 
 
 @runtime_checkable
@@ -128,6 +264,28 @@ class StreamingStore(Protocol):
         Raises:
             StreamDeclined: the store tells no such checksum of the object.
             SlurperError: as `ObjectStore.get`.
+        """
+        ...
+
+    async def get_range_stream(
+        self, key: str, byte_range: ByteRange, *, if_match: str, size: int
+    ) -> StreamedRange:
+        """Begin to read a range of an object of `size` bytes.
+
+        Raises:
+            StreamDeclined: the answer is another range, or came as a whole.
+            SlurperError: as `ObjectStore.get`.
+        """
+        ...
+
+    async def put_part_stream(
+        self, key: str, upload_id: str, number: int, part: StreamedPart
+    ) -> Part:
+        """Write part `number` (from 1).
+
+        Raises:
+            StreamBroken: the body could not be read to its end.
+            SlurperError: as `ObjectStore.put_part`.
         """
         ...
 

@@ -122,11 +122,12 @@ def check_length(headers: Mapping[str, str], size: int) -> None:
         )
 
 
-def is_rest(response: Response, start: int, size: int) -> bool:
-    """Whether an answer is the bytes of an object of `size` bytes from `start` on."""
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    is_range = found is not None and tuple(map(int, found.groups())) == (start, size - 1, size)
-    return is_range and response.headers.get("content-length") == str(size - start)
+def announces_range(headers: Mapping[str, str], wanted: ByteRange, size: int) -> bool:
+    """Whether an answer is the `wanted` range of an object of `size` bytes, by its head."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+    got = None if found is None else tuple(map(int, found.groups()))
+    is_range = got == (wanted.start, wanted.end - 1, size)
+    return is_range and headers.get("content-length") == str(len(wanted))
 
 
 def tells_something(stored: StoredObject) -> bool:

@@ -19,6 +19,9 @@ from slurper.transfer.route import Route
 from slurper.transfer.server_side import may_exist
 from slurper.transfer.task import BegunUpload, PartsTask
 
+TOO_SHORT = 416
+"""The status that says that an object no longer reaches as far as a range."""
+
 
 class LargeObject:
     """A large object in progress, at both of its stores."""

@@ -39,7 +39,7 @@ _MAX_DECLINED = 3
 class Streams:
     """What is known of objects that go from one source to one target, in one process."""
 
-    __slots__ = ("_max_seconds", "_rate", "_tries")
+    __slots__ = ("_max_seconds", "_part_tries", "_rate", "_tries")
 
     def __init__(self, max_seconds: float) -> None:
         """Take how long one object may take. A longer one goes in parts.
@@ -48,6 +48,7 @@ class Streams:
         """
         self._max_seconds = max_seconds
         self._rate = FIRST_RATE
+        self._part_tries = _MAX_DECLINED
         self._tries = {True: _MAX_DECLINED, False: _MAX_DECLINED}
         """How many more requests may find no checksum. Objects whose ETag looks like an MD5 are
         counted apart from the others."""
@@ -60,6 +61,19 @@ class Streams:
     def may_tell(self, meta: ObjectMeta) -> bool:
         """Whether an object may tell a checksum that the target verifies."""
         return self._tries[_looks_like_md5(meta)] > 0
+
+    @property
+    def may_pass_parts(self) -> bool:
+        """Whether parts may pass as streams, after those that failed."""
+        return self._part_tries > 0
+
+    def part_failed(self) -> None:
+        """Count a part that did not pass."""
+        self._part_tries -= 1
+
+    def part_passed(self) -> None:
+        """Count a part that passed."""
+        self._part_tries = min(self._part_tries + 1, _MAX_DECLINED)
 
     def declined(self, meta: ObjectMeta) -> None:
         """Count a request for an object that tells no checksum that the target verifies."""

@@ -18,12 +18,10 @@ from slurper.planning.parts import SourceSum
 from slurper.transfer.attempts import SourceChangedError, TargetChangedError
 from slurper.transfer.copy import CopyMeans
 from slurper.transfer.deadline import Deadline
-from slurper.transfer.large_object import LargeObject
+from slurper.transfer.large_object import TOO_SHORT, LargeObject
 from slurper.transfer.pacing import Pacer
+from slurper.transfer.part_streams import part_streams
 from slurper.transfer.task import BegunUpload
-
-_TOO_SHORT = 416
-"""The object no longer reaches as far as the range."""
 
 
 class UploadParts:
@@ -34,6 +32,7 @@ class UploadParts:
         self._budget = means.budget
         self._pacer = pacer
         self._shortcut = means.shortcut
+        self._streams = part_streams(large, means.streams)
         self._lanes = means.settings.in_flight_requests
         self._deadline = Deadline(large.task.budget_seconds)
         self.finished: dict[int, Part] = {}
@@ -104,6 +103,10 @@ class UploadParts:
     async def _copy(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
         if (inside := await self._copy_inside(begun, number, byte_range)) is not None:
             return inside
+        if self._streams is not None and self._streams.takes(begun, number, byte_range):
+            passed = await self._streams.copy(begun, number, byte_range)
+            if passed is not None:
+                return passed
         download = await self._read(begun, byte_range)
         return await self._write(begun, number, byte_range, download.body)
 
@@ -122,7 +125,7 @@ class UploadParts:
             await large.versions.describe(large.meta)
             raise
         except errors.StoreError as error:
-            if isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT:
+            if isinstance(error, errors.PreconditionFailed) or error.status == TOO_SHORT:
                 raise SourceChangedError(str(error)) from error
             raise
         large.check_version(begun, download.stored.meta)

@@ -66,6 +66,7 @@ async def add(api: Api, number: int, spec: JobSpec = SPEC, account: str = ACCOUN
             target=Capabilities(
                 checksum="crc64nvme",
                 verifies_checksum=True,
+                trailing_checksum=False,
                 verifies_md5=False,
                 wants_md5=True,
                 conditional_put=True,
@@ -133,6 +134,7 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
                 "conditionalReads": None,
                 "checksum": "crc64nvme",
                 "checksumVerified": True,
+                "trailingChecksumVerified": False,
                 "md5Verified": False,
                 "md5Required": True,
                 "conditionalWrites": True,

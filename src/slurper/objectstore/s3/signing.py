@@ -2,7 +2,7 @@
 
 S3 differs from other AWS services in two ways that matter here: the path is encoded once and never
 normalised, and the payload may stay out of the signature (`UNSIGNED-PAYLOAD`). The checksum headers
-protect the bodies, and these headers are signed.
+protect the bodies, and these headers are signed. A checksum that comes behind a body is not signed.
 
 `host`, `content-type`, `content-md5` and every `x-amz-*` header are signed. A proxy may change any
 other header without harm.
@@ -28,6 +28,8 @@ from slurper.http.messages import Request, header_lines
 from slurper.secrets import S3Credentials
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+"""For a body in chunks with a checksum behind it (`s3.trailing`)."""
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 _WHITE_SPACE = re.compile(
@@ -99,7 +101,7 @@ class Signer:
         self._credentials = credentials
         self._clock = clock
         self._host = host
-        self._fixed = {"x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": ""}
+        self._fixed = {"x-amz-date": ""}
         if credentials.session_token is not None:
             self._fixed["x-amz-security-token"] = credentials.session_token
         if requester_pays:
@@ -156,7 +158,9 @@ class Signer:
         """
         if len(self._layouts) >= _MAX_LAYOUTS:
             self._layouts.clear()
-        host_and_fixed = {"host": self._host, **self._fixed}
+        payload = UNSIGNED_TRAILER if "x-amz-trailer" in names else UNSIGNED_PAYLOAD
+        fixed = {**self._fixed, "x-amz-content-sha256": payload}
+        host_and_fixed = {"host": self._host, **fixed}
         if not host_and_fixed.keys().isdisjoint(names):
             raise errors.ConfigurationError("a header that the signature sets is set already")
         values = {name: _escaped(trimmed(value)) for name, value in host_and_fixed.items()}
@@ -165,9 +169,9 @@ class Signer:
         block = "".join(f"{_escaped(name)}:{values.get(name, '%s')}\n" for name in signed)
         joined = ";".join(signed)
         authorization = f"{self._authorization}{joined}, Signature="
-        added = header_lines({**self._fixed, "authorization": authorization})
+        added = header_lines({**fixed, "authorization": authorization})
         layout = self._layouts[names] = _Layout(
-            template=f"{block}\n{_escaped(joined)}\n{UNSIGNED_PAYLOAD}",
+            template=f"{block}\n{_escaped(joined)}\n{payload}",
             pick=_picker(own),
             lines=added.removesuffix("\r\n"),
             free_text=not _NEVER_SPACED.issuperset(own),

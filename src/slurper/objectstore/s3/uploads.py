@@ -19,7 +19,9 @@ from slurper.objectstore import (
 )
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.s3.trailing import Trailed
 from slurper.objectstore.s3.writing import NO_TAG, Writing
+from slurper.objectstore.streamed import StreamedPart
 
 
 class Uploads(Writing):
@@ -45,16 +47,38 @@ class Uploads(Writing):
     async def put_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         sent: dict[str, str] = {}
         await self._add_checksums(sent, body)
-        target = self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
-        request = Request("PUT", target, sent, body.chunks)
+        request = Request("PUT", self._part_target(key, upload_id, number), sent, body.chunks)
         response = await self._send_body("UploadPart", request, key, body)
-        etag = response.headers.get("etag", "")
-        if len(etag) <= NO_TAG:
-            lack = self._unanswered(response, "UploadPart", key, "no ETag")
-            etag = await self._listed_part(lack, key, upload_id, number, body.length)
+        etag = await self._part_etag(response, key, upload_id, number, body.length)
         part_algorithm = self._part_algorithm
         checksum = "" if part_algorithm is None else await body.computed(part_algorithm)
         return Part(number, body.length, etag, checksum)
+
+    async def put_part_stream(
+        self, key: str, upload_id: str, number: int, part: StreamedPart
+    ) -> Part:
+        """Write a part, see `StreamingStore`."""
+        request = Request("PUT", self._part_target(key, upload_id, number), {}, feed=part)
+        if part.trailing is not None:
+            request.feed = trailed = Trailed(part, part.trailing)
+            request.headers = trailed.headers
+        response = await self._send("UploadPart", request, key)
+        if part.trailing is not None:
+            self._compare_with_sent(response, {checksums.header_of(part.trailing): part.checksum})
+        etag = await self._part_etag(response, key, upload_id, number, part.length)
+        return Part(number, part.length, etag, part.checksum, part.source_sums)
+
+    def _part_target(self, key: str, upload_id: str, number: int) -> str:
+        return self._target(key, ("partNumber", str(number)), ("uploadId", upload_id))
+
+    async def _part_etag(
+        self, response: Response, key: str, upload_id: str, number: int, size: int
+    ) -> str:
+        etag = response.headers.get("etag", "")
+        if len(etag) > NO_TAG:
+            return etag
+        lack = self._unanswered(response, "UploadPart", key, "no ETag")
+        return await self._listed_part(lack, key, upload_id, number, size)
 
     async def _listed_part(
         self, lack: errors.SlurperError, key: str, upload_id: str, number: int, size: int

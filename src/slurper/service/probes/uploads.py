@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from slurper import errors
 from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
-from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.checksums import QUICK, Algorithm
+from slurper.objectstore.streamed import StreamedPart, StreamingStore
 from slurper.service.probes import clean_up
 from slurper.service.probes.check import Cause, Check, StepFailed, side_by_side
 
@@ -34,6 +35,8 @@ class _Answers:
     verifies: bool
     """Whether it verifies the checksum of its dialect."""
     verifies_md5: bool | None
+    verifies_trailing: bool
+    """Whether it does so also when the checksum comes behind the bytes."""
 
 
 async def find_checksum(
@@ -82,6 +85,7 @@ async def _first_verified(
         if found.verifies:
             if store.dialect.assumed:
                 check.found = replace(check.found, verifies_md5=found.verifies_md5)
+            check.found = replace(check.found, trailing_checksum=found.verifies_trailing)
             return _with_checksum(store, check, verifies=True), found.upload
         unverified.append(store)
     if unverified:
@@ -178,10 +182,14 @@ async def _check_upload(
             _refuses_wrong_md5(store, key, upload_id, check),
         )
 
-    upload, (verifies, verifies_md5) = await side_by_side(
-        take_part(store, key, created, check), refusals()
-    )
-    return _Answers(upload, verifies, verifies_md5)
+    async def parts() -> tuple[OnePartUpload, bool]:
+        return await side_by_side(
+            take_part(store, key, created, check),
+            _verifies_trailing(store, key, upload_id, check),
+        )
+
+    (upload, trailing), (verifies, verifies_md5) = await side_by_side(parts(), refusals())
+    return _Answers(upload, verifies, verifies_md5, verifies and trailing)
 
 
 async def _refuses_wrong_checksum(
@@ -222,6 +230,34 @@ async def _refuses_wrong_md5(
             return True
         return False if _is_bad_request(failed.cause) else None
     return False
+
+
+async def _verifies_trailing(store: ProbedStore, key: str, upload_id: str, check: Check) -> bool:
+    """Whether the store takes a part with its checksum behind it, and refuses a wrong one.
+
+    The job does not need the answer, so the question may take only a share of the time.
+    """
+    algorithm = store.dialect.checksum
+    if algorithm is None or algorithm not in QUICK or not isinstance(store, StreamingStore):
+        return False
+
+    async def write(number: int, *, mislabels: bool = False) -> Part:
+        part = StreamedPart.held(CONTENT, algorithm, mislabels=mislabels)
+        return await store.put_part_stream(key, upload_id, number, part)
+
+    async def refuses_wrong() -> bool:
+        try:
+            await write(5, mislabels=True)
+        except (errors.IntegrityError, errors.StoreError) as error:
+            return isinstance(error, errors.IntegrityError) or error.status == 400
+        return False
+
+    try:
+        async with check.step("writing a part with its checksum behind it", share=1 / 3):
+            _, refuses = await side_by_side(write(4), refuses_wrong())
+    except StepFailed:
+        return False
+    return refuses
 
 
 def _is_bad_request(cause: Cause) -> bool:

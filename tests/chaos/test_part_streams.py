@@ -1,0 +1,153 @@
+"""Faults met by parts that are passed on while they come in, and what has to come of it.
+
+The target is known to verify a checksum that comes behind the bytes of a part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from slurper.demo.servers import S3Server
+from tests.chaos import faults
+from tests.chaos.cases import Case, as_parameters, play
+from tests.chaos.conftest import LARGE, NewBucket
+from tests.chaos.stage import HASTY, PART, Stage, stage
+from tests.pairs.referee import S3Bucket
+
+GET = f"^GET /[^?]*/{LARGE} "
+PUT = f"^PUT /[^?]*/{LARGE}\\?.*partNumber=1"
+EARLY, MIDWAY, LATE = 1000, 3 << 20, PART - 1000
+
+
+@contextmanager
+def opened(
+    server: S3Server, source: S3Bucket, target: S3Bucket, *, verifies: bool = True
+) -> Iterator[Stage]:
+    """A stage whose target is known to verify trailing checksums, or no checksums at all."""
+    settings = HASTY.model_copy(update={"stream_seconds": 15.0})
+    with stage(server, source, server, target, settings=settings) as staged:
+        address = staged.task.target
+        knows = replace(address.dialect, trailing_checksum=verifies, verifies_checksum=verifies)
+        staged.task = replace(staged.task, target=replace(address, dialect=knows))
+        yield staged
+
+
+@pytest.fixture
+def streamed(ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
+    """From the filled bucket to an empty one."""
+    with opened(ministack, filled, new_bucket(ministack)) as staged:
+        yield staged
+
+
+def writes(staged: Stage, number: int) -> int:
+    """How often a part was written."""
+    part = re.compile(f"^PUT /[^?]*/{LARGE}\\?.*partNumber={number}&")
+    return sum(1 for line in staged.target_proxy.requests if part.match(line))
+
+
+def reads(staged: Stage) -> int:
+    """How often the large object was read, in part or as a whole."""
+    return sum(1 for line in staged.source_proxy.requests if re.match(GET, line))
+
+
+@pytest.mark.parametrize("verifies", [True, False], ids=["trailing", "bare"])
+async def test_parts_arrive(
+    ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket, *, verifies: bool
+) -> None:
+    with opened(ministack, filled, new_bucket(ministack), verifies=verifies) as staged:
+        run = await staged.run()
+        staged.check(run)
+        assert run.events == []
+        assert [writes(staged, number) for number in (1, 2, 3)] == [1, 1, 1]
+        assert reads(staged) == 3
+
+
+async def test_a_source_that_breaks_midway_is_read_on_from_there(streamed: Stage) -> None:
+    streamed.source_proxy.add(faults.truncated(MIDWAY), GET, times=1)
+    run = await streamed.run()
+    streamed.check(run)
+    assert [writes(streamed, number) for number in (1, 2, 3)] == [1, 1, 1], "the write went on"
+    assert reads(streamed) == 4
+
+
+SOURCE = [
+    *(
+        Case(name=f"{what} {where}", fault=fault(at), match=GET, times=1)
+        for where, at in (("early", EARLY), ("midway", MIDWAY), ("late", LATE))
+        for what, fault in (
+            ("truncated", faults.truncated),
+            ("reset", lambda at: faults.truncated(at, reset=True)),
+        )
+    ),
+    Case(name="truncated twice", fault=faults.truncated(MIDWAY), match=GET, times=2),
+    Case(name="stalled", fault=faults.stalled(10, after=MIDWAY), match=GET, times=1),
+    Case(name="reset before", fault=faults.reset_before, match=GET, times=2),
+    Case(name="503", fault=faults.status(503, "SlowDown", retry_after="0"), match=GET, times=2),
+    Case(name="length too long", fault=faults.wrong_length(10), match=GET, times=1),
+    Case(name="length too short", fault=faults.wrong_length(-10), match=GET, times=1),
+    Case(name="in chunks", fault=faults.chunked, match=GET),
+    Case(name="slow", fault=faults.slow(20 << 20), match=GET),
+]
+
+
+@as_parameters(SOURCE)
+async def test_a_fault_of_the_source(streamed: Stage, case: Case) -> None:
+    await play(streamed, case, "source")
+
+
+TARGET = [
+    Case(name="reset in the request", fault=faults.reset_in_request(MIDWAY), match=PUT, times=2),
+    Case(name="request cut", fault=faults.cut_request(MIDWAY), match=PUT, times=2),
+    Case(name="request flipped", fault=faults.corrupted_request(MIDWAY), match=PUT, times=1),
+    Case(name="trailer flipped", fault=faults.corrupted_request(PART + 75), match=PUT, times=1),
+    Case(name="lost answer", fault=faults.lost_answer, match=PUT, times=2),
+    Case(
+        name="done, but says 500", fault=faults.done_but(500, "InternalError"), match=PUT, times=1
+    ),
+    Case(name="503 early", fault=faults.refused_early(503, "SlowDown"), match=PUT, times=2),
+    Case(name="429", fault=faults.status(429, "TooMany", retry_after="0"), match=PUT, times=2),
+    Case(name="says nothing", fault=faults.deaf(10), match=PUT, times=1),
+    Case(name="400 RequestTimeout", fault=faults.status(400, "RequestTimeout"), match=PUT, times=1),
+    Case(
+        name="always 503",
+        fault=faults.status(503, "SlowDown", retry_after="0"),
+        match=PUT,
+        ends="failed",
+        key=LARGE,
+        says="503",
+    ),
+    Case(name="501", fault=faults.status(501, "NotImplemented"), match=PUT, times=1),
+    Case(name="400", fault=faults.status(400, "InvalidArgument"), match=PUT, times=1),
+    Case(name="411", fault=faults.status(411, "MissingContentLength"), match=PUT, times=1),
+]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@as_parameters(TARGET)
+async def test_a_fault_of_the_target(streamed: Stage, case: Case, *, overwrite: bool) -> None:
+    await play(streamed, case, "target", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("moment", ["before a part", "in a part"])
+async def test_an_object_that_changes_midway_is_copied_in_its_new_version(
+    ministack: S3Server, new_bucket: NewBucket, moment: str
+) -> None:
+    bucket, new = new_bucket(ministack), bytes(range(256)) * 30_000
+    bucket.put(LARGE, new[::-1], ContentType="text/old")
+
+    def change() -> None:
+        bucket.put(LARGE, new, ContentType="text/new")
+
+    with opened(ministack, bucket, new_bucket(ministack)) as staged:
+        staged.source_proxy.add(faults.preceded_by(change), GET, times=1, skip=1)
+        if moment == "in a part":
+            staged.source_proxy.add(faults.truncated(MIDWAY), GET, times=1)
+        run = await staged.run()
+        assert run.last.halt is None
+        staged.check(run)
+        assert run.events == []
