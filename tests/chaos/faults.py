@@ -74,6 +74,14 @@ def refused_early(code: int, name: str) -> Fault:
     return fault
 
 
+async def done_early(exchange: Exchange) -> bool:
+    """A success before the request's body has been read; the store sees nothing of it."""
+    await exchange.write(
+        b'HTTP/1.1 200 OK\r\nETag: "early"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
+    )
+    return False
+
+
 # Lost connections
 
 

@@ -133,6 +133,14 @@ async def test_a_fault_of_the_target(streamed: Stage, case: Case, *, overwrite: 
     await play(streamed, case, "target", overwrite=overwrite)
 
 
+async def test_a_success_before_all_bytes_were_sent_is_none(streamed: Stage) -> None:
+    streamed.target_proxy.add(faults.done_early, PUT, times=1)
+    run = await streamed.run()
+    streamed.check(run)
+    assert run.events == []
+    assert streamed.target_proxy.count(f"^POST /[^?]*/{LARGE}\\?uploads") == 1, "no new upload"
+
+
 @pytest.mark.parametrize("moment", ["before a part", "in a part"])
 async def test_an_object_that_changes_midway_is_copied_in_its_new_version(
     ministack: S3Server, new_bucket: NewBucket, moment: str

@@ -144,6 +144,8 @@ class StreamedPart:
         """Base64. It is known when all bytes have passed."""
         self.source_sums: tuple[str, ...] = ()
         """Base64, of each piece. They are known when all bytes have passed."""
+        self.has_passed = False
+        """All bytes have passed in the last send."""
         self._mislabels = False
 
     @classmethod
@@ -158,6 +160,7 @@ class StreamedPart:
 
     async def open(self) -> Pieces:
         """Begin the body. Raises StreamBroken."""
+        self.has_passed = False
         return _Summed(self, await self._body.open())
 
     def passed(self, whole: str, pieces: Sequence[str]) -> None:
@@ -165,6 +168,7 @@ class StreamedPart:
         if self._mislabels and self.trailing is not None:
             whole = checksums.encode(self.trailing, [whole.encode()])
         self.checksum, self.source_sums = whole, tuple(pieces)
+        self.has_passed = True
 
     def sums(self) -> tuple[_PieceSums | None, _PieceSums | None]:
         """Begin the checksums: of the whole part, and of its pieces."""

@@ -63,6 +63,8 @@ class Uploads(Writing):
             request.feed = trailed = Trailed(part, part.trailing)
             request.headers = trailed.headers
         response = await self._send("UploadPart", request, key)
+        if not part.has_passed:
+            raise errors.IntegrityError("the store answered before it had all bytes of the part")
         if part.trailing is not None:
             self._compare_with_sent(response, {checksums.header_of(part.trailing): part.checksum})
         etag = await self._part_etag(response, key, upload_id, number, part.length)
