@@ -29,7 +29,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slurper import errors, telemetry
-from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
 from slurper.driver import schedule
 from slurper.driver.board import Board
@@ -39,10 +38,10 @@ from slurper.driver.range_turn import RangeTurn
 from slurper.driver.turn import Means, Turn
 from slurper.driver.upload_turn import UploadTurn
 from slurper.engine.base import Engine
-from slurper.job.model import Job, JobStatus
+from slurper.job.model import Job
 from slurper.secrets import Sealer
 from slurper.settings import Settings
-from slurper.transfer.task import ProgressReport, Task
+from slurper.transfer.task import Task
 
 POLL_SECONDS = 2.0
 """How often the database is read. This finds what other processes wrote; `wake` tells of changes
@@ -95,11 +94,11 @@ class Driver:
             board=self._board,
             metrics=self._metrics,
             wake=self.wake,
+            moved=(moved or asyncio.Event()).set,
             lease_lost=self._stop_without_lease,
         )
         self._chores = Chores(self._means)
-        self._woken = asyncio.Event() if woken is None else woken
-        self._moved = asyncio.Event() if moved is None else moved
+        self._woken = woken or asyncio.Event()
         self._stopping = False
         self._lost: errors.LeaseLost | None = None
         self._tasks: dict[asyncio.Task[None], Turn[Any, Any]] = {}
@@ -220,7 +219,7 @@ class Driver:
     # One turn of one range or large object
 
     async def _advance(self, turn: Turn[Any, Any]) -> None:
-        """Run the next task of a range or large object, and commit its report."""
+        """Run the next task of a range or large object, and have its report committed."""
         try:
             sealed = await turn.patiently(lambda: self._store.open_to_work(turn.job.id))
             if sealed is None:  # paused, aborted or deleted since the board was filled
@@ -228,19 +227,16 @@ class Driver:
                 return
             found = await turn.next_task(sealed)
             self._fill()  # another task may take the remaining parts of a large object
-            await self._settle(turn, await turn.run(found) if isinstance(found, Task) else found)
-        except errors.WorkerLost as error:
-            self._metrics.tasks.labels("lost").inc()
-            await self._fail(turn, error)
+            await turn.settle(await turn.run(found) if isinstance(found, Task) else found)
         except errors.LeaseLost as error:
             self._stop_without_lease(error)
         except asyncio.CancelledError:
             self._metrics.tasks.labels("cancelled").inc()
             raise
         except Exception as error:
-            self._metrics.tasks.labels("failed").inc()
-            _log.exception("task failed", **turn.open_work.log_fields)
-            await self._fail(turn, error)
+            report = turn.fail(error, MAX_FAILURES)
+            if report is not None:
+                await turn.settle(report)
         finally:
             turn.end()
 
@@ -249,48 +245,3 @@ class Driver:
         self._lost = error
         self._stopping = True
         self.wake()
-
-    async def _fail(self, turn: Turn[Any, Any], error: Exception) -> None:
-        report = turn.fail(error, MAX_FAILURES)
-        if report is not None:
-            await self._settle(turn, report)
-
-    async def _settle(self, turn: Turn[Any, Any], report: ProgressReport) -> None:
-        """Commit a report, and enter the result in the board and the metrics."""
-        result = await turn.patiently(lambda: self._store.commit(report, datetime.now(UTC)))
-        self._board.learn(turn.job.id, result.capabilities)
-        if not result.applied:
-            # Another server moved the range, or the answer to an earlier commit was lost.
-            _log.warning("report was stale and changed nothing", **turn.open_work.log_fields)
-        turn.absorb(report, result)
-        if self._board.lacks_uploads(turn.job.id):
-            self.wake()
-        self._moved.set()
-        if result.status is not JobStatus.RUNNING:
-            for_good = result.status is not JobStatus.PAUSED
-            if self._board.drop_job(report.job_id, for_good=for_good):
-                self._note_end(report, result)
-        if result.applied:
-            self._count(report)
-        else:
-            self._metrics.commits.labels("stale").inc()
-
-    def _note_end(self, report: ProgressReport, result: CommitResult) -> None:
-        self._metrics.jobs_running.set(len(self._board.jobs))
-        if result.status is JobStatus.COMPLETED:
-            self._metrics.jobs_ended.labels("completed").inc()
-            _log.info("job completed", job_id=report.job_id)
-        elif cause := report.halt.message if report.halt is not None else result.problem:
-            self._metrics.jobs_ended.labels("paused").inc()
-            _log.error("job paused", job_id=report.job_id, cause=cause)
-
-    def _count(self, report: ProgressReport) -> None:
-        metrics, counts = self._metrics, report.counts
-        metrics.commits.labels("applied").inc()
-        metrics.objects.labels("transferred").inc(counts.transferred)
-        metrics.objects.labels("skipped").inc(counts.skipped)
-        metrics.objects.labels("failed").inc(counts.failed)
-        metrics.transferred_bytes.inc(counts.transferred_bytes)
-        metrics.retries.inc(report.retries)
-        metrics.attempts.inc(report.attempts)
-        metrics.throttled.inc(report.throttled)

@@ -1,7 +1,7 @@
 """One turn of a range or large object: which task it runs, and what to do with the report.
 
-The loop is the same for every kind of work: it asks the turn for a task, has it run, commits the
-report, and gives the result of the commit to the turn. The differences are in the kinds of turn
+The loop is the same for every kind of work: it asks the turn for a task, and lets the turn run it
+and settle its report, or its failure. The differences are in the kinds of turn
 (`driver.range_turn`, `driver.upload_turn`).
 """
 
@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from slurper import errors, telemetry
@@ -22,7 +23,7 @@ from slurper.driver import assignment, schedule
 from slurper.driver.board import Board
 from slurper.driver.open_work import OpenWork
 from slurper.engine.base import Engine
-from slurper.job.model import Job
+from slurper.job.model import Job, JobStatus
 from slurper.planning.keyspace import KeyRange
 from slurper.secrets import Sealer
 from slurper.settings import Settings
@@ -56,6 +57,8 @@ class Means:
     metrics: telemetry.Metrics
     wake: Callable[[], None]
     """Makes the driver look at the database and the board soon."""
+    moved: Callable[[], None]
+    """Tells this process that progress was committed."""
     lease_lost: Callable[[errors.LeaseLost], None]
     """Ends the driver, because another process drives now."""
 
@@ -108,12 +111,36 @@ class Turn(ABC, Generic[Work, Reported]):
         self._means.metrics.tasks.labels("reported").inc()
         return self.conclude(report)
 
+    async def settle(self, report: Reported) -> None:
+        """Commit a report, and enter the result in the board and the metrics."""
+        means, board = self._means, self._board
+        result = await self.patiently(lambda: means.store.commit(report, datetime.now(UTC)))
+        board.learn(self.job.id, result.capabilities)
+        if not result.applied:
+            # Another server moved the range, or the answer to an earlier commit was lost.
+            _log.warning("report was stale and changed nothing", **self.open_work.log_fields)
+            means.metrics.commits.labels("stale").inc()
+        self.absorb(report, result)
+        if board.lacks_uploads(self.job.id):
+            means.wake()
+        means.moved()
+        if result.status is not JobStatus.RUNNING:
+            for_good = result.status is not JobStatus.PAUSED
+            if board.drop_job(self.job.id, for_good=for_good):
+                self._note_end(report, result)
+        if result.applied:
+            self._count(report)
+
     def fail(self, error: Exception, max_failures: int) -> Reported | None:
-        """Plan another try; or return the report that pauses the job, if another try is useless.
+        """Note a failure. Plan another try; or return the report that pauses the job.
 
         A job is paused when its error blocks it, or after `max_failures` tasks in a row.
         """
         open_work = self.open_work
+        is_lost = isinstance(error, errors.WorkerLost)
+        self._means.metrics.tasks.labels("lost" if is_lost else "failed").inc()
+        if not is_lost:
+            _log.error("task failed", **open_work.log_fields, exc_info=error)
         open_work.task_came_to_nothing()
         self._hold_back(time.monotonic() + _delay_seconds(open_work.failures))
         hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
@@ -188,6 +215,27 @@ class Turn(ABC, Generic[Work, Reported]):
                 "task settled nothing", **self.open_work.log_fields, throttled=report.throttled
             )
             self._hold_back(time.monotonic() + _FRUITLESS_DELAY_SECONDS)
+
+    def _note_end(self, report: Reported, result: CommitResult) -> None:
+        metrics = self._means.metrics
+        metrics.jobs_running.set(len(self._board.jobs))
+        if result.status is JobStatus.COMPLETED:
+            metrics.jobs_ended.labels("completed").inc()
+            _log.info("job completed", job_id=self.job.id)
+        elif cause := report.halt.message if report.halt is not None else result.problem:
+            metrics.jobs_ended.labels("paused").inc()
+            _log.error("job paused", job_id=self.job.id, cause=cause)
+
+    def _count(self, report: Reported) -> None:
+        metrics, counts = self._means.metrics, report.counts
+        metrics.commits.labels("applied").inc()
+        metrics.objects.labels("transferred").inc(counts.transferred)
+        metrics.objects.labels("skipped").inc(counts.skipped)
+        metrics.objects.labels("failed").inc(counts.failed)
+        metrics.transferred_bytes.inc(counts.transferred_bytes)
+        metrics.retries.inc(report.retries)
+        metrics.attempts.inc(report.attempts)
+        metrics.throttled.inc(report.throttled)
 
     def _gives_up(self, error: Exception) -> str:
         advice = error.advice if isinstance(error, errors.SlurperError) else ""
