@@ -19,6 +19,8 @@ from slurper.driver.leadership import DRIVER, Leadership, Tenure
 
 LONG = 3600.0
 SHORT = 0.15
+CALM = 1.0
+"""A lease that is renewed in time on a busy machine too."""
 FAR_AWAY = Holder(4711, "elsewhere", "another-boot/1", "1")
 
 
@@ -103,7 +105,8 @@ async def test_a_leader_that_was_replaced_is_told(here: LeaseStore, elsewhere: L
     async with Leadership(elsewhere, SHORT).hold() as tenure:
         taken = await _take_away(here, tenure)
         await asyncio.wait([tenure.lost])
-        with pytest.raises(errors.LeaseLost, match=r"held by process \d+ on"):
+        # The leader may look between the release and what follows.
+        with pytest.raises(errors.LeaseLost, match=r"held by (process \d+ on|nobody)"):
             tenure.lost.result()
     assert await here.holder(DRIVER) == Holder.this_process(), "its end frees nobody else's lease"
     await here.renew(taken, LONG)
@@ -178,9 +181,9 @@ async def test_who_does_not_stand_by_waits_for_a_leader_that_may_be_dead(
 ) -> None:
     assert await elsewhere.acquire(DRIVER, SHORT)
     await _hold_briefly(Leadership(here, LONG))
-    async with Leadership(elsewhere, SHORT).hold():
+    async with Leadership(elsewhere, CALM).hold():
         with pytest.raises(errors.LeaseHeld, match="held by process 4711 on elsewhere"):
-            await _hold_briefly(Leadership(here, 2 * SHORT))
+            await _hold_briefly(Leadership(here, 2 * CALM))
 
 
 async def _hold_briefly(leadership: Leadership) -> None:

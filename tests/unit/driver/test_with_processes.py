@@ -82,7 +82,10 @@ def kill_a_worker(engine: LocalEngine) -> bool:
     """Kill one that runs a task; returns whether there was any."""
     busy = [process for process in engine._processes if process.load]
     for process in busy[:1]:
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # killed before, and its engine has not seen it yet
+            os.kill(process.pid, signal.SIGKILL)
     return bool(busy)
 
 
