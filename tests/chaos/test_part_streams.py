@@ -32,7 +32,9 @@ def opened(
     settings = HASTY.model_copy(update={"stream_seconds": 15.0})
     with stage(server, source, server, target, settings=settings) as staged:
         address = staged.task.target
-        knows = replace(address.dialect, trailing_checksum=verifies, verifies_checksum=verifies)
+        knows = replace(address.dialect, trailing_checksum=True)
+        if not verifies:
+            knows = replace(address.dialect, checksum=None)
         staged.task = replace(staged.task, target=replace(address, dialect=knows))
         yield staged
 

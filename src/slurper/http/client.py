@@ -239,7 +239,7 @@ class HttpClient:
         try:
             outcome = await self.send_once(request, max_body_bytes=max_body_bytes)
             if not self._passing_answer(outcome, request):
-                self._served_at = began
+                self._note_served(outcome, request, began)
                 return outcome
         except errors.TransportError as error:
             outcome = error
@@ -338,13 +338,24 @@ class HttpClient:
 
     # Retries
 
+    def _note_served(self, response: Response, request: Request, at: float) -> None:
+        """Take note of an answer that is no failure of the store."""
+        if request.retried or response.status not in _PASSING:
+            self._served_at = at
+
     def _passing(self, outcome: Response | errors.TransportError, request: Request) -> bool:
         """Whether sending the request again is safe and may help."""
         if isinstance(outcome, Response):
             return self._passing_answer(outcome, request)
-        return outcome.retryable and (request.idempotent or isinstance(outcome, NotSent))
+        return (
+            request.retried
+            and outcome.retryable
+            and (request.idempotent or isinstance(outcome, NotSent))
+        )
 
     def _passing_answer(self, response: Response, request: Request) -> bool:
+        if not request.retried:
+            return False
         if response.status in (_PASSING if request.idempotent else _NOT_DONE):
             return True
         return self._should_retry is not None and self._should_retry(response)
@@ -380,7 +391,7 @@ class HttpClient:
             before, outcome = outcome, await self._attempt(request, limit)
             alike = alike + 1 if self._is_alike(before, outcome) else 0
         if isinstance(outcome, Response) and not self._passing_answer(outcome, request):
-            self._served_at = time.monotonic()
+            self._note_served(outcome, request, time.monotonic())
         return _final(outcome, retries=retries)
 
     def _is_alike(

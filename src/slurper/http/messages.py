@@ -51,6 +51,8 @@ class Request:
     body: Sequence[bytes] = ()
     idempotent: bool = True
     """Sending it twice does no harm. So it may be sent again when its result is not known."""
+    retried: bool = True
+    """False: it is sent once. Only a kept connection that is found dead is replaced."""
     awaited_bytes: int = 0
     """The expected length of the answer's body. A long body is then received without copying."""
     digest: Callable[[Mapping[str, str]], Digest | None] | None = None

@@ -115,13 +115,11 @@ class Dialect:
     requester_pays: bool = False
     """The store knows x-amz-request-payer. Stores that do not know it refuse it."""
     checksum: Algorithm | None = Algorithm.CRC32C
-    """The checksum that goes with every PUT and part, for the store to verify."""
-    verifies_checksum: bool = True
-    """False: the store was found to take bytes with a wrong checksum. This is found out for every
-    store before a job begins, and kept with the job."""
+    """The checksum that goes with every PUT and part, for the store to verify. None: it verifies
+    none."""
     trailing_checksum: bool = False
-    """The checksum of a part may come behind its bytes, and is verified. This is found out and kept
-    in the same way."""
+    """The checksum of a part may come behind its bytes, and is verified. This is found out for
+    every store before a job begins, and kept with the job."""
     verifies_md5: bool | None = None
     """True: the store verifies Content-MD5. If the source tells an object's MD5, the PUT carries no
     other checksum. False: the store does not verify it. None: not known. The PUT carries the MD5

@@ -92,16 +92,18 @@ def found_since(known: Dialect, now: Dialect) -> Capabilities:
 
 
 def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
-    names = (*_FOUND_IN_EVERY_DIALECT, "verifies_checksum", "trailing_checksum")
+    names = (*_FOUND_IN_EVERY_DIALECT, "trailing_checksum")
     dialect = _with_known(dialect, {name: getattr(found, name) for name in names})
     order = None if found.key_order is None else KeyOrder(found.key_order)
     if order in (KeyOrder.OWN, KeyOrder.NONE):
         dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)
     if not dialect.assumed:
         return dialect
+    if found.verifies_checksum is False:
+        dialect = replace(dialect, checksum=None)
     given: dict[str, Any] = {
         "list_version": found.list_version,
-        "checksum": None if found.checksum is None else Algorithm(found.checksum),
+        "checksum": _checksum(found),
         "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
         # Jobs of earlier versions hold one answer for both.
@@ -116,6 +118,13 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
 def _with_known(dialect: Dialect, given: dict[str, Any]) -> Dialect:
     known = {name: value for name, value in given.items() if value is not None}
     return replace(dialect, **known) if known else dialect
+
+
+def _checksum(found: Capabilities) -> Algorithm | None:
+    """The checksum that the store verifies; None if it is not known, or if there is none."""
+    if found.checksum is None or found.verifies_checksum is False:
+        return None
+    return Algorithm(found.checksum)
 
 
 def _unkept_keys(found: Capabilities) -> tuple[KeyShape, ...] | None:

@@ -8,6 +8,7 @@ its bytes pass, and follows them. Neither is ever in memory as a whole.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -201,13 +202,13 @@ class _PieceSums:
         """Base64, of the pieces that are complete."""
 
     def _begin(self) -> None:
-        self._room = next(self._sizes, 0)
+        self._room = next(self._sizes, sys.maxsize)
         self._sum = checksums.Running([self._algorithm])
 
     def update(self, data: bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
-            taken = view[: self._room] if self._room else view
+            taken = view[: self._room]
             self._sum.update(taken)
             view = view[len(taken) :]
             self._room -= len(taken)

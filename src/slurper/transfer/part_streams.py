@@ -3,16 +3,21 @@
 The checksum of a part is not known before its last byte. So it is computed while the bytes pass,
 and sent behind them. Targets were asked before the job whether they verify that. A target that
 verifies no checksum at all gets the bytes alone. All other parts are read as a whole first.
+
+A part is sent once in this way. If that fails, it is read as a whole in the same attempt. So a
+fault that only a stream meets fails no object.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from slurper import errors
 from slurper.http.streams import StreamBroken, StreamDeclined
 from slurper.objectstore.base import ByteRange, Part
 from slurper.objectstore.checksums import QUICK, Algorithm
 from slurper.objectstore.streamed import StreamedPart, StreamedRange, StreamingStore
-from slurper.planning.parts import SourceSum
+from slurper.objectstore.verification import md5_of_etag
 from slurper.transfer.attempts import SourceChangedError, TargetChangedError
 from slurper.transfer.large_object import TOO_SHORT, LargeObject
 from slurper.transfer.streaming import MIN_BYTES, Streams
@@ -20,11 +25,7 @@ from slurper.transfer.task import BegunUpload
 
 
 class PartStreams:
-    """Copies the parts of one task as streams.
-
-    What disturbs a stream may let a part pass that is read as a whole. So each part is tried once
-    in this way.
-    """
+    """Copies the parts of one task as streams. Each part is tried once in this way."""
 
     def __init__(
         self,
@@ -46,9 +47,7 @@ class PartStreams:
             return False
         if len(byte_range) < MIN_BYTES or not meta.etag:
             return False
-        if dialect.verifies_checksum and not dialect.trailing_checksum:
-            return False
-        if dialect.wants_md5 or (dialect.checksum is not None and dialect.checksum not in QUICK):
+        if dialect.wants_md5 or not (dialect.checksum is None or dialect.trailing_checksum):
             return False
         told = begun.source_sum
         return told is None or told.algorithm in QUICK or told.algorithm is Algorithm.MD5
@@ -59,45 +58,49 @@ class PartStreams:
         Raises:
             SourceChangedError: the source has another version now.
             TargetChangedError: the upload is gone.
-            SlurperError: as `ObjectStore.get` and `put_part`.
+            SlurperError: as `ObjectStore.get`.
         """
+        self._failed.add(number)
         try:
-            part = await self._passed(begun, number, byte_range)
+            answer = await self._read(begun, byte_range)
         except StreamDeclined:
-            self._failed.add(number)
+            self._streams.part_failed()
             return None
-        except (SourceChangedError, TargetChangedError):
-            raise
-        except errors.SlurperError as error:
-            self._failed.add(number)
-            if error.blocks_job or error.retryable or isinstance(error, errors.Refused):
-                raise
-            self._streams.part_failed()  # the store may refuse this way of writing
-            return None
-        self._streams.part_passed()
-        return part
-
-    async def _passed(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> Part:
-        large, dialect = self._large, self._large.target.dialect
-        answer = await self._read(begun, byte_range)
-        part = StreamedPart(
-            answer.body,
-            dialect.checksum if dialect.trailing_checksum else None,
-            also=_also(begun.source_sum),
-            sizes=() if begun.source_sum is None else begun.source_sum.cut(byte_range),
-        )
         try:
-            return await self._target.put_part_stream(
-                large.target_key, begun.upload_id, number, part
-            )
+            part = await self._write(begun, number, byte_range, answer)
         except errors.NotFound as error:
             raise TargetChangedError(str(error)) from error
         except StreamBroken as broken:
             if isinstance(broken.cause, errors.PreconditionFailed):
                 raise SourceChangedError(str(broken.cause)) from broken
-            raise broken.cause from broken
+            self._streams.part_failed()
+            return None
+        except (errors.SlurperError, StreamDeclined):
+            # The target may refuse only this way of writing. If not, it refuses the whole part too.
+            self._streams.part_failed()
+            return None
         finally:
             answer.body.close()
+        self._failed.discard(number)
+        self._streams.part_passed()
+        return part
+
+    async def _write(
+        self, begun: BegunUpload, number: int, byte_range: ByteRange, answer: StreamedRange
+    ) -> Part:
+        large, told = self._large, begun.source_sum
+        from_etag = told is not None and told.algorithm is Algorithm.MD5
+        body = StreamedPart(
+            answer.body,
+            large.target.dialect.checksum,
+            also=None if told is None or from_etag else told.algorithm,
+            sizes=() if told is None else told.cut(byte_range),
+        )
+        part = await self._target.put_part_stream(large.target_key, begun.upload_id, number, body)
+        if not from_etag:
+            return part
+        md5 = md5_of_etag(part.etag)
+        return replace(part, source_sums=(md5,) if md5 else ())
 
     async def _read(self, begun: BegunUpload, byte_range: ByteRange) -> StreamedRange:
         meta = self._large.meta
@@ -105,9 +108,6 @@ class PartStreams:
             answer = await self._source.get_range_stream(
                 meta.key, byte_range, if_match=meta.etag, size=meta.size
             )
-        except StreamDeclined:
-            self._streams.part_failed()
-            raise
         except errors.StoreError as error:
             if isinstance(error, errors.PreconditionFailed) or error.status == TOO_SHORT:
                 raise SourceChangedError(str(error)) from error
@@ -118,11 +118,6 @@ class PartStreams:
             answer.body.close()
             raise
         return answer
-
-
-def _also(told: SourceSum | None) -> Algorithm | None:
-    """The checksum of the pieces of a part. MD5s come from the target's ETag."""
-    return None if told is None or told.algorithm is Algorithm.MD5 else told.algorithm
 
 
 def part_streams(large: LargeObject, streams: Streams | None) -> PartStreams | None:

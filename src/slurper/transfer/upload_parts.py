@@ -107,6 +107,8 @@ class UploadParts:
             passed = await self._streams.copy(begun, number, byte_range)
             if passed is not None:
                 return passed
+            if self._pacer is not None:  # the bytes come a second time
+                self._pacer.spend(size=len(byte_range), requests=2)
         download = await self._read(begun, byte_range)
         return await self._write(begun, number, byte_range, download.body)
 

@@ -63,14 +63,7 @@ def test_a_part_passes_where_its_checksum_may_trail() -> None:
 
 
 def test_a_part_passes_bare_where_no_checksum_is_verified() -> None:
-    assert takes(replace(TRAILS, trailing_checksum=False, verifies_checksum=False))
-
-
-@pytest.mark.parametrize("checksum", [Algorithm.MD5, Algorithm.SHA256])
-def test_a_slow_checksum_is_computed_in_a_thread_so_the_part_is_read_first(
-    checksum: Algorithm,
-) -> None:
-    assert not takes(replace(TRAILS, checksum=checksum))
+    assert takes(replace(TRAILS, trailing_checksum=False, checksum=None))
 
 
 def test_a_store_that_wants_md5s_gets_them() -> None:

@@ -199,13 +199,14 @@ class Reading(BucketClient):
         """Compare the ETag of an answer with `etag`, if both exist. Raises PreconditionFailed."""
         got = response.headers.get("etag", "")
         if etag and got and not entity_tags.same(got, etag):
-            raise errors.PreconditionFailed(
-                "GetObject",
-                status=response.status,
-                detail=f"the object has the ETag {got}",
-                bucket=self._bucket,
-                key=key,
-            )
+            raise self._other_version(response, key, f"the object has the ETag {got}")
+
+    def _other_version(
+        self, response: Response, key: str, detail: str
+    ) -> errors.PreconditionFailed:
+        return errors.PreconditionFailed(
+            "GetObject", status=response.status, detail=detail, bucket=self._bucket, key=key
+        )
 
     async def _confirm_refused(
         self, key: str, condition: str, refusal: errors.PreconditionFailed

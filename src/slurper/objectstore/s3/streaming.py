@@ -35,7 +35,7 @@ class Streaming(Reading, Writing):
 
         async def read_from(start: int) -> BodyStream:
             if start:
-                return await self._read_rest(key, if_match, ByteRange(start, size), size)
+                return await self._read_rest(key, if_match, ByteRange(start, size), size, "")
             response = await self._begin_read(key, if_match, None, size, lambda _: True)
             # A short body comes together with its head.
             stream = response.stream or BodyStream.complete(response.body)
@@ -70,26 +70,35 @@ class Streaming(Reading, Writing):
 
         async def read_from(start: int) -> BodyStream:
             rest = ByteRange(byte_range.start + start, byte_range.end)
-            return await self._read_rest(key, if_match, rest, size)
+            return await self._read_rest(key, if_match, rest, size, modified)
 
         def may_stream(headers: Mapping[str, str]) -> bool:
             return verification.announces_range(headers, byte_range, size)
 
         response = await self._begin_read(key, if_match, byte_range, size, may_stream)
-        stream = response.stream
+        stream, modified = response.stream, response.headers.get("last-modified", "")
         if stream is None:
             raise StreamDeclined("the answer came as a whole")
         with _closed_on_error(stream):
+            if not (modified or response.headers.get("etag")):
+                raise StreamDeclined("the answer does not show which version it is of")
             stored = self._described(response, "GetObject", key, size)
         return StreamedRange(stored, StreamedBytes(len(byte_range), stream, read_from))
 
-    async def _read_rest(self, key: str, if_match: str, rest: ByteRange, size: int) -> BodyStream:
-        """Read a range of the same version once more, or the end of it."""
+    async def _read_rest(
+        self, key: str, if_match: str, rest: ByteRange, size: int, modified: str
+    ) -> BodyStream:
+        """Read a range of the same version once more, or the end of it.
+
+        Some stores show the version only by the time at which it was `modified`.
+        """
         response = await self._begin_read(key, if_match, rest, size, lambda _: True)
         # A short rest comes together with its head.
         stream = response.stream or BodyStream.complete(response.body)
         with _closed_on_error(stream):
             self._require_version(response, key, if_match)
+            if modified and response.headers.get("last-modified", modified) != modified:
+                raise self._other_version(response, key, "the object was modified")
             if not verification.announces_range(response.headers, rest, size):
                 raise errors.IntegrityError(
                     f"asked for the bytes from {rest.start} on, got HTTP {response.status} with "

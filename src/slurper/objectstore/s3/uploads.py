@@ -59,6 +59,7 @@ class Uploads(Writing):
     ) -> Part:
         """Write a part, see `StreamingStore`."""
         request = Request("PUT", self._part_target(key, upload_id, number), {}, feed=part)
+        request.retried = False  # each send reads the part again
         if part.trailing is not None:
             request.feed = trailed = Trailed(part, part.trailing)
             request.headers = trailed.headers

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 
 from slurper import errors
+from slurper.http.streams import StreamBroken, StreamDeclined
 from slurper.objectstore import error_answers
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import QUICK, Algorithm
@@ -119,7 +120,7 @@ def _checksum_name(store: ProbedStore) -> str:
 
 
 def _with_checksum(store: ProbedStore, check: Check, *, verifies: bool | None) -> ProbedStore:
-    checksum = store.dialect.checksum
+    checksum = None if verifies is False else store.dialect.checksum
     check.found = replace(
         check.found,
         checksum=None if checksum is None else checksum.value,
@@ -255,7 +256,7 @@ async def _verifies_trailing(store: ProbedStore, key: str, upload_id: str, check
     try:
         async with check.step("writing a part with its checksum behind it", share=1 / 3):
             _, refuses = await side_by_side(write(4), refuses_wrong())
-    except StepFailed:
+    except (StepFailed, StreamBroken, StreamDeclined):
         return False
     return refuses
 
