@@ -5,8 +5,9 @@ The target is known to verify a checksum that comes behind the bytes of a part.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,7 +17,9 @@ from slurper.demo.servers import S3Server
 from tests.chaos import faults
 from tests.chaos.cases import Case, as_parameters, play
 from tests.chaos.conftest import LARGE, NewBucket
+from tests.chaos.faults import Fault
 from tests.chaos.stage import HASTY, PART, Stage, stage
+from tests.chaos.wire import Exchange
 from tests.pairs.referee import S3Bucket
 
 GET = f"^GET /[^?]*/{LARGE} "
@@ -26,10 +29,16 @@ EARLY, MIDWAY, LATE = 1000, 3 << 20, PART - 1000
 
 @contextmanager
 def opened(
-    server: S3Server, source: S3Bucket, target: S3Bucket, *, verifies: bool = True
+    server: S3Server,
+    source: S3Bucket,
+    target: S3Bucket,
+    *,
+    verifies: bool = True,
+    lanes: int = HASTY.in_flight_requests,
 ) -> Iterator[Stage]:
     """A stage whose target is known to verify trailing checksums, or no checksums at all."""
-    settings = HASTY.model_copy(update={"stream_seconds": 15.0})
+    changes = {"stream_seconds": 15.0, "in_flight_requests": lanes}
+    settings = HASTY.model_copy(update=changes)
     with stage(server, source, server, target, settings=settings) as staged:
         address = staged.task.target
         knows = replace(address.dialect, trailing_checksum=True)
@@ -133,6 +142,52 @@ TARGET = [
 @as_parameters(TARGET)
 async def test_a_fault_of_the_target(streamed: Stage, case: Case, *, overwrite: bool) -> None:
     await play(streamed, case, "target", overwrite=overwrite)
+
+
+def dated(cut: int | None = None, before: Callable[[], object] | None = None) -> Fault:
+    """A store that knows no If-Match and tells no ETag, so that only dates show versions.
+
+    `cut`: the answer ends after so many bytes. `before` happens before the store answers.
+    """
+
+    async def fault(exchange: Exchange) -> bool:
+        if before is not None:
+            await asyncio.to_thread(before)
+        reply = await exchange.forward(request=exchange.request.without("if-match"))
+        head = reply.head.without("etag")
+        if cut is None:
+            await exchange.pass_back(reply, head=head)
+            return True
+        await exchange.write(head.raw)
+        left = cut
+        async for piece in reply.body(framed=True):
+            await exchange.write(piece[:left])
+            left -= len(piece[:left])
+        return False
+
+    return fault
+
+
+async def test_versions_that_only_dates_show_are_not_mixed(
+    ministack: S3Server, new_bucket: NewBucket
+) -> None:
+    bucket, new = new_bucket(ministack), bytes(range(256)) * 40_000
+    bucket.put(LARGE, new[::-1])
+    changes = [lambda: bucket.put(LARGE, new)]
+    await asyncio.sleep(1.1)  # dates are in whole seconds
+
+    def change() -> None:
+        if changes:
+            changes.pop()()
+
+    with opened(ministack, bucket, new_bucket(ministack), lanes=1) as staged:
+        staged.source_proxy.add(dated(), GET, times=1)
+        staged.source_proxy.add(dated(cut=1 << 20), GET, times=1)
+        staged.source_proxy.add(dated(before=change), GET)
+        run = await staged.run()
+        assert not changes
+        staged.check(run)
+        assert run.events == []
 
 
 async def test_a_success_before_all_bytes_were_sent_is_none(streamed: Stage) -> None:
