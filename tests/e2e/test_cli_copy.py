@@ -109,7 +109,8 @@ def test_copies_between_two_stores(
 ) -> None:
     target = compare.Bucket(boto(seaweedfs), make_bucket(seaweedfs))
     env = program.both_sides(ministack, seaweedfs, tmp_path / "data")
-    ended = program.run("copy", f"s3://{filled.name}", f"s3://{target.name}", env=env)
+    sides = f"s3://{filled.name}", f"s3://{target.name}"
+    ended = program.run("copy", *sides, env=env, anew=True)
     assert ended.code == 0, ended.err
     assert "completed in" in ended.out
     assert re.search(rf"^transferred +{COUNT} +7\.1 kB", ended.out, re.MULTILINE)
@@ -382,7 +383,7 @@ def test_loads_nothing_that_a_copy_does_not_need(
 ) -> None:
     env = program.both_sides(ministack, ministack, tmp_path / "data")
     command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
-    ended = program.run(*command, env=env | {"PYTHONPROFILEIMPORTTIME": "1"})
+    ended = program.run(*command, env=env | {"PYTHONPROFILEIMPORTTIME": "1"}, anew=True)
     listed = (line for line in ended.err.splitlines() if line.startswith("import time:"))
     loaded = {line.rpartition("|")[2].strip() for line in listed}
     assert ended.json["transferred"] == COUNT
@@ -398,7 +399,7 @@ def test_goes_on_after_kill_9_without_losing_or_counting_twice(
         behind = replace(ministack, endpoint=slow.endpoint)
         env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
-        with program.started(*command, env=env) as process:
+        with program.started(*command, env=env, anew=True) as process:
             program.wait_until(lambda: _copied(empty) > COUNT // 3, "a third of the copy")
             children = program.descendants(process)
             process.kill()
@@ -431,7 +432,7 @@ def test_a_signal_pauses_and_running_again_goes_on(
         behind = replace(ministack, endpoint=slow.endpoint)
         env = program.both_sides(behind, ministack, tmp_path / "data") | SLOWLY
         command = ("copy", f"s3://{filled.name}", f"s3://{empty.name}", "--json")
-        with program.started(*command, env=env) as process:
+        with program.started(*command, env=env, anew=True) as process:
             program.wait_until(lambda: _copied(empty) > 10, "the copy to begin")
             program.interrupt(process, number)
             stopped = program.end(process)
@@ -605,7 +606,7 @@ def test_an_absent_bucket_is_named(filled: compare.Bucket, env: dict[str, str]) 
 
 def test_precheck(filled: compare.Bucket, empty: compare.Bucket, env: dict[str, str]) -> None:
     sides = ("precheck", f"s3://{filled.name}", f"s3://{empty.name}")
-    assert program.run(*sides, env=env).code == 0
+    assert program.run(*sides, env=env, anew=True).code == 0
     assert empty.keys() == set()
     refused = program.run(*sides, env=env | {"SLURPER_TARGET_SECRET_ACCESS_KEY": "other"})
     assert refused.code == 2

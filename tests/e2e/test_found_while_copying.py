@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -125,7 +124,7 @@ def disobey_if_match(world: World) -> tuple[str, str]:
     return "source", "obeys_if_match"
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
+def kill_all(process: program.Process) -> None:
     """Kill the program and its workers without warning."""
     children = program.descendants(process)
     process.kill()
@@ -133,7 +132,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
     psutil.wait_procs(children, timeout=10)
 
 
-def kill_workers(process: subprocess.Popen[str]) -> None:
+def kill_workers(process: program.Process) -> None:
     """Kill the workers only: others are forked for them."""
     for child in program.descendants(process):
         if not child.children():
