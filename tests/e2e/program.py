@@ -159,6 +159,9 @@ class Service:
     process: Process
     url: str
     token: str
+    client: httpx.Client
+    """For plain HTTP. It costs much to make one."""
+    account: str = ACCOUNT
 
     @property
     def env(self) -> dict[str, str]:
@@ -166,7 +169,7 @@ class Service:
         return {
             "SLURPER_SERVER": self.url,
             "SLURPER_API_TOKEN": self.token,
-            "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
+            "CLOUDFLARE_ACCOUNT_ID": self.account,
         }
 
     def create_job(
@@ -202,17 +205,18 @@ class Service:
 
     def call(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Ask the API for something below the jobs of the account, through plain HTTP."""
-        return httpx.request(
+        return self.client.request(
             method,
-            f"{self.url}/accounts/{ACCOUNT}/slurper/jobs{path}",
+            f"{self.url}/accounts/{self.account}/slurper/jobs{path}",
             headers={"authorization": f"Bearer {self.token}"},
             json=body,
-            timeout=SECONDS,
         )
 
 
 @contextmanager
-def serving(data_dir: Path, *, env: Mapping[str, str] | None = None) -> Iterator[Service]:
+def serving(
+    data_dir: Path, *, env: Mapping[str, str] | None = None, anew: bool = False
+) -> Iterator[Service]:
     """Run `slurper serve` on a free port."""
     token = secrets.token_urlsafe(16)
     settings = {
@@ -226,7 +230,10 @@ def serving(data_dir: Path, *, env: Mapping[str, str] | None = None) -> Iterator
         **(env or {}),
     }
     arguments = ("serve", "--port", "0", "--data-dir", str(data_dir))
-    with started(*arguments, env=settings) as process:
+    with (
+        started(*arguments, env=settings, anew=anew) as process,
+        httpx.Client(timeout=SECONDS) as client,
+    ):
         announced = process.stdout.readline()
         assert announced.startswith("slurper listens on http://"), end(process)
-        yield Service(process, announced.split()[-1], token)
+        yield Service(process, announced.split()[-1], token, client)
