@@ -298,7 +298,7 @@ def test_without_an_order_a_key_outside_the_prefix_is_not_taken(world: World) ->
 def test_pages_that_go_in_circles_pause_the_job_and_nothing_is_called_complete(
     world: World,
 ) -> None:
-    own = OwnOrder(world.source, most=40, goes_on="anew")
+    own = OwnOrder(world.source, most=30, goes_on="anew")
     own.circles = True
     world.front.add(own, LIST)
     ended = program.run(*world.command(), env=world.env)
