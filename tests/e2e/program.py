@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import httpx
 import psutil
 
 from slurper.demo.servers import S3Server
+from tests.e2e import forked
 
 PROGRAM = str(Path(sys.executable).with_name("slurper"))
 SECONDS = 150.0
@@ -40,53 +44,89 @@ class Ended:
         return json.loads(self.out)
 
 
-def run(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "") -> Ended:
+class Process:
+    """The program in a process and a session of its own, whose streams are pipes.
+
+    It is forked from a process that has loaded the program, or begins `anew`, in an interpreter of
+    its own.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], env: Mapping[str, str] | None, *, anew: bool
+    ) -> None:
+        command, env = [PROGRAM, *arguments], {**os.environ, **(env or {})}
+        (stdin, writing), (reading_out, out), (reading_err, err) = (os.pipe() for _ in range(3))
+        self.stdin = os.fdopen(writing, "w", encoding="utf-8")
+        self.stdout = os.fdopen(reading_out, encoding="utf-8")
+        self.stderr = os.fdopen(reading_err, encoding="utf-8")
+        self._process: forked.Forked | subprocess.Popen[bytes]
+        if anew or not forked.POSSIBLE:
+            self._process = subprocess.Popen(
+                command, env=env, stdin=stdin, stdout=out, stderr=err, start_new_session=True
+            )
+        else:
+            self._process = forked.Forked(command, env, (stdin, out, err))
+        for descriptor in (stdin, out, err):
+            os.close(descriptor)
+        self.pid = self._process.pid
+        self.poll = self._process.poll
+        self.wait = self._process.wait
+        self.send_signal = self._process.send_signal
+        self.kill = self._process.kill
+
+    def communicate(self, text: str = "") -> Ended:
+        """Give it its standard input, and read all that it prints until it ends."""
+        with ThreadPoolExecutor(3) as pool:
+            reading = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
+            ends: list[Future[Any]] = [*reading, pool.submit(self._write, text)]
+            late = futures.wait(ends, SECONDS).not_done
+            if late:
+                os.killpg(self.pid, signal.SIGKILL)  # else the threads would read for ever
+        assert not late, "the program does not end"
+        return Ended(self.wait(SECONDS), *(read.result() for read in reading))
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(BrokenPipeError), self.stdin:  # it may end without reading it
+            self.stdin.write(text)
+
+    def close(self) -> None:
+        """Kill it if it still runs, and wait for its end."""
+        self.kill()
+        self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.close()
+
+
+def run(
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", anew: bool = False
+) -> Ended:
     """Run `slurper` to its end. Nothing a user can do may end in a traceback."""
-    done = subprocess.run(
-        [PROGRAM, *arguments],
-        env={**os.environ, **(env or {})},
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Ended(done.returncode, done.stdout, done.stderr)
+    with closing(Process(arguments, env, anew=anew)) as process:
+        ended = process.communicate(stdin)
+    assert "Traceback" not in ended.err, ended.err
+    return ended
 
 
 @contextmanager
 def started(
-    *arguments: str, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
+    *arguments: str, env: Mapping[str, str] | None = None, anew: bool = False
+) -> Iterator[Process]:
     """Start `slurper`; kill it in the end if it still runs."""
-    with subprocess.Popen(
-        [PROGRAM, *arguments],
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with closing(Process(arguments, env, anew=anew)) as process:
+        yield process
 
 
-def interrupt(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def interrupt(process: Process, number: signal.Signals) -> None:
     """Send a signal to the program and its workers, as a terminal does."""
     os.killpg(process.pid, number)
 
 
-def end(process: subprocess.Popen[str]) -> Ended:
+def end(process: Process) -> Ended:
     """Wait for the end of a started program."""
-    out, err = process.communicate(timeout=SECONDS)
-    return Ended(process.returncode, out, err)
+    return process.communicate()
 
 
-def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def descendants(process: Process) -> list[psutil.Process]:
     """What the program has started."""
     return psutil.Process(process.pid).children(recursive=True)
 
@@ -116,9 +156,12 @@ def both_sides(source: S3Server, target: S3Server, data_dir: Path) -> dict[str, 
 class Service:
     """A running `slurper serve`."""
 
-    process: subprocess.Popen[str]
+    process: Process
     url: str
     token: str
+    client: httpx.Client
+    """For plain HTTP. It costs much to make one."""
+    account: str = ACCOUNT
 
     @property
     def env(self) -> dict[str, str]:
@@ -126,7 +169,7 @@ class Service:
         return {
             "SLURPER_SERVER": self.url,
             "SLURPER_API_TOKEN": self.token,
-            "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
+            "CLOUDFLARE_ACCOUNT_ID": self.account,
         }
 
     def create_job(
@@ -162,21 +205,21 @@ class Service:
 
     def call(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Ask the API for something below the jobs of the account, through plain HTTP."""
-        return httpx.request(
+        return self.client.request(
             method,
-            f"{self.url}/accounts/{ACCOUNT}/slurper/jobs{path}",
+            f"{self.url}/accounts/{self.account}/slurper/jobs{path}",
             headers={"authorization": f"Bearer {self.token}"},
             json=body,
-            timeout=SECONDS,
         )
 
 
 @contextmanager
-def serving(data_dir: Path, *, env: Mapping[str, str] | None = None) -> Iterator[Service]:
+def serving(
+    data_dir: Path, *, env: Mapping[str, str] | None = None, anew: bool = False
+) -> Iterator[Service]:
     """Run `slurper serve` on a free port."""
     token = secrets.token_urlsafe(16)
     settings = {
-        "PYTHONUNBUFFERED": "1",
         "SLURPER_ALLOW_HTTP": "true",
         "SLURPER_ALLOW_PRIVATE_ENDPOINTS": "true",
         "SLURPER_API_TOKEN": token,
@@ -187,8 +230,10 @@ def serving(data_dir: Path, *, env: Mapping[str, str] | None = None) -> Iterator
         **(env or {}),
     }
     arguments = ("serve", "--port", "0", "--data-dir", str(data_dir))
-    with started(*arguments, env=settings) as process:
-        assert process.stdout is not None
+    with (
+        started(*arguments, env=settings, anew=anew) as process,
+        httpx.Client(timeout=SECONDS) as client,
+    ):
         announced = process.stdout.readline()
         assert announced.startswith("slurper listens on http://"), end(process)
-        yield Service(process, announced.split()[-1], token)
+        yield Service(process, announced.split()[-1], token, client)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_the_demo_verifies_every_object(tmp_path: Path) -> None:
-    ended = program.run("demo", env={"TMPDIR": str(tmp_path)})
+    ended = program.run("demo", env={"TMPDIR": str(tmp_path)}, anew=True)
     assert ended.code == 0, ended.out + ended.err
     last = ended.out.splitlines()[-1]
     found = re.fullmatch(
@@ -39,8 +39,7 @@ def test_the_demo_verifies_every_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
     env = {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    with program.started("demo", env=env) as process:
-        assert process.stdout is not None
+    with program.started("demo", env=env, anew=True) as process:
         line = ""
         while "filling the source" not in line:
             line = process.stdout.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -29,21 +30,27 @@ MakeBucket = Callable[[S3Server], str]
 FEW_AT_ONCE = {"SLURPER_IN_FLIGHT_REQUESTS": "2"}
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A service of its own for each test."""
-    with program.serving(tmp_path / "data") as running:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with program.serving(tmp_path_factory.mktemp("serve"), env=FEW_AT_ONCE) as running:
         yield running
 
 
-def _jobs(service: Service, *arguments: str) -> program.Ended:
-    return program.run("jobs", *arguments, env=service.env)
+@pytest.fixture
+def service(running: Service) -> Service:
+    """A service where nobody else has this account."""
+    return replace(running, account=secrets.token_hex(16))
 
 
-def test_sigterm_ends_an_idle_service_with_0(service: Service) -> None:
-    children = program.descendants(service.process)
-    service.process.send_signal(signal.SIGTERM)
-    ended = program.end(service.process)
+def _jobs(service: Service, *arguments: str, anew: bool = False) -> program.Ended:
+    return program.run("jobs", *arguments, env=service.env, anew=anew)
+
+
+def test_sigterm_ends_an_idle_service_with_0(tmp_path: Path) -> None:
+    with program.serving(tmp_path / "data", anew=True) as service:
+        children = program.descendants(service.process)
+        service.process.send_signal(signal.SIGTERM)
+        ended = program.end(service.process)
     assert ended.code == 0, ended.err
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
@@ -51,7 +58,7 @@ def test_sigterm_ends_an_idle_service_with_0(service: Service) -> None:
 def test_a_job_outlives_its_service(
     slow: S3Server, ministack: S3Server, buckets: tuple[str, str], boto: Boto, tmp_path: Path
 ) -> None:
-    with program.serving(tmp_path, env=FEW_AT_ONCE) as first:
+    with program.serving(tmp_path, env=FEW_AT_ONCE, anew=True) as first:
         job_id = first.create_job(slow, *buckets)
         listing = boto(ministack).list_objects_v2
         program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 0, "the first object")
@@ -87,17 +94,19 @@ def test_a_second_service_stands_by_and_takes_over(
     end: signal.Signals,
 ) -> None:
     listing = boto(ministack).list_objects_v2
-    with (
-        program.serving(tmp_path, env=FEW_AT_ONCE) as first,
-        program.serving(tmp_path, env={"SLURPER_LEASE_SECONDS": "3600"}) as second,
-    ):
-        job_id = second.create_job(slow, *buckets)
-        program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 0, "the first object")
-        assert len(program.descendants(second.process)) == 0, "a standby has no workers"
-        assert _jobs(second, "show", job_id, "--json").json["status"] == "running"
-        first.process.send_signal(end)
-        program.end(first.process)
-        ended = _jobs(second, "watch", job_id, "--json")
+    with program.serving(tmp_path, env=FEW_AT_ONCE) as first:
+        # It listens before it drives. A second that began now could be faster.
+        program.wait_until(lambda: program.descendants(first.process) != [], "its workers")
+        with program.serving(tmp_path, env={"SLURPER_LEASE_SECONDS": "3600"}) as second:
+            job_id = second.create_job(slow, *buckets)
+            program.wait_until(
+                lambda: listing(Bucket=buckets[1])["KeyCount"] > 0, "the first object"
+            )
+            assert len(program.descendants(second.process)) == 0, "a standby has no workers"
+            assert _jobs(second, "show", job_id, "--json").json["status"] == "running"
+            first.process.send_signal(end)
+            program.end(first.process)
+            ended = _jobs(second, "watch", job_id, "--json")
     assert ended.code == 0, ended.err
     assert (ended.json["transferredObjects"], ended.json["skippedObjects"]) == (COUNT, 0)
 
@@ -112,19 +121,19 @@ def test_a_job_from_creation_to_deletion(
     service: Service, ministack: S3Server, buckets: tuple[str, str]
 ) -> None:
     job_id = service.create_job(ministack, *buckets)
-    watched = _jobs(service, "watch", job_id)
+    watched = _jobs(service, "watch", job_id, anew=True)
     assert watched.code == 0, watched.err
     assert f"completed: {COUNT} objects, {COUNT} transferred, 0 skipped" in watched.out
 
-    assert job_id in _jobs(service, "list").out
+    assert job_id in _jobs(service, "list", anew=True).out
     assert [job["id"] for job in _jobs(service, "list", "--json").json] == [job_id]
 
-    shown = _jobs(service, "show", job_id)
+    shown = _jobs(service, "show", job_id, anew=True)
     assert buckets[0] in shown.out
     assert f"{COUNT} transferred" in shown.out
     assert "verifies CRC32C" in shown.out
 
-    log = _jobs(service, "logs", job_id)
+    log = _jobs(service, "logs", job_id, anew=True)
     assert [line.split()[1] for line in log.out.splitlines()] == [
         "migrationStart",
         "migrationComplete",
@@ -135,24 +144,17 @@ def test_a_job_from_creation_to_deletion(
         refused = _jobs(service, verb, job_id)
         assert refused.code == 2
         assert "error: " in refused.err
-    assert _jobs(service, "delete", job_id).out == "Job deleted\n"
+    assert _jobs(service, "delete", job_id, anew=True).out == "Job deleted\n"
     assert _jobs(service, "show", job_id).code == 2
     assert _jobs(service, "list").out == "no jobs\n"
 
 
-def test_pause_resume_and_abort(slow: S3Server, buckets: tuple[str, str], tmp_path: Path) -> None:
-    with program.serving(tmp_path, env=FEW_AT_ONCE) as service:
-        _check_pause_resume_and_abort(service, slow, buckets)
-
-
-def _check_pause_resume_and_abort(
-    service: Service, slow: S3Server, buckets: tuple[str, str]
-) -> None:
+def test_pause_resume_and_abort(service: Service, slow: S3Server, buckets: tuple[str, str]) -> None:
     job_id = service.create_job(slow, *buckets)
-    assert _jobs(service, "pause", job_id).out == "Job paused\n"
+    assert _jobs(service, "pause", job_id, anew=True).out == "Job paused\n"
     assert _jobs(service, "show", job_id, "--json").json["status"] == "paused"
-    assert _jobs(service, "resume", job_id).out == "Job resumed\n"
-    assert _jobs(service, "abort", job_id).out == "Job aborted\n"
+    assert _jobs(service, "resume", job_id, anew=True).out == "Job resumed\n"
+    assert _jobs(service, "abort", job_id, anew=True).out == "Job aborted\n"
     watched = _jobs(service, "watch", job_id)
     assert watched.code == 1
     assert watched.out.startswith("aborted: ")
@@ -163,34 +165,40 @@ def _check_pause_resume_and_abort(
 
 
 def test_limits_hold_until_they_are_lifted(
-    ministack: S3Server, buckets: tuple[str, str], boto: Boto, tmp_path: Path
+    service: Service, ministack: S3Server, buckets: tuple[str, str], boto: Boto
 ) -> None:
-    with program.serving(tmp_path) as service:
-        options = {"requestRateLimit": 5, "countObjects": True}
-        job_id = service.create_job(ministack, *buckets, options=options)
-        listing = boto(ministack).list_objects_v2
-        program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 1, "two objects")
+    options = {"requestRateLimit": 5, "countObjects": True}
+    job_id = service.create_job(ministack, *buckets, options=options)
+    listing = boto(ministack).list_objects_v2
+    program.wait_until(lambda: listing(Bucket=buckets[1])["KeyCount"] > 1, "two objects")
 
-        def progress() -> dict[str, object]:
-            found: dict[str, object] = _jobs(service, "show", job_id, "--json").json["progress"]
-            return found
+    def is_measured(progress: dict[str, object]) -> bool:
+        return progress["totalObjects"] == COUNT and bool(progress["objectsPerSecond"])
 
-        program.wait_until(lambda: progress()["totalObjects"] == COUNT, "the count")
-        program.wait_until(lambda: bool(progress()["objectsPerSecond"]), "a rate")
-        assert listing(Bucket=buckets[1])["KeyCount"] < COUNT
-        shown = _jobs(service, "show", job_id).out
-        assert "at most 5/s" in shown
-        assert f"({COUNT} objects in all)" in shown
-        assert _jobs(service, "set", job_id, "--bandwidth-limit", "fast").code == 2
-        assert _jobs(service, "set", job_id).code == 2
-        told = _jobs(service, "set", job_id, "--request-rate-limit", "none").out
-        assert told == "no limits\n"
-        watched = _jobs(service, "watch", job_id, "--json")
-        assert watched.code == 0, watched.err
-        assert watched.json["transferredObjects"] == COUNT
-        ended = _jobs(service, "set", job_id, "--request-rate-limit", "1")
-        assert ended.code == 2
-        assert "already completed" in ended.err
+    def asked() -> dict[str, object]:
+        found: dict[str, object] = service.call("GET", f"/{job_id}/progress").json()["result"]
+        return found
+
+    def shown_as_json() -> dict[str, object]:
+        found: dict[str, object] = _jobs(service, "show", job_id, "--json").json["progress"]
+        return found
+
+    program.wait_until(lambda: is_measured(asked()), "the count and a rate")
+    program.wait_until(lambda: is_measured(shown_as_json()), "the same from the program")
+    assert listing(Bucket=buckets[1])["KeyCount"] < COUNT
+    shown = _jobs(service, "show", job_id).out
+    assert "at most 5/s" in shown
+    assert f"({COUNT} objects in all)" in shown
+    assert _jobs(service, "set", job_id, "--bandwidth-limit", "fast").code == 2
+    assert _jobs(service, "set", job_id).code == 2
+    told = _jobs(service, "set", job_id, "--request-rate-limit", "none", anew=True).out
+    assert told == "no limits\n"
+    watched = _jobs(service, "watch", job_id, "--json")
+    assert watched.code == 0, watched.err
+    assert watched.json["transferredObjects"] == COUNT
+    ended = _jobs(service, "set", job_id, "--request-rate-limit", "1")
+    assert ended.code == 2
+    assert "already completed" in ended.err
 
 
 def test_a_failed_object_shows_in_log_and_exit_code(
@@ -234,7 +242,7 @@ def test_what_failed_is_retried(
         job_id = service.create_job(replace(ministack, endpoint=front.endpoint), *buckets)
         assert _jobs(service, "watch", job_id).code == 1
         front.clear()
-        made = _jobs(service, "retry-failed", job_id)
+        made = _jobs(service, "retry-failed", job_id, anew=True)
         assert made.code == 0, made.err
         retry_id = made.out.strip()
         watched = _jobs(service, "watch", retry_id, "--json")
@@ -248,24 +256,23 @@ def test_what_failed_is_retried(
 
 
 def test_a_job_resumes_with_new_credentials(
-    slow: S3Server, ministack: S3Server, buckets: tuple[str, str], tmp_path: Path
+    service: Service, slow: S3Server, ministack: S3Server, buckets: tuple[str, str]
 ) -> None:
-    with program.serving(tmp_path, env=FEW_AT_ONCE) as service:
-        job_id = service.create_job(slow, *buckets)
-        assert _jobs(service, "pause", job_id).code == 0
-        pair = ("--source-access-key-id", ministack.access_key_id)
-        secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": "wrong"}
-        refused = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
-        assert refused.code == 2
-        assert "SignatureDoesNotMatch" in refused.err
-        assert "wrong" not in refused.err
-        missing = program.run("jobs", "resume", job_id, *pair, env=service.env)
-        assert missing.code == 2
-        assert "--source-secret-access-key is missing" in missing.err
-        secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": ministack.secret_access_key}
-        resumed = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
-        assert resumed.out == "Job resumed\n", resumed.err
-        assert _jobs(service, "watch", job_id).code == 0
+    job_id = service.create_job(slow, *buckets)
+    assert _jobs(service, "pause", job_id).code == 0
+    pair = ("--source-access-key-id", ministack.access_key_id)
+    secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": "wrong"}
+    refused = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
+    assert refused.code == 2
+    assert "SignatureDoesNotMatch" in refused.err
+    assert "wrong" not in refused.err
+    missing = program.run("jobs", "resume", job_id, *pair, env=service.env)
+    assert missing.code == 2
+    assert "--source-secret-access-key is missing" in missing.err
+    secret = {"SLURPER_SOURCE_SECRET_ACCESS_KEY": ministack.secret_access_key}
+    resumed = program.run("jobs", "resume", job_id, *pair, env=service.env | secret)
+    assert resumed.out == "Job resumed\n", resumed.err
+    assert _jobs(service, "watch", job_id).code == 0
 
 
 def test_job_commands_explain_what_is_missing(service: Service) -> None:
@@ -290,7 +297,7 @@ def test_job_commands_explain_what_is_missing(service: Service) -> None:
 def test_tokens_open_the_api_until_they_are_revoked(tmp_path: Path) -> None:
     data_dir = ("--data-dir", str(tmp_path))
     with program.serving(tmp_path, env={"SLURPER_API_TOKEN": ""}) as service:
-        made = program.run("token", "create", "laptop", "--account", ACCOUNT, *data_dir)
+        made = program.run("token", "create", "laptop", "--account", ACCOUNT, *data_dir, anew=True)
         assert made.code == 0, made.err
         token = made.out.strip()
         named = replace(service, token=token)
@@ -299,9 +306,9 @@ def test_tokens_open_the_api_until_they_are_revoked(tmp_path: Path) -> None:
         assert "token is not valid" in elsewhere.err
 
         assert token not in (tmp_path / "slurper.db").read_bytes().decode("latin-1")
-        assert "laptop" in program.run("token", "list", *data_dir).out
+        assert "laptop" in program.run("token", "list", *data_dir, anew=True).out
         assert program.run("token", "create", "laptop", *data_dir).code == 2
-        assert program.run("token", "revoke", "laptop", *data_dir).code == 0
+        assert program.run("token", "revoke", "laptop", *data_dir, anew=True).code == 0
         assert program.run("token", "revoke", "laptop", *data_dir).code == 2
         assert _jobs(named, "list").code == 2
         assert program.run("token", "list", *data_dir).out == "no tokens\n"

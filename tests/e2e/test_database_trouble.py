@@ -219,7 +219,8 @@ def _assert_completed(service: Service, job_id: str, types: list[str]) -> None:
 
     program.wait_until(lambda: progress()["status"] == "completed", "the end of the job")
     names = ("objects", "transferredObjects", "skippedObjects", "failedObjects")
-    assert [progress()[name] for name in names] == [COUNT, COUNT, 0, 0]
+    ended = progress()
+    assert [ended[name] for name in names] == [COUNT, COUNT, 0, 0]
     entries = service.call("GET", f"/{job_id}/logs").json()["result"]
     assert [entry["logType"] for entry in entries] == types
 
@@ -227,12 +228,12 @@ def _assert_completed(service: Service, job_id: str, types: list[str]) -> None:
 def test_a_service_outlives_a_full_disk_and_its_jobs_go_on(
     disk: Disk, slow: S3Server, buckets: tuple[str, str]
 ) -> None:
-    with program.serving(disk.folder, env=SLOWLY) as service:
+    with program.serving(disk.folder, env=SLOWLY, anew=True) as service:
         job_id = _begun(service, slow, buckets)
         disk.fill(service.process.pid)
         for _ in range(2):
             _assert_refused(service.call("PUT", f"/{job_id}/pause"))
-            assert httpx.get(f"{service.url}/healthz").status_code == 200
+            assert service.client.get(f"{service.url}/healthz").status_code == 200
         settled = _objects(service, job_id)
         assert settled < COUNT
         program.wait_until(lambda: _commits_delayed(service), "a commit that has to wait")
@@ -242,7 +243,7 @@ def test_a_service_outlives_a_full_disk_and_its_jobs_go_on(
 
 
 def _commits_delayed(service: Service) -> bool:
-    metrics = httpx.get(f"{service.url}/metrics").text
+    metrics = service.client.get(f"{service.url}/metrics").text
     return bool(
         re.search(r'^slurper_commits_total{outcome="delayed"} [1-9]', metrics, re.MULTILINE)
     )
@@ -277,7 +278,6 @@ def test_a_copy_waits_for_space_and_goes_on(
             lambda: listing(Bucket=buckets[1], StartAfter="/~")["KeyCount"] > 0, "the first object"
         )
         disk.fill(process.pid)
-        assert process.stderr is not None
         for line in process.stderr:
             if "database cannot be used" in line:
                 break

@@ -30,8 +30,9 @@ def lossy(ministack: S3Server) -> Iterator[S3Server]:
         yield replace(ministack, endpoint=front.endpoint)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source(ministack: S3Server, make_bucket: MakeBucket, boto: Boto) -> str:
+    """A bucket that no test changes."""
     bucket = make_bucket(ministack)
     put = boto(ministack).put_object
     put(Bucket=bucket, Key="plain", Body=b"1", ContentType="a/b", Metadata={"m": "1"})

@@ -117,14 +117,28 @@ def _credentials(server: S3Server) -> S3Credentials:
     )
 
 
-@pytest.fixture
-def sides(ministack: S3Server, seaweedfs: S3Server, boto: Boto, make_bucket: MakeBucket) -> Sides:
+@pytest.fixture(scope="module")
+def filled(
+    ministack: S3Server, boto: Boto, make_bucket: MakeBucket
+) -> tuple[str, dict[str, bytes]]:
+    """A bucket that no test changes, and what is in it."""
     bodies = {
         f"folder-{number % 7}/object-{number:04}": os.urandom(200 + 37 * number)
         for number in range(OBJECTS)
     }
     bucket = make_bucket(ministack)
     _put_all(boto(ministack), bucket, bodies)
+    return bucket, bodies
+
+
+@pytest.fixture
+def sides(
+    ministack: S3Server,
+    seaweedfs: S3Server,
+    make_bucket: MakeBucket,
+    filled: tuple[str, dict[str, bytes]],
+) -> Sides:
+    bucket, bodies = filled
     return Sides(ministack, seaweedfs, bucket, make_bucket(seaweedfs), bodies)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,13 @@ from tests.chaos import faults
 from tests.chaos.faults import Fault, passed_on
 from tests.chaos.proxy import FaultProxy
 from tests.integration.test_driver_s3 import ACCOUNT, Served, served, until
-from tests.pairs.referee import S3Bucket
+from tests.pairs.referee import S3Bucket, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-KEYS = [f"k-{number:03}" for number in range(200)]
-SLOWLY = JobOptions(request_rate_limit=100, server_side_copy=False)
+KEYS = [f"k-{number:03}" for number in range(100)]
+SLOWLY = JobOptions(request_rate_limit=50, server_side_copy=False)
 """So that there is much left to copy when a first task has reported."""
 
 READS = "^GET /[^?]*/k-"
@@ -51,6 +51,8 @@ IF_MATCH_NEVER_HOLDS = faults.status(412, "PreconditionFailed")
 @dataclass
 class Buckets:
     source: S3Bucket
+    held: Mapping[str, Stored]
+    """What is in it."""
     target: S3Bucket
     before_source: FaultProxy
     before_target: FaultProxy
@@ -75,18 +77,29 @@ class Buckets:
         return JobSecrets(source=same, target=same)
 
 
+@pytest.fixture(scope="module")
+def filled(
+    ministack: S3Server,
+    boto: Callable[[S3Server], S3Client],
+    make_bucket: Callable[[S3Server], str],
+) -> tuple[S3Bucket, Mapping[str, Stored]]:
+    """A bucket that no test changes, and what is in it."""
+    source = S3Bucket(boto(ministack), make_bucket(ministack))
+    for number, key in enumerate(KEYS):
+        source.put(key, bytes([number]) * (number + 1), ContentType="text/plain")
+    return source, source.read_all()
+
+
 @pytest.fixture
 def buckets(
     ministack: S3Server,
     boto: Callable[[S3Server], S3Client],
     make_bucket: Callable[[S3Server], str],
+    filled: tuple[S3Bucket, Mapping[str, Stored]],
 ) -> Iterator[Buckets]:
-    client = boto(ministack)
-    source, target = (S3Bucket(client, make_bucket(ministack)) for _ in range(2))
-    for number, key in enumerate(KEYS):
-        source.put(key, bytes([number]) * (number + 1), ContentType="text/plain")
+    target = S3Bucket(boto(ministack), make_bucket(ministack))
     with _before(ministack) as before_source, _before(ministack) as before_target:
-        yield Buckets(source, target, before_source, before_target, ministack)
+        yield Buckets(*filled, target, before_source, before_target, ministack)
 
 
 @contextmanager
@@ -167,7 +180,7 @@ async def test_after_a_restart_no_request_is_sent_in_vain(
     assert left > 0
     assert (progress.status, progress.counts.transferred) == (JobStatus.COMPLETED, len(KEYS))
     assert in_vain[seen:] == []
-    assert buckets.target.read_all() == buckets.source.read_all()
+    assert buckets.target.read_all() == buckets.held
 
 
 async def test_what_the_check_before_a_job_is_refused_for_is_known_to_its_first_task(
