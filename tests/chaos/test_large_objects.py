@@ -16,7 +16,7 @@ from tests.chaos import faults, kills
 from tests.chaos.kills import PUT_PART
 from tests.chaos.processes import Servers
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.stage import PART, assert_equal
+from tests.chaos.stage import LEAST_PART, assert_equal
 from tests.chaos.wire import Exchange
 from tests.e2e.program import wait_until
 from tests.pairs.referee import Bucket
@@ -29,8 +29,8 @@ LOOK = 1
 """The precheck reads a byte."""
 SETTINGS = {
     "SLURPER_IN_FLIGHT_REQUESTS": "1",
-    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(PART),
-    "SLURPER_PART_BYTES": str(PART),
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(LEAST_PART),
+    "SLURPER_PART_BYTES": str(LEAST_PART),
     "SLURPER_STREAM_SECONDS": "0",
     "SLURPER_TASK_SECONDS": "0.3",
     "SLURPER_WORKERS": "1",
@@ -102,7 +102,7 @@ StoreOf = Callable[[Kind], Store]
 @pytest.fixture(scope="module")
 def source(store_of: StoreOf) -> Bucket:
     bucket = store_of(Kind.S3).new_bucket()
-    body = b"".join(bytes([number]) * PART for number in range(PARTS))[:-1]
+    body = b"".join(bytes([number]) * LEAST_PART for number in range(PARTS))[:-1]
     bucket.put(FILM, body, ContentType="video/x", Metadata={"a": "b"})
     return bucket
 
