@@ -16,7 +16,8 @@ from slurper.demo.servers import S3Server
 from slurper.http import client
 from slurper.objectstore import listings
 from slurper.transfer import attempts
-from tests.chaos.stage import PART, Stage, stage
+from tests.chaos.reading import QuickBucket, Reader
+from tests.chaos.stage import LEAST_PART, PART, Stage, stage
 from tests.pairs.referee import S3Bucket, Stored
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Boto = Callable[[S3Server], "S3Client"]
 MakeBucket = Callable[[S3Server], str]
-NewBucket = Callable[[S3Server], S3Bucket]
+NewBucket = Callable[[S3Server], QuickBucket]
 
 SMALL = 12
 CHECKED = 6
@@ -40,21 +41,29 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_bucket(boto: Boto, make_bucket: MakeBucket) -> NewBucket:
+def new_bucket(boto: Boto, make_bucket: MakeBucket) -> Iterator[NewBucket]:
     """`new_bucket(server)` is an empty bucket."""
-    return lambda server: S3Bucket(boto(server), make_bucket(server))
+    readers: dict[S3Server, Reader] = {}
+
+    def new(server: S3Server) -> QuickBucket:
+        if server not in readers:
+            readers[server] = Reader(server)
+        return QuickBucket(boto(server), make_bucket(server), readers[server])
+
+    yield new
+    for reader in readers.values():
+        reader.close()
 
 
-def fill(bucket: S3Bucket, *, large: bool = True, seed: int = 1) -> None:
+def fill(bucket: S3Bucket, *, part: int = PART) -> None:
     """Put objects `k-00` ... with headers and metadata of their own, and one of three parts."""
-    for key in bodies(seed):
-        if large or key != LARGE:
-            fill_one(bucket, key, seed=seed)
+    for key in bodies(part):
+        fill_one(bucket, key, part=part)
 
 
-def fill_one(bucket: S3Bucket, key: str, *, seed: int = 1) -> None:
+def fill_one(bucket: S3Bucket, key: str, *, part: int = PART) -> None:
     """Put the object that `fill` puts under this key."""
-    body = bodies(seed)[key]
+    body = bodies(part)[key]
     if key == LARGE:
         bucket.put(key, body, ContentType="video/x", Metadata={"a": "b"})
         return
@@ -70,11 +79,11 @@ def fill_one(bucket: S3Bucket, key: str, *, seed: int = 1) -> None:
 
 
 @functools.cache
-def bodies(seed: int) -> Mapping[str, bytes]:
+def bodies(part: int = PART) -> Mapping[str, bytes]:
     """The bodies that `fill` puts, by their keys. It takes long to make them."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable bytes
+    chance = random.Random(1)  # noqa: S311 - repeatable bytes
     small = {f"k-{n:02}": chance.randbytes(n * n * 2_000) for n in range(SMALL)}
-    return small | {LARGE: chance.randbytes(2 * PART + 70_000)}
+    return small | {LARGE: chance.randbytes(2 * part + 70_000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ def fixed(bucket: S3Bucket) -> Iterator[FixedBucket]:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoredBucket(S3Bucket):
+class RestoredBucket(QuickBucket):
     """A bucket that tests change one after the other, and that is restored between them."""
 
     changed: set[str] = field(default_factory=set)
@@ -128,7 +137,7 @@ class RestoredBucket(S3Bucket):
     def restore(self) -> None:
         """Make it what `fill` makes of it."""
         for key in sorted(self.changed):
-            if key in bodies(1):
+            if key in bodies():
                 fill_one(self, key)
             else:
                 self.delete(key)
@@ -150,17 +159,39 @@ def filled(ministack: S3Server, new_bucket: NewBucket) -> Iterator[FixedBucket]:
 
 
 @pytest.fixture(scope="module")
+def long_filled(ministack: S3Server, new_bucket: NewBucket) -> Iterator[FixedBucket]:
+    """The same with parts that no store refuses, and that do not fit into a connection's buffers:
+    a request with one of them is still being sent while it is answered."""
+    bucket = new_bucket(ministack)
+    fill(bucket, part=LEAST_PART)
+    with fixed(bucket) as source:
+        yield source
+
+
+@pytest.fixture(scope="module")
 def changeable(ministack: S3Server, new_bucket: NewBucket) -> RestoredBucket:
     """A source that tests may change."""
     bucket = new_bucket(ministack)
     fill(bucket)
-    return RestoredBucket(bucket.client, bucket.name)
+    return RestoredBucket(bucket.client, bucket.name, bucket.reader)
 
 
 @pytest.fixture
 def staged(ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
     """From the filled bucket to an empty one at ministack, which keeps closest to S3."""
     with stage(ministack, filled, ministack, new_bucket(ministack)) as staged:
+        yield staged
+
+
+@pytest.fixture
+def long_staged(
+    ministack: S3Server, long_filled: S3Bucket, new_bucket: NewBucket
+) -> Iterator[Stage]:
+    """The same with long parts."""
+    target = new_bucket(ministack)
+    with stage(ministack, long_filled, ministack, target, part=LEAST_PART) as staged:
+        # A long part that breaks off late is to be sent again all the same.
+        staged.settings = staged.settings.model_copy(update={"retry_deadline_seconds": 6.0})
         yield staged
 
 
@@ -178,8 +209,9 @@ def changing(
 
 @pytest.fixture
 def to_seaweedfs(
-    ministack: S3Server, seaweedfs: S3Server, filled: S3Bucket, new_bucket: NewBucket
+    ministack: S3Server, seaweedfs: S3Server, long_filled: S3Bucket, new_bucket: NewBucket
 ) -> Iterator[Stage]:
     """From the filled bucket to an empty one at SeaweedFS, which keeps objects on disk."""
-    with stage(ministack, filled, seaweedfs, new_bucket(seaweedfs)) as staged:
+    target = new_bucket(seaweedfs)
+    with stage(ministack, long_filled, seaweedfs, target, part=LEAST_PART) as staged:
         yield staged

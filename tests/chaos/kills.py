@@ -21,7 +21,7 @@ from tests.chaos.listings import MixedUp
 from tests.chaos.processes import Copies, Process, Servers
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.schedules import Act, Ending, Program, Schedule, Step
-from tests.chaos.stage import PART, assert_equal
+from tests.chaos.stage import LEAST_PART, assert_equal
 from tests.e2e.program import wait_until
 from tests.pairs.differences import FOLDERS, kept_by
 from tests.pairs.pairs import Pair
@@ -60,9 +60,9 @@ FOUND_AGE_SECONDS = 2.1
 SETTINGS = {
     "SLURPER_IN_FLIGHT_REQUESTS": "3",
     "SLURPER_LEASE_SECONDS": "3",
-    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(PART),
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(LEAST_PART),
     "SLURPER_OBJECT_ATTEMPTS": "8",
-    "SLURPER_PART_BYTES": str(PART),
+    "SLURPER_PART_BYTES": str(LEAST_PART),
     "SLURPER_TASK_SECONDS": "0.3",
     "SLURPER_WORKERS": "1",
 }
@@ -132,7 +132,7 @@ def prefix_of(pair: Pair) -> str:
 
 def _fill(kind: Kind, store: Store) -> Filled:
     source, chance = store.new_bucket(), random.Random(1)  # noqa: S311 - repeatable bytes
-    sizes = {key: PART + 1 + 1000 * place for place, key in enumerate(BIG)}
+    sizes = {key: LEAST_PART + 1 + 1000 * place for place, key in enumerate(BIG)}
     sizes |= {f"{PLAIN}{number:02}": 17 * number * number for number in range(SMALL)}
     if kind not in FOLDERS:
         sizes |= {f"{ODD}{key}": 100 + place for place, key in enumerate(ODD_KEYS)}

@@ -13,17 +13,20 @@ import contextlib
 import random
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tests.chaos.faults import Fault, delayed, passed_on, status
-from tests.chaos.wire import Exchange, Streams, read_head
+from tests.chaos.wire import Exchange, Head, Streams, read_head
 
 __all__ = ["FaultProxy", "Rule", "delayed", "status"]
 
 HOST = "127.0.0.1"
+
+KEPT_SECONDS = 1.0
+"""A connection to the store is not used again after this time. Stores close theirs much later."""
 
 
 @dataclass(slots=True)
@@ -128,6 +131,7 @@ class FaultProxy:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
+        self._kept: list[tuple[float, Streams]] = []
         server = await asyncio.start_server(self._accept, HOST, 0, limit=1 << 20)
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -136,6 +140,8 @@ class FaultProxy:
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        for _, (_, writer) in self._kept:
+            writer.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -143,10 +149,8 @@ class FaultProxy:
         self._connections.add(task)
         try:
             while (head := await read_head(reader)) is not None:
-                async with self._upstreams() as connect:
-                    exchange = Exchange(head, reader, writer, connect)
-                    if not await self._choose(head.first_line)(exchange):
-                        break
+                if not await self._handle(head, reader, writer):
+                    break
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             writer.transport.abort()
         except asyncio.CancelledError:
@@ -157,21 +161,39 @@ class FaultProxy:
                 await writer.wait_closed()
             self._connections.discard(task)
 
-    @contextlib.asynccontextmanager
-    async def _upstreams(self) -> AsyncIterator[Callable[[], Awaitable[Streams]]]:
-        """Opens connections to the store, and closes them when the exchange is over.
+    async def _handle(
+        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Let a request meet its fault; whether the client's connection may carry another one.
 
-        A fresh one for each request: after a fault nobody knows what is left on one.
+        A connection to the store carries another one only if nothing is left on it: after a fault
+        nobody knows what is.
         """
-        writers: list[asyncio.StreamWriter] = []
+        opened: list[Streams] = []
 
         async def connect() -> Streams:
-            reader, writer = await asyncio.open_connection(*self._upstream, limit=1 << 20)
-            writers.append(writer)
-            return reader, writer
+            opened.append(self._take() or await self._open())
+            return opened[-1]
 
+        exchange = Exchange(head, reader, writer, connect)
         try:
-            yield connect
+            return await self._choose(head.first_line)(exchange)
         finally:
-            for writer in writers:
-                writer.close()
+            clean = exchange.clean
+            for streams in opened:
+                if streams in clean:
+                    self._kept.append((self._loop.time(), streams))
+                else:
+                    streams[1].close()
+
+    async def _open(self) -> Streams:
+        return await asyncio.open_connection(*self._upstream, limit=1 << 20)
+
+    def _take(self) -> Streams | None:
+        """A kept connection. Those that the store may be about to close are closed instead."""
+        while self._kept:
+            since, streams = self._kept.pop()
+            if self._loop.time() - since < KEPT_SECONDS and not streams[0].at_eof():
+                return streams
+            streams[1].close()
+        return None

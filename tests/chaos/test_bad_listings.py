@@ -29,7 +29,7 @@ from tests.chaos.listings import (
     silent,
     without_echoes,
 )
-from tests.chaos.stage import HASTY, Stage
+from tests.chaos.stage import HASTY, PART, Stage
 from tests.chaos.wire import Exchange
 
 BOMB = (
@@ -337,7 +337,7 @@ async def test_a_key_that_is_listed_without_its_encoding_is_copied(
         return body
 
     for number, key in enumerate(UNENCODED):
-        body = b"x" * ((6 << 20) if key == "m+large" else number)
+        body = b"x" * (PART + 1 if key == "m+large" else number)
         changing.source.put(key, body, ContentType=f"text/x-{number}")
     changing.source_proxy.add(faults.rewritten(decoded), LIST)
     run = await changing.run(overwrite=overwrite)

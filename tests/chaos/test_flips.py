@@ -20,7 +20,7 @@ from tests.chaos import faults
 from tests.chaos.cases import EVERYTHING, HEAD, PARTS, PLAIN
 from tests.chaos.conftest import LARGE, SMALL, NewBucket
 from tests.chaos.proxy import HOST
-from tests.chaos.stage import PART, Run, Stage, stage
+from tests.chaos.stage import LEAST_PART, PART, Run, Stage, stage
 from tests.chaos.wire import Exchange
 from tests.pairs.referee import S3Bucket
 
@@ -88,7 +88,7 @@ def assert_failed(run: Run, key: str, says: str) -> None:
 # Objects copied in parts
 
 
-SOURCE_PARTS = [PART + (1 << 20), PART, 2 * PART, 2 * PART + 70_000]
+SOURCE_PARTS = [PART + PART // 4, PART, 2 * PART, 2 * PART + 70_000]
 """Ours are of PART: those of the source begin elsewhere, or not."""
 
 
@@ -153,7 +153,7 @@ async def test_parts_that_are_right_are_found_to_be(staged: Stage, each: Sum) ->
 @by_sum
 async def test_a_byte_of_a_part_flipped_once_is_healed(staged: Stage, each: Sum) -> None:
     tell(staged, each)
-    flip = staged.source_proxy.add(faults.corrupted(3 << 20), PARTS, times=1)
+    flip = staged.source_proxy.add(faults.corrupted(PART // 2), PARTS, times=1)
     run = await staged.run()
     staged.check(run)
     assert (flip.hits, run.counts.transferred, run.events) == (1, EVERYTHING, [])
@@ -165,7 +165,7 @@ async def test_a_byte_of_a_part_flipped_each_time_fails_its_object(
     staged: Stage, each: Sum
 ) -> None:
     value = tell(staged, each)
-    staged.source_proxy.add(faults.corrupted(3 << 20), PARTS)
+    staged.source_proxy.add(faults.corrupted(PART // 2), PARTS)
     run = await staged.run()
     staged.check(run)
     assert_failed(run, LARGE, r"the parts read make an object with x-amz-checksum-.*\(after 2 at")
@@ -222,7 +222,7 @@ async def test_what_a_server_tells_of_its_own_parts_is_right(films: Stage) -> No
 
 
 async def test_a_byte_of_them_flipped_once_is_healed(films: Stage) -> None:
-    flip = films.source_proxy.add(faults.corrupted(3 << 20), READ_FILM, times=1)
+    flip = films.source_proxy.add(faults.corrupted(PART // 2), READ_FILM, times=1)
     run = await films.run()
     films.check(run)
     assert (flip.hits, run.counts.transferred, run.events) == (1, 2, [])
@@ -230,7 +230,7 @@ async def test_a_byte_of_them_flipped_once_is_healed(films: Stage) -> None:
 
 
 async def test_a_byte_of_them_flipped_each_time_fails_the_object(films: Stage) -> None:
-    films.source_proxy.add(faults.corrupted(3 << 20), READ_FILM)
+    films.source_proxy.add(faults.corrupted(PART // 2), READ_FILM)
     run = await films.run()
     films.check(run)
     assert [event.key for event in run.events] == [FILM]
@@ -310,7 +310,7 @@ async def test_parts_of_different_sizes_are_not_compared(
     ministack: S3Server, new_bucket: NewBucket
 ) -> None:
     bucket = new_bucket(ministack)
-    upload(bucket, FILM, (PART + (1 << 20), PART, PART + 70_000))
+    upload(bucket, FILM, (PART + PART // 4, PART, PART + 70_000))
     with stage(ministack, bucket, ministack, new_bucket(ministack)) as staged:
         run = await staged.run()
         staged.check(run)
@@ -410,10 +410,10 @@ def moto() -> Iterator[S3Server]:
 
 @pytest.fixture
 def to_moto(
-    ministack: S3Server, moto: S3Server, filled: S3Bucket, new_bucket: NewBucket
+    ministack: S3Server, moto: S3Server, long_filled: S3Bucket, new_bucket: NewBucket
 ) -> Iterator[Stage]:
     """From the filled bucket to an empty one at moto, which compares no checksum at all."""
-    with stage(ministack, filled, moto, new_bucket(moto)) as staged:
+    with stage(ministack, long_filled, moto, new_bucket(moto), part=LEAST_PART) as staged:
         yield staged
 
 

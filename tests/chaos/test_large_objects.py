@@ -13,24 +13,28 @@ from typing import Any
 import pytest
 
 from tests.chaos import faults, kills
-from tests.chaos.kills import PUT_PART
 from tests.chaos.processes import Servers
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.stage import PART, assert_equal
+from tests.chaos.stage import LEAST_PART, assert_equal
 from tests.chaos.wire import Exchange
 from tests.e2e.program import wait_until
 from tests.pairs.referee import Bucket
 from tests.pairs.stores import Kind, Store
 
-PARTS = 12
+PARTS = 9
+"""The fewest that two workers share."""
 FILM = "film/ü"
 READ = r"^GET /[^?]*/film"
+WRITE = r"^PUT /[^?]*/film[^?]*\?([^ ]*&)?partNumber"
+"""The precheck writes parts too, of its own object."""
+MOST_SECONDS = 30.0
+"""How long a part waits for another one at most."""
 LOOK = 1
 """The precheck reads a byte."""
 SETTINGS = {
     "SLURPER_IN_FLIGHT_REQUESTS": "1",
-    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(PART),
-    "SLURPER_PART_BYTES": str(PART),
+    "SLURPER_MULTIPART_THRESHOLD_BYTES": str(LEAST_PART),
+    "SLURPER_PART_BYTES": str(LEAST_PART),
     "SLURPER_STREAM_SECONDS": "0",
     "SLURPER_TASK_SECONDS": "0.3",
     "SLURPER_WORKERS": "1",
@@ -39,7 +43,7 @@ SETTINGS = {
 
 @dataclass
 class Film:
-    """A job that copies one object of twelve parts, each of which takes its time."""
+    """A job that copies one object of nine parts, each of which takes its time."""
 
     servers: Servers
     path: str
@@ -76,20 +80,24 @@ class Film:
         return self.before_target.count(rf"^PUT /[^?]*/film[^?]*\?([^ ]*&)?partNumber={number}[& ]")
 
 
-@dataclass
-class Peak:
-    """How many requests were under way at most."""
+SLOWLY = faults.delayed(0.3)
 
-    now: int = 0
-    most: int = 0
-    seconds: float = 0.8
-    """How long each takes at least: the second worker process may come up late."""
+
+class Together:
+    """Lets no request pass until two are under way at once. Later ones pass at once."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.met = asyncio.Event()
 
     async def fault(self, exchange: Exchange) -> bool:
         self.now += 1
-        self.most = max(self.most, self.now)
+        if self.now == 2:
+            self.met.set()
         try:
-            await asyncio.sleep(self.seconds)
+            # The second worker process may come up late. If it never does, this one must end.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.met.wait(), MOST_SECONDS)
             return await faults.passed_on(exchange)
         finally:
             self.now -= 1
@@ -102,7 +110,7 @@ StoreOf = Callable[[Kind], Store]
 @pytest.fixture(scope="module")
 def source(store_of: StoreOf) -> Bucket:
     bucket = store_of(Kind.S3).new_bucket()
-    body = b"".join(bytes([number]) * PART for number in range(PARTS))[:-1]
+    body = b"".join(bytes([number]) * LEAST_PART for number in range(PARTS))[:-1]
     bucket.put(FILM, body, ContentType="video/x", Metadata={"a": "b"})
     return bucket
 
@@ -123,7 +131,7 @@ def start(store_of: StoreOf, store: Store, source: Bucket, tmp_path: Path) -> It
             before_source = stack.enter_context(FaultProxy(s3.origin).running())
             before_target = stack.enter_context(FaultProxy(store.origin).running())
             behind = store.at(before_target.endpoint)
-            before_target.add(fault, PUT_PART)
+            before_target.add(fault, WRITE)
             settings = {**SETTINGS, **behind.settings, "SLURPER_WORKERS": str(workers)}
             servers = Servers(tmp_path, settings, count=1)
             stack.callback(servers.close)
@@ -143,7 +151,7 @@ def start(store_of: StoreOf, store: Store, source: Bucket, tmp_path: Path) -> It
 def test_kill_9_between_two_parts_costs_only_what_was_under_way(
     start: StartFilm, *, overwrite: bool
 ) -> None:
-    film = start(faults.delayed(0.2), overwrite=overwrite)
+    film = start(SLOWLY, overwrite=overwrite)
     film.await_parts(3)
     film.servers.processes[0].kill_all()
     kept = film.committed()
@@ -154,7 +162,7 @@ def test_kill_9_between_two_parts_costs_only_what_was_under_way(
 
 
 def test_a_killed_worker_costs_only_what_it_had_under_way(start: StartFilm) -> None:
-    film = start(faults.delayed(0.2))
+    film = start(SLOWLY)
     film.await_parts(2)
     assert film.servers.processes[0].kill_worker(0)
     kept = film.committed()
@@ -163,7 +171,7 @@ def test_a_killed_worker_costs_only_what_it_had_under_way(start: StartFilm) -> N
 
 
 def test_a_pause_in_the_middle_costs_nothing(start: StartFilm) -> None:
-    film = start(faults.delayed(0.2))
+    film = start(SLOWLY)
     film.await_parts(2)
     assert film.servers.command(f"{film.path}/pause")
     assert film.progress()["objects"] == 0
@@ -174,7 +182,7 @@ def test_a_pause_in_the_middle_costs_nothing(start: StartFilm) -> None:
 
 
 def test_a_restart_in_the_middle_costs_nothing(start: StartFilm) -> None:
-    film = start(faults.delayed(0.2))
+    film = start(SLOWLY)
     film.await_parts(2)
     film.servers.processes[0].stop()
     film.servers.restart(film.servers.processes[0])
@@ -183,15 +191,15 @@ def test_a_restart_in_the_middle_costs_nothing(start: StartFilm) -> None:
 
 
 def test_two_workers_share_an_object(start: StartFilm) -> None:
-    peak = Peak()
-    film = start(peak.fault, workers=2)
+    together = Together()
+    film = start(together.fault, workers=2)
     film.check_completed()
-    assert peak.most == 2, "each worker has one request to a store under way"
+    assert together.met.is_set(), "each worker has one request to a store under way"
     assert film.before_source.count(READ) == LOOK + PARTS
 
 
 def test_an_abort_in_the_middle_leaves_nothing(start: StartFilm) -> None:
-    film = start(faults.delayed(0.2))
+    film = start(SLOWLY)
     film.await_parts(2)
     assert film.target.uploads() == [FILM]
     assert film.servers.command(f"{film.path}/abort")

@@ -10,7 +10,6 @@ import pytest
 
 from slurper.http import client
 from slurper.objectstore import witness
-from slurper.settings import Settings
 from slurper.transfer import attempts
 from tests.chaos import faults
 from tests.chaos.cases import EVERYTHING
@@ -18,9 +17,8 @@ from tests.chaos.conftest import LARGE
 from tests.chaos.stage import CALM, PART, Stage
 from tests.chaos.wire import Exchange
 
-PATIENT = Settings(
-    **{
-        **CALM.model_dump(),
+PATIENT = CALM.model_copy(
+    update={
         "request_retries": 5,
         "object_attempts": 3,
         "retry_deadline_seconds": 120.0,

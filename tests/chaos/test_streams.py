@@ -16,7 +16,7 @@ from slurper.transfer.task import RangeReport
 from tests.chaos import faults
 from tests.chaos.cases import Case, as_parameters, play
 from tests.chaos.conftest import LARGE, NewBucket
-from tests.chaos.stage import HASTY, PART, Stage, stage
+from tests.chaos.stage import HASTY, LEAST_PART, PART, Stage, stage
 from tests.pairs.referee import S3Bucket
 
 GET = f"^GET /[^?]*/{LARGE} "
@@ -36,7 +36,7 @@ def opened(server: S3Server, source: S3Bucket, target: S3Bucket, threshold: int)
         yield staged
 
 
-@pytest.fixture(params=[PART, 4 * PART], ids=["above-threshold", "below-threshold"])
+@pytest.fixture(params=[1, 4], ids=["above-threshold", "below-threshold"])
 def streamed(
     request: pytest.FixtureRequest,
     ministack: S3Server,
@@ -44,7 +44,20 @@ def streamed(
     new_bucket: NewBucket,
 ) -> Iterator[Stage]:
     """From the filled bucket to an empty one."""
-    with opened(ministack, filled, new_bucket(ministack), request.param) as staged:
+    with opened(ministack, filled, new_bucket(ministack), request.param * PART) as staged:
+        yield staged
+
+
+@pytest.fixture(params=[1, 4], ids=["above-threshold", "below-threshold"])
+def long_streamed(
+    request: pytest.FixtureRequest,
+    ministack: S3Server,
+    long_filled: S3Bucket,
+    new_bucket: NewBucket,
+) -> Iterator[Stage]:
+    """The same with an object that does not fit into a connection's buffers."""
+    threshold = request.param * LEAST_PART
+    with opened(ministack, long_filled, new_bucket(ministack), threshold) as staged:
         yield staged
 
 
@@ -111,8 +124,8 @@ TARGET = [
 
 @pytest.mark.parametrize("overwrite", [True, False])
 @as_parameters(TARGET)
-async def test_a_fault_of_the_target(streamed: Stage, case: Case, *, overwrite: bool) -> None:
-    await play(streamed, case, "target", overwrite=overwrite)
+async def test_a_fault_of_the_target(long_streamed: Stage, case: Case, *, overwrite: bool) -> None:
+    await play(long_streamed, case, "target", overwrite=overwrite)
 
 
 LIMITED = [
@@ -124,9 +137,9 @@ LIMITED = [
 
 @as_parameters(LIMITED)
 async def test_where_long_writes_are_refused_it_goes_in_parts(
-    ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket, case: Case
+    ministack: S3Server, long_filled: S3Bucket, new_bucket: NewBucket, case: Case
 ) -> None:
-    with opened(ministack, filled, new_bucket(ministack), PART) as staged:
+    with opened(ministack, long_filled, new_bucket(ministack), LEAST_PART) as staged:
         await play(staged, case, "target")
         assert "partNumber" in puts(staged)[-1]
 
@@ -158,7 +171,7 @@ async def test_a_source_that_breaks_midway_is_read_on_from_there(streamed: Stage
 async def test_an_object_that_changes_midway_is_copied_in_its_new_version(
     ministack: S3Server, new_bucket: NewBucket, moment: str, threshold: int
 ) -> None:
-    bucket, new = new_bucket(ministack), bytes(range(256)) * 30_000
+    bucket, new = new_bucket(ministack), bytes(range(256)) * 20_000
     bucket.put(LARGE, new[::-1], ContentType="text/old")
 
     def change() -> None:

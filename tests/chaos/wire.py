@@ -10,7 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-PIECE = 64 * 1024
+PIECE = 256 * 1024
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Alteration = Callable[[int, bytes], bytes]
 """Changes a piece of a body; gets its position in the body, and the piece."""
@@ -70,6 +70,8 @@ class Reply:
     stream: asyncio.StreamReader
     to_head: bool
     """The request was a HEAD."""
+    is_read: bool = field(default=False, init=False)
+    """The body was read to its end."""
 
     @property
     def is_bare(self) -> bool:
@@ -82,13 +84,26 @@ class Reply:
         framed = self.head.is_chunked or self.head.header("content-length") is not None
         return not self.is_bare and not framed
 
-    def body(self, *, framed: bool = False) -> AsyncIterator[bytes]:
+    @property
+    def leaves_the_connection(self) -> bool:
+        """The connection that it came on can carry another request.
+
+        Only after a success: some stores hang up after an error without saying so, and some send
+        a body after a HEAD.
+        """
+        is_kept = (self.head.header("connection") or "").lower() != "close"
+        is_plain = self.head.first_line.startswith("HTTP/1.1 2") and not self.is_endless
+        return self.is_read and is_kept and is_plain and not self.to_head
+
+    async def body(self, *, framed: bool = False) -> AsyncIterator[bytes]:
         """The pieces of the body as they come; `framed` keeps the framing of chunks."""
-        if self.is_bare:
-            return _nothing()
         if self.is_endless:
-            return _until_the_end(self.stream)
-        return body_of(self.head, self.stream, framed=framed)
+            async for piece in _until_the_end(self.stream):
+                yield piece
+        elif not self.is_bare:
+            async for piece in body_of(self.head, self.stream, framed=framed):
+                yield piece
+        self.is_read = True
 
     async def whole_body(self) -> bytes:
         """The body, without the framing of chunks."""
@@ -105,6 +120,12 @@ class Exchange:
     connect: Callable[[], Awaitable[Streams]]
     """Opens a connection to the store."""
     _body_taken: bool = field(default=False, init=False)
+    _forwarded: list[tuple[Streams, Reply]] = field(default_factory=list, init=False)
+
+    @property
+    def clean(self) -> list[Streams]:
+        """Connections to the store on which all was sent and all was read."""
+        return [streams for streams, reply in self._forwarded if reply.leaves_the_connection]
 
     @property
     def is_head(self) -> bool:
@@ -157,7 +178,10 @@ class Exchange:
                     await writer.drain()
                 except OSError:
                     gone = True
-        return Reply(await _read_response_head(reader), reader, self.is_head)
+        reply = Reply(await _read_response_head(reader), reader, self.is_head)
+        if not gone:
+            self._forwarded.append(((reader, writer), reply))
+        return reply
 
     async def pass_back(self, reply: Reply, *, head: Head | None = None) -> None:
         """Send the answer to the client as it is, or with another head."""
@@ -215,10 +239,4 @@ async def _chunks(reader: asyncio.StreamReader, *, framed: bool) -> AsyncIterato
 
 async def _until_the_end(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while piece := await reader.read(PIECE):
-        yield piece
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    pieces: tuple[bytes, ...] = ()
-    for piece in pieces:
         yield piece
