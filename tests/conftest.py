@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ from slurper.demo.servers import S3Server
 from tests.pairs.stores import Kind, Store, google_store, s3_store
 from tests.servers import gateways as compat
 from tests.servers import seaweedfs as seaweed
-from tests.servers.emptying import drop_buckets
 from tests.servers.gcs.fake import (
     Guard,
     binary,
@@ -90,8 +89,8 @@ def ministack(
 ) -> Iterator[S3Server]:
     """Closest to S3 of the servers; in memory; checks signatures."""
     folder = tmp_path_factory.mktemp("ministack")
-    with servers.ministack(folder) as server, closing(server.client()) as client:
-        in_memory.append(partial(drop_buckets, client))
+    with servers.ministack(folder) as server:
+        in_memory.append(partial(servers.empty_ministack, server))
         yield server
 
 

@@ -1,4 +1,4 @@
-"""Drops every bucket of a server, whatever its keys are."""
+"""Drops a bucket of any server, whatever its keys are."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ _AT_ONCE = 1000
 
 _ATTEMPTS = 50
 """How often a bucket is emptied and dropped before its test fails."""
-
-
-def drop_buckets(client: S3Client) -> None:
-    """Delete all objects, versions and uploads of all buckets, and the buckets."""
-    for bucket in client.list_buckets()["Buckets"]:
-        drop_bucket(client, bucket["Name"])
 
 
 def drop_bucket(client: S3Client, name: str) -> None:
