@@ -13,9 +13,14 @@ from typing import Any, TypeVar, cast
 from benchmarks import traced
 from slurper.http.client import TransportOptions
 from slurper.http.streams import Pieces
-from slurper.objectstore.base import Body, ObjectStore, StoreAddress
+from slurper.objectstore.base import Body, ObjectStore, Part, StoreAddress
 from slurper.objectstore.factory import StoreOpener
-from slurper.objectstore.streamed import StreamedBody, StreamedDownload
+from slurper.objectstore.streamed import (
+    StreamedBody,
+    StreamedDownload,
+    StreamedPart,
+    StreamedRange,
+)
 from slurper.settings import Settings
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.task import Task, TaskReport
@@ -23,8 +28,10 @@ from slurper.transfer.worker import Worker
 
 TICK_SECONDS = 0.005
 
-_READS = frozenset(("get", "get_stream", "copy_object", "copy_part"))
-_WRITES = frozenset(("put", "put_stream", "put_part", "complete_upload", "copy_object"))
+_READS = frozenset(("get", "get_stream", "get_range_stream", "copy_object", "copy_part"))
+_WRITES = frozenset(
+    ("put", "put_stream", "put_part", "put_part_stream", "complete_upload", "copy_object")
+)
 """Requests with which the copying of an object begins and ends."""
 
 _waiting_for: ContextVar[str | None] = ContextVar("waiting_for", default=None)
@@ -115,36 +122,39 @@ class TracedStore:
     # Named, because a protocol of methods does not see what `__getattr__` gives.
 
     async def get_stream(self, *args: Any, **named: Any) -> StreamedDownload:  # noqa: ANN401
-        """Begin to read."""
-        with self._meter.request(self._side, "get_stream"):
-            begun: StreamedDownload = await cast("Any", self._store).get_stream(*args, **named)
-        return begun
+        """Begin to read an object."""
+        return cast("StreamedDownload", await self._asked("get_stream", *args, **named))
+
+    async def get_range_stream(self, *args: Any, **named: Any) -> StreamedRange:  # noqa: ANN401
+        """Begin to read a part."""
+        return cast("StreamedRange", await self._asked("get_range_stream", *args, **named))
 
     async def put_stream(self, key: str, body: StreamedBody, *args: Any, **named: Any) -> str:  # noqa: ANN401
         """Write; the waits for pieces of the body are those for the source."""
-        passed = cast("StreamedBody", _TracedBody(body, self._meter))
-        with self._meter.request(self._side, "put_stream"):
-            etag: str = await cast("Any", self._store).put_stream(key, passed, *args, **named)
-        return etag
+        self._time_pieces(body)
+        return cast("str", await self._asked("put_stream", key, body, *args, **named))
 
+    async def put_part_stream(
+        self, key: str, upload_id: str, number: int, part: StreamedPart
+    ) -> Part:
+        """Write a part in the same way."""
+        self._time_pieces(part)
+        return cast("Part", await self._asked("put_part_stream", key, upload_id, number, part))
 
-class _TracedBody:
-    def __init__(self, body: StreamedBody, meter: Meter) -> None:
-        self.length, self.told = body.length, body.told
-        self._body = body
-        self._meter = meter
+    async def _asked(self, name: str, *args: Any, **named: Any) -> Any:  # noqa: ANN401
+        with self._meter.request(self._side, name):
+            return await getattr(self._store, name)(*args, **named)
 
-    async def open(self) -> Pieces:
-        with self._meter.waiting("source"):
-            pieces = await self._body.open()
-        read = pieces.read
+    def _time_pieces(self, body: StreamedBody | StreamedPart) -> None:
+        begin = body.open
 
-        async def timed() -> bytes | bytearray:
+        async def opened() -> Pieces:
             with self._meter.waiting("source"):
-                return await read()
+                pieces = await begin()
+            pieces.read = _counted(self._meter, "source", pieces.read)  # type: ignore[method-assign, assignment]
+            return pieces
 
-        pieces.read = timed  # type: ignore[method-assign]
-        return pieces
+        body.open = opened  # type: ignore[method-assign]
 
 
 class TracedWorker(Worker):

@@ -18,13 +18,14 @@ from tests.chaos import faults
 from tests.chaos.cases import Case, as_parameters, play
 from tests.chaos.conftest import LARGE, NewBucket
 from tests.chaos.faults import Fault
-from tests.chaos.stage import HASTY, PART, Stage, stage
+from tests.chaos.stage import HASTY, LEAST_PART, Stage, stage
+from tests.chaos.test_flips import FILM, READ_FILM, describe_part, upload
 from tests.chaos.wire import Exchange
 from tests.pairs.referee import S3Bucket
 
 GET = f"^GET /[^?]*/{LARGE} "
 PUT = f"^PUT /[^?]*/{LARGE}\\?.*partNumber=1"
-EARLY, MIDWAY, LATE = 1000, 3 << 20, PART - 1000
+EARLY, MIDWAY, LATE = 1000, 3 << 20, LEAST_PART - 1000
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def opened(
     """A stage whose target is known to verify trailing checksums, or no checksums at all."""
     changes = {"stream_seconds": 15.0, "in_flight_requests": lanes}
     settings = HASTY.model_copy(update=changes)
-    with stage(server, source, server, target, settings=settings) as staged:
+    with stage(server, source, server, target, settings=settings, part=LEAST_PART) as staged:
         address = staged.task.target
         knows = replace(address.dialect, trailing_checksum=True)
         if not verifies:
@@ -49,9 +50,9 @@ def opened(
 
 
 @pytest.fixture
-def streamed(ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
+def streamed(ministack: S3Server, long_filled: S3Bucket, new_bucket: NewBucket) -> Iterator[Stage]:
     """From the filled bucket to an empty one."""
-    with opened(ministack, filled, new_bucket(ministack)) as staged:
+    with opened(ministack, long_filled, new_bucket(ministack)) as staged:
         yield staged
 
 
@@ -68,9 +69,9 @@ def reads(staged: Stage) -> int:
 
 @pytest.mark.parametrize("verifies", [True, False], ids=["trailing", "bare"])
 async def test_parts_arrive(
-    ministack: S3Server, filled: S3Bucket, new_bucket: NewBucket, *, verifies: bool
+    ministack: S3Server, long_filled: S3Bucket, new_bucket: NewBucket, *, verifies: bool
 ) -> None:
-    with opened(ministack, filled, new_bucket(ministack), verifies=verifies) as staged:
+    with opened(ministack, long_filled, new_bucket(ministack), verifies=verifies) as staged:
         run = await staged.run()
         staged.check(run)
         assert run.events == []
@@ -84,6 +85,37 @@ async def test_a_source_that_breaks_midway_is_read_on_from_there(streamed: Stage
     streamed.check(run)
     assert [writes(streamed, number) for number in (1, 2, 3)] == [1, 1, 1], "the write went on"
     assert reads(streamed) == 4
+
+
+@pytest.fixture(params=["crc32c", "md5"])
+def film(
+    request: pytest.FixtureRequest, ministack: S3Server, new_bucket: NewBucket
+) -> Iterator[Stage]:
+    """Objects whose checksum, or only whose ETag, the source has made of its parts."""
+    bucket = new_bucket(ministack)
+    more = {} if request.param == "md5" else {"ChecksumAlgorithm": request.param.upper()}
+    # The other object shows that the source's ETags are made of MD5s.
+    sizes = {FILM: (LEAST_PART, LEAST_PART, 70_000), "other": (LEAST_PART, 1)}
+    for key in sizes:
+        upload(bucket, key, sizes[key], **more)
+    with opened(ministack, bucket, new_bucket(ministack)) as staged:
+        for key in sizes:
+            describe_part(staged, key, LEAST_PART, len(sizes[key]))
+        yield staged
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "each time"])
+async def test_a_byte_flipped_at_the_source_is_noticed(film: Stage, times: int | None) -> None:
+    flip = film.source_proxy.add(faults.corrupted(MIDWAY), READ_FILM, times=times)
+    run = await film.run()
+    film.check(run)
+    assert flip.hits > 0
+    if times is None:
+        assert [event.key for event in run.events] == [FILM]
+        assert "the parts read make an object with" in run.events[0].message
+        assert FILM not in film.target.read_all()
+    else:
+        assert (run.counts.transferred, run.events) == (2, [])
 
 
 SOURCE = [
@@ -115,7 +147,9 @@ TARGET = [
     Case(name="reset in the request", fault=faults.reset_in_request(MIDWAY), match=PUT, times=2),
     Case(name="request cut", fault=faults.cut_request(MIDWAY), match=PUT, times=2),
     Case(name="request flipped", fault=faults.corrupted_request(MIDWAY), match=PUT, times=1),
-    Case(name="trailer flipped", fault=faults.corrupted_request(PART + 75), match=PUT, times=1),
+    Case(
+        name="trailer flipped", fault=faults.corrupted_request(LEAST_PART + 75), match=PUT, times=1
+    ),
     Case(name="lost answer", fault=faults.lost_answer, match=PUT, times=2),
     Case(
         name="done, but says 500", fault=faults.done_but(500, "InternalError"), match=PUT, times=1
