@@ -166,8 +166,8 @@ class FaultProxy:
     ) -> bool:
         """Let a request meet its fault; whether the client's connection may carry another one.
 
-        A connection to the store carries another one only if nothing is left on it: after a fault
-        nobody knows what is.
+        After a fault, bytes may be left on the connection to the store. Then it carries no other
+        request.
         """
         opened: list[Streams] = []
 

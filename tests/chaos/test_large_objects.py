@@ -43,7 +43,7 @@ SETTINGS = {
 
 @dataclass
 class Film:
-    """A job that copies one object of nine parts, each of which takes its time."""
+    """A job that copies one object of nine parts. Each part is slow."""
 
     servers: Servers
     path: str

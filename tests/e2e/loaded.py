@@ -61,7 +61,7 @@ def load() -> None:
 
 
 class Nursery:
-    """Forks for whoever has the other end of `control`, until that is closed."""
+    """Forks a process for each request that comes by `control`, until that is closed."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control

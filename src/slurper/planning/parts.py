@@ -8,7 +8,7 @@ the object's size, before the first part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from slurper import errors
@@ -102,6 +102,12 @@ class SourceSum:
 
     def _joined(self, rows: Sequence[tuple[str, int]]) -> str:
         return rows[0][0] if len(rows) == 1 else checksums.combine(self.algorithm, rows)
+
+
+def summed_by_etag(part: Part) -> Part:
+    """The part with the MD5 that the target's ETag tells, if it is one."""
+    md5 = verification.md5_of_etag(part.etag)
+    return replace(part, source_sums=(md5,) if md5 else ())
 
 
 def sum_of_whole(stored: StoredObject) -> SourceSum | None:

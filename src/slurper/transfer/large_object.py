@@ -19,8 +19,13 @@ from slurper.transfer.route import Route
 from slurper.transfer.server_side import may_exist
 from slurper.transfer.task import BegunUpload, PartsTask
 
-TOO_SHORT = 416
-"""The status that says that an object no longer reaches as far as a range."""
+_TOO_SHORT = 416
+"""The object no longer reaches as far as the range."""
+
+
+def is_of_another_version(error: errors.StoreError) -> bool:
+    """Whether the read of a range was refused because the source has another version."""
+    return isinstance(error, errors.PreconditionFailed) or error.status == _TOO_SHORT
 
 
 class LargeObject:

@@ -10,16 +10,14 @@ fault that only a stream meets fails no object.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from slurper import errors
 from slurper.http.streams import StreamBroken, StreamDeclined
 from slurper.objectstore.base import ByteRange, Part
 from slurper.objectstore.checksums import QUICK, Algorithm
 from slurper.objectstore.streamed import StreamedPart, StreamedRange, StreamingStore
-from slurper.objectstore.verification import md5_of_etag
+from slurper.planning.parts import summed_by_etag
 from slurper.transfer.attempts import SourceChangedError, TargetChangedError
-from slurper.transfer.large_object import TOO_SHORT, LargeObject
+from slurper.transfer.large_object import LargeObject, is_of_another_version
 from slurper.transfer.streaming import MIN_BYTES, Streams
 from slurper.transfer.task import BegunUpload
 
@@ -38,12 +36,12 @@ class PartStreams:
         self._source = source
         self._target = target
         self._streams = streams
-        self._failed: set[int] = set()
+        self._tried: set[int] = set()
 
     def takes(self, begun: BegunUpload, number: int, byte_range: ByteRange) -> bool:
         """Whether a part is to be copied as a stream."""
         meta, dialect = self._large.meta, self._large.target.dialect
-        if number in self._failed or not self._streams.may_pass_parts:
+        if number in self._tried or not self._streams.may_pass_parts:
             return False
         if len(byte_range) < MIN_BYTES or not meta.etag:
             return False
@@ -60,7 +58,7 @@ class PartStreams:
             TargetChangedError: the upload is gone.
             SlurperError: as `ObjectStore.get`.
         """
-        self._failed.add(number)
+        self._tried.add(number)
         try:
             answer = await self._read(begun, byte_range)
         except StreamDeclined:
@@ -81,7 +79,6 @@ class PartStreams:
             return None
         finally:
             answer.body.close()
-        self._failed.discard(number)
         self._streams.part_passed()
         return part
 
@@ -97,10 +94,7 @@ class PartStreams:
             sizes=() if told is None else told.cut(byte_range),
         )
         part = await self._target.put_part_stream(large.target_key, begun.upload_id, number, body)
-        if not from_etag:
-            return part
-        md5 = md5_of_etag(part.etag)
-        return replace(part, source_sums=(md5,) if md5 else ())
+        return summed_by_etag(part) if from_etag else part
 
     async def _read(self, begun: BegunUpload, byte_range: ByteRange) -> StreamedRange:
         meta = self._large.meta
@@ -109,7 +103,7 @@ class PartStreams:
                 meta.key, byte_range, if_match=meta.etag, size=meta.size
             )
         except errors.StoreError as error:
-            if isinstance(error, errors.PreconditionFailed) or error.status == TOO_SHORT:
+            if is_of_another_version(error):
                 raise SourceChangedError(str(error)) from error
             raise
         try:

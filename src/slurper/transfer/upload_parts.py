@@ -13,12 +13,11 @@ from dataclasses import replace
 from slurper import errors
 from slurper.objectstore.base import Body, ByteRange, Download, Part
 from slurper.objectstore.checksums import Algorithm
-from slurper.objectstore.verification import md5_of_etag
-from slurper.planning.parts import SourceSum
+from slurper.planning.parts import SourceSum, summed_by_etag
 from slurper.transfer.attempts import SourceChangedError, TargetChangedError
 from slurper.transfer.copy import CopyMeans
 from slurper.transfer.deadline import Deadline
-from slurper.transfer.large_object import TOO_SHORT, LargeObject
+from slurper.transfer.large_object import LargeObject, is_of_another_version
 from slurper.transfer.pacing import Pacer
 from slurper.transfer.part_streams import part_streams
 from slurper.transfer.task import BegunUpload
@@ -127,7 +126,7 @@ class UploadParts:
             await large.versions.describe(large.meta)
             raise
         except errors.StoreError as error:
-            if isinstance(error, errors.PreconditionFailed) or error.status == TOO_SHORT:
+            if is_of_another_version(error):
                 raise SourceChangedError(str(error)) from error
             raise
         large.check_version(begun, download.stored.meta)
@@ -175,8 +174,7 @@ class UploadParts:
 async def _with_sums(part: Part, body: Body, told: SourceSum, byte_range: ByteRange) -> Part:
     """The part with the checksums of its pieces. MD5s come from the target's ETag."""
     if told.algorithm is Algorithm.MD5:
-        md5 = md5_of_etag(part.etag)
-        return replace(part, source_sums=(md5,) if md5 else ())
+        return summed_by_etag(part)
     if told.part_bytes is not None:
         return replace(part, source_sums=(await body.computed(told.algorithm),))
     return replace(part, source_sums=body.sums(told.algorithm, told.cut(byte_range)))
