@@ -239,7 +239,7 @@ class HttpClient:
         try:
             outcome = await self.send_once(request, max_body_bytes=max_body_bytes)
             if not self._passing_answer(outcome, request):
-                self._note_served(outcome, request, began)
+                self._served_at = began
                 return outcome
         except errors.TransportError as error:
             outcome = error
@@ -338,24 +338,13 @@ class HttpClient:
 
     # Retries
 
-    def _note_served(self, response: Response, request: Request, at: float) -> None:
-        """Take note of an answer that is no failure of the store."""
-        if request.retried or response.status not in _PASSING:
-            self._served_at = at
-
     def _passing(self, outcome: Response | errors.TransportError, request: Request) -> bool:
         """Whether sending the request again is safe and may help."""
         if isinstance(outcome, Response):
             return self._passing_answer(outcome, request)
-        return (
-            request.retried
-            and outcome.retryable
-            and (request.idempotent or isinstance(outcome, NotSent))
-        )
+        return outcome.retryable and (request.idempotent or isinstance(outcome, NotSent))
 
     def _passing_answer(self, response: Response, request: Request) -> bool:
-        if not request.retried:
-            return False
         if response.status in (_PASSING if request.idempotent else _NOT_DONE):
             return True
         return self._should_retry is not None and self._should_retry(response)
@@ -370,7 +359,7 @@ class HttpClient:
         if isinstance(outcome, StaleConnection) and request.idempotent:
             outcome = await self._attempt(request, limit, fresh=True)
         retries = failures = alike = 0
-        while self._passing(outcome, request):
+        while request.retried and self._passing(outcome, request):
             # 429 and 503 do not count as failures. They are retried until the deadline, in a
             # narrower window: a store may throttle, or restart, for longer than other faults last.
             is_throttled = isinstance(outcome, Response) and outcome.status in _THROTTLED
@@ -391,7 +380,7 @@ class HttpClient:
             before, outcome = outcome, await self._attempt(request, limit)
             alike = alike + 1 if self._is_alike(before, outcome) else 0
         if isinstance(outcome, Response) and not self._passing_answer(outcome, request):
-            self._note_served(outcome, request, time.monotonic())
+            self._served_at = time.monotonic()
         return _final(outcome, retries=retries)
 
     def _is_alike(

@@ -99,11 +99,9 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
         dialect = replace(dialect, own_order=True, no_order=order is KeyOrder.NONE)
     if not dialect.assumed:
         return dialect
-    if found.verifies_checksum is False:
-        dialect = replace(dialect, checksum=None)
     given: dict[str, Any] = {
         "list_version": found.list_version,
-        "checksum": _checksum(found),
+        "checksum": None if found.checksum is None else Algorithm(found.checksum),
         "verifies_md5": found.verifies_md5,
         "conditional_put": found.conditional_put,
         # Jobs of earlier versions hold one answer for both.
@@ -112,19 +110,13 @@ def _adapted(dialect: Dialect, found: Capabilities) -> Dialect:
         else found.conditional_completion,
         "unkept_keys": _unkept_keys(found),
     }
-    return _with_known(dialect, given)
+    dialect = _with_known(dialect, given)
+    return replace(dialect, checksum=None) if found.verifies_checksum is False else dialect
 
 
 def _with_known(dialect: Dialect, given: dict[str, Any]) -> Dialect:
     known = {name: value for name, value in given.items() if value is not None}
     return replace(dialect, **known) if known else dialect
-
-
-def _checksum(found: Capabilities) -> Algorithm | None:
-    """The checksum that the store verifies; None if it is not known, or if there is none."""
-    if found.checksum is None or found.verifies_checksum is False:
-        return None
-    return Algorithm(found.checksum)
 
 
 def _unkept_keys(found: Capabilities) -> tuple[KeyShape, ...] | None:

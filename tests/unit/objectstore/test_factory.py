@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from slurper import errors
 from slurper.http.client import TransportOptions
-from slurper.job.model import Jurisdiction, Location, Vendor
+from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore.base import StoreAddress
 from slurper.objectstore.dialects import (
     AWS,
@@ -351,3 +351,12 @@ def test_providers_are_known_by_their_hosts(endpoint: str, origin: str, name: st
 def test_a_host_names_its_region(host: str, region: str) -> None:
     assert address(s3(f"https://{host}")).region == region
     assert address(s3(f"https://{host}", region="given")).region == "given"
+
+
+@pytest.mark.parametrize("checksum", ["crc32c", None], ids=["as older jobs keep it", "as now"])
+def test_a_target_that_verifies_no_checksum_gets_none(checksum: str | None) -> None:
+    found = Capabilities(checksum=checksum, verifies_checksum=False)
+    location = s3(endpoint="https://s3.example.com")
+    address = resolve(location, PAIR, account_id=ACCOUNT, settings=settings(), found=found)
+    assert address.dialect.assumed
+    assert address.dialect.checksum is None
