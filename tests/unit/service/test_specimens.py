@@ -126,10 +126,16 @@ def deadline() -> float:
     return asyncio.get_running_loop().time() + 60
 
 
-async def examined(store: MemoryStore) -> set[KeyShape]:
+@pytest.fixture(params=[False, True], ids=["near", "far"])
+def is_far(request: pytest.FixtureRequest) -> bool:
+    """Whether everything is written at once: it must not change what is found out."""
+    return bool(request.param)
+
+
+async def examined(store: MemoryStore, *, is_far: bool) -> set[KeyShape]:
     specimens = Specimens(store, own_keys.new_key())
     try:
-        return set((await specimens.examine(deadline())).keys)
+        return set((await specimens.examine(deadline(), is_far=is_far)).keys)
     finally:
         await specimens.remove(store)
 
@@ -138,14 +144,14 @@ async def examined(store: MemoryStore) -> set[KeyShape]:
     ("rewrite", "shapes"), [row[1:] for row in REWRITES], ids=[row[0] for row in REWRITES]
 )
 async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
-    rewrite: Rewrite, shapes: set[KeyShape]
+    rewrite: Rewrite, shapes: set[KeyShape], is_far: bool
 ) -> None:
     store = Rewriting(rewrite)
     if shapes == set(S):  # no ordinary key is kept either
         with pytest.raises(errors.ListingError, match="just written is not listed"):
-            await examined(store)
+            await examined(store, is_far=is_far)
     else:
-        found = await examined(store)
+        found = await examined(store, is_far=is_far)
         # A key that ends with a slash is one of a folder however it is asked about.
         assert found - {S.FOLDER_WITH_HEADERS} == shapes
         assert (S.FOLDER_WITH_HEADERS in found) == (S.FOLDER in shapes)
@@ -155,7 +161,7 @@ async def test_a_target_that_rewrites_keys_is_found_out_and_nothing_stays(
 
 async def test_where_everything_is_kept_few_requests_are_needed() -> None:
     store = Rewriting(str)
-    assert await examined(store) == set()
+    assert await examined(store, is_far=False) == set()
     assert store.faults.requests == {"put": 5, "get": 5, "list_page": 2, "delete": 5}
 
 
@@ -170,8 +176,8 @@ class Folders(Rewriting):
         return super()._keep(key, body, headers, etag, storage_class)
 
 
-async def test_a_store_that_makes_folders_is_found_out() -> None:
-    assert await examined(Folders(str)) == {S.FOLDER_WITH_BYTES, S.FOLDER_WITH_HEADERS}
+async def test_a_store_that_makes_folders_is_found_out(is_far: bool) -> None:
+    assert await examined(Folders(str), is_far=is_far) == {S.FOLDER_WITH_BYTES, S.FOLDER_WITH_HEADERS}
 
 
 class Refusing(Rewriting):
@@ -196,9 +202,9 @@ class Refusing(Rewriting):
         errors.AccessDenied("PutObject", status=403, code="AccessDenied"),
     ],
 )
-async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError) -> None:
+async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError, is_far: bool) -> None:
     store = Refusing(str, shape=re.compile(r"(^|/)\.\.?(/|$)"), kind=kind)
-    assert await examined(store) == {S.DOT_SEGMENT, S.DOUBLE_DOT_SEGMENT}
+    assert await examined(store, is_far=is_far) == {S.DOT_SEGMENT, S.DOUBLE_DOT_SEGMENT}
     assert store.left == set()
 
 
@@ -209,10 +215,10 @@ async def test_keys_that_are_refused_are_not_kept(kind: errors.StoreError) -> No
         errors.TransportError("reset"),
     ],
 )
-async def test_what_may_pass_is_not_known(kind: errors.SlurperError) -> None:
+async def test_what_may_pass_is_not_known(kind: errors.SlurperError, is_far: bool) -> None:
     store = Refusing(str, shape=re.compile(r"\\"), kind=kind)
     specimens = Specimens(store, own_keys.new_key())
-    found = await specimens.examine(deadline())
+    found = await specimens.examine(deadline(), is_far=is_far)
     await specimens.remove(store)
     assert (found.keys, found.unknown) == ((), (S.BACKSLASH,))
 
@@ -228,9 +234,9 @@ class ShortPages(Rewriting):
         )
 
 
-async def test_keys_are_looked_for_on_every_page() -> None:
-    assert await examined(ShortPages(str)) == set()
-    assert await examined(ShortPages(lambda key: key.lstrip("/"))) == {S.LEADING_SLASH}
+async def test_keys_are_looked_for_on_every_page(is_far: bool) -> None:
+    assert await examined(ShortPages(str), is_far=is_far) == set()
+    assert await examined(ShortPages(lambda key: key.lstrip("/")), is_far=is_far) == {S.LEADING_SLASH}
 
 
 class Failing(Refusing):
@@ -250,11 +256,11 @@ class Failing(Refusing):
 
 @pytest.mark.parametrize(("times", "unkept"), [(2, set()), (1, set()), (9, {S.LONG_SEGMENT})])
 async def test_a_key_for_which_a_store_fails_twice_is_not_kept(
-    times: int, unkept: set[KeyShape]
+    times: int, unkept: set[KeyShape], is_far: bool
 ) -> None:
     """As rclone does for a name that is too long; the first time is with everything in a key."""
     store = Failing(str, shape=re.compile(r"[^/]{256}"), times=[None] * times)
-    assert await examined(store) == unkept
+    assert await examined(store, is_far=is_far) == unkept
     assert store.left == set()
 
 
@@ -270,10 +276,10 @@ class Unlisted(Rewriting):
         return page
 
 
-async def test_one_key_that_cannot_be_listed_hides_no_other() -> None:
+async def test_one_key_that_cannot_be_listed_hides_no_other(is_far: bool) -> None:
     store = Unlisted(lambda key: key.replace("+", " "))
     specimens = Specimens(store, own_keys.new_key())
-    found = await specimens.examine(deadline())
+    found = await specimens.examine(deadline(), is_far=is_far)
     assert set(found.keys) == {S.CONTROL_CHARACTER, S.PLUS}
     with_bad = [key for key in store.left if "\x01" in key]
     assert with_bad
@@ -350,11 +356,11 @@ LOST: list[tuple[Callable[[ObjectHeaders], None], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("lose", "lost"), LOST)
 async def test_headers_that_do_not_come_back_are_found_out(
-    lose: Callable[[ObjectHeaders], None], lost: tuple[str, ...]
+    lose: Callable[[ObjectHeaders], None], lost: tuple[str, ...], is_far: bool
 ) -> None:
     store = Losing(lose)
     specimens = Specimens(store, own_keys.new_key())
-    assert set((await specimens.examine(deadline())).headers) == set(lost)
+    assert set((await specimens.examine(deadline(), is_far=is_far)).headers) == set(lost)
     await specimens.remove(store)
     assert store.keys == ()
 
@@ -428,14 +434,14 @@ async def test_a_check_that_runs_out_of_time_leaves_nothing(
 
 
 @pytest.mark.parametrize("rewrite", [str, collapsed], ids=["faithful", "cleaning"])
-async def test_what_a_killed_check_left_is_deleted_by_the_next(rewrite: Rewrite) -> None:
+async def test_what_a_killed_check_left_is_deleted_by_the_next(rewrite: Rewrite, is_far: bool) -> None:
     moment = datetime.now(UTC)
     store = Rewriting(rewrite)
     store._now = lambda: moment
-    await Specimens(store, own_keys.new_key()).examine(deadline())
+    await Specimens(store, own_keys.new_key()).examine(deadline(), is_far=is_far)
     assert store.left
     moment += timedelta(seconds=clean_up.STALE_SECONDS + 1)
-    await Specimens(store, own_keys.new_key()).examine(deadline())
+    await Specimens(store, own_keys.new_key()).examine(deadline(), is_far=is_far)
     young = {key for key in store.left if store._entries[key].stored.meta.last_modified == moment}
     await clean_up.remove_stale_objects(store, ())
     assert store.left == young

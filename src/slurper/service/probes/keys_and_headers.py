@@ -29,7 +29,7 @@ async def ask(store: ProbedStore, check: Check) -> None:
 async def _examine(store: ProbedStore, specimens: Specimens, check: Check) -> None:
     try:
         async with check.step("writing objects, and reading them"):
-            kept = await specimens.examine(check.deadline)
+            kept = await specimens.examine(check.deadline, is_far=store.statistics.is_far)
     except StepFailed as failed:
         check.notes.append(
             "which keys and headers the target keeps could not be found out, and is assumed "

@@ -4,7 +4,8 @@ Only a listing shows what a store has made of a key: a store that drops a slash 
 also drops it when it reads the key. Only reading shows which headers are lost.
 
 The key of one object has everything that any store is known to change. Most stores return it as it
-was written. Then no more is asked. Otherwise each shape of a key is tried by itself:
+was written. Then no more is asked. Otherwise each shape of a key is tried by itself. At a far store
+all are written at once, because there a round trip costs more than the requests do.
 
     | what becomes of an object                       | its shape of key is |
     |-------------------------------------------------|---------------------|
@@ -133,8 +134,8 @@ class Specimens:
         self._written: list[_Specimen] = []
         self._is_faithful = False
 
-    async def examine(self, deadline: float) -> Findings:
-        """Write, list and read objects.
+    async def examine(self, deadline: float, *, is_far: bool) -> Findings:
+        """Write, list and read objects. `is_far`: a round trip to the store takes long.
 
         Raises:
             SlurperError: even an ordinary object could not be written and read.
@@ -147,18 +148,19 @@ class Specimens:
             _Specimen(self._under(letter), headers=ObjectHeaders({}, dict(metadata)))
             for letter, metadata in (("c", _BEYOND_ASCII), ("d", _LONG), ("e", _UNDERSCORED))
         ]
-        await self._try([whole, plain, *described])
+        single = self._of_one_shape_each()
+        await self._try([whole, plain, *described, *(single if is_far else ())])
         _raise_unless_kept(plain)
         tried = [whole]
         if whole.fate is not _Fate.KEPT:
             now = asyncio.get_running_loop().time()
             if deadline - now < now - began:
                 raise TimeoutError
-            tried = self._of_one_shape_each()
-            await self._try(tried)
-            failed = [_again(one) for one in tried if one.is_failed]
+            if not is_far:
+                await self._try(single)
+            failed = [_again(one) for one in single if one.is_failed]
             await self._try(failed)
-            tried += failed
+            tried = single + failed
         fates = {shape: one.fate for one in tried for shape in one.shapes}
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
