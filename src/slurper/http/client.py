@@ -60,7 +60,7 @@ QUIET_SECONDS = 0.2
 
 FAR_SECONDS = 0.01
 """A server is far away if its quickest answer takes as long as this."""
-CONNECTIONS_AHEAD = 16
+CONNECTIONS_AHEAD = 24
 """A new connection costs one to three round trips. Opened ahead, that time is not waited for."""
 
 _THROTTLED = frozenset({429, 503})

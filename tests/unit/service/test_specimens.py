@@ -177,7 +177,10 @@ class Folders(Rewriting):
 
 
 async def test_a_store_that_makes_folders_is_found_out(is_far: bool) -> None:
-    assert await examined(Folders(str), is_far=is_far) == {S.FOLDER_WITH_BYTES, S.FOLDER_WITH_HEADERS}
+    assert await examined(Folders(str), is_far=is_far) == {
+        S.FOLDER_WITH_BYTES,
+        S.FOLDER_WITH_HEADERS,
+    }
 
 
 class Refusing(Rewriting):
@@ -236,7 +239,9 @@ class ShortPages(Rewriting):
 
 async def test_keys_are_looked_for_on_every_page(is_far: bool) -> None:
     assert await examined(ShortPages(str), is_far=is_far) == set()
-    assert await examined(ShortPages(lambda key: key.lstrip("/")), is_far=is_far) == {S.LEADING_SLASH}
+    assert await examined(ShortPages(lambda key: key.lstrip("/")), is_far=is_far) == {
+        S.LEADING_SLASH
+    }
 
 
 class Failing(Refusing):
@@ -434,7 +439,9 @@ async def test_a_check_that_runs_out_of_time_leaves_nothing(
 
 
 @pytest.mark.parametrize("rewrite", [str, collapsed], ids=["faithful", "cleaning"])
-async def test_what_a_killed_check_left_is_deleted_by_the_next(rewrite: Rewrite, is_far: bool) -> None:
+async def test_what_a_killed_check_left_is_deleted_by_the_next(
+    rewrite: Rewrite, is_far: bool
+) -> None:
     moment = datetime.now(UTC)
     store = Rewriting(rewrite)
     store._now = lambda: moment

@@ -69,18 +69,9 @@ class _Specimen:
     body: bytes = b"precheck"
     headers: ObjectHeaders = field(default_factory=ObjectHeaders)
     refusal: errors.SlurperError | None = None
-    """The error of its write."""
+    """The error of its last write."""
     found: Download | errors.SlurperError | None = None
     is_listed: bool = False
-    is_second: bool = False
-    """Whether the same object has failed before."""
-
-    @property
-    def is_failed(self) -> bool:
-        """Whether the store answered 500 and has not kept the object."""
-        refusal, found = self.refusal, self.found
-        is_500 = isinstance(refusal, errors.StoreError) and refusal.status == 500
-        return is_500 and isinstance(found, errors.NotFound)
 
     @property
     def is_refused(self) -> bool:
@@ -100,7 +91,8 @@ class _Specimen:
         if self.refusal is None or self.is_refused:
             passing = isinstance(self.found, errors.SlurperError) and self.found.retryable
             return _Fate.UNKNOWN if passing and self.refusal is None else _Fate.NOT_KEPT
-        return _Fate.NOT_KEPT if self.is_second and self.is_failed else _Fate.UNKNOWN
+        has_failed = _is_500(self.refusal) and isinstance(self.found, errors.NotFound)
+        return _Fate.NOT_KEPT if has_failed else _Fate.UNKNOWN
 
     @property
     def _has_its_metadata(self) -> bool:
@@ -158,9 +150,7 @@ class Specimens:
                 raise TimeoutError
             if not is_far:
                 await self._try(single)
-            failed = [_again(one) for one in single if one.is_failed]
-            await self._try(failed)
-            tried = single + failed
+            tried = single
         fates = {shape: one.fate for one in tried for shape in one.shapes}
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
@@ -226,8 +216,6 @@ class Specimens:
     # What comes back
 
     async def _try(self, specimens: Sequence[_Specimen]) -> None:
-        if not specimens:
-            return
         self._written += specimens
         await asyncio.gather(*map(self._write, specimens))
         listing = asyncio.ensure_future(self._listed(specimens))
@@ -237,6 +225,12 @@ class Specimens:
             one.is_listed = listed.get(one.key) == len(one.body)
 
     async def _write(self, one: _Specimen) -> None:
+        await self._put(one)
+        if _is_500(one.refusal):  # by chance, or for each object like this one
+            await self._put(one)
+
+    async def _put(self, one: _Specimen) -> None:
+        one.refusal = None
         try:
             await self._store.put(one.key, Body([one.body] if one.body else []), one.headers)
         except errors.SlurperError as error:
@@ -286,8 +280,8 @@ def _long_segment(beginning: str) -> str:
     return beginning.ljust(key_shapes.LONG_SEGMENT_BYTES + 1, "j")
 
 
-def _again(one: _Specimen) -> _Specimen:
-    return _Specimen(one.key, one.shapes, one.body, one.headers, is_second=True)
+def _is_500(error: errors.SlurperError | None) -> bool:
+    return isinstance(error, errors.StoreError) and error.status == 500
 
 
 def _of_shape(shape: KeyShape, key: str) -> _Specimen:
