@@ -26,8 +26,8 @@ demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare the
 test: $(STAMP) ## run every test
 	@$(PYTEST)
 
-unit: $(STAMP) ## run the tests of single parts
-	@$(PYTEST) tests/unit
+unit: $(STAMP) ## run the tests of single parts, without those that start processes
+	@$(PYTEST) tests/unit -m 'not processes'
 
 test-compat: $(STAMP) ## every pair with the servers of other people that come as wheels, 15 minutes
 	@$(BIN)/python -m pytest tests/compat -m 'not debian'

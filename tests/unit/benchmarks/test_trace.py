@@ -35,6 +35,7 @@ def test_averages_and_gaps_are_those_of_each_second(found: list[Span]) -> None:
     assert trace.uncovered(found, Span(0, WHOLE)) == pytest.approx(seconds.count(0) / WHOLE)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 @pytest.mark.parametrize("name", ["start", "line-96M-1ms"])
 def test_a_copy_is_traced_from_its_start_to_its_end(name: str, tmp_path: Path) -> None:

@@ -21,10 +21,13 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-_NEEDS_POSTGRES = pytest.mark.skipif(postgresql.find_binaries() is None, reason=postgresql.MISSING)
+_POSTGRES_MARKS = (
+    pytest.mark.processes,
+    pytest.mark.skipif(postgresql.find_binaries() is None, reason=postgresql.MISSING),
+)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=_NEEDS_POSTGRES)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=_POSTGRES_MARKS)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""
     if request.param == "sqlite":

@@ -20,6 +20,8 @@ from slurper.settings import Settings
 from tests.unit.driver.conftest import SPEC, Bench, until
 from tests.unit.driver.folder_worker import BODY, FOLDER
 
+pytestmark = pytest.mark.processes
+
 OBJECTS = 600
 FOUND = range(1, OBJECTS, 4)
 """Every fourth object is at the target before the job is made."""

@@ -20,6 +20,8 @@ from slurper.settings import Settings
 from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task
 from tests.workers import worker_processes
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -20,6 +20,8 @@ from slurper.engine.template import Template
 from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task
 from tests.unit.engine.test_local import ROOT, lives, loads, pid_of_worker, until
 
+pytestmark = pytest.mark.processes
+
 FORKED = """
 import asyncio, os
 from slurper.engine.template import Template
