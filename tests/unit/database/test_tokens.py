@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import select, update
 
 from slurper import errors
 from slurper.database import schema
+from slurper.database import store as store_module
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
 from slurper.database.tokens import TokenInfo, TokenStore
@@ -215,7 +217,19 @@ async def test_no_job_escapes_a_revocation_at_the_same_time(
         assert {job.status for job in jobs} <= {JobStatus.ABORTED}, number
 
 
-async def test_creates_of_many_accounts_at_once_stop_at_the_limit_of_all(store: Store) -> None:
+async def test_creates_of_many_accounts_at_once_stop_at_the_limit_of_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert_job = store_module._insert
+
+    def insert_slowly(*given: Any) -> int:  # noqa: ANN401 - whatever it takes
+        """Let all of them insert before the first counts, where they can."""
+        number = insert_job(*given)
+        time.sleep(0.1)
+        return number
+
+    monkeypatch.setattr(store_module, "_insert", insert_slowly)
+
     async def create(number: int) -> str:
         job = values.job(account_id=f"account{number}")
         entry = values.started(job)
