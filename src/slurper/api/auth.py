@@ -69,22 +69,26 @@ def check_account_id(account_id: str) -> None:
         raise Refusal(HTTPStatus.BAD_REQUEST, problem) from error
 
 
-def check_static_token(token: SecretStr | None, host: str) -> None:
+def check_static_token(token: SecretStr | None, host: str, *, proxied: bool = False) -> None:
     """Refuse a token of the settings that could be guessed, if others can reach the service.
 
-    `host` is the address that the service listens on.
+    Args:
+        token: that token.
+        host: the address that the service listens on.
+        proxied: a proxy on this machine lets others in, although that address is of loopback.
 
     Raises:
-        ConfigurationError: the token is short, and the address is not one of loopback.
+        ConfigurationError: others can reach the service, and the token is short.
     """
-    if token is None or ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    is_loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    if token is None or (is_loopback and not proxied):
         return
     length = len(token.get_secret_value())
     if length < MIN_STATIC_CHARACTERS:
         raise errors.ConfigurationError(
-            f"SLURPER_API_TOKEN has {length} characters; a service that listens on {host} needs "
-            f"one of at least {MIN_STATIC_CHARACTERS}. Make it with `openssl rand -hex 32`, or "
-            "leave it unset and use `slurper token create`"
+            f"SLURPER_API_TOKEN has {length} characters; a service that others can reach (it "
+            f"listens on {host}) needs one of at least {MIN_STATIC_CHARACTERS}. Make it with "
+            "`openssl rand -hex 32`, or leave it unset and use `slurper token create`"
         )
 
 

@@ -123,9 +123,9 @@ class JobStore(JobReader):
             raise ValueError("a retry names another job instead of keys")
 
         def make() -> str:
+            tokens.check_creator(connection, job)  # first, as `revoke` locks in this order too
             retried = job_row.lock(connection, *is_job(job.account_id, retry_of))
             lifecycle.check_retry(retried.status, retried.failed)
-            tokens.check_creator(connection, job)
             _check_limit(connection, job.account_id, max_active)
             totals = {"retry_position": 0, "total_objects": retried.failed}
             values = rows.job_values(job, sealed) | totals

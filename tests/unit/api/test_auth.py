@@ -10,16 +10,19 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import update
 
 from slurper import errors
 from slurper.api import auth
 from slurper.api.attempts import BURST
-from slurper.api.envelope import Code
+from slurper.api.audit import Call
+from slurper.api.envelope import Code, Refusal
 from slurper.cli import serving
 from slurper.database import schema
-from slurper.database.tokens import TokenStore
+from slurper.database.tokens import TokenInfo, TokenStore
 from slurper.job.access import Scope
 from slurper.service.jobs import JobService
 from slurper.settings import Settings
@@ -130,6 +133,52 @@ async def test_a_scope_that_is_too_small_is_named(api: Api, scope: Scope) -> Non
     assert "--scope write" in error["message"]
 
 
+ACCOUNTS = st.sampled_from(("a", "b", "c"))
+
+
+@given(
+    scope=st.sampled_from(list(Scope)),
+    accounts=st.none() | st.lists(ACCOUNTS, max_size=2).map(tuple),
+    expired=st.booleans(),
+    needs=st.sampled_from(list(Scope)),
+    account=st.none() | ACCOUNTS,
+)
+def test_a_token_opens_what_all_of_its_limits_allow(
+    scope: Scope, accounts: tuple[str, ...] | None, expired: bool, needs: Scope, account: str | None
+) -> None:
+    """A call of no account is about the whole service."""
+    token = TokenInfo(
+        name="n",
+        accounts=accounts,
+        scope=scope,
+        created_at=datetime.now(UTC),
+        expires_at=None,
+        has_expired=expired,
+        used_at=None,
+    )
+    call = Call(address=None, needs=needs, account_id=account)
+    denied = auth._denied(token, call)
+    in_reach = not expired and (accounts is None or account in accounts)
+    is_enough = list(Scope).index(scope) >= list(Scope).index(needs)
+    assert (denied is None) == (in_reach and is_enough)
+    if denied is not None:
+        assert denied.who == "n"
+        assert denied.needs is (needs if in_reach else None)
+
+
+async def test_what_concerns_the_whole_service_needs_an_admin(api: Api) -> None:
+    async def admit(token: str) -> None:
+        call = Call(address=None, operation="metrics")
+        await api.app.state.gate.admit(call, bearer(token))
+
+    await admit(TOKEN)
+    await admit(await api.tokens.create("admin", scope=Scope.ADMIN))
+    for name, accounts, status in (("all", None, 403), ("some", (ACCOUNT,), 401)):
+        with pytest.raises(Refusal) as caught:
+            await admit(await api.tokens.create(name, accounts))
+        assert caught.value.status == status
+
+
 async def test_of_several_tokens_the_one_that_may_counts(api: Api) -> None:
     reads = await api.tokens.create("reads", scope=Scope.READ)
     writes = await api.tokens.create("writes", scope=Scope.WRITE)
@@ -212,7 +261,7 @@ def test_a_short_token_of_the_settings_is_for_loopback_only(host: str) -> None:
     for short in ("x", "x" * 31):
         with pytest.raises(errors.ConfigurationError, match="SLURPER_API_TOKEN has") as caught:
             auth.check_static_token(SecretStr(short), host)
-        assert f"listens on {host} needs one of at least 32" in str(caught.value)
+        assert f"listens on {host}) needs one of at least 32" in str(caught.value)
         assert "openssl rand -hex 32" in str(caught.value)
         assert short * 2 not in str(caught.value)
     for allowed in (None, SecretStr("x" * 32)):
@@ -220,8 +269,10 @@ def test_a_short_token_of_the_settings_is_for_loopback_only(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1"])
-def test_on_loopback_it_may_be_short(host: str) -> None:
+def test_on_loopback_it_may_be_short_unless_a_proxy_is_in_front(host: str) -> None:
     auth.check_static_token(SecretStr("x"), host)
+    with pytest.raises(errors.ConfigurationError, match="others can reach"):
+        auth.check_static_token(SecretStr("x"), host, proxied=True)
 
 
 async def test_the_service_checks_that_before_anything_else(tmp_path: Path) -> None:
