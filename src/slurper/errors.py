@@ -3,10 +3,11 @@
     SlurperError
     ├── ConfigurationError      a setting or argument that cannot work
     ├── InvalidField            a field of a request is wrong; `pointer` names it
+    ├── TokenRevoked            the token of a request was revoked while it was carried out
     ├── KeyReused               an idempotency key came with two requests that differ
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
-    │   └── JobLimitReached     the account has as many active jobs as it may have
+    │   └── JobLimitReached     there are as many active jobs as there may be
     ├── PrecheckFailed          a side of a new job cannot be reached with what was given
     ├── WorkerLost              the process that ran a task died; the task may be run again
     ├── LeaseLost               another process drives the jobs now; this one may write no more
@@ -83,6 +84,10 @@ class InvalidField(SlurperError):
         self.kind = kind
 
 
+class TokenRevoked(SlurperError):
+    """The token of a request was revoked while the request was carried out. Nothing was done."""
+
+
 class KeyReused(SlurperError):
     """A request has the idempotency key of another, different request. Nothing was done."""
 
@@ -96,7 +101,7 @@ class JobConflict(SlurperError):
 
 
 class JobLimitReached(JobConflict):
-    """The account already has as many active jobs as the settings allow."""
+    """The account, or all accounts together, have as many active jobs as the settings allow."""
 
 
 @dataclass(frozen=True, slots=True)

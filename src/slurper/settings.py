@@ -52,6 +52,8 @@ class Settings(BaseModel):
     """How long a job keeps its sealed credentials after its end."""
     max_concurrent_jobs: Count = 10
     """Active (running or paused) jobs per account."""
+    max_concurrent_jobs_total: Count = 1_000
+    """Active jobs of all accounts together."""
     lease_seconds: Seconds = 10.0
     """How long the server that drives the jobs may be silent before a standby takes its place."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -28,6 +29,8 @@ PROGRAM = str(Path(sys.executable).with_name("slurper"))
 SECONDS = 150.0
 """More than any program takes on a busy machine: it ends what hangs."""
 ACCOUNT = "a" * 32
+PIPE_BYTES = 1 << 20
+"""The largest that any user may have."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Process:
             )
         else:
             self._process = forked.Forked(command, env, (stdin, out, err))
+        if sys.platform == "linux":  # a service tells of every change there, and few tests read it
+            fcntl.fcntl(err, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         for descriptor in (stdin, out, err):
             os.close(descriptor)
         self.pid = self._process.pid

@@ -159,6 +159,7 @@ def test_what_a_finished_job_looks_like(
     assert job is not None
     assert (job.id, job.status, job.overwrite) == (job_id, "completed", False)
     assert job.created_at == progress.created_at
+    assert job.to_dict()["createdBy"] == "static"
     assert job.finished_at is not None
     assert TIME.fullmatch(job.finished_at)
     assert job.source is not None

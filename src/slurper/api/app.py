@@ -15,7 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from slurper import errors, telemetry
-from slurper.api import delivery, problems, routes
+from slurper.api import auth, delivery, problems, routes
+from slurper.api.audit import Audit
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
 
@@ -72,6 +73,8 @@ def create_app(backend: Backend) -> FastAPI:
         servers=[{"url": base or "/"} for base in BASE_PATHS],
     )
     app.state.backend = backend
+    app.state.gate = auth.Gate(backend.tokens, backend.settings.api_token)
+    app.add_middleware(Audit)
     for base in BASE_PATHS:
         app.include_router(routes.router, prefix=base, include_in_schema=base == "")
     app.add_api_route("/healthz", healthz, include_in_schema=False)
@@ -104,6 +107,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     answer(Refusal, lambda error: failure(error.status, [error.problem], error.headers))
     answer(errors.InvalidField, _invalid_field)
+    answer(errors.TokenRevoked, _token_revoked)
     answer(errors.KeyReused, _key_reused)
     answer(errors.JobNotFound, _job_not_found)
     answer(errors.JobConflict, _job_conflict)
@@ -116,6 +120,11 @@ def _answer_errors(app: FastAPI) -> None:
 
 def _invalid_field(error: errors.InvalidField) -> Response:
     return failure(HTTPStatus.BAD_REQUEST, [problems.from_invalid_field(error)])
+
+
+def _token_revoked(_error: errors.TokenRevoked) -> Response:
+    refusal = auth.revoked()
+    return failure(refusal.status, [refusal.problem], refusal.headers)
 
 
 def _key_reused(error: errors.KeyReused) -> Response:

@@ -7,19 +7,29 @@ token is enough, because the TypeScript SDK sends every header that its environm
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-import re
+import ipaddress
+import math
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 from pydantic import SecretStr
 
+from slurper import errors
+from slurper.api.attempts import Attempts
+from slurper.api.audit import Call
 from slurper.api.envelope import Code, Problem, Refusal
-from slurper.database.tokens import TokenStore
+from slurper.database.tokens import USE_SECONDS, TokenInfo, TokenStore
+from slurper.job import rules
+from slurper.job.access import STATIC, Scope
 
-# An account id is a label in the host name of its R2 endpoint.
-_ACCOUNT_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+MIN_STATIC_CHARACTERS = 32
 
 _STRAY_EMAIL = (
     "only X-Auth-Email was sent, without X-Auth-Key or a bearer token. If you did pass a token: "
@@ -28,47 +38,155 @@ _STRAY_EMAIL = (
 )
 _NO_CREDENTIALS = "send a token in the header Authorization: Bearer <token>, or in X-Auth-Key"
 _NOT_VALID = "the token is not valid for this account"
+_EXPIRED = "the token has expired; make a new one with `slurper token create`"
 _NONE_EXISTS = (
     "this server has no token yet: create one with `slurper token create`, "
     "or start it with SLURPER_API_TOKEN set"
 )
+_LIMITED = (
+    "too many requests without a valid token came from this address; a valid one works at once"
+)
+
+_STATIC_INFO = TokenInfo(
+    name=STATIC,
+    accounts=None,
+    scope=Scope.ADMIN,
+    created_at=datetime.fromtimestamp(0, UTC),
+    expires_at=None,
+    has_expired=False,
+    used_at=None,
+)
+"""The token of the settings."""
 
 
 def check_account_id(account_id: str) -> None:
     """Refuse a text that cannot be an account id. Raises Refusal: with 400."""
-    if _ACCOUNT_ID.fullmatch(account_id) is None:
-        raise Refusal(
-            HTTPStatus.BAD_REQUEST,
-            Problem(
-                Code.NO_ROUTE,
-                "No route for the URI: an account id has 1 to 63 letters, digits, hyphens and "
-                "underscores, with a letter or digit at both ends",
-                "/path/account_id",
-            ),
+    try:
+        rules.account_id(account_id)
+    except errors.InvalidField as error:
+        text = f"No route for the URI: {error.message}"
+        problem = Problem(Code.NO_ROUTE, text, "/path/account_id")
+        raise Refusal(HTTPStatus.BAD_REQUEST, problem) from error
+
+
+def check_static_token(token: SecretStr | None, host: str, *, proxied: bool = False) -> None:
+    """Refuse a token of the settings that could be guessed, if others can reach the service.
+
+    Args:
+        token: that token.
+        host: the address that the service listens on.
+        proxied: a proxy on this machine lets others in, although that address is of loopback.
+
+    Raises:
+        ConfigurationError: others can reach the service, and the token is short.
+    """
+    is_loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    if token is None or (is_loopback and not proxied):
+        return
+    length = len(token.get_secret_value())
+    if length < MIN_STATIC_CHARACTERS:
+        raise errors.ConfigurationError(
+            f"SLURPER_API_TOKEN has {length} characters; a service that others can reach (it "
+            f"listens on {host}) needs one of at least {MIN_STATIC_CHARACTERS}. Make it with "
+            "`openssl rand -hex 32`, or leave it unset and use `slurper token create`"
         )
 
 
-async def authorize(
-    headers: Mapping[str, str],
-    account_id: str,
-    *,
-    tokens: TokenStore,
-    static_token: SecretStr | None,
-) -> None:
-    """Refuse a request without a token that is valid for the account.
+class Gate:
+    """Lets callers in. It remembers failed attempts, and when the use of a token was noted."""
 
-    Raises:
-        Refusal: with 401, and a text that says what to change.
-    """
-    presented = presented_tokens(headers)
-    for token in presented:
-        if _is_static(token, static_token) or await tokens.verify(token, account_id):
+    def __init__(self, tokens: TokenStore, static_token: SecretStr | None) -> None:
+        self._tokens = tokens
+        self._static = None if static_token is None else _digest(static_token.get_secret_value())
+        self._attempts = Attempts()
+        self._noted: dict[str, float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def admit(self, call: Call, headers: Mapping[str, str]) -> None:
+        """Let a call in whose headers have a token for its account and scope.
+
+        The call gets the name of the token.
+
+        Raises:
+            Refusal: 401, 403 or 429, with a text that says what to change.
+        """
+        denied: list[_Denied] = []
+        for token in presented_tokens(headers):
+            found = _STATIC_INFO if self._is_static(token) else await self._tokens.find(token)
+            denial = _denied(found, call)
+            if found is not None and denial is None:
+                call.who = found.name
+                self._note_use(found)
+                return
+            denied += [denial] if denial is not None else []
+        await self._refuse(call, headers, denied)
+
+    async def _refuse(self, call: Call, headers: Mapping[str, str], denied: list[_Denied]) -> None:
+        """Refuse a call. If it has several tokens, the one that is most nearly right counts."""
+        if denied:
+            nearest = max(denied, key=lambda one: (one.needs is not None, one.who is not None))
+        else:
+            text = _STRAY_EMAIL if "x-auth-email" in headers else _NO_CREDENTIALS
+            nearest = _Denied(text)
+        call.who, call.refused = nearest.who, nearest.text
+        if nearest.needs is not None:
+            raise _forbidden(nearest.text)
+        wait = self._attempts.failed(call.address)
+        if wait:
+            call.unlogged = True
+            raise _limited(wait)
+        if self._static is None and not await self._tokens.exist():
+            raise _unauthorized(_NONE_EXISTS)
+        raise _unauthorized(nearest.text)
+
+    def _is_static(self, token: str) -> bool:
+        """Compare in constant time. Both are hashed first, so that their lengths do not show."""
+        return self._static is not None and hmac.compare_digest(_digest(token), self._static)
+
+    def _note_use(self, token: TokenInfo) -> None:
+        """Have the use of a token written down, unless this process did that in the last minute.
+
+        The request does not wait for it: a read must not wait for those who write.
+        """
+        now = time.monotonic()
+        if token is _STATIC_INFO or now - self._noted.get(token.name, -math.inf) < USE_SECONDS:
             return
-    if static_token is None and not await tokens.list():
-        raise _unauthorized(_NONE_EXISTS)
-    if presented:
-        raise _unauthorized(_NOT_VALID)
-    raise _unauthorized(_STRAY_EMAIL if "x-auth-email" in headers else _NO_CREDENTIALS)
+        self._noted[token.name] = now
+        noting = asyncio.create_task(self._write_use(token.name))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _write_use(self, name: str) -> None:
+        with suppress(errors.DatabaseUnavailable):  # it is of no use to a request
+            await self._tokens.note_use(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Denied:
+    """Why a token does not open an operation."""
+
+    text: str
+    who: str | None = None
+    """The token's name; None: no such token exists."""
+    needs: Scope | None = None
+    """The scope that it lacks. All else about it is right."""
+
+
+def _denied(token: TokenInfo | None, call: Call) -> _Denied | None:
+    """Say why a token does not allow the call; None: it does."""
+    if token is None:
+        return _Denied(_NOT_VALID)
+    if token.has_expired:
+        return _Denied(_EXPIRED, token.name)
+    if token.accounts is not None and call.account_id not in token.accounts:
+        return _Denied(_NOT_VALID, token.name)
+    if not token.scope.includes(call.needs):
+        text = (
+            f"the token has the scope {token.scope}, and this operation needs {call.needs}; make "
+            f"one with `slurper token create NAME --scope {call.needs}`"
+        )
+        return _Denied(text, token.name, call.needs)
+    return None
 
 
 def presented_tokens(headers: Mapping[str, str]) -> list[str]:
@@ -82,15 +200,13 @@ def presented_tokens(headers: Mapping[str, str]) -> list[str]:
     return [token for token in candidates if token]
 
 
-def _is_static(token: str, static_token: SecretStr | None) -> bool:
-    """Compare in constant time. Both are hashed first, so that their lengths do not show."""
-    if static_token is None:
-        return False
-    return hmac.compare_digest(_digest(token), _digest(static_token.get_secret_value()))
-
-
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def revoked() -> Refusal:
+    """Return the refusal of a request whose token was revoked while it was carried out."""
+    return _unauthorized("the token was revoked while the request was carried out")
 
 
 def _unauthorized(reason: str) -> Refusal:
@@ -98,4 +214,18 @@ def _unauthorized(reason: str) -> Refusal:
         HTTPStatus.UNAUTHORIZED,
         Problem(Code.AUTHENTICATION, f"Authentication error: {reason}"),
         headers={"www-authenticate": "Bearer"},
+    )
+
+
+def _forbidden(reason: str) -> Refusal:
+    problem = Problem(Code.SCOPE, f"Unauthorized to access requested resource: {reason}")
+    return Refusal(HTTPStatus.FORBIDDEN, problem)
+
+
+def _limited(wait_seconds: float) -> Refusal:
+    return Refusal(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        Problem(Code.AUTHENTICATION_LIMIT, f"Too many authentication failures: {_LIMITED}"),
+        # The SDKs send a request again after a 429, unless told not to. The same token fails again.
+        headers={"retry-after": str(math.ceil(wait_seconds)), "x-should-retry": "false"},
     )

@@ -30,6 +30,8 @@ class Code(IntEnum):
     """405: the path exists, but not with this method."""
     NO_ROUTE = 7003
     """404: no such path. 400: the account id is not valid."""
+    SCOPE = 9109
+    """403: the token is valid, and its scope is too small."""
     AUTHENTICATION = 10000
     """401: no credentials, or none that are valid for the account."""
     INTERNAL = 10001
@@ -40,6 +42,8 @@ class Code(IntEnum):
     """400: a key that no store can hold."""
     UNAVAILABLE = 10043
     """503: the server runs but cannot work, for example because it has no database."""
+    AUTHENTICATION_LIMIT = 10502
+    """429: too many requests without a valid token came from this address."""
     MALFORMED_REQUEST = 14000
     """400: the body cannot be read as one JSON object, or the request itself is broken."""
     INVALID_FIELD = 14001
@@ -51,7 +55,7 @@ class Code(IntEnum):
     JOB_CONFLICT = 14009
     """409: the job's status does not allow it."""
     JOB_LIMIT = 14010
-    """409: the account has as many active jobs as it may have."""
+    """409: the account, or all accounts, have as many active jobs as they may have."""
     PRECHECK_FAILED = 14011
     """403: a side of a new job cannot be used. A general item comes first, then one per problem."""
     KEY_REUSED = 14012

@@ -2,9 +2,11 @@
 
 Each one parses the request, calls the service once, and puts the result into the envelope.
 
-`SlurperRoute` fixes the order of the checks: first the account id, then the credentials, then the
-size of the body and its JSON, and last the fields. So a caller without a token cannot make the
-server read or parse anything large.
+`SlurperRoute` fixes the order of the checks: first the account id, then the credentials and their
+scope, then the size of the body and its JSON, and last the fields. So a caller without a token
+cannot make the server read or parse anything large.
+
+Each operation names the scope that it needs, as `x-scope` of its OpenAPI document.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from pydantic_core import PydanticCustomError
 
 from slurper import errors
 from slurper.api import auth, request_body, schemas, translate
+from slurper.api.audit import Call
 from slurper.api.backend import Backend
 from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
 from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
+from slurper.job.access import Scope
 
 PAGE_SIZE = 50
 """Default and maximum. The SDKs read only one page, so a shorter default would hide jobs."""
@@ -39,16 +43,27 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 }
 
 
+READS: dict[str, Any] = {"x-scope": Scope.READ.value}
+"""Said of an operation that only looks. Whatever else asks a store or changes a job, writes."""
+
+WRITES: dict[str, Any] = {"x-scope": Scope.WRITE.value}
+
+
 class SlurperRoute(APIRoute):
     """A route that authorizes its caller before it reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that does the checks in this order."""
+        """Return a handler that does the checks in this order.
+
+        Raises:
+            KeyError: no scope is named. So an operation without one cannot even be imported.
+        """
         handle = super().get_route_handler()
         body = self.body_field
+        needs = Scope((self.openapi_extra or {})["x-scope"])
 
         async def handle_in_order(request: Request) -> Response:
-            await _authorize(request)
+            await _authorize(request, self.operation_id, needs)
             if body is not None:
                 optional = not body.field_info.is_required()
                 request = await request_body.read_json(request, optional=optional)
@@ -68,16 +83,20 @@ def backend_of(request: Request) -> Backend:
     return backend
 
 
-async def _authorize(request: Request) -> None:
-    backend = backend_of(request)
-    account_id = request.path_params["account_id"]
+async def _authorize(request: Request, operation: str | None, needs: Scope) -> None:
+    account_id, job_id = request.path_params["account_id"], request.path_params.get("job_id")
     auth.check_account_id(account_id)
-    await auth.authorize(
-        request.headers,
-        account_id,
-        tokens=backend.tokens,
-        static_token=backend.settings.api_token,
-    )
+    call = call_of(request)
+    call.operation, call.needs, call.account_id = operation, needs, account_id
+    call.job_id = job_id if job_id and _JOB_ID.fullmatch(job_id) else None
+    gate: auth.Gate = request.app.state.gate
+    await gate.admit(call, request.headers)
+
+
+def call_of(request: Request) -> Call:
+    """Return what the audit log will tell of the request."""
+    call: Call = request.state.call
+    return call
 
 
 def _job_id(job_id: str) -> str:
@@ -94,6 +113,7 @@ def _decimal(value: object) -> object:
     return value
 
 
+OpenCall = Annotated[Call, Depends(call_of)]
 OpenBackend = Annotated[Backend, Depends(backend_of)]
 JobId = Annotated[str, Depends(_job_id)]
 # The bounds must come before the validator. Otherwise they are missing from the schema.
@@ -119,6 +139,7 @@ router = APIRouter(
     operation_id="slurper-list-jobs",
     summary="List the account's migration jobs, newest first",
     response_description="One page of jobs",
+    openapi_extra=READS,
 )
 async def list_jobs(
     backend: OpenBackend, account_id: str, limit: PageLimit = PAGE_SIZE, offset: PageOffset = 0
@@ -135,15 +156,22 @@ async def list_jobs(
     status_code=HTTPStatus.CREATED,
     response_description="Job created",
     responses=CONFLICT,
-    openapi_extra={"parameters": OPENAPI_PARAMETERS},
+    openapi_extra={**WRITES, "parameters": OPENAPI_PARAMETERS},
 )
 async def create_job(
-    backend: OpenBackend, account_id: str, body: schemas.CreateJob, delivery: Delivery
+    backend: OpenBackend,
+    call: OpenCall,
+    account_id: str,
+    body: schemas.CreateJob,
+    delivery: Delivery,
 ) -> Success[schemas.JobIdView]:
     """Both sides are checked first; when one cannot be used, no job is made (403)."""
     spec = translate.job_spec(body)
     secrets = translate.job_secrets(body)
-    job_id = await backend.service.create(account_id, spec, secrets, delivery=delivery)
+    job_id = await backend.service.create(
+        account_id, spec, secrets, delivery=delivery, created_by=call.who
+    )
+    call.made_job_id = job_id
     return Success(result=schemas.JobIdView(id=job_id))
 
 
@@ -152,6 +180,7 @@ async def create_job(
     operation_id="slurper-abort-all-jobs",
     summary="Abort every running or paused job",
     response_description="All jobs aborted",
+    openapi_extra=WRITES,
 )
 async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
     """Transfers under way finish; no new ones start."""
@@ -164,6 +193,7 @@ async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
     operation_id="slurper-get-job",
     summary="Read one job",
     response_description="Job details",
+    openapi_extra=READS,
 )
 async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[schemas.JobView]:
     """A job stays readable after its end, until it is deleted."""
@@ -176,6 +206,7 @@ async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Succe
     summary="Delete a finished job",
     response_description="Job deleted",
     responses=CONFLICT,
+    openapi_extra=WRITES,
 )
 async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[str]:
     """Forget a completed or aborted job, its counters and its log."""
@@ -189,7 +220,7 @@ async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Su
     summary="Change the limits of an unfinished job",
     response_description="Job changed",
     responses=CONFLICT,
-    openapi_extra={"x-extension": True},
+    openapi_extra={**WRITES, "x-extension": True},
 )
 async def change_job(
     backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.ChangeJob
@@ -206,6 +237,7 @@ async def change_job(
     summary="Abort one job",
     response_description="Job aborted",
     responses=CONFLICT,
+    openapi_extra=WRITES,
 )
 async def abort_job(
     backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
@@ -221,6 +253,7 @@ async def abort_job(
     summary="Pause a running job",
     response_description="Job paused",
     responses=CONFLICT,
+    openapi_extra=WRITES,
 )
 async def pause_job(
     backend: OpenBackend, account_id: str, job_id: JobId, delivery: Delivery
@@ -236,7 +269,7 @@ async def pause_job(
     summary="Resume a paused job",
     response_description="Job resumed",
     responses=CONFLICT,
-    openapi_extra={"requestBody": {"required": False, "x-extension": True}},
+    openapi_extra={**WRITES, "requestBody": {"required": False, "x-extension": True}},
 )
 async def resume_job(
     backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
@@ -261,13 +294,19 @@ async def resume_job(
     response_description="Job created",
     responses=CONFLICT,
     openapi_extra={
+        **WRITES,
         "parameters": OPENAPI_PARAMETERS,
         "requestBody": {"required": False},
         "x-extension": True,
     },
 )
 async def retry_failed(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
+    backend: OpenBackend,
+    call: OpenCall,
+    account_id: str,
+    job_id: JobId,
+    body: NewSecrets,
+    delivery: Delivery,
 ) -> Success[schemas.JobIdView]:
     """Same settings, same secrets. Secrets must be given when those of the job are erased."""
     source, target = translate.new_credentials(body)
@@ -277,7 +316,9 @@ async def retry_failed(
         source_credentials=source,
         target_credentials=target,
         delivery=delivery,
+        created_by=call.who,
     )
+    call.made_job_id = new_id
     return Success(result=schemas.JobIdView(id=new_id))
 
 
@@ -286,6 +327,7 @@ async def retry_failed(
     operation_id="slurper-get-job-progress",
     summary="Read the counters of one job",
     response_description="Job progress",
+    openapi_extra=READS,
 )
 async def get_job_progress(
     backend: OpenBackend, account_id: str, job_id: JobId
@@ -300,6 +342,7 @@ async def get_job_progress(
     operation_id="slurper-get-job-logs",
     summary="List log entries of one job, oldest first",
     response_description="One page of log entries",
+    openapi_extra=READS,
 )
 async def list_job_logs(
     backend: OpenBackend,
@@ -318,6 +361,7 @@ async def list_job_logs(
     operation_id="slurper-check-source-connectivity",
     summary="Try the given source credentials",
     response_description="Source checked",
+    openapi_extra=WRITES,
 )
 async def check_source(
     backend: OpenBackend, account_id: str, body: schemas.Source
@@ -339,6 +383,7 @@ async def check_source(
     operation_id="slurper-check-target-connectivity",
     summary="Try the given target credentials",
     response_description="Target checked",
+    openapi_extra=WRITES,
 )
 async def check_target(
     backend: OpenBackend, account_id: str, body: schemas.Target

@@ -462,7 +462,7 @@ class JobCapabilitiesView(View):
 
 
 class JobView(View):
-    """A job. `options`, `retryOf` and `capabilities` are extensions."""
+    """A job. `options`, `retryOf`, `createdBy` and `capabilities` are extensions."""
 
     id: str
     created_at: str
@@ -475,6 +475,8 @@ class JobView(View):
     options: OptionsView
     retry_of: str | None
     """The job whose failed objects this one copies"""
+    created_by: str | None
+    """The name of the token with which it was made; null: not known"""
     capabilities: JobCapabilitiesView
 
 

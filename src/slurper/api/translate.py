@@ -108,6 +108,7 @@ def job_view(job: model.Job) -> schemas.JobView:
         target=_target_view(job.spec.target),
         options=_options_view(job.spec.options),
         retry_of=job.retry_of,
+        created_by=None if job.created_by is None else _readable(job.created_by),
         capabilities=_capabilities_view(job.capabilities),
     )
 

@@ -28,6 +28,8 @@ def description(job: JsonValue, progress: JsonValue) -> Iterator[tuple[str, str]
         yield "keys", f"{len(keys):,} given"
     yield "overwrite", "yes" if job["overwrite"] else "no"
     yield "created", job["createdAt"]
+    if job.get("createdBy"):
+        yield "created by", console.shown(job["createdBy"])
     yield "finished", job.get("finishedAt") or "not yet"
     yield from limits(job.get("options") or {})
     if (job.get("options") or {}).get("require"):

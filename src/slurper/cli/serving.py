@@ -12,6 +12,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from slurper import telemetry
+from slurper.api import auth
 from slurper.api.app import create_app
 from slurper.api.backend import Backend
 from slurper.cli import console
@@ -26,8 +27,10 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
     Several servers may share one database. One of them drives the jobs, and all serve the API.
 
     Raises:
-        ConfigurationError: the database, data folder or key cannot be used.
+        ConfigurationError: the database, data folder or key cannot be used, or the token of the
+            settings is too short for a service that others can reach.
     """
+    auth.check_static_token(settings.api_token, listener.getsockname()[0])
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, access_log=access_log)
@@ -65,6 +68,7 @@ def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
         log_config=None,
         access_log=access_log,
         server_header=False,
+        proxy_headers=False,  # a caller could name any address as its own
         timeout_graceful_shutdown=int(settings.stop_grace_seconds),
     )
     return _Server(config)

@@ -218,8 +218,8 @@ def lock(connection: Connection, *where: ColumnElement[bool]) -> LockedJob:
     return LockedJob(connection, row)
 
 
-def lock_active(connection: Connection, account_id: str) -> list[LockedJob]:
-    """Lock the account's active jobs, oldest first."""
-    active = select(*_COLUMNS).where(jobs.c.account_id == account_id, jobs.c.finished_at.is_(None))
+def lock_active(connection: Connection, *where: ColumnElement[bool]) -> list[LockedJob]:
+    """Lock the active jobs that match, oldest first."""
+    active = select(*_COLUMNS).where(*where, jobs.c.finished_at.is_(None))
     found = connection.execute(active.order_by(jobs.c.number).with_for_update())
     return [LockedJob(connection, row) for row in found]

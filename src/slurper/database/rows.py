@@ -44,6 +44,7 @@ JOB_COLUMNS = (
     jobs.c.options,
     jobs.c.retry_of,
     jobs.c.capabilities,
+    jobs.c.created_by,
 )
 """The columns of a `Job`: no secrets, and no explicit keys, only whether there are any."""
 
@@ -96,6 +97,7 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
         "sealed": sealed,
         "retry_of": job.retry_of,
         "capabilities": asdict(job.capabilities),
+        "created_by": job.created_by,
         "total_objects": len(spec.keys) if spec.keys else None,
     }
 
@@ -119,6 +121,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         finished_at=row.finished_at,
         retry_of=row.retry_of,
         capabilities=to_capabilities(row.capabilities),
+        created_by=row.created_by,
     )
 
 

@@ -187,6 +187,7 @@ jobs = Table(
     Column("recent", JSON(none_as_null=True)),
     Column("capabilities", JSON(none_as_null=True)),
     Column("gathered", JSON(none_as_null=True)),
+    Column("created_by", String(255)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
     CheckConstraint(
@@ -299,9 +300,20 @@ tokens = Table(
     "tokens",
     metadata,
     Column("name", String(255), primary_key=True),
-    Column("account_id", String(255)),
     Column("sha256", LargeBinary(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("accounts", JSON(none_as_null=True)),
+    Column(
+        "scope",
+        String(8),
+        CheckConstraint(
+            "scope IN ('read', 'write') OR (scope = 'admin' AND accounts IS NULL)", "scope_known"
+        ),
+        nullable=False,
+        server_default=text("'write'"),
+    ),
+    Column("expires_at", UtcDateTime),
+    Column("used_at", UtcDateTime),
     UniqueConstraint("sha256"),
 )
 

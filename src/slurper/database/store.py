@@ -13,7 +13,7 @@ from typing import Self
 from sqlalchemy import Connection, case, func, insert, select, update
 
 from slurper import errors
-from slurper.database import clock, idempotency, in_batches, job_row, rows
+from slurper.database import clock, idempotency, in_batches, job_row, rows, tokens
 from slurper.database.connection import Database, reads, serialise, writes
 from slurper.database.idempotency import Asked
 from slurper.database.reading import JobReader, is_job, read_job
@@ -63,6 +63,7 @@ class JobStore(JobReader):
         sealed: bytes,
         *,
         max_active: int,
+        max_total: int | None = None,
         entry: LogEntry,
         asked: Asked | None = None,
     ) -> str:
@@ -72,15 +73,19 @@ class JobStore(JobReader):
 
         Raises:
             KeyReused: the request's key came with another one.
-            JobLimitReached: the account has `max_active` active jobs already.
+            TokenRevoked: the token that makes the job was revoked meanwhile.
+            JobLimitReached: the account has `max_active` active jobs already, or all accounts
+                together have `max_total` (None: any number).
         """
 
         def make() -> str:
+            tokens.check_creator(connection, job)
             _check_limit(connection, job.account_id, max_active)
             number = _insert(connection, rows.job_values(job, sealed), entry)
             if job.spec.keys:
                 keys = [{"job_number": number, "key": key} for key in job.spec.keys]
                 connection.execute(insert(job_keys), keys)
+            _check_total(connection, max_total)
             return job.id
 
         serialise(connection, f"account:{job.account_id}")
@@ -94,6 +99,7 @@ class JobStore(JobReader):
         sealed: bytes,
         *,
         max_active: int,
+        max_total: int | None = None,
         entry: LogEntry,
         asked: Asked | None = None,
     ) -> str:
@@ -108,19 +114,23 @@ class JobStore(JobReader):
             KeyReused: the request's key came with another one.
             JobNotFound: no job `retry_of` in this account.
             JobConflict: that job is active, or none of its objects failed.
-            JobLimitReached: the account has `max_active` active jobs already.
+            TokenRevoked: the token that makes the job was revoked meanwhile.
+            JobLimitReached: the account has `max_active` active jobs already, or all accounts
+                together have `max_total` (None: any number).
         """
         retry_of = job.retry_of
         if retry_of is None or job.spec.keys != ():
             raise ValueError("a retry names another job instead of keys")
 
         def make() -> str:
+            tokens.check_creator(connection, job)  # first, as `revoke` locks in this order too
             retried = job_row.lock(connection, *is_job(job.account_id, retry_of))
             lifecycle.check_retry(retried.status, retried.failed)
             _check_limit(connection, job.account_id, max_active)
             totals = {"retry_position": 0, "total_objects": retried.failed}
             values = rows.job_values(job, sealed) | totals
             in_batches.take_keys(connection, _insert(connection, values, entry))
+            _check_total(connection, max_total)
             return job.id
 
         serialise(connection, f"account:{job.account_id}")
@@ -160,7 +170,7 @@ class JobStore(JobReader):
         They come oldest first, without their explicit keys, as in `list_jobs`.
         """
         changed = []
-        for job in job_row.lock_active(connection, account_id):
+        for job in job_row.lock_active(connection, jobs.c.account_id == account_id):
             try:
                 _give(job, command)
             except errors.JobConflict:
@@ -241,6 +251,24 @@ def _check_limit(connection: Connection, account_id: str, max_active: int) -> No
         raise errors.JobLimitReached(
             f"Maximum number of concurrent jobs has been reached ({max_active});"
             " wait for one to complete, or abort one"
+        )
+
+
+def _check_total(connection: Connection, max_total: int | None) -> None:
+    """Raise JobLimitReached if the job just inserted is one too many, over all accounts.
+
+    This comes last. So creates of different accounts wait for each other only from here to the end
+    of the transaction, which undoes the job.
+    """
+    if max_total is None:
+        return
+    serialise(connection, "every account")
+    active = select(func.count()).select_from(jobs).where(jobs.c.finished_at.is_(None))
+    count = connection.scalar(active)
+    if count is not None and count > max_total:
+        raise errors.JobLimitReached(
+            f"Maximum number of concurrent jobs of all accounts has been reached ({max_total});"
+            " wait for some to complete, or ask for a larger SLURPER_MAX_CONCURRENT_JOBS_TOTAL"
         )
 
 

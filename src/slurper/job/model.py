@@ -210,6 +210,8 @@ class Job:
     finished_at: datetime | None = None
     retry_of: str | None = None
     """The job whose failed keys this job copies."""
+    created_by: str | None = None
+    """The name of the token with which it was made; None: the command line, or not known."""
     capabilities: JobCapabilities = field(default_factory=JobCapabilities)
 
 

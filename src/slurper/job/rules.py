@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from slurper import secrets
 from slurper.errors import FieldKind, InvalidField
+from slurper.job.access import STATIC
 from slurper.job.model import LimitChanges
 
 MAX_KEYS = 10_000
@@ -49,6 +50,9 @@ _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ACCESS_KEY_ID = re.compile(r"[!-~]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# An account id is a label in the host name of its R2 endpoint.
+_ACCOUNT_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_MAX_TOKEN_NAME_CHARACTERS = 100
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _TYPE_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _CONTENT_TYPE = re.compile(rf"\*/\*|{_TYPE_NAME}/(?:\*|{_TYPE_NAME})")
@@ -70,6 +74,29 @@ def below(pointer: str) -> Iterator[None]:
         yield
     except InvalidField as error:
         raise InvalidField(pointer + error.pointer, error.message, error.kind) from error
+
+
+def account_id(text: str) -> str:
+    """Check the id of an account."""
+    if _ACCOUNT_ID.fullmatch(text) is None:
+        raise _wrong(
+            "an account id has 1 to 63 letters, digits, hyphens and underscores, with a letter or "
+            "digit at both ends"
+        )
+    return text
+
+
+def token_name(text: str) -> str:
+    """Check the name of a new token. It is shown in lists, in logs and with jobs."""
+    fits = 0 < len(text) <= _MAX_TOKEN_NAME_CHARACTERS and text == text.strip()
+    if not fits or not text.isprintable():
+        raise _wrong(
+            f"a token has a name of 1 to {_MAX_TOKEN_NAME_CHARACTERS} printable characters, "
+            "without blanks at the ends"
+        )
+    if text == STATIC:
+        raise _wrong(f"{STATIC!r} means the token in SLURPER_API_TOKEN; choose another name")
+    return text
 
 
 def r2_bucket(name: str) -> str:

@@ -67,6 +67,7 @@ class JobService:
         secrets: JobSecrets,
         *,
         delivery: Delivery | None = None,
+        created_by: str | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> str:
         """Check both sides, store the job as running, and return its id.
@@ -74,13 +75,14 @@ class JobService:
         `tell` gets notes about both sides before the job begins. The first entry of the job's log
         has the same text. `delivery` shows whether the request was sent before. If it has made a
         job already, no other job is made, and the id of that job is returned. Without `delivery`,
-        the request is not expected to be sent again.
+        the request is not expected to be sent again. `created_by` names the token that asks.
 
         Raises:
             KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used. No store was asked anything.
             PrecheckFailed: with the problems of both sides.
-            JobLimitReached: the account has as many active jobs as the settings allow.
+            JobLimitReached: there are as many active jobs as the settings allow.
+            TokenRevoked: the token was revoked while both sides were checked.
         """
         spec = replace(spec, keys=_selected(spec.keys, spec.prefix))
         asked = await self._asked(account_id, delivery, "create", asdict(spec), asdict(secrets))
@@ -92,11 +94,18 @@ class JobService:
         )
         for note in checked.notes:
             tell(note)
-        job = _new_job(account_id, spec, at=await self._store.now(), capabilities=checked.found)
+        job = _new_job(
+            account_id,
+            spec,
+            at=await self._store.now(),
+            capabilities=checked.found,
+            created_by=created_by,
+        )
         job_id = await self._store.create_job(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
+            max_total=self._settings.max_concurrent_jobs_total,
             entry=_started(job, checked.notes),
             asked=asked,
         )
@@ -111,6 +120,7 @@ class JobService:
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
         delivery: Delivery | None = None,
+        created_by: str | None = None,
     ) -> str:
         """Begin a job of exactly the objects that failed in an ended one; return its id.
 
@@ -125,7 +135,8 @@ class JobService:
             InvalidField: credentials are of the wrong kind, or are needed because those of the job
                 were erased.
             PrecheckFailed: with the problems of both sides.
-            JobLimitReached: the account has as many active jobs as the settings allow.
+            JobLimitReached: there are as many active jobs as the settings allow.
+            TokenRevoked: the token was revoked while both sides were checked.
         """
         given = [one and asdict(one) for one in (source_credentials, target_credentials)]
         asked = await self._asked(account_id, delivery, "retryFailed", job_id, given)
@@ -141,12 +152,20 @@ class JobService:
             )
         at = await self._store.now()
         spec = replace(spec, keys=())
-        job = _new_job(account_id, spec, at=at, capabilities=checked.found, retry_of=job_id)
+        job = _new_job(
+            account_id,
+            spec,
+            at=at,
+            capabilities=checked.found,
+            created_by=created_by,
+            retry_of=job_id,
+        )
         text = f"Retries what failed in job {job_id}: {retried.failed:,} of its objects"
         made = await self._store.create_retry(
             job,
             self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
+            max_total=self._settings.max_concurrent_jobs_total,
             entry=_started(job, (text, *checked.notes)),
             asked=asked,
         )
@@ -433,6 +452,7 @@ def _new_job(
     *,
     at: datetime,
     capabilities: JobCapabilities,
+    created_by: str | None,
     retry_of: str | None = None,
 ) -> Job:
     return Job(
@@ -443,6 +463,7 @@ def _new_job(
         created_at=at,
         retry_of=retry_of,
         capabilities=capabilities,
+        created_by=created_by,
     )
 
 

@@ -118,6 +118,7 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
             "require": [],
         },
         "retryOf": None,
+        "createdBy": None,
         "capabilities": {
             "source": {
                 "listVersion": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from slurper import errors
 from slurper.database import migrations, rows, schema
 from slurper.database.connection import Database
 from slurper.database.store import JobStore
+from slurper.database.tokens import TokenStore
+from slurper.job.access import Scope
 from slurper.job.model import Job, JobCapabilities, JobStatus, LogEntry, LogType
 from tests.unit.database import values
 from tests.unit.database.values import ACCOUNT, Store
@@ -133,7 +136,7 @@ async def _fill(old: Database, job: Job) -> None:
     """Store an aborted job, using nothing that the first version did not have."""
     ended = {"status": "aborted", "finished_at": job.created_at}
     row = rows.job_values(job, values.SEALED) | ended | {"objects": 1, "failed": 1}
-    del row["retry_of"], row["total_objects"], row["capabilities"]
+    del row["retry_of"], row["total_objects"], row["capabilities"], row["created_by"]
     failed = LogEntry(
         log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION, created_at=job.created_at, object_key="k"
     )
@@ -147,6 +150,58 @@ async def _fill(old: Database, job: Job) -> None:
         connection.execute(insert(schema.logs), entries)
 
     await old.write(insert_all)
+
+
+async def test_tokens_of_an_earlier_version_may_write_for_their_account(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            migrations, "upgrade", lambda connection: migrations.migrate(connection, "0009")
+        )
+        old = await Database.open(database_url)
+    insertion = text(
+        "INSERT INTO tokens (name, account_id, sha256, created_at)"
+        " VALUES (:name, :account, :sha256, :at)"
+    )
+    made = [("one", ACCOUNT), ("all", None), ("odd\n'\"", "a,b")]
+
+    def insert_tokens(connection: Connection) -> None:
+        for number, (name, account) in enumerate(made):
+            values = {"name": name, "account": account, "sha256": bytes(32 * [number])}
+            connection.execute(insertion, values | {"at": "2026-03-19 15:46:20.000000"})
+
+    await old.write(insert_tokens)
+    await old.close()
+    store = await JobStore.open(database_url)
+    found = {token.name: token for token in await TokenStore(store.database).list()}
+    assert {name: token.accounts for name, token in found.items()} == {
+        "one": (ACCOUNT,),
+        "all": None,
+        "odd\n'\"": ("a,b",),
+    }
+    assert {token.scope for token in found.values()} == {Scope.WRITE}
+    assert not any(token.has_expired or token.expires_at for token in found.values())
+    await store.close()
+
+
+async def test_an_earlier_version_gets_no_token_that_may_do_less(store: Store) -> None:
+    """It would take a token that may read, or has expired, for one that may do everything."""
+    tokens = TokenStore(store.database)
+    await tokens.create("one", (ACCOUNT,))
+    await tokens.create("all")
+    await tokens.create("admin", scope=Scope.ADMIN)
+    await tokens.create("two", (ACCOUNT, "b"))
+    await tokens.create("reads", scope=Scope.READ)
+    await tokens.create("expires", expires=timedelta(hours=1))
+
+    def go_back(connection: Connection) -> dict[str, str | None]:
+        command.downgrade(migrations.configure(connection), "0011-1")
+        found = connection.exec_driver_sql("SELECT name, account_id FROM tokens")
+        return {row.name: row.account_id for row in found}
+
+    left = await store.database.write(go_back)
+    assert left == {"one": ACCOUNT, "all": None, "admin": None}
 
 
 async def test_several_processes_may_open_a_new_database_at_once(database_url: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slurper import errors
 from slurper.job import rules
@@ -30,3 +34,29 @@ def test_a_key_outside_the_prefix_is_named() -> None:
 
 def test_every_content_header_can_be_required() -> None:
     assert set(rules.REQUIRABLE) == CONTENT_HEADERS | {"metadata", "headers"}
+
+
+ALPHABET = "ab0-_A./ ü\n"
+
+
+@given(st.text(ALPHABET, max_size=70))
+def test_an_account_is_a_label_of_a_host_name(text: str) -> None:
+    ends = text[:1].isalnum() and text[-1:].isalnum() and len(text) <= 63
+    fits = ends and re.fullmatch("[ab0A_-]+", text) is not None
+    if fits:
+        assert rules.account_id(text) == text
+    else:
+        with pytest.raises(errors.InvalidField, match="1 to 63 letters"):
+            rules.account_id(text)
+
+
+@given(st.text())
+def test_a_token_has_a_name_that_is_safe_to_show(text: str) -> None:
+    try:
+        rules.token_name(text)
+    except errors.InvalidField:
+        return
+    assert 1 <= len(text) <= 100
+    assert text.isprintable()
+    assert text == text.strip()
+    text.encode()  # as JSON and logs do

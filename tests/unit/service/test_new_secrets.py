@@ -14,6 +14,7 @@ from mypy_boto3_s3 import S3Client
 
 from slurper import errors
 from slurper.database.housekeeping import Housekeeping
+from slurper.database.tokens import TokenStore
 from slurper.demo.servers import S3Server
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, JobStatus, LogType
@@ -79,6 +80,33 @@ async def test_a_retry_is_a_job_of_the_failed_keys_with_the_same_settings(office
     (entry,) = await office.store.logs(ACCOUNT, job_id, limit=9, offset=0)
     assert entry.log_type is LogType.MIGRATION_START
     assert entry.message == f"Retries what failed in job {retried}: 2 of its objects"
+
+
+async def test_a_job_and_its_retry_tell_which_token_made_each(office: Office) -> None:
+    tokens = TokenStore(office.store.database)
+    for name in ("first", "second"):
+        await tokens.create(name)
+    retried = await _failed(office, "k")
+    retry_id = await office.service.retry_failed(ACCOUNT, retried, created_by="second")
+    job_id = await office.service.create(ACCOUNT, office.spec, office.secrets, created_by="first")
+
+    async def maker(job_id: str) -> str | None:
+        return (await office.store.get_job(ACCOUNT, job_id)).created_by
+
+    assert [await maker(one) for one in (retried, retry_id, job_id)] == [None, "second", "first"]
+    await tokens.revoke("second", abort_jobs=True)
+    assert (await office.store.get_job(ACCOUNT, retry_id)).status is JobStatus.ABORTED
+    with pytest.raises(errors.TokenRevoked):
+        await office.service.retry_failed(ACCOUNT, retried, created_by="second")
+
+
+async def test_retries_stop_at_the_limit_of_all_accounts(office: Office) -> None:
+    retried = await _failed(office, "k")
+    limited = office.service._settings.model_copy(update={"max_concurrent_jobs_total": 1})
+    office.service._settings = limited
+    await office.create()
+    with pytest.raises(errors.JobLimitReached, match=r"of all accounts has been reached \(1\)"):
+        await office.service.retry_failed(ACCOUNT, retried)
 
 
 async def test_nothing_but_an_ended_job_with_failures_is_retried(office: Office) -> None:

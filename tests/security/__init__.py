@@ -1,0 +1,1 @@
+"""Attacks, each with the bound that must hold."""
