@@ -57,6 +57,21 @@ class Settings(BaseModel):
     lease_seconds: Seconds = 10.0
     """How long the server that drives the jobs may be silent before a standby takes its place."""
 
+    # Its clients
+    tls_cert: Path | None = None
+    """PEM file of the certificate that `serve` shows, with its chain. SIGHUP reads it again."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key."""
+    behind_proxy: str | None = None
+    """Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    max_connections: Count = 512
+    """Open connections of clients. Together they hold at most 64 KiB for each, and at least
+    32 MiB may be held (`server/limits.py`)."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Serves `/metrics` on a port of its own, and not beside the API; 0 takes a free one."""
+    metrics_token: SecretStr | None = None
+    """A token that `/metrics` needs."""
+
     # Where stores are, and which may be reached
     r2_endpoint: str | None = None
     """Replaces `https://{account_id}.r2.cloudflarestorage.com` and its jurisdiction forms."""

@@ -112,9 +112,10 @@ def test_a_second_service_stands_by_and_takes_over(
 
 
 def test_a_host_that_is_not_ours_is_a_clear_error(tmp_path: Path) -> None:
-    ended = program.run("serve", "--host", "192.0.2.1", "--data-dir", str(tmp_path))
+    behind = ("--behind-proxy", "127.0.0.1")
+    ended = program.run("serve", "--host", "192.0.2.1", *behind, "--data-dir", str(tmp_path))
     assert ended.code == 2
-    assert "192.0.2.1" in ended.err
+    assert "cannot listen on 192.0.2.1" in ended.err
 
 
 def test_a_job_from_creation_to_deletion(

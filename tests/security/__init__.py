@@ -1,1 +1,1 @@
-"""Attacks, each with the bound that must hold."""
+"""Attacks on a running service, each with the bound that must hold."""

@@ -11,11 +11,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from slurper import errors, telemetry
-from slurper.api import auth, delivery, problems, routes
+from slurper.api import auth, delivery, metrics, problems, routes
 from slurper.api.audit import Audit
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
@@ -78,7 +77,8 @@ def create_app(backend: Backend) -> FastAPI:
     for base in BASE_PATHS:
         app.include_router(routes.router, prefix=base, include_in_schema=base == "")
     app.add_api_route("/healthz", healthz, include_in_schema=False)
-    app.add_api_route("/metrics", metrics, include_in_schema=False)
+    if backend.settings.metrics_port is None:
+        app.add_api_route(metrics.PATH, metrics.metrics, include_in_schema=False)
     _answer_errors(app)
     return app
 
@@ -87,12 +87,6 @@ async def healthz(request: Request) -> Response:
     """200 when the database can be read, 503 otherwise; needs no token."""
     await routes.backend_of(request).jobs.list_jobs("healthz", limit=1, offset=0)
     return JSONResponse({"success": True, "errors": [], "messages": [], "result": {"status": "ok"}})
-
-
-async def metrics(request: Request) -> Response:
-    """The metrics in Prometheus' text format; needs no token."""
-    registry = routes.backend_of(request).registry
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -41,11 +41,12 @@ class Code(IntEnum):
     INVALID_OBJECT_NAME = 10020
     """400: a key that no store can hold."""
     UNAVAILABLE = 10043
-    """503: the server runs but cannot work, for example because it has no database."""
+    """503: the server runs but cannot work: it has no database, or too many requests under way."""
     AUTHENTICATION_LIMIT = 10502
     """429: too many requests without a valid token came from this address."""
     MALFORMED_REQUEST = 14000
-    """400: the body cannot be read as one JSON object, or the request itself is broken."""
+    """400: the body cannot be read as one JSON object, or the request itself is broken.
+    431: its head is too long."""
     INVALID_FIELD = 14001
     """400: a member or parameter has a wrong type or value; `source.pointer` names it."""
     MISSING_FIELD = 14002

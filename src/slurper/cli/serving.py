@@ -5,23 +5,37 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from slurper import telemetry
 from slurper.api import auth
 from slurper.api.app import create_app
 from slurper.api.backend import Backend
+from slurper.api.metrics import create_metrics_app
 from slurper.cli import console
 from slurper.database.tokens import TokenStore
 from slurper.node import Node, assembled, driven_in_turn
+from slurper.server import descriptors
+from slurper.server.limits import Limits
+from slurper.server.server import Options, Server, Site
+from slurper.server.tls import Certificate
 from slurper.settings import Settings
 
 
-async def serve(settings: Settings, listener: socket.socket, *, access_log: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where clients come in."""
+
+    listener: socket.socket
+    metrics_listener: socket.socket | None = None
+    certificate: Certificate | None = None
+    proxies: Sequence[str] = ()
+
+
+async def serve(settings: Settings, door: Door, *, access_log: bool) -> None:
     """Serve until a signal comes. Then answer open requests, and finish and commit work under way.
 
     Several servers may share one database. One of them drives the jobs, and all serve the API.
@@ -30,13 +44,16 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
         ConfigurationError: the database, data folder or key cannot be used, or the token of the
             settings is too short for a service that others can reach.
     """
-    auth.check_static_token(settings.api_token, listener.getsockname()[0])
+    host = door.listener.getsockname()[0]
+    auth.check_static_token(settings.api_token, host, proxied=bool(door.proxies))
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
-        server = _server(node, settings, access_log=access_log)
+        server = _server(node, settings, door, access_log=access_log)
         _stop_on_signals(server)
-        _announce(listener, settings)
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        if door.certificate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, door.certificate.reload)
+        _announce(door, settings)
+        serving = asyncio.create_task(server.serve(), name="http")
         await asyncio.wait((serving, driving), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
@@ -44,17 +61,7 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
             driving.result()  # raises the error that ended the driver, and so ends the service
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Let uvicorn handle no signals. It would raise them again when HTTP has ended.
-
-        That would kill the process before the driver has finished and committed its work.
-        """
-        yield
-
-
-def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
+def _server(node: Node, settings: Settings, door: Door, *, access_log: bool) -> Server:
     backend = Backend(
         jobs=node.store,
         service=node.service,
@@ -62,19 +69,22 @@ def _server(node: Node, settings: Settings, *, access_log: bool) -> _Server:
         settings=settings,
         registry=node.metrics.registry,
     )
-    config = uvicorn.Config(
-        create_app(backend),
-        lifespan="off",
-        log_config=None,
+    sites = [Site(listener=door.listener, app=create_app(backend))]
+    if door.metrics_listener is not None:
+        sites.append(Site(listener=door.metrics_listener, app=create_metrics_app(backend)))
+    limit = descriptors.raise_limit()
+    connections = descriptors.for_connections(settings.max_connections, limit)
+    options = Options(
+        limits=Limits(connections=connections),
+        certificate=door.certificate,
+        proxies=door.proxies,
         access_log=access_log,
-        server_header=False,
-        proxy_headers=False,  # a caller could name any address as its own
-        timeout_graceful_shutdown=int(settings.stop_grace_seconds),
+        stop_grace_seconds=settings.stop_grace_seconds,
     )
-    return _Server(config)
+    return Server(sites, options)
 
 
-def _stop_on_signals(server: _Server) -> None:
+def _stop_on_signals(server: Server) -> None:
     """Finish work under way at the first signal, and end at once at the second."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this runs inside one
@@ -89,10 +99,17 @@ def _stop_on_signals(server: _Server) -> None:
         loop.add_signal_handler(number, stop)
 
 
-def _announce(listener: socket.socket, settings: Settings) -> None:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+def _announce(door: Door, settings: Settings) -> None:
     out = console.out()
-    out.print(f"slurper listens on http://{shown}:{port}", soft_wrap=True)
+    scheme = "http" if door.certificate is None else "https"
+    out.print(f"slurper listens on {scheme}://{_shown(door.listener)}", soft_wrap=True)
+    if door.metrics_listener is not None:
+        metrics = f"{scheme}://{_shown(door.metrics_listener)}/metrics"
+        out.print(f"metrics are at {metrics}", soft_wrap=True)
     if settings.api_token is None:
         out.print("clients need a token: slurper token create NAME", soft_wrap=True)
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

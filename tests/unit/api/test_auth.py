@@ -282,7 +282,8 @@ async def test_the_service_checks_that_before_anything_else(tmp_path: Path) -> N
 
     settings = Settings.model_validate({"data_dir": tmp_path / "new", "api_token": "short"})
     with pytest.raises(errors.ConfigurationError, match="SLURPER_API_TOKEN has 5 characters"):
-        await serving.serve(settings, cast("Any", Listener()), access_log=False)
+        door = serving.Door(listener=cast("Any", Listener()))
+        await serving.serve(settings, door, access_log=False)
     assert not (tmp_path / "new").exists()
 
 
