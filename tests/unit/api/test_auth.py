@@ -281,8 +281,8 @@ async def test_the_service_checks_that_before_anything_else(tmp_path: Path) -> N
             return "192.0.2.1", 8080
 
     settings = Settings.model_validate({"data_dir": tmp_path / "new", "api_token": "short"})
+    door = serving.Door(listener=cast("Any", Listener()))
     with pytest.raises(errors.ConfigurationError, match="SLURPER_API_TOKEN has 5 characters"):
-        door = serving.Door(listener=cast("Any", Listener()))
         await serving.serve(settings, door, access_log=False)
     assert not (tmp_path / "new").exists()
 
