@@ -1,0 +1,1 @@
+"""Attacks that failed, or that no longer work: each with the bound that holds."""
