@@ -100,7 +100,7 @@ class PythonState:
         """Decrypt at most one record into memory. If the result is 0 or less, ask `failure`."""
         self._failure = None
         try:
-            count = self._tls.read(size, memory.view[:size])  # type: ignore[arg-type] # any buffer
+            count: Any = self._tls.read(size, memory.view[:size])  # a number, with a buffer
         except ssl.SSLWantReadError:
             return -1
         except ssl.SSLZeroReturnError:
