@@ -59,7 +59,9 @@ def _check_database(settings: Settings) -> None:
 def _make_folder(settings: Settings) -> None:
     folder = settings.data_dir
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One above may become the data folder of another command, so each that we make is private.
+        for each in (*reversed(folder.parents), folder):
+            each.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise errors.ConfigurationError(
             f"cannot make the data folder {folder}: {error.strerror}; "

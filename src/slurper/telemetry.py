@@ -20,6 +20,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from slurper.printable import is_printable, printable, printable_json, printable_lines
@@ -121,6 +122,15 @@ class Logger:
 def get_logger(name: str) -> Logger:
     """Return the logger of a module."""
     return Logger(name)
+
+
+def print_traceback(
+    _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+) -> None:
+    """Do what `sys.excepthook` does for an error of ours, and escape what others have written."""
+    import traceback
+
+    sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
 
 
 class _Formatter(logging.Formatter):

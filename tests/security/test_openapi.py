@@ -19,6 +19,7 @@ import schemathesis
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode, checks
+from schemathesis.core.result import Ok
 
 from slurper import data_folder
 from slurper.api import routes
@@ -38,9 +39,9 @@ OPERATIONS = sorted(
     f"{method} {route.path}"
     for route in routes.router.routes
     if isinstance(route, APIRoute)
-    for method in route.methods
+    for method in route.methods or ()
 )
-EXAMPLES = 40
+EXAMPLES = 25
 """Of each operation, for each of the two modes: what the document allows, and what it forbids."""
 JOBS = 60
 _numbers = count()
@@ -103,7 +104,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         origin = service.url.partition("/client")[0]
         document = httpx.get(f"{origin}/openapi.json").json()
         schema = schemathesis.openapi.from_dict(document)
-        operations = {found.ok().label: found.ok() for found in schema.get_all_operations()}
+        found = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
+        operations = {operation.label: operation for operation in found}
         yield Served(operations, service.url, service.token, cycle(job_ids))
 
 
@@ -122,7 +124,7 @@ def test_answers_are_those_of_the_document(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=made)
-    def play(case: Case) -> None:
+    def play(case: Case[Any]) -> None:
         has_body = label.startswith(("POST", "PATCH")) or "precheck" in label
         if mode is GenerationMode.POSITIVE or has_body:  # else the body would hardly be reached
             case.path_parameters = {

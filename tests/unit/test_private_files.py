@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_a_folder_in_which_others_may_replace_files_is_refused(tmp_path: Path, m
         data_folder.prepare(_settings(folder))
     _mended(caught.value)
     data_folder.prepare(_settings(folder))
+
+
+def test_folders_that_are_made_on_the_way_can_be_used_too(tmp_path: Path) -> None:
+    """A copy has a folder of its own in the data folder, and may be what makes both."""
+    before = os.umask(0o002)
+    try:
+        data_folder.prepare(_settings(tmp_path / "data" / "copies" / "one"))
+        data_folder.prepare(_settings(tmp_path / "data"))
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_may_be_listed_by_others(tmp_path: Path) -> None:

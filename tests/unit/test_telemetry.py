@@ -100,6 +100,15 @@ class TestHostileTexts:
         assert all(is_printable(line) for line in stream.getvalue().split("\n"))
         assert "ValueError" in stream.getvalue()
 
+    def test_nor_does_an_error_that_ends_the_process(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        error = ValueError("".join(HOSTILE.values()))
+        telemetry.print_traceback(ValueError, error, None)
+        written = capsys.readouterr().err
+        assert written.startswith("ValueError: ")
+        assert all(is_printable(line) for line in written.split("\n"))
+
 
 class TestSecrets:
     @pytest.mark.parametrize(
