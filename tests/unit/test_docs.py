@@ -68,6 +68,23 @@ def test_every_promise_names_tests_that_exist() -> None:
     assert len(tables) == page.count("\n## "), "a section without promises"
     for row in "".join(tables).splitlines():
         assert re.search(r"`tests/\S+::test_\w+`|\*in preparation\*", row), row
+    _exist(page)
+
+
+def test_every_row_of_the_security_tables_names_tests_that_exist() -> None:
+    page = (DOCS / "security.md").read_text()
+    tables = re.findall(
+        r"^\| they try \| what holds \| shown by \|\n\|---\|---\|---\|\n((?:\|.*\n)+)",
+        page,
+        re.MULTILINE,
+    )
+    assert len(tables) == 3, "somebody without a token, a tenant, a store"
+    for row in "".join(tables).splitlines():
+        assert re.search(r"`tests/\S+::test_\w+` *(?:,|\|$)", row), row
+    _exist(page)
+
+
+def _exist(page: str) -> None:
     for path, name in set(re.findall(r"`(tests/[^`:]+)::(\w+)`", page)):
         defined = re.findall(r"^ *(?:async )?def (\w+)\(", (ROOT / path).read_text(), re.MULTILINE)
         assert name in defined, f"{path}::{name}"
@@ -92,6 +109,6 @@ def _sections(page: str) -> dict[str, str]:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *DOCS.glob("**/*.md")):
+    for page in (ROOT / "README.md", ROOT / "SECURITY.md", *DOCS.glob("**/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -9,6 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from slurper import telemetry
+from slurper.printable import is_printable
+from tests.unit.test_printable import HOSTILE
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,40 @@ class TestLogging:
     def test_an_unknown_level_is_refused(self) -> None:
         with pytest.raises(ValueError, match="not a log level"):
             telemetry.configure_logging("chatty")
+
+
+class TestHostileTexts:
+    @pytest.mark.parametrize("as_json", [True, False])
+    @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+    def test_no_text_acts_on_a_terminal_or_makes_a_line(
+        self, stream: io.StringIO, text: str, *, as_json: bool
+    ) -> None:
+        telemetry.configure_logging("info", stream=stream, as_json=as_json)
+        log = telemetry.get_logger("slurper.x")
+        log.info("refused", path=text, nested={"a": [text]}, error=ValueError(text))
+        logging.getLogger("uvicorn.access").info("GET %s", text, extra={"who": text})
+        written = stream.getvalue()
+        assert len(written.splitlines()) == 2
+        assert all(is_printable(line) for line in written.splitlines())
+
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_nor_does_a_traceback(self, stream: io.StringIO, *, as_json: bool) -> None:
+        telemetry.configure_logging("info", stream=stream, as_json=as_json)
+        try:
+            raise ValueError("".join(HOSTILE.values()))
+        except ValueError:
+            telemetry.get_logger("slurper.x").exception("it failed")
+        assert all(is_printable(line) for line in stream.getvalue().split("\n"))
+        assert "ValueError" in stream.getvalue()
+
+    def test_nor_does_an_error_that_ends_the_process(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        error = ValueError("".join(HOSTILE.values()))
+        telemetry.print_traceback(ValueError, error, None)
+        written = capsys.readouterr().err
+        assert written.startswith("ValueError: ")
+        assert all(is_printable(line) for line in written.split("\n"))
 
 
 class TestSecrets:

@@ -12,12 +12,12 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurper import errors
+from slurper import errors, telemetry
 from slurper.cli import console
 
 EXIT_UNUSABLE = 2
 
-_NAMES = ("serve", "copy", "precheck", "demo", "jobs", "token")
+_NAMES = ("serve", "copy", "precheck", "demo", "jobs", "token", "keys")
 """The commands in the order of the help. Each is a module of this package with a Typer `app`."""
 
 
@@ -76,6 +76,7 @@ def _root(
 
 def run() -> None:
     """Run a command. A SlurperError is printed, and the exit code is then 2."""
+    sys.excepthook = telemetry.print_traceback
     try:
         app()
     except errors.SlurperError as error:

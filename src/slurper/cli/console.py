@@ -1,19 +1,22 @@
 """Prints for the commands: results to standard output, everything else to standard error.
 
-Rich is loaded only when something is printed with it. JSON is printed without it.
+Everything is printed through here, so what others have written is always made harmless
+(`terminal`, `printable`). Rich is loaded only when something is printed with it. JSON is printed
+without it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from slurper import errors
+from slurper.printable import is_printable, printable, printable_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
+
+    from slurper.cli.terminal import Console, Table
 
 JsonValue = Any
 """What an answer of the API holds. It is shown, but not checked against the API's models."""
@@ -23,25 +26,25 @@ _UNLIMITED = 10_000
 
 def out() -> Console:
     """Return standard output, for results."""
-    from rich.console import Console
+    from slurper.cli.terminal import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console()
 
 
 def err() -> Console:
     """Return standard error, for progress and errors."""
-    from rich.console import Console
+    from slurper.cli.terminal import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Console(stderr=True)
 
 
 def complain(error: errors.SlurperError) -> None:
     """Print an error and its advice, if it has one."""
     console = err()
     for line in _lines(error):
-        console.print(f"error: {line}", soft_wrap=True)
+        console.print(f"error: {printable(line)}", soft_wrap=True)
     if error.advice:
-        console.print(f"       {error.advice}", soft_wrap=True)
+        console.print(f"       {printable(error.advice)}", soft_wrap=True)
 
 
 def _lines(error: errors.SlurperError) -> list[str]:
@@ -59,25 +62,30 @@ def _in_words(pointer: str) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON document on standard output, for other programs."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201 - Rich would wrap the lines
+    print(printable_json(value, indent=2))  # noqa: T201 - Rich would wrap the lines
+
+
+def print_plain(line: str, stream: TextIO) -> None:
+    """Print a line on a stream that is no terminal, such as a log file."""
+    print(printable(line), file=stream, flush=True)
 
 
 def shown(key: str) -> str:
-    """Return a key for people. It has escapes if it is not printable: it could move the cursor."""
-    return key if key.isprintable() else json.dumps(key)
+    """Return a key for people: in quotes and with JSON's escapes, if not all of it can be seen."""
+    return key if is_printable(key) else json.dumps(key)
 
 
 def print_table(made: Table) -> None:
     """Print a table in its full width. So ids and keys stay whole, and can be copied."""
-    from rich.console import Console
+    from slurper.cli.terminal import Console
 
-    wide = Console(width=_UNLIMITED, highlight=False, markup=False, emoji=False)
+    wide = Console(width=_UNLIMITED)
     wide.print(made, soft_wrap=True)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table. A column whose name ends with a colon holds numbers."""
-    from rich.table import Table
+    from slurper.cli.terminal import Table
 
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -95,4 +103,4 @@ def status_text(status: str) -> Text:
     from rich.text import Text
 
     colours = {"running": "cyan", "paused": "yellow", "completed": "green", "aborted": "red"}
-    return Text(status, style=colours.get(status, ""))
+    return Text(printable(status), style=colours.get(status, ""))

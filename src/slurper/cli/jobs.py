@@ -13,6 +13,7 @@ from slurper.cli.console import JsonValue
 from slurper.cli.options import AsJson
 from slurper.cli.server import Server, job_path
 from slurper.job.model import LimitChanges
+from slurper.printable import printable
 
 if TYPE_CHECKING:
     from slurper.cli.client import Client
@@ -92,7 +93,7 @@ def logs(
             parts = [entry["createdAt"], entry["logType"]]
             parts += [console.shown(key)] if key is not None else []
             parts += [message] if message else []
-            console.out().print("  ".join(parts), soft_wrap=True)
+            console.out().print(printable("  ".join(parts)), soft_wrap=True)
 
 
 @app.command()

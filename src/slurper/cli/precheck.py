@@ -10,6 +10,7 @@ import typer
 from slurper import errors
 from slurper.cli import configuration, console, options, sides
 from slurper.cli.sides import GivenSides, Sides
+from slurper.printable import printable
 
 if TYPE_CHECKING:
     from slurper.settings import Settings
@@ -55,6 +56,6 @@ async def _check(sides: Sides, settings: Settings) -> None:
     found = readable.problems + writable.problems
     for note in found:
         if not note.blocks:
-            console.err().print(f"{note.side}: {note.message}")
+            console.err().print(f"{note.side}: {printable(note.message)}")
     if any(problem.blocks for problem in found):
         raise errors.PrecheckFailed(tuple(problem for problem in found if problem.blocks))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich import filesize
 
+from slurper.cli import console
+from slurper.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -98,7 +101,7 @@ class Display:
         self._stream = stream
         self._meter = Meter()
         self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
-        self._label = label
+        self._label = printable(label)
         self._bar = _bar(stream) if stream.isatty() else None
 
     @property
@@ -118,33 +121,35 @@ class Display:
 
     def note(self, text: str) -> None:
         """Show a line that stays."""
+        line = f"note: {printable(text)}"
         if self._bar is not None:
-            self._bar.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(line, soft_wrap=True)
         else:
-            print(f"note: {text}", file=self._stream, flush=True)
+            console.print_plain(line, self._stream)
 
     def update(self, now: Snapshot) -> None:
         """Show a newer snapshot."""
-        line = self._meter.line(now)
+        line = printable(self._meter.line(now))
         if self._bar is not None:
             total = now.total if now.total_is_final else None
             for task in self._bar.task_ids:
                 self._bar.update(task, completed=now.objects, total=total, line=line)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
-            print(f"{self._label}: {line}", file=self._stream, flush=True)
+            console.print_plain(f"{self._label}: {line}", self._stream)
 
 
 def _bar(terminal: TextIO) -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    from slurper.cli.terminal import Console
 
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[line]}", markup=False),
-        console=Console(file=terminal, highlight=False, markup=False, emoji=False),
+        console=Console(file=terminal),
         transient=True,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from slurper.cli import console
 from slurper.cli.copy_result import SKIPPED, CopyResult
+from slurper.printable import printable
 
 
 def as_json(result: CopyResult) -> dict[str, object]:
@@ -61,12 +62,12 @@ def print_text(result: CopyResult, prefix: str) -> None:
         out.print(f"no object {begun}", soft_wrap=True)
     for entry in left.failed_entries:
         key = console.shown(entry.object_key or "")
-        out.print(f"failed: {key}: {entry.message}", soft_wrap=True)
+        out.print(f"failed: {key}: {printable(entry.message or '')}", soft_wrap=True)
     if counts.failed > len(left.failed_entries):
         out.print(f"... and {counts.failed - len(left.failed_entries):,} more")
     if result.halt is not None:
         console.err().print(
-            f"error: the copy could not go on: {result.halt}\n"
+            f"error: the copy could not go on: {printable(result.halt)}\n"
             "       put that right and run the same command again; it goes on where it stopped",
             soft_wrap=True,
         )

@@ -193,14 +193,15 @@ def writes(
     return run
 
 
-def serialise(connection: Connection, name: str) -> None:
+def serialise(connection: Connection, name: str, *, shared: bool = False) -> None:
     """Let no other transaction with the same `name` run until this one ends.
 
-    This is for rules over several rows, which row locks cannot guard. On SQLite there is only one
-    writer anyway.
+    Those that are `shared` may run together, but not beside one that is not. This is for rules over
+    several rows, which row locks cannot guard. On SQLite there is only one writer anyway.
     """
     if connection.dialect.name == "postgresql":
-        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        kind = "_shared" if shared else ""
+        lock = text(f"SELECT pg_advisory_xact_lock{kind}(hashtextextended(:name, 0))")
         connection.execute(lock, {"name": f"slurper:{name}"})
 
 

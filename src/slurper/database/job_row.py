@@ -19,6 +19,7 @@ from slurper import errors
 from slurper.database import rows
 from slurper.database.pace import Recent
 from slurper.database.schema import jobs, logs, ranges, uploads
+from slurper.database.sealing import sealed_now
 from slurper.job import lifecycle
 from slurper.job.model import JobCapabilities, JobOptions, JobStatus, LogEntry
 from slurper.planning.keyspace import KeyRange, encode_key
@@ -176,7 +177,7 @@ class LockedJob:
         """Replace the job's sealed credentials by what `change` returns for them."""
         row = jobs.c.number == self.number
         sealed = self._connection.scalar(select(jobs.c.sealed).where(row))
-        self._changes["sealed"] = change(sealed)
+        self._changes["sealed"] = sealed_now(self._connection, lambda: change(sealed))
 
     def complete_if_done(self, at: datetime) -> None:
         """Complete the job if it is running and nothing is left to do."""

@@ -18,6 +18,7 @@ from slurper.database.connection import Database, reads, serialise, writes
 from slurper.database.idempotency import Asked
 from slurper.database.reading import JobReader, is_job, read_job
 from slurper.database.schema import job_keys, jobs, logs, ranges
+from slurper.database.sealing import Sealed, sealed_now
 from slurper.job import lifecycle
 from slurper.job.model import Job, JobOptions, LogEntry
 
@@ -60,7 +61,7 @@ class JobStore(JobReader):
         self,
         connection: Connection,
         job: Job,
-        sealed: bytes,
+        sealed: Sealed,
         *,
         max_active: int,
         max_total: int | None = None,
@@ -81,7 +82,8 @@ class JobStore(JobReader):
         def make() -> str:
             tokens.check_creator(connection, job)
             _check_limit(connection, job.account_id, max_active)
-            number = _insert(connection, rows.job_values(job, sealed), entry)
+            values = rows.job_values(job, sealed_now(connection, sealed))
+            number = _insert(connection, values, entry)
             if job.spec.keys:
                 keys = [{"job_number": number, "key": key} for key in job.spec.keys]
                 connection.execute(insert(job_keys), keys)
@@ -96,7 +98,7 @@ class JobStore(JobReader):
         self,
         connection: Connection,
         job: Job,
-        sealed: bytes,
+        sealed: Sealed,
         *,
         max_active: int,
         max_total: int | None = None,
@@ -128,7 +130,7 @@ class JobStore(JobReader):
             lifecycle.check_retry(retried.status, retried.failed)
             _check_limit(connection, job.account_id, max_active)
             totals = {"retry_position": 0, "total_objects": retried.failed}
-            values = rows.job_values(job, sealed) | totals
+            values = rows.job_values(job, sealed_now(connection, sealed)) | totals
             in_batches.take_keys(connection, _insert(connection, values, entry))
             _check_total(connection, max_total)
             return job.id
@@ -219,7 +221,7 @@ class JobStore(JobReader):
 
     @writes
     def renew_secrets(
-        self, connection: Connection, account_id: str, job_id: str, sealed: bytes
+        self, connection: Connection, account_id: str, job_id: str, sealed: Sealed
     ) -> None:
         """Replace the credentials of a job that has not ended.
 
@@ -230,7 +232,8 @@ class JobStore(JobReader):
         if job.status not in lifecycle.ACTIVE:
             raise errors.JobConflict("Job has ended; it takes no new credentials")
         row = jobs.c.number == job.number
-        connection.execute(update(jobs).where(row).values(sealed=sealed))
+        values = {"sealed": sealed_now(connection, sealed)}
+        connection.execute(update(jobs).where(row).values(values))
 
 
 def _insert(connection: Connection, values: dict[str, object], entry: LogEntry) -> int:

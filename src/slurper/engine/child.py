@@ -95,7 +95,7 @@ async def _serve(connection: socket.socket, setup: pipe.Setup) -> int:
     try:
         worker = _make_worker(setup)
     except Exception as error:
-        traceback.print_exc()
+        telemetry.print_traceback(type(error), error, None)
         return await child.refuse(f"{type(error).__name__}: {error}")
     return await child.serve(worker)
 

@@ -19,11 +19,11 @@ import signal
 import socket
 import struct
 import sys
-import traceback
 from enum import IntEnum
 from typing import NoReturn
 
 import slurper.transfer.worker  # noqa: F401 - loads what workers run
+from slurper import telemetry
 from slurper.engine import child
 
 COMMAND = struct.Struct("!BI")
@@ -75,8 +75,8 @@ def serve(connection: socket.socket) -> NoReturn:
         forget_secrets()
         gc.freeze()  # memory stays shared if no collection touches it; so none runs first
         _Forker(connection).run()
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        telemetry.print_traceback(type(error), error, None)
         os._exit(1)
     os._exit(0)
 
@@ -159,8 +159,8 @@ class _Forker:
                 inherited.close()
             name_process("slurper-worker")
             child.run(socket.socket(fileno=worker_socket))
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            telemetry.print_traceback(type(error), error, None)
         finally:
             os._exit(1)
 

@@ -44,7 +44,7 @@ from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool, Pools
 from slurper.http.stall import StallLimits
 from slurper.http.streams import Pieces, StreamDeclined
-from slurper.settings import Settings
+from slurper.settings import Settings, TlsLibrary
 
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_CAP_SECONDS = 20.0
@@ -91,6 +91,7 @@ class TransportOptions:
     has its own."""
     ca_file: Path | None = None
     """PEM certificates to trust beside the system's."""
+    tls: TlsLibrary = "openssl"
     allow_private_endpoints: bool = False
 
     @classmethod
@@ -105,6 +106,7 @@ class TransportOptions:
             max_connections=settings.in_flight_requests,
             connections_ahead=CONNECTIONS_AHEAD,
             ca_file=settings.ca_file,
+            tls=settings.tls,
             allow_private_endpoints=settings.allow_private_endpoints,
         )
 
@@ -198,9 +200,10 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         parsed = Origin.parse(origin)
+        is_secured = parsed.scheme == "https"
         dialer = Dialer(
             parsed,
-            tls=tls.shared_context(options.ca_file) if parsed.scheme == "https" else None,
+            tls=tls.shared_context(options.ca_file, options.tls) if is_secured else None,
             connect_timeout_seconds=options.connect_timeout_seconds,
             any_address=trusted or options.allow_private_endpoints,
         )

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from slurper import errors
 from slurper.http.connection import Connection, ending
-from slurper.http.tls import TlsContext, TlsError, TlsTransport, handshake
+from slurper.http.tls_transport import TlsContext, TlsError, TlsTransport, handshake
 
 T = TypeVar("T")
 

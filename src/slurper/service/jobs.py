@@ -103,7 +103,7 @@ class JobService:
         )
         job_id = await self._store.create_job(
             job,
-            self._sealer.seal(secrets),
+            lambda: self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             max_total=self._settings.max_concurrent_jobs_total,
             entry=_started(job, checked.notes),
@@ -163,7 +163,7 @@ class JobService:
         text = f"Retries what failed in job {job_id}: {retried.failed:,} of its objects"
         made = await self._store.create_retry(
             job,
-            self._sealer.seal(secrets),
+            lambda: self._sealer.seal(secrets),
             max_active=self._settings.max_concurrent_jobs,
             max_total=self._settings.max_concurrent_jobs_total,
             entry=_started(job, (text, *checked.notes)),
@@ -250,7 +250,7 @@ class JobService:
         """
         spec = await self._with_sample(await self._store.get_job(account_id, job_id))
         await self._check(account_id, spec, source=secrets.source, target=secrets.target)
-        await self._store.renew_secrets(account_id, job_id, self._sealer.seal(secrets))
+        await self._store.renew_secrets(account_id, job_id, lambda: self._sealer.seal(secrets))
 
     async def change_limits(self, account_id: str, job_id: str, changes: LimitChanges) -> Job:
         """Change the limits of an unfinished job that are named. Tasks under way keep their limits.

@@ -16,6 +16,7 @@ import uvloop
 from slurper.http import client as http_client
 from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
+from slurper.settings import TlsLibrary
 from tests.unit.http.scripted import Script, ScriptedServer
 
 LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
@@ -59,9 +60,25 @@ SECURED = (
 """What these show must hold over TLS as well."""
 
 
+WAYS = {"plain": (False, "openssl"), "tls": (True, "openssl"), "stdlib": (True, "stdlib")}
+LIBRARIES: tuple[TlsLibrary, ...] = ("openssl", "stdlib")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "serve" in metafunc.fixturenames and metafunc.module.__name__.endswith(SECURED):
-        metafunc.parametrize("secured", [False, True], ids=["plain", "tls"], indirect=True)
+    """Play the same with each TLS: ours, and the one that is the way out."""
+    module = metafunc.module.__name__
+    if "serve" in metafunc.fixturenames and module.endswith(SECURED):
+        both = ("secured", "library")
+        metafunc.parametrize(both, WAYS.values(), ids=WAYS.keys(), indirect=True)
+    elif "library" in metafunc.fixturenames and module.endswith("test_tls"):
+        metafunc.parametrize("library", LIBRARIES, indirect=True)
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest) -> TlsLibrary:
+    """What does TLS on our side."""
+    chosen: TlsLibrary = getattr(request, "param", "openssl")
+    return chosen
 
 
 @pytest.fixture
@@ -127,7 +144,9 @@ async def serve(secured: ssl.SSLContext | None) -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def connect(secured: ssl.SSLContext | None, authority: Authority) -> AsyncIterator[Connect]:
+async def connect(
+    secured: ssl.SSLContext | None, library: TlsLibrary, authority: Authority
+) -> AsyncIterator[Connect]:
     clients: list[HttpClient] = []
 
     def make(
@@ -143,7 +162,7 @@ async def connect(secured: ssl.SSLContext | None, authority: Authority) -> Async
         trusted_file = authority.file if secured else None
         client = HttpClient(
             server if isinstance(server, str) else server.origin,
-            replace(OPTIONS, **{"ca_file": trusted_file, **options}),
+            replace(OPTIONS, **{"ca_file": trusted_file, "tls": library, **options}),
             sign=sign or unsigned,
             trusted=trusted,
             should_retry=should_retry,

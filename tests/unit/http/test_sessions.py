@@ -10,6 +10,7 @@ import pytest
 
 from slurper import errors
 from slurper.http import sessions
+from slurper.http.openssl import OpensslContext
 from slurper.http.sessions import KEPT_SECONDS, KeptSession, SessionCache
 from slurper.http.tls import shared_context
 from tests.unit.http.conftest import Authority, Connect, Serve, get
@@ -199,7 +200,9 @@ async def test_the_certificate_is_checked_again_in_time(
     until = now + timedelta(seconds=valid_seconds)
     server = await serve(witness, tls=of_version(authority, version, "localhost", until=until))
     client = connect(https(server), ca_file=authority.file)
-    cache = shared_context(authority.file).sessions
+    context = shared_context(authority.file)
+    assert isinstance(context, OpensslContext)
+    cache = context.sessions
     for passed in (0, kept_seconds / 2, kept_seconds - 2, kept_seconds):
         monkeypatch.setattr(cache, "clock", itertools.repeat(now.timestamp() + passed).__next__)
         await client.send(get())
