@@ -100,7 +100,7 @@ HALTING: list[tuple[str, Fault, str]] = [
     (
         "page of a portal",
         faults.answer("200 OK", b"<!DOCTYPE html><html><title>Sign in!</title></html>"),
-        "web page: 'Sign in!'; .*check the endpoint's host and port",
+        "not a store's but a web page; .*check the endpoint's host and port",
     ),
     ("JSON", faults.answer("200 OK\r\nContent-Type: application/json", b"{}"), "speaks JSON"),
     ("nothing", faults.answer("200 OK"), "not complete XML"),

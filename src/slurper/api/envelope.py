@@ -40,6 +40,8 @@ class Code(IntEnum):
     """400: a key that no store can hold."""
     UNAVAILABLE = 10043
     """503: the server runs but cannot work, for example because it has no database."""
+    TOO_MANY_REQUESTS = 10058
+    """429: too much is under way, `Retry-After` says when to try again; nothing was changed."""
     MALFORMED_REQUEST = 14000
     """400: the body cannot be read as one JSON object, or the request itself is broken."""
     INVALID_FIELD = 14001
