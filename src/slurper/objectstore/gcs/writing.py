@@ -79,8 +79,8 @@ class Writing(GcsClient):
         copied, wanted = resources.to_stored(made), source
         if (copied.meta.size, copied.crc32c) != (wanted.meta.size, wanted.crc32c):
             raise errors.IntegrityError(
-                f"the copy has {copied.meta.size} bytes with CRC32C {cleaned(copied.crc32c)}, its "
-                f"source {wanted.meta.size} with {cleaned(wanted.crc32c)}"
+                f"the copy has {copied.meta.size} bytes with CRC32C {cleaned(str(copied.crc32c))}, "
+                f"its source {wanted.meta.size} with {cleaned(str(wanted.crc32c))}"
             )
         return copied.meta.etag
 
