@@ -401,9 +401,16 @@ class NoOrder(ListingError):
 
 
 class NotAListing(ListingError):
-    """The answer is no listing: it is a web page, the answer of another interface, or noise."""
+    """The answer is no listing: it is a web page, the answer of another interface, or noise.
+
+    `said` is how it begins. That is for the program's own log alone.
+    """
 
     advice = (
         "check the endpoint and its port: a console, a login page or a proxy may answer there "
         "instead of the store"
     )
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterable
 
 from slurper.http.messages import Response
-from slurper.objectstore import texts
 
 MAX_ANSWER_BYTES = 1 << 20
 """Only listings and objects may be longer."""
@@ -92,8 +91,8 @@ def member(text: str, name: str) -> str:
 
 
 def words(text: str) -> str:
-    """The beginning of the text of an answer that is no S3 document. It is never shown to users."""
-    return texts.cleaned(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]), MAX_WORDS_CHARACTERS)
+    """The beginning of an answer that is no S3 document, without markup. It is not for users."""
+    return _MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS])
 
 
 def is_web_page(body: bytes) -> bool:

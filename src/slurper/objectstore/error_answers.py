@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slurper import errors
@@ -135,45 +136,45 @@ class Failure:
     """Address to which it redirects, without its query; empty if a region explains it."""
 
 
-def read_failure(response: Response) -> Failure:
-    """Find what there is to find in an error answer. Never raises."""
-    text = documents.text_of(response)
-    if _GOOGLE_ERROR.match(text) is not None:
-        return _of_google(response, text)
-    return _of_s3(response, text)
+def read_failure(response: Response, hidden: Sequence[str] = ()) -> Failure:
+    """Find what there is to find in an error answer, without the `hidden` secrets. Never raises."""
+    text = texts.without(documents.text_of(response), hidden)
+    read = _of_google if _GOOGLE_ERROR.match(text) is not None else _of_s3
+    return read(response, text, functools.partial(texts.cleaned, hidden=hidden))
 
 
-def _of_google(response: Response, text: str) -> Failure:
+def _of_google(response: Response, text: str, cleaned: Callable[..., str]) -> Failure:
     message = documents.member(text, "message")
     return Failure(
-        code=texts.cleaned(documents.member(text, "reason")),
-        message=texts.cleaned(message),
-        said=texts.cleaned(message, documents.MAX_WORDS_CHARACTERS),
-        request_id=texts.cleaned(response.headers.get("x-guploader-uploadid", "")),
+        code=cleaned(documents.member(text, "reason")),
+        message=cleaned(message),
+        said=cleaned(message, documents.MAX_WORDS_CHARACTERS),
+        request_id=cleaned(response.headers.get("x-guploader-uploadid", "")),
     )
 
 
-def _of_s3(response: Response, text: str) -> Failure:
+def _of_s3(response: Response, text: str, cleaned: Callable[..., str]) -> Failure:
     headers, is_stores = response.headers, _ERROR_DOCUMENT.match(text) is not None
 
     def element(*names: str) -> str:
         found = (documents.raw_element(text, name) for name in names) if is_stores else ()
         return next(filter(None, found), "")
 
-    code, message = texts.cleaned(element("Code")), element("Message")
+    code, message = cleaned(element("Code")), element("Message")
     region = headers.get("x-amz-bucket-region") or element("Region")
-    is_explained = bool(code or region) or response.status >= 500
+    is_unexplained = not (code or region) and response.status < 500
+    redirects = is_unexplained and 300 <= response.status < 400
     said = message if is_stores else documents.words(text)
     return Failure(
         code=code,
-        message=texts.cleaned(message) if is_stores else strangers.kind_of(text.encode()),
-        said=texts.cleaned(said, documents.MAX_WORDS_CHARACTERS),
-        region=texts.cleaned(region),
-        request_id=texts.cleaned(headers.get("x-amz-request-id") or element("RequestId")),
-        archive=texts.cleaned(element("AccessTier", "StorageClass")),
+        message=cleaned(message) if is_stores else strangers.kind_of(text.encode()),
+        said=cleaned(said, documents.MAX_WORDS_CHARACTERS),
+        region=cleaned(region),
+        request_id=cleaned(headers.get("x-amz-request-id") or element("RequestId")),
+        archive=cleaned(element("AccessTier", "StorageClass")),
         is_strange=not is_stores,
-        is_page=not is_explained and documents.is_web_page(text.encode()),
-        leads_to="" if is_explained or response.status >= 400 else _leads_to(headers),
+        is_page=is_unexplained and documents.is_web_page(text.encode()),
+        leads_to=_leads_to(headers) if redirects else "",
     )
 
 
@@ -215,12 +216,10 @@ def to_error(
         origin: Where the request went. The text names it if the answer does not come from a store.
         hidden: Secrets to hide, in case the store repeats them.
     """
-    failure = read_failure(response)
-    detail, said = _stranger(failure, origin) or failure.message, failure.said
-    for secret in hidden:
-        detail, said = detail.replace(secret, "***"), said.replace(secret, "***")
+    failure = read_failure(response, hidden)
+    detail = _stranger(failure, origin) or failure.message
     if failure.is_strange:
-        strangers.log(said, operation=operation, place=origin, status=response.status)
+        strangers.log(failure.said, operation=operation, place=origin, status=response.status)
     if failure.code in _DAMAGED:
         return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
     kind = _kind(failure, response.status, key)
@@ -235,7 +234,7 @@ def to_error(
         status=response.status,
         code=failure.code,
         detail=detail,
-        said=said,
+        said=failure.said,
         bucket=bucket,
         key=key,
         request_id=failure.request_id,

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from slurper import errors
 from slurper.http.dates import iso_date
 from slurper.http.messages import Response
-from slurper.objectstore import documents, listings, strangers, texts, urls
+from slurper.objectstore import documents, listings, texts, urls
 from slurper.objectstore.base import UploadMeta
 from slurper.objectstore.listings import UploadsPage
 
@@ -100,16 +100,18 @@ def as_text(document: bytes) -> str:
     if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
         raise errors.ListingError("the listing holds a document type declaration")
     try:
-        return document.decode("utf-8")
+        text = document.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _stranger(document, f"the listing is not UTF-8: {error}") from error
+    if text and not text.startswith("<"):
+        raise _stranger(document, f"the answer is text of {len(document)} bytes, and no listing")
+    return text
 
 
 def _stranger(document: bytes, what: str) -> errors.NotAListing:
-    """The error for an answer of another program. Only the log tells what it says."""
+    """The error for an answer of another program. Its text does not tell what that says."""
     text = document[: documents.MAX_TEXT_BYTES].decode("utf-8", "replace")
-    strangers.log(documents.words(text), operation="the listing of a bucket")
-    return errors.NotAListing(what)
+    return errors.NotAListing(what, documents.words(text))
 
 
 _KNOWN_ROOTS = frozenset(
@@ -131,6 +133,7 @@ _BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
 """A byte order mark, and white space that some programs print before the document."""
 
 _BEGIN_BYTES = 40
+_LOGGED_CHARACTERS = 4096
 _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 """How gzip data begins, and data that HTTP calls deflate."""
 
@@ -167,7 +170,7 @@ def parse(text: str, expected: str) -> ET.Element:
     name = local_name(root.tag)
     if name != expected:
         got = repr(name) if name in _KNOWN_ROOTS else "another document"
-        raise _stranger(f"<{name}>".encode(), f"expected a {expected}, got {got}")
+        raise _stranger(text[:_LOGGED_CHARACTERS].encode(), f"expected a {expected}, got {got}")
     return root
 
 

@@ -22,6 +22,9 @@ ASKS = 3
 AGAIN_PAUSE_SECONDS = 0.2
 """Pause before the last try, so that the fault may pass."""
 
+MOST_KEY_CHARACTERS = 8192
+"""Eight times what stores allow. A key is kept, and shown where its object fails."""
+
 OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
 """Orders in which two keys cannot be compared."""
 
@@ -46,14 +49,16 @@ def check_keys(
     """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
 
     Raises:
-        ListingError: a key is empty, or not under `prefix`. OutOfOrder: the keys are not strictly
-            increasing in `order`, or not after `start_after`. NoOrder: in `KeyOrder.OWN`, a key
-            comes again.
+        ListingError: a key is empty, far too long, or not under `prefix`. OutOfOrder: the keys are
+            not strictly increasing in `order`, or not after `start_after`. NoOrder: in
+            `KeyOrder.OWN`, a key comes again.
     """
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
+    if (longest := max(map(len, keys))) > MOST_KEY_CHARACTERS:
+        raise errors.ListingError(f"the listing holds a key of {longest} characters")
     if order in OWN_ORDERS:
         _check_prefix(keys, prefix)
         if order is KeyOrder.OWN:

@@ -7,6 +7,7 @@ alone. So errors name the kind of the answer. Its beginning goes into the progra
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from slurper import telemetry
 from slurper.objectstore import documents, texts
@@ -51,13 +52,20 @@ class _Minute:
 _minute = _Minute()
 
 
-def log(begins: str, *, operation: str, place: str = "", status: int = 200) -> None:
-    """Log how an answer begins that is no store's."""
+def log(
+    begins: str,
+    *,
+    operation: str,
+    place: str = "",
+    status: int = 200,
+    hidden: Iterable[str] = (),
+) -> None:
+    """Log how an answer begins that is no store's. It may repeat secrets: they are `hidden`."""
     if begins and _minute.has_room():
         _log.info(
             "an answer is no store's",
             operation=operation,
             place=place,
             status=status,
-            begins=texts.cleaned(begins, _LOGGED_CHARACTERS),
+            begins=texts.cleaned(begins, _LOGGED_CHARACTERS, hidden=hidden),
         )

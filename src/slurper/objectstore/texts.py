@@ -7,6 +7,7 @@ never changed: keys, ETags, upload ids, versions, tokens of pages.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MOST_CHARACTERS = 128
 """Longer texts are cut."""
@@ -20,15 +21,23 @@ _ESCAPE_SEQUENCE = re.compile(
 """Commands to a terminal: colours, the title of its window, its clipboard."""
 
 
-def cleaned(text: str, most: int = MOST_CHARACTERS) -> str:
+def cleaned(text: str, most: int = MOST_CHARACTERS, *, hidden: Iterable[str] = ()) -> str:
     """Return a text on one line, without commands to a terminal and characters not to be seen.
 
     The latter are control characters (also those of 8 bits), those that turn the direction of
-    writing, and those without width.
+    writing, and those without width. Of the `hidden` secrets nothing is left: they are hidden
+    before the text is cut, and after what may stand between their characters is dropped.
     """
-    visible = _ESCAPE_SEQUENCE.sub("", text[: most * _LOOKED_AT])
-    line = " ".join(visible.split())
-    return cut("".join(c for c in line if c.isprintable()), most)
+    begins = without(text, hidden)[: most * _LOOKED_AT]
+    line = " ".join(_ESCAPE_SEQUENCE.sub("", begins).split())
+    return cut(without("".join(c for c in line if c.isprintable()), hidden), most)
+
+
+def without(text: str, hidden: Iterable[str]) -> str:
+    """Hide secrets in a text."""
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    return text
 
 
 def cut(text: str, most: int = MOST_CHARACTERS) -> str:

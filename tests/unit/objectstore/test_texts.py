@@ -109,3 +109,31 @@ def test_an_answer_that_is_no_stores_is_told_by_its_kind_alone(
     assert kind in str(error)
     assert SECRET not in str(error)
     assert SECRET in error.said, "the cause may be recognised by it"
+
+
+BLANKS = (120, 295, 2_040, 4_090, 65_530)
+
+
+@pytest.mark.parametrize(
+    ("before", "spelt"),
+    [
+        *((letter * count, "s3cr3t+/=") for letter in "x " for count in BLANKS),
+        ("", "s3cr3t+/="),
+        ("", "s3cr\x003t+/="),
+        ("x" * 120, "s3cr\u200b3t+/="),
+    ],
+)
+def test_a_secret_that_a_store_repeats_is_hidden_wherever_the_text_is_cut(
+    before: str, spelt: str
+) -> None:
+    body = f"<Error><Code>InvalidToken</Code><Message>{before}{spelt} no</Message></Error>".encode()
+    for sent in (body, f"{before}{spelt}".encode()):
+        error = to_error(
+            Response(400, {}, [sent], len(sent)),
+            "GetObject",
+            bucket="b",
+            key="k",
+            hidden=["s3cr3t+/="],
+        )
+        assert isinstance(error, errors.StoreError)
+        assert "s3cr" not in f"{error} {error.said}"

@@ -177,7 +177,7 @@ class AccessTokens:
             status=response.status,
             code=texts.cleaned(documents.member(text, "error")),
             detail=texts.cleaned(said) if said else strangers.kind_of(text.encode()),
-            said=said or documents.words(text),
+            said=texts.cleaned(said or documents.words(text), documents.MAX_WORDS_CHARACTERS),
             retries=response.retries,
         )
 

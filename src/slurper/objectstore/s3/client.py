@@ -147,15 +147,19 @@ class BucketClient(ProbedStore):
         raise self._error(response, operation, key)
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
-        secret, token = self._credentials.secret_access_key, self._credentials.session_token
         return error_answers.to_error(
             response,
             operation,
             bucket=self._bucket,
             key=key,
             origin=self._origin,
-            hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
+            hidden=self._hidden(),
         )
+
+    def _hidden(self) -> list[str]:
+        """What no text may repeat of the credentials."""
+        secret, token = self._credentials.secret_access_key, self._credentials.session_token
+        return [text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS]
 
     def _unusable(
         self, response: Response, operation: str, key: str, detail: str
@@ -175,10 +179,19 @@ class BucketClient(ProbedStore):
             return self._error(response, operation, key)
         text = documents.text_of(response)
         what = strangers.kind_of(text.encode()) or "nothing"
-        place, status = self._origin, response.status
-        strangers.log(documents.words(text), operation=operation, place=place, status=status)
+        self._log_stranger(response, operation, documents.words(text))
         return errors.TransportError(
-            f"{operation} answered HTTP {status}, but names {lack}: it sends {what}"
+            f"{operation} answered HTTP {response.status}, but names {lack}: it sends {what}"
+        )
+
+    def _log_stranger(self, response: Response, operation: str, begins: str) -> None:
+        """Log how an answer begins that is no store's."""
+        strangers.log(
+            begins,
+            operation=operation,
+            place=self._origin,
+            status=response.status,
+            hidden=self._hidden(),
         )
 
     # What requests wait for
