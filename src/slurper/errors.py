@@ -8,6 +8,7 @@
     ├── JobNotFound             no such job in this account
     ├── JobConflict             the job's status does not allow the command
     │   └── JobLimitReached     there are as many active jobs as there may be
+    ├── TooManyChecks           no more checks of stores may be under way now
     ├── PrecheckFailed          a side of a new job cannot be reached with what was given
     ├── WorkerLost              the process that ran a task died; the task may be run again
     ├── LeaseLost               another process drives the jobs now; this one may write no more
@@ -104,6 +105,12 @@ class JobLimitReached(JobConflict):
     """The account, or all accounts together, have as many active jobs as the settings allow."""
 
 
+class TooManyChecks(SlurperError):
+    """No place came free for a check in time. Nothing was asked, and nothing was changed."""
+
+    retryable = True
+
+
 @dataclass(frozen=True, slots=True)
 class PrecheckProblem:
     """What is wrong with one side of a job. `pointer` names the request field to change."""
@@ -157,9 +164,10 @@ class StoreError(SlurperError):
     """An object store answered with an error.
 
     `status` is the HTTP status, `code` the provider's own code ("" if it sent none), `detail` its
-    message. `retries` counts how often the request was sent again before this answer. `page` is the
-    title of a web page that came instead of a store's answer, or None. `leads_to` is the address in
-    a redirect.
+    message. `said` is more of what the answer says: the cause is recognised by it, and nobody is
+    shown it, because it may not come from a store. `retries` counts how often the request was sent
+    again before this answer. `is_page`: a web page came instead of a store's answer. `leads_to` is
+    the address in a redirect.
     """
 
     advice = "see what the provider says of this code, then try the object again by key"
@@ -175,7 +183,8 @@ class StoreError(SlurperError):
         key: str | None = None,
         request_id: str = "",
         retries: int = 0,
-        page: str | None = None,
+        said: str = "",
+        is_page: bool = False,
         leads_to: str = "",
     ) -> None:
         self.operation = operation
@@ -186,7 +195,8 @@ class StoreError(SlurperError):
         self.key = key
         self.request_id = request_id
         self.retries = retries
-        self.page = page
+        self.said = said
+        self.is_page = is_page
         self.leads_to = leads_to
         super().__init__(operation, status, code, detail)
 
@@ -294,7 +304,7 @@ class TransportError(SlurperError):
 class EndpointRefused(TransportError):
     """The endpoint policy forbids this address (design rule 12)."""
 
-    advice = "set SLURPER_ALLOW_PRIVATE_ENDPOINTS if the address is meant"
+    advice = "if it is meant, the operator can add it to SLURPER_ALLOWED_ENDPOINTS"
     retryable = False
     blocks_job = True
 
@@ -396,9 +406,16 @@ class NoOrder(ListingError):
 
 
 class NotAListing(ListingError):
-    """The answer is no listing: it is a web page, the answer of another interface, or noise."""
+    """The answer is no listing: it is a web page, the answer of another interface, or noise.
+
+    `said` is how it begins. That is for the program's own log alone.
+    """
 
     advice = (
         "check the endpoint and its port: a console, a login page or a proxy may answer there "
         "instead of the store"
     )
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said

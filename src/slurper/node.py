@@ -16,6 +16,7 @@ from slurper.driver.loop import Driver
 from slurper.engine.local import LocalEngine
 from slurper.engine.template import Template
 from slurper.engine.waits import Waits
+from slurper.http import resolver
 from slurper.secrets import Sealer
 from slurper.service.jobs import JobService
 from slurper.settings import Settings
@@ -52,6 +53,7 @@ async def assembled(
     Raises:
         ConfigurationError: database, data folder or key cannot be used.
     """
+    resolver.limit_system_time_outs()
     sealer = data_folder.prepare(settings)
     store = await JobStore.open(settings.resolved_database_url)
     woken, waits = asyncio.Event(), Waits()

@@ -24,15 +24,24 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
-from slurper import errors
+from slurper import endpoints, errors
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 TlsLibrary = Literal["openssl", "stdlib"]
+
+
+def _readable(allowed_endpoints: str) -> str:
+    try:
+        endpoints.parse(allowed_endpoints)
+    except errors.ConfigurationError as error:
+        raise PydanticCustomError("endpoint", "{reason}", {"reason": str(error)}) from error
+    return allowed_endpoints
 
 
 class Settings(BaseModel):
@@ -57,6 +66,8 @@ class Settings(BaseModel):
     """Active (running or paused) jobs per account."""
     max_concurrent_jobs_total: Count = 1_000
     """Active jobs of all accounts together."""
+    max_concurrent_checks: Count = 8
+    """Checks of new jobs and prechecks at once, per account."""
     lease_seconds: Seconds = 10.0
     """How long the server that drives the jobs may be silent before a standby takes its place."""
 
@@ -87,7 +98,10 @@ class Settings(BaseModel):
     allow_http: bool = False
     """Accept `http://` endpoints from users."""
     allow_private_endpoints: bool = False
-    """Accept user endpoints that resolve to loopback, private, link-local or metadata addresses."""
+    """Accept user endpoints on loopback and private addresses."""
+    allowed_endpoints: Annotated[str, AfterValidator(_readable)] = ""
+    """Networks and hosts that users may name besides public ones, see `endpoints.parse`. Link-local
+    and metadata addresses are accepted only if they are listed here one by one."""
     ca_file: Path | None = None
     """PEM certificates to trust in addition to the system's."""
     tls: TlsLibrary = "openssl"

@@ -100,7 +100,7 @@ HALTING: list[tuple[str, Fault, str]] = [
     (
         "page of a portal",
         faults.answer("200 OK", b"<!DOCTYPE html><html><title>Sign in!</title></html>"),
-        "web page: 'Sign in!'; .*check the endpoint's host and port",
+        "not a store's but a web page; .*check the endpoint's host and port",
     ),
     ("JSON", faults.answer("200 OK\r\nContent-Type: application/json", b"{}"), "speaks JSON"),
     ("nothing", faults.answer("200 OK"), "not complete XML"),
@@ -125,7 +125,7 @@ HALTING: list[tuple[str, Fault, str]] = [
     ("expired", faults.status(400, "ExpiredToken"), "400 ExpiredToken.*renew the credentials"),
     ("always 500", faults.status(500, "InternalError"), "HTTP 500 InternalError"),
     ("always 503", faults.status(503, "SlowDown", retry_after="0"), "HTTP 503 SlowDown"),
-    ("error page", faults.answer("502 Bad Gateway", b"<html>oh</html>"), "HTTP 502: oh"),
+    ("error page", faults.answer("502 Bad Gateway", b"<html>oh</html>"), "HTTP 502: a web page"),
     ("late error", faults.answer(XML, b"<Error><Code>InternalError</Code></Error>"), "Internal"),
     ("redirect", faults.answer("301 Moved\r\nLocation: http://127.0.0.1:1/"), "HTTP 301"),
     (

@@ -214,7 +214,7 @@ LASTING = [
         fault=faults.answer("404 Not Found\r\nContent-Type: text/html", HTML),
         match=ONE,
         ends="failed",
-        says="GetObject answered HTTP 404: a web page answers at .*: Bad Gateway; .* one object",
+        says="GetObject answered HTTP 404: a web page answers at .*; .* one object",
     ),
     Case(
         name="page of a portal",

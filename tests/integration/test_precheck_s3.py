@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
-from slurper.http import client
+from slurper.http import client, resolver
 from slurper.job.model import Capabilities, Location, Vendor
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
@@ -212,11 +212,11 @@ async def test_a_port_where_nobody_listens(ministack: S3Server, bucket: str, sid
 async def test_a_host_name_that_does_not_exist(
     ministack: S3Server, bucket: str, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nowhere(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    def nowhere(_host: str) -> Exception:
+        return socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     # The name servers of the machine are not asked: their answer is not the test's to foresee.
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere, raising=False)
+    monkeypatch.setattr(resolver, "_look_up", nowhere)
     server = replace(ministack, endpoint="https://s3.mistyped.example")
     message = await refused(side, server, bucket, "endpoint")
     assert "host name not found" in message

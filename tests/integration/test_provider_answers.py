@@ -19,6 +19,8 @@ import pytest
 
 from slurper import errors
 from slurper.demo.servers import S3Server
+from slurper.http import resolver
+from slurper.http.resolver import Address
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import advice
 from slurper.objectstore.base import StoreAddress
@@ -224,14 +226,14 @@ ROWS = [
         "a console's page, as a success",
         page("200 OK", "MinIO Console", "You need to enable JavaScript."),
         "endpoint",
-        "a web page: 'MinIO Console'; a store never answers with a web page",
+        "the answer is not a store's but a web page; a store never answers with a web page",
         CONSOLE,
     ),
     Row(
         "a page of a web server that has nothing under this name",
         page("404 Not Found", "404 Not Found", "<center>nginx/1.24.0</center>"),
         "endpoint",
-        "404 Not Found nginx/1.24.0",
+        "HTTP 404: a web page answers at 127.0.0.1:",
         "check the endpoint's host and port",
     ),
     Row(
@@ -365,7 +367,7 @@ ROWS = [
         "a login page",
         moved("302 Found", "https://login.example/oauth2/authorize?client_id=x&state=s3cr3t"),
         "endpoint",
-        "it redirects from http to https, to https://login.example/oauth2/authorize; "
+        "it redirects from http to https, to https://login.example; "
         "a login stands before the store",
         "give the address of the store's API itself",
     ),
@@ -380,7 +382,7 @@ ROWS = [
         "another address",
         moved("307 Temporary Redirect", "http://other.example:8333/photos"),
         "endpoint",
-        "it redirects, to http://other.example:8333/photos; no redirect is followed",
+        "it redirects, to http://other.example:8333; no redirect is followed",
         "give the address it leads to",
     ),
     # Accounts
@@ -680,11 +682,11 @@ async def test_a_check_names_https_that_is_spoken_to_an_http_port() -> None:
 async def test_a_check_names_a_certificate_that_does_not_cover_a_name_with_a_dot(
     tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def here(_host: str, port: int, **_: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    def here(_host: str) -> list[Address]:
+        return [Address(socket.AF_INET, ("127.0.0.1", 0))]
 
     # The name servers of the machine are not asked.
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", here, raising=False)
+    monkeypatch.setattr(resolver, "_look_up", here)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls_files.certificate, tls_files.key)
     async with served(lambda _: plain(BAD), context) as server:

@@ -98,7 +98,8 @@ def test_keys_are_rotated_under_a_running_service_and_through_kills(
     (first,) = _keys(folder)
     data_dir = ("--data-dir", str(folder))
     pauses = [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]
-    with program.serving(folder) as service:
+    env = {"SLURPER_MAX_CONCURRENT_JOBS_TOTAL": "10000"}
+    with program.serving(folder, env=env) as service:
         for pause in pauses:
             before = _keys(folder)
             with program.started("keys", "rotate", *data_dir) as rotating:
@@ -118,7 +119,7 @@ def test_keys_are_rotated_under_a_running_service_and_through_kills(
         _open_all(folder, (last,))
         service.call("PUT", f"/{paused}/pause")
     assert [each for each in folder.iterdir() if each.name.startswith(".secret.key-")] == []
-    with program.serving(folder) as service:
+    with program.serving(folder, env=env) as service:
         if service.call("GET", f"/{paused}").json()["result"]["status"] == "paused":
             assert service.call("PUT", f"/{paused}/resume").status_code == 200
         assert program.run("jobs", "watch", paused, env=service.env).code == 0

@@ -25,6 +25,9 @@ BASE_PATHS = ("/client/v4", "")
 PRECONNECTIVITY_FAILED = "Preconnectivity failed, please verify tokens and try again"
 """The exact text of Cloudflare's service. Clients look for it."""
 
+RETRY_CHECK_SECONDS = 5
+"""When to try again after too many checks: the longest ones end within twice this time."""
+
 _DESCRIPTION = (
     "Copies whole buckets between object stores. This is the API of Cloudflare's R2 Super Slurper, "
     "so the official Cloudflare SDKs drive it when their `base_url` points here."
@@ -106,6 +109,7 @@ def _answer_errors(app: FastAPI) -> None:
     answer(errors.JobNotFound, _job_not_found)
     answer(errors.JobConflict, _job_conflict)
     answer(errors.PrecheckFailed, _precheck_failed)
+    answer(errors.TooManyChecks, _too_many_checks)
     answer(errors.DatabaseUnavailable, _database_unavailable)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -143,6 +147,13 @@ def _precheck_failed(error: errors.PrecheckFailed) -> Response:
     ]
     first = Problem(Code.PRECHECK_FAILED, PRECONNECTIVITY_FAILED)
     return failure(HTTPStatus.FORBIDDEN, [first, *causes])
+
+
+def _too_many_checks(error: errors.TooManyChecks) -> Response:
+    """The SDKs wait as long as they are told, and send the request again."""
+    problem = Problem(Code.TOO_MANY_REQUESTS, str(error))
+    headers = {"retry-after": str(RETRY_CHECK_SECONDS)}
+    return failure(HTTPStatus.TOO_MANY_REQUESTS, [problem], headers)
 
 
 def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:

@@ -42,6 +42,8 @@ class Code(IntEnum):
     """400: a key that no store can hold."""
     UNAVAILABLE = 10043
     """503: the server runs but cannot work: it has no database, or too many requests under way."""
+    TOO_MANY_REQUESTS = 10058
+    """429: too much is under way, `Retry-After` says when to try again; nothing was changed."""
     AUTHENTICATION_LIMIT = 10502
     """429: too many requests without a valid token came from this address."""
     MALFORMED_REQUEST = 14000

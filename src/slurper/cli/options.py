@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 LOCAL_DEFAULTS = {"allow_http": True, "allow_private_endpoints": True}
-"""Defaults of commands that a person runs. Such a command may use any endpoint."""
+"""Defaults of commands that a person runs. The endpoints are that person's own choice."""
 
 Result = TypeVar("Result")
 
@@ -67,7 +67,10 @@ def _allow(name: str, variable: str, text: str) -> Any:  # noqa: ANN401 - Typer'
 
 
 _HTTP = "Endpoints with http://"
-_PRIVATE = "Endpoints on loopback and private addresses"
+_PRIVATE = (
+    "Endpoints on loopback and private addresses. Those of metadata services must be listed in "
+    "SLURPER_ALLOWED_ENDPOINTS"
+)
 
 AllowHttp = Annotated[bool | None, _allow("http", "SLURPER_ALLOW_HTTP", _HTTP)]
 AllowPrivate = Annotated[

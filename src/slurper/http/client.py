@@ -33,7 +33,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from slurper import errors
+from slurper import endpoints, errors
+from slurper.endpoints import EndpointPolicy, Listed
 from slurper.http import messages, tls
 from slurper.http.connection import JOINED_BYTES
 from slurper.http.dates import http_date
@@ -93,6 +94,7 @@ class TransportOptions:
     """PEM certificates to trust beside the system's."""
     tls: TlsLibrary = "openssl"
     allow_private_endpoints: bool = False
+    allowed_endpoints: tuple[Listed, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TransportOptions:
@@ -108,6 +110,15 @@ class TransportOptions:
             ca_file=settings.ca_file,
             tls=settings.tls,
             allow_private_endpoints=settings.allow_private_endpoints,
+            allowed_endpoints=endpoints.parse(settings.allowed_endpoints),
+        )
+
+    def policy(self, *, trusted: bool) -> EndpointPolicy:
+        """Return the endpoint policy for an origin. The operator chooses those that are trusted."""
+        return EndpointPolicy(
+            trusted=trusted,
+            allow_private=self.allow_private_endpoints,
+            listed=self.allowed_endpoints,
         )
 
 
@@ -184,6 +195,7 @@ class HttpClient:
     `since` (monotonic seconds) counts.
 
     `trusted` switches the endpoint policy off, for an origin that the operator has chosen.
+    `owner` is the account whose limit of name look-ups counts.
     `headers` are sent with every request; they are not signed.
     """
 
@@ -194,6 +206,7 @@ class HttpClient:
         *,
         sign: Callable[[Request], str],
         trusted: bool = False,
+        owner: str = "",
         should_retry: Callable[[Response], bool] | None = None,
         asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
         serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,
@@ -205,7 +218,8 @@ class HttpClient:
             parsed,
             tls=tls.shared_context(options.ca_file, options.tls) if is_secured else None,
             connect_timeout_seconds=options.connect_timeout_seconds,
-            any_address=trusted or options.allow_private_endpoints,
+            policy=options.policy(trusted=trusted),
+            owner=owner,
         )
 
         def own_pool() -> Pool:

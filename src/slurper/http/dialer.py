@@ -17,30 +17,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from slurper import errors
+from slurper import errors, telemetry
+from slurper.endpoints import EndpointPolicy
 from slurper.http.connection import Connection, ending
+from slurper.http.resolver import Address, Resolver
 from slurper.http.tls_transport import TlsContext, TlsError, TlsTransport, handshake
 
 T = TypeVar("T")
 
+_log = telemetry.get_logger(__name__)
+
 _PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-
-_UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_REFUSED_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "168.63.129.16/32",  # a cloud platform's own services on a public address
-        "192.0.0.0/24",  # protocol assignments; a cloud platform has its metadata service here
-        "192.88.99.0/24",  # 6to4 relays
-        "2001::/23",  # protocol assignments, Teredo
-        "2001:db8::/32",
-        "2002::/16",  # 6to4: leads to the IPv4 address that it contains
-        "3fff::/20",
-    )
-)
-"""Refused addresses that some supported Python versions call global."""
 
 _TLS_SETUP_REASONS = frozenset(
     {
@@ -90,6 +78,15 @@ class Origin:
         return cls(parts.scheme, host, port)
 
     @property
+    def is_literal(self) -> bool:
+        """Whether the host is an address, and no name."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
     def peer(self) -> str:
         """`host:port`, for error texts."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -102,42 +99,8 @@ class Origin:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
-def refusal(address: str) -> str | None:
-    """Say why the endpoint policy refuses an IP address; None if it is allowed.
-
-    If an IPv6 address contains an IPv4 address, that one is judged.
-    """
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return refusal(str(ip.ipv4_mapped))
-        if ip in _NAT64:
-            return refusal(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-    for word in ("loopback", "link_local", "multicast", "unspecified", "private", "reserved"):
-        if getattr(ip, f"is_{word}"):
-            return f"a {word.replace('_', '-')} address"
-    if not ip.is_global or (ip.version == 6 and ip not in _UNICAST_V6):
-        return "not a global address"
-    if any(ip in network for network in _REFUSED_NETWORKS):
-        return "an address reserved for special purposes"
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    family: socket.AddressFamily
-    sockaddr: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-
-    @property
-    def ip(self) -> str:
-        return str(self.sockaddr[0])
-
-
 class Dialer:
-    """Opens connections to one origin.
-
-    `any_address` switches the endpoint policy off, for addresses the operator has chosen.
-    """
+    """Opens connections to one origin. `owner` is the account that looks up its name."""
 
     def __init__(
         self,
@@ -145,12 +108,14 @@ class Dialer:
         *,
         tls: TlsContext | None,
         connect_timeout_seconds: float,
-        any_address: bool,
+        policy: EndpointPolicy,
+        owner: str = "",
     ) -> None:
         self.origin = origin
         self._tls = tls
         self._timeout = connect_timeout_seconds
-        self.any_address = any_address
+        self.policy = policy
+        self.owner = owner
 
     async def dial(self, on_lost: Callable[[Connection], None]) -> Connection:
         """Resolve, connect and do the TLS handshake, within the connect timeout.
@@ -173,40 +138,47 @@ class Dialer:
                 f"{self.origin.peer}: no connection within {self._timeout:g} s (connect, {what})"
             ) from None
 
-    async def _resolve(self) -> list[_Address]:
+    async def _resolve(self) -> list[Address]:
         origin = self.origin
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            found = await Resolver.of_this_loop().look_up(origin.host, owner=self.owner)
         except (OSError, UnicodeError) as error:
             detail = error.strerror if isinstance(error, OSError) else error
             raise NotSent(f"{origin.peer}: host name not found (connect): {detail}") from error
-        addresses = [_Address(family, sockaddr) for family, _, _, _, sockaddr in found]
-        return addresses if self.any_address else self._allowed(addresses)
+        return [address.at(origin.port) for address in self._allowed(found)]
 
-    def _allowed(self, addresses: list[_Address]) -> list[_Address]:
-        verdicts = [(address, refusal(address.ip)) for address in addresses]
-        allowed = [address for address, verdict in verdicts if verdict is None]
-        if verdicts and not allowed:
-            address, verdict = verdicts[0]
-            raise errors.EndpointRefused(
-                f"{self.origin.peer} is at {address.ip}, {verdict}, which the endpoint policy"
-                " forbids; SLURPER_ALLOW_PRIVATE_ENDPOINTS=true allows such endpoints"
-            )
+    def _allowed(self, addresses: list[Address]) -> list[Address]:
+        """Leave out what the endpoint policy refuses. Raises EndpointRefused: nothing is left."""
+        origin = self.origin
+        allowed, refused = list[Address](), list[tuple[str, str]]()
+        for address in addresses:
+            why = self.policy.refusal(origin.host, address.ip, origin.port)
+            if why is None:
+                allowed.append(address)
+            else:
+                refused.append((address.ip, why))
+        if refused and not allowed:
+            raise self._refusal(*refused[0])
         return allowed
 
-    async def _connect(self, addresses: list[_Address], give_up: float) -> socket.socket:
+    def _refusal(self, ip: str, why: str) -> errors.EndpointRefused:
+        """Only the log tells which address a name has: its user may not have to do with it."""
+        peer = self.origin.peer
+        _log.info("endpoint refused", endpoint=peer, address=ip, why=why, account=self.owner)
+        what = f"is {why}" if self.origin.is_literal else "has an address"
+        return errors.EndpointRefused(f"{peer} {what} that the endpoint policy forbids")
+
+    async def _connect(self, addresses: list[Address], give_up: float) -> socket.socket:
         """Try the addresses in order, each with an equal share of the time that is left."""
         loop = asyncio.get_running_loop()
-        failures = []
+        failures = dict[str, None]()  # each once, without the addresses: see `_refusal`
         for index, address in enumerate(addresses):
             share = (give_up - loop.time()) / (len(addresses) - index)
             try:
                 async with asyncio.timeout(share):
                     return await _connected(address)
             except OSError as error:  # the TimeoutError of asyncio has no errno
-                reason = os.strerror(error.errno) if error.errno else "timed out"
-                failures.append(f"{address.ip} {reason}")
+                failures[os.strerror(error.errno) if error.errno else "timed out"] = None
         raise NotSent(f"{self.origin.peer}: not connected (connect): {', '.join(failures)}")
 
     async def _wrap(self, sock: socket.socket, on_lost: Callable[[Connection], None]) -> Connection:
@@ -236,7 +208,7 @@ class Dialer:
         return connection
 
 
-async def _connected(address: _Address) -> socket.socket:
+async def _connected(address: Address) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

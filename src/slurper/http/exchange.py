@@ -248,7 +248,8 @@ class Exchange:
             return
         if "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked":
-                self._fail(f"transfer-encoding {headers['transfer-encoding']!r} is not understood")
+                coding = headers["transfer-encoding"][:80]
+                self._fail(f"transfer-encoding {coding!r} is not understood")
         elif "content-length" in headers:
             self.announced = int(headers["content-length"])
             if self.announced > self._limit:

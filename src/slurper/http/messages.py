@@ -155,10 +155,14 @@ def fault_in(data: bytes) -> str:
     """Say what is wrong with an answer that cannot be parsed; "" if that is not known."""
     if data.startswith(_TLS_RECORDS):
         return " (it answers in TLS)"
+    if not data.startswith(b"HTTP/"):  # it may be any program's
+        return ""
     for line in data.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
         raw, colon, value = line.partition(b":")
         name = raw.decode("latin-1")
-        if not colon or _TOKEN.fullmatch(name) is None or _FORBIDDEN.search(value):
+        if not colon:
+            return " (a header line without a colon)"
+        if _TOKEN.fullmatch(name) is None or _FORBIDDEN.search(value):
             return f" (header {name[:80]!a})"
     return ""
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from slurper import errors
+from slurper.endpoints import EndpointPolicy
 from slurper.http.connection import Connection
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.stall import StallLimits, StallWatch
@@ -35,11 +36,11 @@ class Pools:
     """The pools of several clients. Clients of one origin share its connections."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[Origin, bool], Pool] = {}
+        self._pools: dict[tuple[Origin, EndpointPolicy, str], Pool] = {}
 
     def get(self, dialer: Dialer, make: Callable[[], Pool]) -> Pool:
-        """The pool of a dialer's origin and endpoint policy; `make` makes it if it is missing."""
-        key = dialer.origin, dialer.any_address
+        """The pool of a dialer's origin, policy and owner; `make` makes it if it is missing."""
+        key = dialer.origin, dialer.policy, dialer.owner
         if key not in self._pools:
             self._pools[key] = make()
         return self._pools[key]

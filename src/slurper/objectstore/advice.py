@@ -73,11 +73,11 @@ def _status(*statuses: int) -> Seen:
 
 
 def _says(pattern: str) -> Seen:
-    """The store's own words match the pattern."""
+    """The words of the answer match the pattern."""
     words = re.compile(pattern, re.IGNORECASE)
     return lambda error: (
         isinstance(error, errors.StoreError)
-        and words.search(f"{error.code} {error.detail}") is not None
+        and words.search(f"{error.code} {error.detail} {error.said}") is not None
     )
 
 
@@ -115,7 +115,7 @@ def _of_bucket(error: errors.SlurperError) -> bool:
 
 
 def _is_page(error: errors.SlurperError) -> bool:
-    return isinstance(error, errors.StoreError) and error.page is not None
+    return isinstance(error, errors.StoreError) and error.is_page
 
 
 def _leads(pattern: str = "") -> Seen:

@@ -288,6 +288,8 @@ class StoreAddress:
     """Requests say that their sender pays for them."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
+    account_id: str = ""
+    """Whose job it is. Limits of what an account may do at once count by it."""
 
 
 class ObjectStore(Protocol):

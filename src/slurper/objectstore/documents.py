@@ -16,10 +16,11 @@ from slurper.http.messages import Response
 MAX_ANSWER_BYTES = 1 << 20
 """Only listings and objects may be longer."""
 
-_MAX_TEXT_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 64 * 1024
+"""So much of an answer is looked at."""
+MAX_WORDS_CHARACTERS = 300
+"""So much of a text is looked at for words that tell its cause."""
 _MAX_PLAIN_CHARACTERS = 4096
-_MAX_WORDS_CHARACTERS = 300
-_MAX_TITLE_CHARACTERS = 80
 _MOST_DIGITS = 19
 """Of a 64-bit number."""
 
@@ -29,13 +30,12 @@ _WEB_PAGE = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
     re.DOTALL | re.IGNORECASE,
 )
-_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
 _MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def text_of(response: Response) -> str:
     """The first 64 KiB of a document as text, unzipped if need be. Never raises."""
-    return unpacked(response, most=_MAX_TEXT_BYTES).decode("utf-8", "replace")
+    return unpacked(response, most=MAX_TEXT_BYTES).decode("utf-8", "replace")
 
 
 def unpacked(response: Response, *, most: int) -> bytes:
@@ -51,8 +51,13 @@ def unpacked(response: Response, *, most: int) -> bytes:
 
 def element(text: str, name: str) -> str:
     """Text of the first element of this name, on one line; empty when there is none."""
+    return _tidy(raw_element(text, name))
+
+
+def raw_element(text: str, name: str) -> str:
+    """Text of the first element of this name as it came; empty when there is none."""
     found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
-    return _tidy(html.unescape(found[1])) if found else ""
+    return html.unescape(found[1]) if found else ""
 
 
 def count_of(text: str) -> int | None:
@@ -77,32 +82,27 @@ def parts(document: bytes) -> dict[int, tuple[str, int]]:
 
 
 def member(text: str, name: str) -> str:
-    """Text of the first member of this name in JSON, cut off or not; empty when there is none."""
+    """The first text member of this name in JSON, cut off or not, as it came; empty: none."""
     found = re.search(rf'"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
     try:
-        return _tidy(json.loads(found[1], strict=False)) if found else ""
+        return str(json.loads(found[1], strict=False)) if found else ""
     except ValueError:
         return ""
 
 
 def words(text: str) -> str:
-    """The beginning of the text of a page that is no S3 document."""
-    return _tidy(_MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS]))[:_MAX_WORDS_CHARACTERS]
+    """The beginning of an answer that is no S3 document, without markup. It is not for users."""
+    return _MARKUP.sub(" ", text[:_MAX_PLAIN_CHARACTERS])
 
 
-def web_page(body: bytes) -> str | None:
-    """The title of a web page, or how it begins; None when a document is no web page."""
-    if _WEB_PAGE.match(body[:_MAX_PLAIN_CHARACTERS]) is None:
-        return None
-    text = body[:_MAX_TEXT_BYTES].decode("utf-8", "replace")
-    title = _TITLE.search(text)
-    shown = html.unescape(title[1]) if title else words(text)
-    return _tidy(shown)[:_MAX_TITLE_CHARACTERS]
+def is_web_page(body: bytes) -> bool:
+    """Whether an answer is a web page."""
+    return _WEB_PAGE.match(body[:_MAX_PLAIN_CHARACTERS]) is not None
 
 
 def holds_error(response: Response) -> bool:
     """Whether the document is an error. In a 200, the store failed after it began to answer."""
-    return _ERROR_ROOT.match(unpacked(response, most=_MAX_TEXT_BYTES)) is not None
+    return _ERROR_ROOT.match(unpacked(response, most=MAX_TEXT_BYTES)) is not None
 
 
 def _tidy(text: str) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slurper import errors
 from slurper.http.client import retry_after_seconds
 from slurper.http.dates import http_date
 from slurper.http.messages import Response
-from slurper.objectstore import documents
-
-MAX_DETAIL_CHARACTERS = 300
-"""A store's message is cut to this length."""
+from slurper.objectstore import documents, strangers, texts
 
 _MAX_ADDRESS_CHARACTERS = 200
 _USER = re.compile("//[^/]*@")
+_ORIGIN = re.compile(r"https?://[\w.:\[\]-]+", re.ASCII | re.IGNORECASE)
+
+_ERROR_DOCUMENT = re.compile(
+    r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<(?:\w+:)?Error(?:Response)?[\s/>]", re.DOTALL
+)
+"""How S3's error documents begin."""
+_GOOGLE_ERROR = re.compile(r'\s*\{\s*"error"\s*:\s*\{')
+"""How those of Google's JSON API begin."""
 
 _BY_CODE: dict[str, type[errors.StoreError]] = {
     code: kind
@@ -110,49 +116,72 @@ NOT_UNDERSTOOD = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an error document says."""
+    """What an error document says, cleaned."""
 
     code: str = ""
     message: str = ""
+    """What may be shown: the store's message, or which kind of answer came instead."""
+    said: str = ""
+    """The beginning of what the answer says, to recognise its cause. It is not to be shown."""
     region: str = ""
     """Where the bucket is, when the store says so."""
     request_id: str = ""
     archive: str = ""
     """The archive tier or class of an object that must be restored first."""
-    page: str | None = None
-    """Title of the web page that came instead of a store's answer; None: there is no page."""
+    is_strange: bool = False
+    """It says something, and is no document of a store."""
+    is_page: bool = False
+    """A web page came instead of a store's answer."""
     leads_to: str = ""
     """Address to which it redirects, without its query; empty if a region explains it."""
 
 
-def read_failure(response: Response) -> Failure:
-    """Find what there is to find in an error answer. Never raises."""
-    headers, text = response.headers, documents.text_of(response)
-    if text.lstrip().startswith("{"):  # Google's JSON API
-        return Failure(
-            code=documents.member(text, "reason"),
-            message=documents.member(text, "message") or documents.words(text),
-            request_id=headers.get("x-guploader-uploadid", ""),
-        )
-    code = documents.element(text, "Code")
-    region = headers.get("x-amz-bucket-region") or documents.element(text, "Region")
-    is_strange = not (code or region) and response.status < 500
+def read_failure(response: Response, hidden: Sequence[str] = ()) -> Failure:
+    """Find what there is to find in an error answer, without the `hidden` secrets. Never raises."""
+    text = texts.without(documents.text_of(response), hidden)
+    read = _of_google if _GOOGLE_ERROR.match(text) is not None else _of_s3
+    return read(response, text, functools.partial(texts.cleaned, hidden=hidden))
+
+
+def _of_google(response: Response, text: str, cleaned: Callable[..., str]) -> Failure:
+    message = documents.member(text, "message")
+    return Failure(
+        code=cleaned(documents.member(text, "reason")),
+        message=cleaned(message),
+        said=cleaned(message, documents.MAX_WORDS_CHARACTERS),
+        request_id=cleaned(response.headers.get("x-guploader-uploadid", "")),
+    )
+
+
+def _of_s3(response: Response, text: str, cleaned: Callable[..., str]) -> Failure:
+    headers, is_stores = response.headers, _ERROR_DOCUMENT.match(text) is not None
+
+    def element(*names: str) -> str:
+        found = (documents.raw_element(text, name) for name in names) if is_stores else ()
+        return next(filter(None, found), "")
+
+    code, message = cleaned(element("Code")), element("Message")
+    region = headers.get("x-amz-bucket-region") or element("Region")
+    is_unexplained = not (code or region) and response.status < 500
+    redirects = is_unexplained and 300 <= response.status < 400
+    said = message if is_stores else documents.words(text)
     return Failure(
         code=code,
-        message=documents.element(text, "Message") or documents.words(text),
-        region=region,
-        page=documents.web_page(text.encode()) if is_strange else None,
-        leads_to=_leads_to(headers) if is_strange and 300 <= response.status < 400 else "",
-        request_id=headers.get("x-amz-request-id") or documents.element(text, "RequestId"),
-        archive=documents.element(text, "AccessTier") or documents.element(text, "StorageClass"),
+        message=cleaned(message) if is_stores else strangers.kind_of(text.encode()),
+        said=cleaned(said, documents.MAX_WORDS_CHARACTERS),
+        region=cleaned(region),
+        request_id=cleaned(headers.get("x-amz-request-id") or element("RequestId")),
+        archive=cleaned(element("AccessTier", "StorageClass")),
+        is_strange=not is_stores,
+        is_page=is_unexplained and documents.is_web_page(text.encode()),
+        leads_to=_leads_to(headers) if redirects else "",
     )
 
 
 def _leads_to(headers: Mapping[str, str]) -> str:
     """Where a redirect leads, without its query and user, because these may hold a secret."""
     address = headers.get("location", "").partition("?")[0].partition("#")[0]
-    address = _USER.sub("//", address)
-    return "".join(c for c in address[:_MAX_ADDRESS_CHARACTERS] if c.isprintable())
+    return texts.cleaned(_USER.sub("//", address), _MAX_ADDRESS_CHARACTERS)
 
 
 def asks_to_slow_down(response: Response) -> bool:
@@ -187,11 +216,10 @@ def to_error(
         origin: Where the request went. The text names it if the answer does not come from a store.
         hidden: Secrets to hide, in case the store repeats them.
     """
-    failure = read_failure(response)
+    failure = read_failure(response, hidden)
     detail = _stranger(failure, origin) or failure.message
-    for secret in hidden:
-        detail = detail.replace(secret, "***")
-    detail = detail[:MAX_DETAIL_CHARACTERS]
+    if failure.is_strange:
+        strangers.log(failure.said, operation=operation, place=origin, status=response.status)
     if failure.code in _DAMAGED:
         return errors.BytesRefused(f"{operation}: the store refused the bytes: {detail}")
     kind = _kind(failure, response.status, key)
@@ -206,11 +234,12 @@ def to_error(
         status=response.status,
         code=failure.code,
         detail=detail,
+        said=failure.said,
         bucket=bucket,
         key=key,
         request_id=failure.request_id,
         retries=response.retries,
-        page=failure.page,
+        is_page=failure.is_page,
         leads_to=failure.leads_to,
     )
 
@@ -234,7 +263,7 @@ def wants_md5(error: errors.StoreError) -> bool:
 
     Buckets with a retention rule do that, in stores that know no other checksum.
     """
-    said = f"{error.code} {error.detail}".casefold()
+    said = f"{error.code} {error.said}".casefold()
     return error.status == 400 and ("content-md5" in said or "contentmd5" in said)
 
 
@@ -244,12 +273,11 @@ def _stranger(failure: Failure, origin: str) -> str:
     if failure.leads_to:
         is_upgrade = scheme == "http" and failure.leads_to.lower().startswith("https:")
         upgrade = " from http to https" if is_upgrade else ""
-        return f"it redirects{upgrade}, to {failure.leads_to}"
-    if failure.page is None:
+        to = _ORIGIN.match(failure.leads_to)
+        return f"it redirects{upgrade}, to {to[0] if to else 'another path'}"
+    if not failure.is_page:
         return ""
-    at = f" at {place}" if place else ""
-    says = failure.message if failure.page in failure.message else failure.page
-    return f"a web page answers{at}: {says}"
+    return f"a web page answers at {place}" if place else "a web page answers"
 
 
 def of_object(
@@ -262,7 +290,7 @@ def of_object(
 
 def _kind(failure: Failure, status: int, key: str | None) -> type[errors.StoreError]:
     kind = _BY_CODE.get(failure.code) or _by_status(status, key)
-    if kind is errors.NotFound and failure.message.startswith(_GOOGLE_LACKS_BUCKET):
+    if kind is errors.NotFound and failure.said.startswith(_GOOGLE_LACKS_BUCKET):
         kind = errors.NoSuchBucket
     if kind is errors.NoSuchBucket and key is not None:
         return errors.Misdirected  # other keys may have no such problem

@@ -53,7 +53,7 @@ def resolve(
     Args:
         location: The bucket as the user described it.
         credentials: What signs the requests.
-        account_id: The Cloudflare account of the request; part of R2's host names.
+        account_id: The account of the request; part of R2's host names.
         settings: Overrides of provider addresses, and what endpoints users may name.
         found: What the store was found to do. It replaces what an `assumed` dialect says. What only
             the store's answers show counts in every dialect.
@@ -63,7 +63,7 @@ def resolve(
         ConfigurationError: the operator's own endpoint or the account id cannot work.
     """
     if location.vendor is Vendor.GCS:
-        return _gcs_address(location, credentials, settings)
+        return replace(_gcs_address(location, credentials, settings), account_id=account_id)
     if not isinstance(credentials, S3Credentials):
         raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
     if location.region is not None:
@@ -78,6 +78,7 @@ def resolve(
         credentials=credentials,
         requester_pays=settings.requester_pays and dialect.requester_pays,
         trusted=trusted,
+        account_id=account_id,
     )
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from slurper import errors
 from slurper.http.dates import iso_date
 from slurper.http.messages import Response
-from slurper.objectstore import documents, listings, urls
+from slurper.objectstore import documents, listings, texts, urls
 from slurper.objectstore.base import UploadMeta
 from slurper.objectstore.listings import UploadsPage
 
@@ -70,11 +70,12 @@ def refuse_coded(document: bytes, coding: str) -> None:
     Raises:
         NotAListing: it came with a coding that cannot be undone.
     """
-    begins = document[:_SHOWN_BYTES].lstrip(_BEFORE_XML)
+    begins = document[:_BEGIN_BYTES].lstrip(_BEFORE_XML)
     is_told = coding.lower() not in ("", "identity")
     if is_told and begins and not begins.startswith((b"<", b"{", *_ZIPPED)):
         raise errors.NotAListing(
-            f"the listing is compressed (Content-Encoding {coding}), though that was not asked for"
+            f"the listing is compressed (Content-Encoding {texts.cleaned(coding)}), though that "
+            "was not asked for"
         )
 
 
@@ -92,24 +93,47 @@ def as_text(document: bytes) -> str:
         ListingError: it has a document type. NotAListing: it is no XML document.
     """
     document = _unzipped(document).lstrip(_BEFORE_XML)
-    if (page := documents.web_page(document)) is not None:
-        raise errors.NotAListing(f"the answer is not a store's but a web page: {page!r}")
+    if documents.is_web_page(document):
+        raise _stranger(document, "the answer is not a store's but a web page")
     if document.startswith((b"{", b"[")):
-        seen = documents.words(document[:_SHOWN_BYTES].decode("utf-8", "replace"))
-        raise errors.NotAListing(f"the server speaks JSON, not S3: {seen!r}")
+        raise _stranger(document, "the server speaks JSON, not S3")
     if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
         raise errors.ListingError("the listing holds a document type declaration")
     try:
-        return document.decode("utf-8")
+        text = document.decode("utf-8")
     except UnicodeDecodeError as error:
-        seen = ascii(document[:_SHOWN_BYTES])[1:]
-        raise errors.NotAListing(f"the listing is not UTF-8: {error}; it begins {seen}") from error
+        raise _stranger(document, f"the listing is not UTF-8: {error}") from error
+    if text and not text.startswith("<"):
+        raise _stranger(document, f"the answer is text of {len(document)} bytes, and no listing")
+    return text
 
+
+def _stranger(document: bytes, what: str) -> errors.NotAListing:
+    """The error for an answer of another program. Its text does not tell what that says."""
+    text = document[: documents.MAX_TEXT_BYTES].decode("utf-8", "replace")
+    return errors.NotAListing(what, documents.words(text))
+
+
+_KNOWN_ROOTS = frozenset(
+    {
+        "EnumerationResults",
+        "Error",
+        "ListAllMyBucketsResult",
+        "ListBucketResult",
+        "ListMultipartUploadsResult",
+        "ListVersionsResult",
+        "LocationConstraint",
+        "html",
+        "multistatus",
+    }
+)
+"""Documents of stores, and of programs that are taken for stores."""
 
 _BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
 """A byte order mark, and white space that some programs print before the document."""
 
-_SHOWN_BYTES = 40
+_BEGIN_BYTES = 40
+_LOGGED_CHARACTERS = 4096
 _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 """How gzip data begins, and data that HTTP calls deflate."""
 
@@ -141,9 +165,12 @@ def parse(text: str, expected: str) -> ET.Element:
     try:
         root = _parse_xml(text)
     except ET.ParseError as error:
-        raise errors.ListingError(f"the listing is not complete XML: {error}") from error
-    if local_name(root.tag) != expected:
-        raise errors.NotAListing(f"expected a {expected}, got {local_name(root.tag)[:80]!r}")
+        text = texts.cleaned(str(error))
+        raise errors.ListingError(f"the listing is not complete XML: {text}") from error
+    name = local_name(root.tag)
+    if name != expected:
+        got = repr(name) if name in _KNOWN_ROOTS else "another document"
+        raise _stranger(text[:_LOGGED_CHARACTERS].encode(), f"expected a {expected}, got {got}")
     return root
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from slurper import errors
 from slurper.objectstore.base import ListingPage, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.texts import quoted
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far more than a page of a thousand keys of 1,024 bytes needs, each byte written as %XX."""
@@ -20,6 +21,9 @@ ASKS = 3
 
 AGAIN_PAUSE_SECONDS = 0.2
 """Pause before the last try, so that the fault may pass."""
+
+MOST_KEY_CHARACTERS = 8192
+"""Eight times what stores allow. A key is kept, and shown where its object fails."""
 
 OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
 """Orders in which two keys cannot be compared."""
@@ -45,14 +49,16 @@ def check_keys(
     """Refuse keys that a listing of `prefix` after `start_after` cannot hold.
 
     Raises:
-        ListingError: a key is empty, or not under `prefix`. OutOfOrder: the keys are not strictly
-            increasing in `order`, or not after `start_after`. NoOrder: in `KeyOrder.OWN`, a key
-            comes again.
+        ListingError: a key is empty, far too long, or not under `prefix`. OutOfOrder: the keys are
+            not strictly increasing in `order`, or not after `start_after`. NoOrder: in
+            `KeyOrder.OWN`, a key comes again.
     """
     if not keys:
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
+    if (longest := max(map(len, keys))) > MOST_KEY_CHARACTERS:
+        raise errors.ListingError(f"the listing holds a key of {longest} characters")
     if order in OWN_ORDERS:
         _check_prefix(keys, prefix)
         if order is KeyOrder.OWN:
@@ -60,30 +66,31 @@ def check_keys(
         return
     ranks = keys if order is KeyOrder.BYTES else list(map(order.rank, keys))
     if start_after is not None and ranks[0] <= order.rank(start_after):
-        text = f"the listing after {start_after!r} begins with {keys[0]!r}"
+        text = f"the listing after {quoted(start_after)} begins with {quoted(keys[0])}"
         raise errors.OutOfOrder(text, start_after, keys[0])
     if not all(map(operator.lt, ranks, ranks[1:])):
         at = next(i for i, pair in enumerate(pairwise(ranks)) if not pair[0] < pair[1])
-        text = f"the listing shows {keys[at + 1]!r} after {keys[at]!r}"
+        text = f"the listing shows {quoted(keys[at + 1])} after {quoted(keys[at])}"
         raise errors.OutOfOrder(text, keys[at], keys[at + 1])
     # The keys are sorted: a prefix of both the first and the last is a prefix of all.
     if not (keys[0].startswith(prefix) and keys[-1].startswith(prefix)):
         raise errors.ListingError(
-            f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
+            f"the listing of {prefix!r} reaches from {quoted(keys[0])} to {quoted(keys[-1])}"
         )
 
 
 def _check_prefix(keys: Sequence[str], prefix: str) -> None:
     strange = next((key for key in keys if not key.startswith(prefix)), None)
     if strange is not None:
-        raise errors.ListingError(f"the listing of {prefix!r} shows {strange!r}")
+        raise errors.ListingError(f"the listing of {prefix!r} shows {quoted(strange)}")
 
 
 def _check_own_order(keys: Sequence[str], start_after: str | None) -> None:
     """Refuse a key that comes twice."""
     if start_after in keys or len(set(keys)) < len(keys):
         twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
-        raise errors.NoOrder(f"the listing after {start_after!r} shows {twice!r} again")
+        shown = quoted(twice or "")
+        raise errors.NoOrder(f"the listing after {start_after!r} shows {shown} again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from slurper.http.messages import Response
 from slurper.objectstore import checksums, documents, entity_tags
 from slurper.objectstore.base import Body, ByteRange, Part, SourceMd5, StoredObject
 from slurper.objectstore.checksums import Algorithm, Running, Told
+from slurper.objectstore.texts import cleaned
 
 _CONTENT_RANGE = re.compile(r"bytes[ =](\d{1,19})-(\d{1,19})/(\d{1,19})", re.IGNORECASE)
 _FRAMES = frozenset({"content-length", "transfer-encoding"})
@@ -35,10 +36,10 @@ def whole_size(response: Response, body: Body, wanted: ByteRange) -> int:
     if response.status not in (200, 206) or found is None or got != (wanted.start, wanted.end):
         raise errors.IntegrityError(
             f"asked for bytes {wanted.start}-{wanted.end - 1}, got HTTP {response.status} "
-            f"with {announced or 'no content-range'}"
+            f"with {cleaned(announced) or 'no content-range'}"
         )
     if body.length != len(wanted):
-        raise errors.IntegrityError(f"{body.length} bytes came for {announced}")
+        raise errors.IntegrityError(f"{body.length} bytes came for {cleaned(announced)}")
     return int(found[3])
 
 
@@ -82,8 +83,8 @@ def refuse_compressed(headers: Mapping[str, str], body: Body, size: int) -> None
     if coding is not None:
         raise CompressedError(
             f"read {body.length} bytes of an object listed with {size}; they came with "
-            f"Content-Encoding {coding}: if the object has none, the source or a proxy before it "
-            "compresses"
+            f"Content-Encoding {cleaned(coding)}: if the object has none, the source or a proxy "
+            "before it compresses"
         )
 
 
@@ -117,8 +118,9 @@ def check_length(headers: Mapping[str, str], size: int) -> None:
         coding = headers.get("content-encoding")
         error = errors.IntegrityError if coding is None else CompressedError
         raise error(
-            f"the answer announces {announced or 'no number of'} bytes for an object listed with "
-            f"{size}" + ("" if coding is None else f", with Content-Encoding {coding}")
+            f"the answer announces {cleaned(announced) or 'no number of'} bytes for an object "
+            f"listed with {size}"
+            + ("" if coding is None else f", with Content-Encoding {cleaned(coding)}")
         )
 
 
@@ -226,7 +228,7 @@ async def compare_with_told(stored: StoredObject, body: Body) -> bool:
 def disagreement(told: Told, seen: str) -> errors.ChecksumDisagrees:
     """The error with the checksum that was told, and the one that the bytes have."""
     name = f"x-amz-checksum-{told.algorithm}"
-    text = f"the bytes read have {name} {seen}, the source announces {told.value}"
+    text = f"the bytes read have {name} {seen}, the source announces {cleaned(told.value)}"
     return errors.ChecksumDisagrees(text, seen, told.algorithm)
 
 
@@ -234,7 +236,8 @@ async def compare_with_source_md5(body: Body) -> None:
     """Compare a body with the MD5 that its source tells. Raises BytesRefused."""
     seen = await body.computed(Algorithm.MD5)
     if seen != body.source_md5:
-        raise errors.BytesRefused(f"the bytes have MD5 {seen}, the source tells {body.source_md5}")
+        told = cleaned(body.source_md5)
+        raise errors.BytesRefused(f"the bytes have MD5 {seen}, the source tells {told}")
 
 
 async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> None:
@@ -247,7 +250,8 @@ async def compare_written(body: Body, etag: str, headers: Mapping[str, str]) -> 
         await compare_with_source_md5(body)
     elif written != body.source_md5:
         raise errors.BytesRefused(
-            f"the store has written bytes with MD5 {written}, the source tells {body.source_md5}"
+            f"the store has written bytes with MD5 {written}, the source tells "
+            f"{cleaned(body.source_md5)}"
         )
 
 
@@ -265,7 +269,7 @@ async def compare_with_google(headers: Mapping[str, str], body: Body) -> None:
         seen = await body.computed(algorithm)
         if announced != seen:
             raise errors.ChecksumDisagrees(
-                f"the bytes have {algorithm} {seen}, the store announces {announced}", seen
+                f"the bytes have {algorithm} {seen}, the store announces {cleaned(announced)}", seen
             )
         return
 
@@ -287,7 +291,8 @@ def compare_whole(answer: str, whole: str) -> None:
     composite = documents.element(answer, "ChecksumType").upper() == "COMPOSITE"
     if stored and not composite and "-" not in stored and stored != whole:
         raise errors.IntegrityError(
-            f"the parts make an object with CRC64NVME {whole}, the store has one with {stored}"
+            f"the parts make an object with CRC64NVME {whole}, the store has one with "
+            f"{cleaned(stored)}"
         )
 
 
@@ -316,7 +321,7 @@ def proves_copy(source: StoredObject, copy: str, headers: Mapping[str, str]) -> 
     are_md5 = source.etag_may_be_md5 and _MD5.fullmatch(of_source) and _MD5.fullmatch(of_copy)
     if are_md5 and headers.get("x-amz-server-side-encryption", "AES256") == "AES256":
         raise errors.IntegrityError(
-            f"the copy has the ETag {copy}, its source had {source.meta.etag}"
+            f"the copy has the ETag {cleaned(copy)}, its source had {cleaned(source.meta.etag)}"
         )
     return False
 

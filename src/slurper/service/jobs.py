@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from secrets import token_hex
@@ -15,6 +15,7 @@ from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
+from slurper.http.places import Crowded, Places
 from slurper.job import lifecycle, rules
 from slurper.job.lifecycle import Command
 from slurper.job.model import (
@@ -33,6 +34,13 @@ from slurper.objectstore.base import StoreAddress
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.service.precheck import Checked, Precheck, Side
 from slurper.settings import Settings
+
+MOST_CHECKS = 32
+"""Checks under way at once, of all accounts."""
+CHECK_WAIT_SECONDS = 5.0
+"""How long a check waits for its place. A check takes about as long, so one mostly comes free."""
+_WAITING_PER_CHECK = 4
+"""So many wait for each place that an account has. What they want is kept in memory meanwhile."""
 
 _SECRETS = frozenset(f"/{side}/secret" for side in Side)
 
@@ -59,6 +67,12 @@ class JobService:
         self._wake = wake
         self._waits = waits or Waits()
         self._precheck = Precheck(settings)
+        most = settings.max_concurrent_checks
+        self._places = Places(
+            most_of_one=most,
+            most=max(most, MOST_CHECKS),
+            most_waiting_of_one=most * _WAITING_PER_CHECK,
+        )
 
     async def create(
         self,
@@ -81,6 +95,7 @@ class JobService:
             KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used. No store was asked anything.
             PrecheckFailed: with the problems of both sides.
+            TooManyChecks: so many checks are under way that this one cannot begin.
             JobLimitReached: there are as many active jobs as the settings allow.
             TokenRevoked: the token was revoked while both sides were checked.
         """
@@ -291,10 +306,14 @@ class JobService:
         prefix: str = "",
         keys: Sequence[str] | None = None,
     ) -> tuple[PrecheckProblem, ...]:
-        """Return why the source cannot be read, or else notes about it. Raises InvalidField."""
+        """Return why the source cannot be read, or else notes about it.
+
+        Raises InvalidField, TooManyChecks.
+        """
         keys = _selected(keys, prefix)
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
-        checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
+        async with self._place(account_id):
+            checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
         return checked.problems
 
     async def precheck_target(
@@ -302,10 +321,27 @@ class JobService:
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the target cannot be written to, or else notes about it.
 
-        Raises InvalidField.
+        Raises InvalidField, TooManyChecks.
         """
         address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
-        return (await self._precheck.target(location, address)).problems
+        async with self._place(account_id):
+            return (await self._precheck.target(location, address)).problems
+
+    @asynccontextmanager
+    async def _place(self, account_id: str) -> AsyncIterator[None]:
+        """Hold a place for a check, of one side or both. Raises TooManyChecks: none came free."""
+        try:
+            async with asyncio.timeout(CHECK_WAIT_SECONDS):
+                await self._places.take(account_id)
+        except (Crowded, TimeoutError):
+            raise errors.TooManyChecks(
+                f"{self._settings.max_concurrent_checks} checks of stores may be under way for an "
+                f"account, and {MOST_CHECKS} for all; try again when some have ended"
+            ) from None
+        try:
+            yield
+        finally:
+            self._places.give_back(account_id)
 
     async def _check(
         self,
@@ -322,7 +358,7 @@ class JobService:
         differ.
 
         Raises:
-            InvalidField, PrecheckFailed: as `create` says.
+            InvalidField, PrecheckFailed, TooManyChecks: as `create` says.
         """
         check = self._precheck
         read_from = write_to = None
@@ -332,7 +368,7 @@ class JobService:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
         if is_new and read_from is not None and write_to is not None:
             _refuse_same_bucket(spec, read_from, write_to)
-        async with asyncio.TaskGroup() as group:
+        async with self._place(account_id), asyncio.TaskGroup() as group:
             reading = group.create_task(
                 _unasked()
                 if read_from is None

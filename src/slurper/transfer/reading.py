@@ -14,6 +14,7 @@ from slurper import errors
 from slurper.objectstore import verification
 from slurper.objectstore.base import Body, Download, ObjectMeta
 from slurper.objectstore.checksums import Algorithm
+from slurper.objectstore.texts import cleaned
 from slurper.transfer.attempts import Attempts, SourceChangedError
 from slurper.transfer.etags import SourceEtags, some_are_md5s
 from slurper.transfer.route import Route
@@ -27,7 +28,7 @@ class Doubt:
     seen: str
 
     def __str__(self) -> str:
-        return f"the bytes read have MD5 {self.seen}, the source tells {self.told}"
+        return f"the bytes read have MD5 {self.seen}, the source tells {cleaned(self.told)}"
 
 
 class Reader:

@@ -17,6 +17,7 @@ from slurper.objectstore.base import ObjectMeta, SourceMd5
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
 from slurper.objectstore.streamed import StreamedBody, StreamingStore
+from slurper.objectstore.texts import cleaned
 from slurper.settings import MIB
 from slurper.transfer.attempts import SourceChangedError
 from slurper.transfer.etags import SourceEtags, some_are_md5s
@@ -214,8 +215,8 @@ class StreamCopier:
         if not self.etags.are_md5s:
             raise StreamDeclined(str(refusal)) from refusal
         raise errors.IntegrityError(
-            f"the target refused the bytes read, which do not have the MD5 {body.told.value} "
-            f"that the source tells: {refusal}"
+            "the target refused the bytes read, which do not have the MD5 "
+            f"{cleaned(body.told.value)} that the source tells: {refusal}"
         ) from refusal
 
 

@@ -10,6 +10,7 @@ from slurper import errors
 from slurper.objectstore.base import Part, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import PartCopy
+from slurper.objectstore.texts import cleaned
 from slurper.planning.parts import SourceSum
 from slurper.transfer.attempts import PartsDisagreeError, TargetChangedError
 from slurper.transfer.etags import SourceEtags
@@ -85,7 +86,7 @@ class UploadComplete:
         if not (came_twice and is_of_etags) or await self._etags_of_parts_are_md5s():
             raise PartsDisagreeError(
                 f"the parts read make an object with x-amz-checksum-{told.algorithm} {seen}, the "
-                f"source announces {told.value}",
+                f"source announces {cleaned(told.value)}",
                 seen,
             )
         return parts

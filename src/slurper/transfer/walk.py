@@ -31,6 +31,7 @@ from slurper import errors
 from slurper.objectstore import listings
 from slurper.objectstore.base import ListingPage, ObjectStore
 from slurper.objectstore.dialects import KeyOrder
+from slurper.objectstore.texts import quoted
 from slurper.planning.keyspace import KeyRange, encode_key
 
 PAGE_KEYS = 1000
@@ -136,7 +137,8 @@ class _OrderedWalk(Walk):
         alone = f"when it is asked for the next key alone ({listings.ASKS} times in a row)"
         if self._left_out is None:
             return f"the listing {place} goes on, but the store shows no key {alone}"
-        return f"the listing {place} leaves out {self._left_out!r}, which the store shows {alone}"
+        left_out = quoted(self._left_out)
+        return f"the listing {place} leaves out {left_out}, which the store shows {alone}"
 
     async def _ask(self) -> ListingPage:
         page = await self._list(self._last if self._before is None else self._before)
@@ -181,7 +183,7 @@ class _OrderedWalk(Walk):
 
 
 def _place(last: str | None) -> str:
-    return "from its beginning" if last is None else f"after {last!r}"
+    return "from its beginning" if last is None else f"after {quoted(last)}"
 
 
 class _OwnOrderWalk(Walk):
@@ -241,8 +243,9 @@ class _OwnOrderWalk(Walk):
         """Check that the last key exists. After a deleted key, some stores list nothing."""
         if self._last is not None and not await self._is_there(self._last):
             raise errors.NoOrder(
-                f"the store lists in an order of its own, and shows nothing after {self._last!r}; "
-                "that object is gone, and nobody knows whether it was the last"
+                "the store lists in an order of its own, and shows nothing after "
+                f"{quoted(self._last)}; that object is gone, and nobody knows whether it was the "
+                "last"
             )
 
     async def _is_there(self, key: str) -> bool:

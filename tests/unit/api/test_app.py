@@ -95,6 +95,19 @@ async def test_a_database_that_is_away_is_503(api: Api, monkeypatch: pytest.Monk
     assert "/srv" not in answer.text
 
 
+async def test_too_many_checks_are_told_when_to_try_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crowded(*_: object, **__: object) -> None:
+        raise errors.TooManyChecks("8 checks of stores may be under way")
+
+    monkeypatch.setattr(api.app.state.backend.service, "create", crowded)
+    answer = await api.client.post(JOBS, json=bodies.create())
+    assert "8 checks" in failure(answer, 429, Code.TOO_MANY_REQUESTS)
+    assert answer.headers["retry-after"] == "5"
+    assert "x-should-retry" not in answer.headers, "the SDKs send it again by themselves"
+
+
 async def test_a_body_announced_too_large_is_not_read(api: Api) -> None:
     read = 0
 

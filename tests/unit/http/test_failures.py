@@ -80,9 +80,7 @@ async def test_refused_connection_names_the_address(connect: Connect) -> None:
         port = sock.getsockname()[1]
     with pytest.raises(errors.TransportError) as caught:
         await connect(f"http://127.0.0.1:{port}").send(get())
-    assert f"127.0.0.1:{port}: not connected (connect): 127.0.0.1 Connection refused" in str(
-        caught.value
-    )
+    assert f"127.0.0.1:{port}: not connected (connect): Connection refused" in str(caught.value)
 
 
 async def test_unknown_host_is_a_transport_error(connect: Connect) -> None:

@@ -321,7 +321,7 @@ async def test_no_more_are_opened_ahead_than_may_be_lent(serve: Serve, connect: 
     client = connect(server, connections_ahead=5, max_connections=3)
     await client.send(get())
     await until(lambda: len(client._pool._idle) == server.connections == 3)
-    assert not client._pool._ahead
+    await until(lambda: not client._pool._ahead)
     assert client._pool._free_slots == 0
 
 

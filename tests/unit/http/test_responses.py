@@ -37,7 +37,7 @@ async def test_body_with_content_length_arrives_whole(serve: Serve, connect: Con
         (answer(b"", "x-fine: 1", "x-odd: a\x01b"), "(header 'x-odd')"),
         (answer(b"", "x-fine: 1", "x-o dd: a"), "(header 'x-o dd')"),
         (answer(b"", "x-fine: 1", "x-\xfc: a"), "(header 'x-\\xfc')"),
-        (answer(b"", "x-fine: 1", "no colon"), "(header 'no colon')"),
+        (answer(b"", "x-fine: 1", "no colon"), "(a header line without a colon)"),
         (b"\x15\x03\x03\x00\x02\x02\x46", "(it answers in TLS)"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP/1.1"),
     ],

@@ -152,9 +152,9 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert len(documents.text_of(answer(500, bomb, content_encoding="gzip"))) <= 64 * 1024
 
 
-def test_a_web_page_is_quoted_in_words() -> None:
+def test_a_web_page_is_told_without_its_words() -> None:
     page = b"<html><style>b{}</style><body><h1>502</h1>\n<p>Bad <b>gateway</b></body></html>"
-    assert str(error_of(answer(502, page))) == "GetObject answered HTTP 502: 502 Bad gateway"
+    assert str(error_of(answer(502, page))) == "GetObject answered HTTP 502: a web page"
 
 
 def test_a_web_page_in_a_stores_stead_is_named_with_its_place() -> None:
@@ -163,26 +163,24 @@ def test_a_web_page_in_a_stores_stead_is_named_with_its_place() -> None:
         answer(404, body), "ListObjectsV2", bucket="b", key=None, origin="http://h.example:9001"
     )
     assert isinstance(error, errors.StoreError)
-    assert str(error) == (
-        "ListObjectsV2 answered HTTP 404: a web page answers at h.example:9001: MinIO Console"
-    )
+    assert str(error) == ("ListObjectsV2 answered HTTP 404: a web page answers at h.example:9001")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    assert (again.page, again.leads_to, str(again)) == ("MinIO Console", "", str(error))
+    assert (again.is_page, again.leads_to, str(again)) == (True, "", str(error))
 
 
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("https://h.example/login?token=s3cr3t", "from http to https, to https://h.example/login"),
-        ("/login#s3cr3t", "it redirects, to /login"),
-        ("http://u\x01.example/", "it redirects, to http://u.example/"),
+        ("https://h.example/s3cr3t?token=s3cr3t", "from http to https, to https://h.example"),
+        ("/login/s3cr3t#s3cr3t", "it redirects, to another path"),
+        ("http://u\x01.example:80/", "it redirects, to http://u.example:80"),
         ("http://[", "it redirects"),
-        ("https://me:s3cr3t@h.example/x", "to https://h.example/x"),
+        ("https://me:s3cr3t@h.example/x", "to https://h.example"),
         ("?s3cr3t", "GetObject answered HTTP 302"),
         ("", "GetObject answered HTTP 302"),
     ],
 )
-def test_a_redirect_says_where_it_leads_and_hides_its_query(to: str, said: str) -> None:
+def test_a_redirect_says_to_which_server_it_leads_and_hides_the_rest(to: str, said: str) -> None:
     error = to_error(
         answer(302, location=to), "GetObject", bucket="b", key="k", origin="http://h.example"
     )
@@ -193,11 +191,11 @@ def test_a_redirect_says_where_it_leads_and_hides_its_query(to: str, said: str) 
 def test_a_redirect_of_a_store_is_told_by_its_region() -> None:
     error = error_of(answer(301, x_amz_bucket_region="eu-west-1", location="https://x/"))
     assert isinstance(error, errors.Misdirected)
-    assert (error.leads_to, error.page) == ("", None)
+    assert (error.leads_to, error.is_page) == ("", False)
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(str(error_of(answer(500, document("InternalError", "x" * 10_000))))) < 400
+    assert len(str(error_of(answer(500, document("InternalError", "x" * 10_000))))) < 200
 
 
 def test_secrets_do_not_come_back() -> None:

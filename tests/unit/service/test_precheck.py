@@ -58,7 +58,7 @@ SKEWED = _answer(errors.CredentialsRejected, 403, "RequestTimeTooSkewed")
 KMS = _answer(errors.AccessDenied, 403, "AccessDenied", "not allowed to perform kms:Decrypt")
 UNTRUSTED = errors.TlsRefused("s3.example:443: certificate not accepted (tls)")
 UNKNOWN_HOST = errors.TransportError("s3.example:443: host name not found (connect)")
-PRIVATE = errors.EndpointRefused("s3.example resolves to 10.0.0.1")
+PRIVATE = errors.EndpointRefused("s3.example:443 has an address that the endpoint policy forbids")
 NO_LISTING = errors.ListingError("the answer is no listing")
 
 
@@ -84,7 +84,7 @@ NO_LISTING = errors.ListingError("the answer is no listing")
         (S3, KMS, "secret", "and kms:Decrypt"),
         (S3, UNTRUSTED, "endpoint", "SLURPER_CA_FILE"),
         (S3, UNKNOWN_HOST, "endpoint", "how it is spelt"),
-        (S3, PRIVATE, "endpoint", "SLURPER_ALLOW_PRIVATE_ENDPOINTS"),
+        (S3, PRIVATE, "endpoint", "SLURPER_ALLOWED_ENDPOINTS"),
         (replace(S3, region="x"), UNREACHABLE, "endpoint", "check endpoint"),
         (AWS, UNREACHABLE, "region", "check endpoint"),
         (replace(AWS, region=None), UNREACHABLE, "endpoint", "check endpoint"),

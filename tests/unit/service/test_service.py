@@ -14,9 +14,12 @@ from mypy_boto3_s3 import S3Client
 from slurper import errors
 from slurper.database.store import JobStore
 from slurper.demo.servers import S3Server
+from slurper.errors import PrecheckProblem
 from slurper.job.model import Delivery, JobOptions, JobSpec, JobStatus, LogType
 from slurper.secrets import JobSecrets, S3Credentials
+from slurper.service import jobs
 from slurper.service.jobs import JobService
+from slurper.service.precheck import Checked, Precheck
 from slurper.settings import Settings
 from tests.unit.service.conftest import ACCOUNT, Office
 
@@ -230,3 +233,72 @@ async def test_the_same_name_under_other_credentials_may_be_another_bucket(offic
     wrong = replace(right, secret_access_key="another tenant's")
     with pytest.raises(errors.PrecheckFailed):  # it is asked, and this server knows no such tenant
         await office.service.create(ACCOUNT, same, replace(office.secrets, target=wrong))
+
+
+# Checks at once
+
+
+@pytest.fixture
+def waiting_checks(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Checks of sources end when this is set. No other check waits long for a place."""
+    end = asyncio.Event()
+
+    async def slow(*_: object, **__: object) -> Checked:
+        await end.wait()
+        return Checked(problems=())
+
+    monkeypatch.setattr(Precheck, "source", slow)
+    monkeypatch.setattr(jobs, "CHECK_WAIT_SECONDS", 0.05)
+    return end
+
+
+def checking(office: Office, account: str) -> asyncio.Task[tuple[PrecheckProblem, ...]]:
+    pair = office.secrets.source
+    return asyncio.ensure_future(office.service.precheck_source(account, office.spec.source, pair))
+
+
+async def test_an_account_has_so_many_checks_at_once_and_other_accounts_have_theirs(
+    office: Office, waiting_checks: asyncio.Event
+) -> None:
+    most = Settings().max_concurrent_checks
+    under_way = [checking(office, ACCOUNT) for _ in range(most)]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.TooManyChecks, match=f"{most} checks of stores may be under way"):
+        await checking(office, ACCOUNT)
+    with pytest.raises(errors.TooManyChecks):
+        await office.create()
+    other = checking(office, "b" * 32)
+    await asyncio.sleep(0.1)
+    assert not other.done()
+    waiting_checks.set()
+    await asyncio.gather(*under_way, other)
+    assert await checking(office, ACCOUNT) == ()
+
+
+async def test_all_accounts_together_have_so_many_checks_at_once(
+    office: Office, waiting_checks: asyncio.Event
+) -> None:
+    each = Settings().max_concurrent_checks
+    accounts = [f"{number:032x}" for number in range(jobs.MOST_CHECKS // each)]
+    under_way = [checking(office, account) for account in accounts for _ in range(each)]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.TooManyChecks):
+        await checking(office, ACCOUNT)
+    under_way[0].cancel()
+    await asyncio.gather(under_way[0], return_exceptions=True)
+    last = checking(office, ACCOUNT)
+    waiting_checks.set()
+    await asyncio.gather(last, *under_way[1:])
+
+
+async def test_who_waits_for_a_place_gets_it_when_one_comes_free(
+    office: Office, waiting_checks: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CHECK_WAIT_SECONDS", 60.0)
+    most = Settings().max_concurrent_checks
+    checks = [checking(office, ACCOUNT) for _ in range(5 * most)]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.TooManyChecks):
+        await checking(office, ACCOUNT)
+    waiting_checks.set()
+    await asyncio.gather(*checks)

@@ -21,6 +21,7 @@ from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.resources import Resource
 from slurper.objectstore.gcs.tokens import Accounts
 from slurper.objectstore.presence import BucketPresence
+from slurper.objectstore.texts import cleaned
 from slurper.objectstore.urls import canonical_query
 from slurper.objectstore.witness import SERVED, Witness
 from slurper.secrets import GcsCredentials
@@ -58,13 +59,18 @@ class GcsClient(ProbedStore):
         self._presence = BucketPresence(self._list_one)
         self._accounts = Accounts() if accounts is None else accounts
         self._tokens = self._accounts.join(
-            address.credentials, address.token_uri, options, clock=clock
+            address.credentials,
+            address.token_uri,
+            options,
+            owner=address.account_id,
+            clock=clock,
         )
         self._client = HttpClient(
             address.origin,
             options,
             sign=self._authorized,
             trusted=address.trusted,
+            owner=address.account_id,
             should_retry=_should_retry,
             asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,
@@ -214,7 +220,8 @@ class _RememberedResources:
         try:
             objects = [resources.to_meta(item) for item in items]
         except (ValueError, TypeError, LookupError) as error:
-            raise errors.ListingError(f"the listing holds what is no object: {error}") from error
+            text = f"the listing holds what is no object: {cleaned(str(error))}"
+            raise errors.ListingError(text) from error
         for item in items:
             self._resources[item["name"]] = item
         while len(self._resources) > _MOST_REMEMBERED:

@@ -21,6 +21,7 @@ from slurper.objectstore.base import (
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
+from slurper.objectstore.texts import cleaned
 
 
 class TranscodedError(errors.IntegrityError):
@@ -121,8 +122,8 @@ class Reading(GcsClient):
         if stored is not None and _is_transcoded(response, stored):
             sent = response.headers.get("content-encoding", "none")
             raise TranscodedError(
-                f"objects.get: the object is stored with the coding {stored} and was sent with "
-                f"{sent}: these are not its bytes"
+                f"objects.get: the object is stored with the coding {cleaned(stored)} and was sent "
+                f"with {cleaned(sent)}: these are not its bytes"
             )
         return response
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from slurper import errors
 from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
-from slurper.objectstore import documents, error_answers
+from slurper.objectstore import documents, error_answers, strangers, texts
 from slurper.secrets import GcsCredentials
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -44,7 +44,7 @@ class Accounts:
     """The service accounts that a process uses now. All stores of an account share one token."""
 
     def __init__(self) -> None:
-        self._in_use: dict[tuple[GcsCredentials, str, TransportOptions], AccessTokens] = {}
+        self._in_use: dict[tuple[GcsCredentials, str, TransportOptions, str], AccessTokens] = {}
 
     def join(
         self,
@@ -52,13 +52,14 @@ class Accounts:
         token_uri: str,
         options: TransportOptions,
         *,
+        owner: str = "",
         clock: Callable[[], float] = time.time,
     ) -> AccessTokens:
         """Return the tokens of an account, until `leave`. The first caller's `clock` is used."""
-        account = (credentials, token_uri, options)
+        account = (credentials, token_uri, options, owner)
         tokens = self._in_use.get(account)
         if tokens is None:
-            tokens = AccessTokens(credentials, token_uri, options, clock=clock)
+            tokens = AccessTokens(credentials, token_uri, options, owner=owner, clock=clock)
             self._in_use[account] = tokens
         tokens.users += 1
         return tokens
@@ -80,6 +81,7 @@ class AccessTokens:
         token_uri: str,
         options: TransportOptions,
         *,
+        owner: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare; nothing is sent yet. `clock` gives Unix time, for the claims."""
@@ -93,6 +95,7 @@ class AccessTokens:
             options,
             sign=lambda _: "",
             trusted=token_uri != TOKEN_URI,
+            owner=owner,
         )
         self._renewal: asyncio.Task[None] | None = None
         self._renew_at = self._used_until = -math.inf
@@ -165,14 +168,16 @@ class AccessTokens:
 
     def _error(self, response: Response) -> errors.StoreError:
         text = documents.text_of(response)
+        said = documents.member(text, "error_description")
         kind: type[errors.StoreError] = errors.CredentialsRejected
         if response.status in (408, 429) or not 400 <= response.status < 500:
             kind = errors.UnavailableStore
         return kind(
             OPERATION,
             status=response.status,
-            code=documents.member(text, "error"),
-            detail=documents.member(text, "error_description") or documents.words(text),
+            code=texts.cleaned(documents.member(text, "error")),
+            detail=texts.cleaned(said) if said else strangers.kind_of(text.encode()),
+            said=texts.cleaned(said or documents.words(text), documents.MAX_WORDS_CHARACTERS),
             retries=response.retries,
         )
 

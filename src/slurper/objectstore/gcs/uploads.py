@@ -15,6 +15,7 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
+from slurper.objectstore.texts import cleaned
 
 
 class Uploads(GcsClient):
@@ -85,7 +86,7 @@ class Uploads(GcsClient):
         if made.get("crc32c") != crc32c:
             raise errors.IntegrityError(
                 f"the parts make an object with CRC32C {crc32c}, the store has one with "
-                f"{made.get('crc32c')}"
+                f"{cleaned(str(made.get('crc32c')))}"
             )
         await self._unpack_metadata(key, made)
         return resources.etag_of(made.get("generation"))

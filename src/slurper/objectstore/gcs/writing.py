@@ -17,6 +17,7 @@ from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.gcs import resources
 from slurper.objectstore.gcs.client import GcsClient
 from slurper.objectstore.gcs.resources import Resource
+from slurper.objectstore.texts import cleaned
 from slurper.objectstore.urls import canonical_query
 
 COPY_SECONDS = 30.0
@@ -51,7 +52,7 @@ class Writing(GcsClient):
         response = await self._send("objects.insert", request, key)
         made = resources.read_object(b"".join(response.body))
         if made.get("crc32c") != crc32c:
-            stored = made.get("crc32c")
+            stored = cleaned(str(made.get("crc32c")))
             raise errors.IntegrityError(f"the store holds CRC32C {stored}, sent was {crc32c}")
         if body.source_md5 and made.get("md5Hash") != body.source_md5:
             await verification.compare_with_source_md5(body)
@@ -78,8 +79,8 @@ class Writing(GcsClient):
         copied, wanted = resources.to_stored(made), source
         if (copied.meta.size, copied.crc32c) != (wanted.meta.size, wanted.crc32c):
             raise errors.IntegrityError(
-                f"the copy has {copied.meta.size} bytes with CRC32C {copied.crc32c}, its source "
-                f"{wanted.meta.size} with {wanted.crc32c}"
+                f"the copy has {copied.meta.size} bytes with CRC32C {cleaned(str(copied.crc32c))}, "
+                f"its source {wanted.meta.size} with {cleaned(str(wanted.crc32c))}"
             )
         return copied.meta.etag
 

@@ -17,7 +17,7 @@ from slurper import errors
 from slurper.http.client import ClientStatistics, HttpClient, TransportOptions
 from slurper.http.dialer import Origin
 from slurper.http.messages import Request, Response
-from slurper.objectstore import checksums, documents, error_answers, urls
+from slurper.objectstore import checksums, documents, error_answers, strangers, urls
 from slurper.objectstore.base import Body, ProbedStore, StoreAddress
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.dialects import Dialect
@@ -62,6 +62,7 @@ class BucketClient(ProbedStore):
         self._dialect = address.dialect
         self._credentials = address.credentials
         self._trusted = address.trusted
+        self._account_id = address.account_id
         self._requester_pays = address.requester_pays
         self._options = options
         self._clock = clock
@@ -96,6 +97,7 @@ class BucketClient(ProbedStore):
             self._options,
             sign=self._signer,
             trusted=self._trusted,
+            owner=self._account_id,
             should_retry=self._should_retry,
             asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,
@@ -145,15 +147,19 @@ class BucketClient(ProbedStore):
         raise self._error(response, operation, key)
 
     def _error(self, response: Response, operation: str, key: str | None) -> errors.SlurperError:
-        secret, token = self._credentials.secret_access_key, self._credentials.session_token
         return error_answers.to_error(
             response,
             operation,
             bucket=self._bucket,
             key=key,
             origin=self._origin,
-            hidden=[text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS],
+            hidden=self._hidden(),
         )
+
+    def _hidden(self) -> list[str]:
+        """What no text may repeat of the credentials."""
+        secret, token = self._credentials.secret_access_key, self._credentials.session_token
+        return [text for text in (secret, token) if text and len(text) >= _SECRET_CHARACTERS]
 
     def _unusable(
         self, response: Response, operation: str, key: str, detail: str
@@ -171,9 +177,22 @@ class BucketClient(ProbedStore):
         """
         if documents.holds_error(response):
             return self._error(response, operation, key)
-        seen = documents.words(documents.text_of(response))[:80]
-        text = f"{operation} answered HTTP {response.status}, but names {lack}: {seen!r}"
-        return errors.TransportError(text)
+        text = documents.text_of(response)
+        what = strangers.kind_of(text.encode()) or "nothing"
+        self._log_stranger(response, operation, documents.words(text))
+        return errors.TransportError(
+            f"{operation} answered HTTP {response.status}, but names {lack}: it sends {what}"
+        )
+
+    def _log_stranger(self, response: Response, operation: str, begins: str) -> None:
+        """Log how an answer begins that is no store's."""
+        strangers.log(
+            begins,
+            operation=operation,
+            place=self._origin,
+            status=response.status,
+            hidden=self._hidden(),
+        )
 
     # What requests wait for
 

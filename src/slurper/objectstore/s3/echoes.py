@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from slurper import errors
 from slurper.objectstore import urls
+from slurper.objectstore.texts import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class OtherBucketError(errors.ListingError):
     """The page names another bucket. Some stores and proxies do that on every page."""
 
     def __init__(self, name: str, bucket: str) -> None:
-        super().__init__(f"the listing of bucket {bucket!r} is one of bucket {name!r}")
+        super().__init__(f"the listing of bucket {bucket!r} is one of bucket {quoted(name)}")
         self.name = name
 
 
@@ -77,7 +78,7 @@ def _compare(what: str, repeated: str, asked: str) -> None:
         _letters, (repeated, decoded)
     ):
         raise errors.ListingError(
-            f"the listing is of another {what}: asked was {asked!r}, it says {decoded!r}"
+            f"the listing is of another {what}: asked was {asked!r}, it says {quoted(decoded)}"
         )
 
 

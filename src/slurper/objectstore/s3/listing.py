@@ -169,14 +169,18 @@ class Listing(BucketClient):
     def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         document = b"".join(response.body)
         listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
-        return pages.parse_page(
-            document,
-            asked,
-            order=self._order_of(response),
-            served_at=http_date(response.headers.get("date", "")),
-            normalised=self._dialect.normalises_keys,
-            list_version=asked.version,
-        )
+        try:
+            return pages.parse_page(
+                document,
+                asked,
+                order=self._order_of(response),
+                served_at=http_date(response.headers.get("date", "")),
+                normalised=self._dialect.normalises_keys,
+                list_version=asked.version,
+            )
+        except errors.NotAListing as error:
+            self._log_stranger(response, "ListObjects", error.said)
+            raise
 
     def _order_of(self, response: Response) -> KeyOrder:
         if self._dialect.own_order:

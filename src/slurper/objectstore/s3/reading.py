@@ -14,6 +14,7 @@ from slurper.objectstore import checksums, documents, entity_tags, object_header
 from slurper.objectstore.base import Body, ByteRange, Download, SourceMd5, StoredObject
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.s3.client import NOT_KNOWN, BucketClient
+from slurper.objectstore.texts import cleaned
 
 _FOLLOWED_BYTES = 64 << 10
 """Checksums of shorter bodies are computed afterwards: the bytes are still in the CPU's caches."""
@@ -199,7 +200,7 @@ class Reading(BucketClient):
         """Compare the ETag of an answer with `etag`, if both exist. Raises PreconditionFailed."""
         got = response.headers.get("etag", "")
         if etag and got and not entity_tags.same(got, etag):
-            raise self._other_version(response, key, f"the object has the ETag {got}")
+            raise self._other_version(response, key, f"the object has the ETag {cleaned(got)}")
 
     def _other_version(
         self, response: Response, key: str, detail: str

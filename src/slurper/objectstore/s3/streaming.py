@@ -20,6 +20,7 @@ from slurper.objectstore.streamed import (
     StreamedDownload,
     StreamedRange,
 )
+from slurper.objectstore.texts import cleaned
 
 
 class Streaming(Reading, Writing):
@@ -102,7 +103,7 @@ class Streaming(Reading, Writing):
             if not verification.announces_range(response.headers, rest, size):
                 raise errors.IntegrityError(
                     f"asked for the bytes from {rest.start} on, got HTTP {response.status} with "
-                    f"{response.headers.get('content-range', 'no content-range')}"
+                    f"{cleaned(response.headers.get('content-range', 'no content-range'))}"
                 )
         return stream
 

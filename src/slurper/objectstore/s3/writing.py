@@ -22,6 +22,7 @@ from slurper.objectstore import (
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders
 from slurper.objectstore.checksums import Algorithm
 from slurper.objectstore.s3.client import BucketClient
+from slurper.objectstore.texts import cleaned
 from slurper.settings import MIB
 
 _MD5_HEADER = checksums.header_of(Algorithm.MD5)
@@ -82,7 +83,8 @@ class Writing(BucketClient):
         name = checksums.header_of(algorithm)
         stored = response.headers.get(name)
         if stored is not None and stored != sent.get(name, stored):
-            raise errors.IntegrityError(f"the store holds {name} {stored}, sent was {sent[name]}")
+            text = f"the store holds {name} {cleaned(stored)}, sent was {sent[name]}"
+            raise errors.IntegrityError(text)
 
     async def _find_written(self, response: Response, key: str, body: Body) -> str:
         """The ETag of an object whose write was answered without an ETag, if the object is there.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from slurper import errors
 from slurper.http.streams import StreamBroken, StreamDeclined
-from slurper.objectstore import error_answers
+from slurper.objectstore import error_answers, texts
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, Part, ProbedStore
 from slurper.objectstore.checksums import QUICK, Algorithm
 from slurper.objectstore.streamed import StreamedPart, StreamingStore
@@ -17,6 +17,9 @@ from slurper.service.probes import clean_up
 from slurper.service.probes.check import Cause, Check, StepFailed, side_by_side
 
 CONTENT = b"precheck"
+
+_ID_SHOWN = 1024
+"""So much of an upload's id is shown. It is of use only as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,8 @@ async def begin(store: ProbedStore, key: str, check: Check) -> AsyncIterator[Cre
         yield created
     finally:
         left = (
-            f"an upload of the check is left: abort {created.upload_id} of the key {key}, or have "
-            "a rule of the bucket do it"
+            f"an upload of the check is left: abort {texts.cleaned(created.upload_id, _ID_SHOWN)} "
+            f"of the key {key}, or have a rule of the bucket do it"
         )
         check.aborts.append(check.remove(store.abort_upload(key, created.upload_id), left))
 
