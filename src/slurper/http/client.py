@@ -92,6 +92,9 @@ class TransportOptions:
     ca_file: Path | None = None
     """PEM certificates to trust beside the system's."""
     allow_private_endpoints: bool = False
+    answers_others: bool = False
+    """The event loop also answers other people's requests. So no answer may keep it busy: long
+    listings are refused, and what is not short is read in a thread."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TransportOptions:
