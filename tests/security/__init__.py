@@ -1,0 +1,1 @@
+"""Attacks on a running service, each with the bound that must hold."""
