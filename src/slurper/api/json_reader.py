@@ -5,8 +5,8 @@ seconds, and it may hold millions of values before anybody counts them. This par
 piece by piece. It ends with the first thing that no request may hold: a member that is given twice,
 NaN, a very long number or string, deep nesting, or too many values.
 
-Parsers that read piece by piece exist, such as ijson. With its fast parser, half of a surrogate pair
-becomes a question mark, and so a key becomes another key.
+Parsers that read piece by piece exist, such as ijson. With its fast parser, half of a surrogate
+pair becomes a question mark, and so a key becomes another key.
 """
 
 from __future__ import annotations
