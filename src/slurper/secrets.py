@@ -7,7 +7,7 @@ import hmac
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -130,15 +130,17 @@ class Sealer:
         plain = {"source": _to_json(secrets.source), "target": _to_json(secrets.target)}
         return self._fernet.encrypt(json.dumps(plain).encode())
 
-    def digests(self, plain: bytes) -> tuple[bytes, ...]:
-        """Return a digest of `plain` by each key; the key in use comes first.
+    def digests(self, plain: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Return a digest of the pieces of `plain` by each key; the key in use comes first.
 
         Without the key, the secrets in `plain` cannot be found out by trying values.
         """
         self._refresh()
-        return tuple(
-            hmac.digest(key.encode(), b"slurper digest\0" + plain, "sha256") for key in self._keys
-        )
+        macs = [hmac.new(key.encode(), b"slurper digest\0", "sha256") for key in self._keys]
+        for piece in plain:
+            for mac in macs:
+                mac.update(piece)
+        return tuple(mac.digest() for mac in macs)
 
     def open(self, sealed: bytes) -> JobSecrets:
         """Return the secrets that were sealed.

@@ -61,12 +61,12 @@ def test_a_running_sealer_opens_what_another_has_sealed_with_the_new_key(file: K
 def test_a_running_sealer_opens_what_it_read_before_the_old_key_went(file: KeyFile) -> None:
     running = _running(file)
     sealed = running.seal(SECRETS)
-    digest = running.digests(b"a request")[0]
+    digest = running.digests([b"a request"])[0]
     file.put_first(new_key())
     file.drop_all_but_first()
     running.seal(SECRETS)
     assert running.open(sealed) == SECRETS
-    assert digest in running.digests(b"a request")[1:]
+    assert digest in running.digests([b"a request"])[1:]
 
 
 @pytest.mark.parametrize(

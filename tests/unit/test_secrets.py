@@ -64,9 +64,9 @@ def test_what_is_no_key_alone_is_none(text: str) -> None:
 
 def test_a_digest_tells_nothing_to_whoever_has_no_key() -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
-    (digest,) = Sealer((old,)).digests(b"a request")
-    assert Sealer((new, old)).digests(b"a request")[1:] == (digest,)
-    assert Sealer((new,)).digests(b"a request") != (digest,)
-    assert Sealer((old,)).digests(b"another request") != (digest,)
+    (digest,) = Sealer((old,)).digests([b"a ", b"request"])
+    assert Sealer((new, old)).digests([b"a ", b"request"])[1:] == (digest,)
+    assert Sealer((new,)).digests([b"a ", b"request"]) != (digest,)
+    assert Sealer((old,)).digests([b"another request"]) != (digest,)
     assert digest != hashlib.sha256(b"a request").digest()
     assert len(digest) == 32

@@ -64,6 +64,11 @@ def advice(request: object, place: Place, name: str) -> str:
     return f"is not known here; known are {_listed(sorted(here))}"
 
 
+def may_have(request: object, name: str) -> bool:
+    """Whether a member of this name may be anywhere in a request of this type."""
+    return any(name in here for here in _members(request).values())
+
+
 def _changes_a_job(request: object) -> bool:
     """Whether a create request has all top-level members of this request, too."""
     return _members(request)[()].keys() <= _members(schemas.CreateJob)[()].keys()

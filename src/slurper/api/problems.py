@@ -59,7 +59,7 @@ def _problem(error: Mapping[str, Any], request: object) -> Problem:
         place = (*place, "vendor")
     template = _TEXTS.get(kind)
     text = error["msg"] if template is None else template.format_map(context)
-    return named(_CODES.get(kind, Code.INVALID_FIELD), _pointer(place), text)
+    return named(_CODES.get(kind, Code.INVALID_FIELD), pointer(place), text)
 
 
 def _unknown_member(location: Sequence[str | int], request: object) -> Problem:
@@ -67,7 +67,7 @@ def _unknown_member(location: Sequence[str | int], request: object) -> Problem:
     name, place = str(last), _place(where)
     shown = name if len(name) <= members.MOST_CHARACTERS else name[: members.MOST_CHARACTERS] + "…"
     text = members.advice(request, place, name)
-    return named(Code.INVALID_FIELD, _pointer((*place, shown)), text)
+    return named(Code.INVALID_FIELD, pointer((*place, shown)), text)
 
 
 def _place(location: Sequence[str | int]) -> tuple[str, ...]:
@@ -77,7 +77,8 @@ def _place(location: Sequence[str | int]) -> tuple[str, ...]:
     return inside if where == "body" else (str(where), *inside)
 
 
-def _pointer(place: Sequence[str]) -> str:
+def pointer(place: Sequence[str]) -> str:
+    """Return the JSON pointer of a place: the names and numbers that lead to it."""
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in place)
 
 
@@ -86,7 +87,10 @@ def from_invalid_field(error: InvalidField) -> Problem:
     return named(_CODES.get(error.kind, Code.INVALID_FIELD), error.pointer, error.message)
 
 
-def named(code: Code, pointer: str, text: str) -> Problem:
-    """Return a problem whose message begins with the field's name: `source.bucket: …`."""
-    name = pointer.lstrip("/").replace("/", ".")
-    return Problem(code, f"{name}: {text}" if name else text, pointer)
+def named(code: Code, where: str, text: str) -> Problem:
+    """Return a problem whose message begins with the field's name: `source.bucket: …`.
+
+    `where` is its JSON pointer.
+    """
+    name = where.lstrip("/").replace("/", ".")
+    return Problem(code, f"{name}: {text}" if name else text, where)

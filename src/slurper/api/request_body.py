@@ -1,13 +1,13 @@
 """Reads a request's body. Its length is limited, and it must be strict JSON.
 
-Python's parser accepts texts that cause trouble later. A member may be given twice; the last one
-counts. There may be NaN, very long numbers, and objects with any number of members. All of these
-are refused here.
+The body is parsed as it comes in, in short steps. Between two of them the event loop serves others.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import codecs
+from collections.abc import AsyncIterator
 from email.message import Message
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -16,14 +16,21 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from slurper.api.envelope import Code, Problem, Refusal, malformed
+from slurper.api.json_reader import JsonReader
 from slurper.job import rules
 
 # JSON may write a character that is not ASCII as \uXXXX: up to three bytes for a byte of the key.
 MAX_BODY_BYTES = rules.MAX_KEYS * rules.MAX_KEY_BYTES * 3 + (1 << 20)
 """31 MB: the largest list of keys, escaped, and a mebibyte for everything else."""
 
-MAX_MEMBERS = 100
-"""The most members of one object. No model has as many. Each unknown member becomes an error."""
+MAX_KEYLESS_BODY_BYTES = 1 << 20
+"""For requests without a list of keys."""
+
+_PIECE_BYTES = 16 << 10
+"""Parsing so much takes a few milliseconds, whatever it holds."""
+
+_STAND_IN = b"{}"
+"""FastAPI asks whether there is a body, and then for what was parsed."""
 
 
 class JsonRequest(Request):
@@ -36,27 +43,68 @@ class JsonRequest(Request):
         return self.parsed
 
 
-async def read_json(request: Request, *, optional: bool = False) -> JsonRequest:
+async def read_json(request: Request, *, max_bytes: int, optional: bool = False) -> JsonRequest:
     """Return the request with its body parsed.
 
     An `optional` body may be empty, with any content type. It may also be `null`, as some generated
     clients send it.
 
     Raises:
-        Refusal: 413 for a body over the limit; 400 for one that is not exactly one JSON object.
+        Refusal: 413 for a body over `max_bytes`; 400 for one that is not exactly one JSON object.
     """
     if not optional:
         _require_json(request)
-    body = await _bounded_body(request)
-    complete = JsonRequest(request.scope, _replay(body))
-    if optional and not body.strip():
+    parsed = await _parsed(request, max_bytes, optional=optional)
+    if parsed is None and optional:
         return JsonRequest(request.scope, _replay(b""))
-    if optional:
-        _require_json(request)
-        if body.strip() == b"null":
-            return JsonRequest(request.scope, _replay(b""))
-    complete.parsed = parse(body)
+    if not isinstance(parsed, dict):
+        raise malformed("the body must be a JSON object")
+    complete = JsonRequest(request.scope, _replay(_STAND_IN))
+    complete.parsed = parsed
     return complete
+
+
+async def _parsed(request: Request, max_bytes: int, *, optional: bool) -> object:
+    """Parse the body as it comes in. None: it is null, or it is empty and `optional`."""
+    reader, decoder = JsonReader(), _Decoder()
+    pieces = _pieces(request, max_bytes)
+    try:
+        async for piece in pieces:
+            text = decoder.decode(piece)
+            if optional and text.strip():
+                _require_json(request)
+                optional = False
+            reader.feed(text)
+        reader.feed(decoder.decode(b"", is_last=True))
+    except Refusal as refusal:
+        if refusal.status == HTTPStatus.BAD_REQUEST:
+            async for _ in pieces:  # many clients read no answer before they have sent everything
+                pass
+        raise
+    if reader.has_begun:
+        return reader.finish()
+    if not optional:
+        raise malformed("the body is empty; this operation needs a JSON object")
+    return None
+
+
+class _Decoder:
+    """Decodes pieces of UTF-8."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._taken = 0
+
+    def decode(self, piece: bytes, *, is_last: bool = False) -> str:
+        """Return the characters that are complete. Raises Refusal."""
+        kept = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(piece, is_last)
+        except UnicodeDecodeError as error:
+            at = self._taken - kept + error.start
+            raise malformed(f"the body is not valid UTF-8 at byte {at}") from error
+        self._taken += len(piece)
+        return text
 
 
 def _replay(body: bytes) -> Any:  # noqa: ANN401 - ASGI's own types are dictionaries of anything
@@ -81,76 +129,50 @@ def _require_json(request: Request) -> None:
         raise malformed("the body must be UTF-8: send it with Content-Type: application/json")
 
 
-async def _bounded_body(request: Request) -> bytes:
+async def _pieces(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body in pieces. After each one, others get their turn."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
-        _refuse_size()
-    body = bytearray()
+    if _exceeds(announced, max_bytes):
+        _refuse_size(max_bytes)
+    kept, received = bytearray(), 0
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                _refuse_size()
+            received += len(chunk)
+            if received > max_bytes:
+                _refuse_size(max_bytes)
+            kept += chunk
+            while len(kept) >= _PIECE_BYTES:
+                yield bytes(kept[:_PIECE_BYTES])
+                del kept[:_PIECE_BYTES]
+                await asyncio.sleep(0)
     except ClientDisconnect as error:
         raise malformed("the connection was closed before the whole body had arrived") from error
-    return bytes(body)
+    yield bytes(kept)
 
 
-def _refuse_size() -> NoReturn:
+def _exceeds(announced: str, most: int) -> bool:
+    """Whether a Content-Length is larger. It may have more digits than Python reads."""
+    if not (announced.isascii() and announced.isdecimal()):
+        return False
+    return len(announced) > _MAX_LENGTH_DIGITS or int(announced) > most
+
+
+_MAX_LENGTH_DIGITS = 18
+
+
+def _refuse_size(max_bytes: int) -> NoReturn:
+    fix = (
+        f"a job takes at most {rules.MAX_KEYS} keys, so split the list over several jobs or use "
+        "pathPrefix"
+        if max_bytes == MAX_BODY_BYTES
+        else "no request of this kind needs as much"
+    )
     raise Refusal(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         Problem(
             Code.ENTITY_TOO_LARGE,
-            f"the body is larger than {MAX_BODY_BYTES} bytes; a job takes at most "
-            f"{rules.MAX_KEYS} keys, so split the list over several jobs or use pathPrefix",
+            f"the body is larger than {max_bytes} bytes; {fix}",
         ),
         # The rest of the body was not read. Without this it would be taken for the next request.
         headers={"connection": "close"},
     )
-
-
-def parse(body: bytes) -> dict[str, object]:
-    """Return the JSON object that `body` is.
-
-    Raises:
-        Refusal: it is anything else; the text says what.
-    """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise malformed(f"the body is not valid UTF-8 at byte {error.start}") from error
-    if not text.strip():
-        raise malformed("the body is empty; this operation needs a JSON object")
-    value = _loads(text)
-    if not isinstance(value, dict):
-        raise malformed("the body must be a JSON object")
-    return value
-
-
-def _loads(text: str) -> object:
-    try:
-        return json.loads(text, object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise malformed(
-            f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except RecursionError as error:
-        raise malformed("the body is nested too deeply") from error
-    except ValueError as error:
-        # The interpreter refuses to read integers of more than 4,300 digits.
-        raise malformed("the body holds a number that is too long") from error
-
-
-def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len(pairs) > MAX_MEMBERS:
-        raise malformed(f"an object in the body has more than {MAX_MEMBERS} members")
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise malformed(f"the member {json.dumps(twice[:100])} is given more than once")
-    return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise malformed(f"the body is not valid JSON: {name} is not a JSON number")

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from slurper import errors
-from slurper.api import auth, request_body, schemas, translate
+from slurper.api import answers, auth, members, request_body, schemas, translate
 from slurper.api.audit import Call
 from slurper.api.backend import Backend
 from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
@@ -61,12 +61,17 @@ class SlurperRoute(APIRoute):
         handle = super().get_route_handler()
         body = self.body_field
         needs = Scope((self.openapi_extra or {})["x-scope"])
+        optional = body is not None and not body.field_info.is_required()
+        max_bytes = request_body.MAX_KEYLESS_BODY_BYTES
+        if members.may_have(body_type(self), "keys"):
+            max_bytes = request_body.MAX_BODY_BYTES
 
         async def handle_in_order(request: Request) -> Response:
             await _authorize(request, self.operation_id, needs)
             if body is not None:
-                optional = not body.field_info.is_required()
-                request = await request_body.read_json(request, optional=optional)
+                request = await request_body.read_json(
+                    request, max_bytes=max_bytes, optional=optional
+                )
             return await handle(request)
 
         return handle_in_order
@@ -194,10 +199,11 @@ async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
     summary="Read one job",
     response_description="Job details",
     openapi_extra=READS,
+    response_model=Success[schemas.JobView],
 )
-async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Success[schemas.JobView]:
+async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Response:
     """A job stays readable after its end, until it is deleted."""
-    return Success(result=translate.job_view(await backend.jobs.get_job(account_id, job_id)))
+    return await answers.of_job(await backend.jobs.get_job(account_id, job_id))
 
 
 @router.delete(
@@ -219,16 +225,16 @@ async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Su
     operation_id="slurper-change-job",
     summary="Change the limits of an unfinished job",
     response_description="Job changed",
+    response_model=Success[schemas.JobView],
     responses=CONFLICT,
     openapi_extra={**WRITES, "x-extension": True},
 )
 async def change_job(
     backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.ChangeJob
-) -> Success[schemas.JobView]:
+) -> Response:
     """Tasks under way keep the limits they began with, for some seconds."""
     changes = translate.limit_changes(body)
-    job = await backend.service.change_limits(account_id, job_id, changes)
-    return Success(result=translate.job_view(job))
+    return await answers.of_job(await backend.service.change_limits(account_id, job_id, changes))
 
 
 @router.put(

@@ -238,6 +238,8 @@ def log_view(job_id: str, entry: model.LogEntry) -> schemas.JobLogView:
 
 def _readable(text: str) -> str:
     """Return text that JSON can hold. Bytes of a key that are not UTF-8 become U+FFFD."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -95,6 +95,9 @@ class TransportOptions:
     tls: TlsLibrary = "openssl"
     allow_private_endpoints: bool = False
     allowed_endpoints: tuple[Listed, ...] = ()
+    answers_others: bool = False
+    """The event loop also answers other people's requests. So no answer may keep it busy: long
+    listings are refused, and what is not short is read in a thread."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TransportOptions:

@@ -1,7 +1,8 @@
 """Reads dates as servers send them. The result is None for a text that is no date.
 
 Servers send many things: months of other languages, years of twenty digits, the year 1 for "never".
-Reading a date never raises. Adding seconds to an HTTP date, or subtracting two, does not either.
+Reading a date never raises. Neither does adding the difference of two dates to a third one, nor
+subtracting it: all of them are near enough to the present.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import functools
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-FIRST_YEAR, LAST_YEAR = 1900, 9998
-"""Other years are refused, so that seconds can be added without leaving Python's calendar."""
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+"""Other years are refused, so that no sum or difference leaves Python's calendar."""
+
+_MAX_CHARACTERS = 64
+"""A longer text is no date. It is not kept in the cache either."""
 
 _MONTHS = {
     name: number
@@ -34,12 +38,16 @@ _CENTURY_TURNS = 69
 """A year of two digits is in the 1900s from this number on, and in the 2000s below it."""
 
 
-@functools.lru_cache(maxsize=1024)  # many objects in a listing were written in the same second
 def http_date(text: str) -> datetime | None:
     """Read an HTTP date in a form of RFC 9110 section 5.6.7; small deviations are accepted.
 
     The result is in UTC. None: it is no date, or its year is not in FIRST_YEAR to LAST_YEAR.
     """
+    return _http_date(text) if len(text) <= _MAX_CHARACTERS else None
+
+
+@functools.lru_cache(maxsize=1024)  # many objects in a listing were written in the same second
+def _http_date(text: str) -> datetime | None:
     # "Wed, 21 Oct 2015 07:28:00 GMT" is read by position. A pattern takes several times as long.
     if len(text) == 29 and text.endswith(" GMT"):
         try:
@@ -56,21 +64,16 @@ def http_date(text: str) -> datetime | None:
 def iso_date(text: object) -> datetime | None:
     """Read an ISO 8601 date of XML or JSON.
 
-    The result is in UTC. None: it is no date.
+    The result is in UTC. None: it is no date, or its year is not in FIRST_YEAR to LAST_YEAR.
     """
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
-    except (ValueError, TypeError):
+        zone = moment.tzinfo
+        if zone is not UTC:
+            moment = moment.replace(tzinfo=UTC) if zone is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         return None
-    zone = moment.tzinfo
-    if zone is UTC:
-        return moment
-    if zone is None:
-        return moment.replace(tzinfo=UTC)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return None
+    return moment if FIRST_YEAR <= moment.year <= LAST_YEAR else None
 
 
 def _matched(found: re.Match[str]) -> datetime | None:

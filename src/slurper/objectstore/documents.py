@@ -16,25 +16,32 @@ from slurper.http.messages import Response
 MAX_ANSWER_BYTES = 1 << 20
 """Only listings and objects may be longer."""
 
-MAX_TEXT_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 16 * 1024
 """So much of an answer is looked at."""
 MAX_WORDS_CHARACTERS = 300
 """So much of a text is looked at for words that tell its cause."""
 _MAX_PLAIN_CHARACTERS = 4096
+_MAX_ELEMENT_CHARACTERS = 4096
+"""Python reads no number of more than 4,300 digits, and a character may be written as one."""
+_MAX_PARTS = 20_000
+"""Twice as many as an upload may have."""
 _MOST_DIGITS = 19
-"""Of a 64-bit number."""
+_MAX_COUNT = (1 << 63) - 1
+"""What fits into an integer of the database."""
 
-_PART = re.compile(r"<(?:\w+:)?Part>(.*?)</(?:\w+:)?Part>", re.DOTALL)
+# No expression may need more than linear time, whatever text comes: hence the atomic groups, and
+# the texts that end at the next tag.
+_PART_TAG = re.compile(r"</?(?:\w+:)?Part>")
 _ERROR_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?Error[\s>]")
 _WEB_PAGE = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)<(?:!doctype\s+html|html|head|body)\b",
     re.DOTALL | re.IGNORECASE,
 )
-_MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MARKUP = re.compile(r"<(style|script)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def text_of(response: Response) -> str:
-    """The first 64 KiB of a document as text, unzipped if need be. Never raises."""
+    """The first 16 KiB of a document as text, unzipped if need be. Never raises."""
     return unpacked(response, most=MAX_TEXT_BYTES).decode("utf-8", "replace")
 
 
@@ -42,7 +49,8 @@ def unpacked(response: Response, *, most: int) -> bytes:
     """The first bytes of a document, unzipped if need be; nothing if that fails. Never raises."""
     body = b"".join(response.body)
     if response.headers.get("content-encoding", "").lower() not in ("gzip", "x-gzip"):
-        return body[:most]
+        # A store that takes long to answer sends white space first, to keep the connection.
+        return body if len(body) <= most else body.lstrip()[:most]
     try:
         return zlib.decompressobj(wbits=31).decompress(body, most)
     except zlib.error:
@@ -57,13 +65,19 @@ def element(text: str, name: str) -> str:
 def raw_element(text: str, name: str) -> str:
     """Text of the first element of this name as it came; empty when there is none."""
     found = re.search(rf"<(?:\w+:)?{name}>([^<]*)</", text)
-    return html.unescape(found[1]) if found else ""
+    return _unescaped(found[1]) if found else ""
+
+
+def _unescaped(text: str) -> str:
+    return html.unescape(text[:_MAX_ELEMENT_CHARACTERS])
 
 
 def count_of(text: str) -> int | None:
-    """A number of bytes or things, in a header or an element; None when it is no number."""
-    is_one = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
-    return int(text) if is_one else None
+    """A number of bytes or things, in a header or an element; None when it is none we can use."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        return None
+    count = int(text)
+    return count if count <= _MAX_COUNT else None
 
 
 def has_root(text: str, name: str) -> bool:
@@ -74,7 +88,9 @@ def has_root(text: str, name: str) -> bool:
 def parts(document: bytes) -> dict[int, tuple[str, int]]:
     """ETag and size of each part of a ListPartsResult, by number."""
     found: dict[int, tuple[str, int]] = {}
-    for row in _PART.findall(document.decode("utf-8", "replace")):
+    # Every second piece is between an opening and a closing tag.
+    pieces = _PART_TAG.split(document.decode("utf-8", "replace"), 2 * _MAX_PARTS)
+    for row in pieces[1::2]:
         number, size = count_of(element(row, "PartNumber")), count_of(element(row, "Size"))
         if number is not None and size is not None:
             found[number] = (element(row, "ETag"), size)

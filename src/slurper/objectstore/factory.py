@@ -178,20 +178,16 @@ def _gcs_address(location: Location, credentials: Credentials, settings: Setting
 
 def _check_private_key(text: str) -> None:
     """Refuse a key that cannot sign. No error text holds any of it. Raises InvalidField."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from slurper.objectstore.gcs import keys
 
     try:
-        key = load_pem_private_key(text.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, RSAPrivateKey):
+        keys.load(text)
+    except ValueError:
         raise errors.InvalidField(
             "/secret/privateKey",
-            "is not an RSA private key in PEM (PKCS#8 or PKCS#1, without a passphrase); copy "
-            "private_key from the service account's JSON key file, whole",
-        )
+            "is not an RSA private key in PEM (PKCS#8 or PKCS#1, without a passphrase, of at most "
+            "4,096 bits); copy private_key from the service account's JSON key file, whole",
+        ) from None
 
 
 def _origin(location: Location, account_id: str, settings: Settings) -> tuple[str, Dialect, bool]:

@@ -6,6 +6,7 @@ have readers of their own, in `s3.pages`.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
@@ -79,20 +80,21 @@ def refuse_coded(document: bytes, coding: str) -> None:
         )
 
 
-def unpacked(response: Response) -> bytes:
+def unpacked(response: Response, *, most: int) -> bytes:
     """Return the document. Google's S3 interface zips it, because requests accept gzip there."""
-    document = documents.unpacked(response, most=listings.MAX_DOCUMENT_BYTES)
+    document = documents.unpacked(response, most=most)
     refuse_coded(document, response.headers.get("content-encoding", ""))
     return document
 
 
-def as_text(document: bytes) -> str:
-    """Return the document's text, unzipped if need be.
+def as_text(document: bytes, *, max_bytes: int = listings.MAX_DOCUMENT_BYTES) -> str:
+    """Return the document's text, unzipped if need be; it may have `max_bytes` then.
 
     Raises:
-        ListingError: it has a document type. NotAListing: it is no XML document.
+        ListingError: it has a document type, or markup that no listing has. NotAListing: it is no
+            XML document.
     """
-    document = _unzipped(document).lstrip(_BEFORE_XML)
+    document = _unzipped(document, max_bytes).lstrip(_BEFORE_XML)
     if documents.is_web_page(document):
         raise _stranger(document, "the answer is not a store's but a web page")
     if document.startswith((b"{", b"[")):
@@ -105,6 +107,7 @@ def as_text(document: bytes) -> str:
         raise _stranger(document, f"the listing is not UTF-8: {error}") from error
     if text and not text.startswith("<"):
         raise _stranger(document, f"the answer is text of {len(document)} bytes, and no listing")
+    _bound_markup(document)
     return text
 
 
@@ -129,6 +132,31 @@ _KNOWN_ROOTS = frozenset(
 )
 """Documents of stores, and of programs that are taken for stores."""
 
+
+def _bound_markup(document: bytes) -> None:
+    """Refuse what would cost a parser far more than a listing does. Raises ListingError."""
+    # A tag has three bytes at least. So most pages need not be counted, which takes a while.
+    if len(document) > 3 * _MAX_TAGS and document.count(b"<") > _MAX_TAGS:
+        raise errors.ListingError(f"the listing has more than {_MAX_TAGS} tags")
+    # A longer tag or text without a tag covers one of these windows.
+    ends = range(_MAX_RUN_BYTES, len(document) + 1, _MAX_RUN_BYTES)
+    if any(document.find(b"<", end - _MAX_RUN_BYTES, end) < 0 for end in ends):
+        raise errors.ListingError(
+            f"the listing has a tag, or text without a tag, of more than {_MAX_RUN_BYTES} bytes"
+        )
+
+
+_MAX_TAGS = 250_000
+"""A thousand rows have less than 40,000."""
+
+_MAX_RUN_BYTES = 16 << 10
+"""A key has at most 1,024 bytes, and no form of writing a byte is longer than 10."""
+
+_MAX_DEPTH = 8
+"""The deepest element of a row is three below the root."""
+
+_PIECE_CHARACTERS = 16 << 10
+
 _BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
 """A byte order mark, and white space that some programs print before the document."""
 
@@ -138,13 +166,18 @@ _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 """How gzip data begins, and data that HTTP calls deflate."""
 
 
-def _unzipped(document: bytes) -> bytes:
-    """Undo compression that was not asked for. No XML document begins like a compressed one."""
-    if not document.startswith(_ZIPPED):
+def is_zipped(document: bytes) -> bool:
+    """Whether it is compressed. No XML document begins like a compressed one."""
+    return document.startswith(_ZIPPED)
+
+
+def _unzipped(document: bytes, max_bytes: int) -> bytes:
+    """Undo compression that was not asked for."""
+    if not is_zipped(document):
         return document
     try:
         unzip = zlib.decompressobj(wbits=47)
-        text = unzip.decompress(document, listings.MAX_DOCUMENT_BYTES)
+        text = unzip.decompress(document, max_bytes)
     except zlib.error as error:
         raise errors.NotAListing(
             f"the listing is compressed, though that was not asked for, and damaged: {error}"
@@ -171,19 +204,38 @@ def parse(text: str, expected: str) -> ET.Element:
     if name != expected:
         got = repr(name) if name in _KNOWN_ROOTS else "another document"
         raise _stranger(text[:_LOGGED_CHARACTERS].encode(), f"expected a {expected}, got {got}")
+    _bound_depth(root)
     return root
+
+
+def _bound_depth(root: ET.Element) -> None:
+    """Refuse elements that are nested deeper than in any listing. Raises ListingError."""
+    level = [child for child in root if len(child)]
+    for _ in range(_MAX_DEPTH):
+        level = [child for element in level for child in element if len(child)]
+    if level:
+        raise errors.ListingError("the listing has elements that are nested too deeply")
 
 
 def _parse_xml(text: str) -> ET.Element:
     try:
-        return ET.fromstring(text)  # noqa: S314 - without a DTD, see as_text
+        return _tree(text)
     except ET.ParseError:
         escaped = _CONTROL_REFERENCE.sub(_stand_in, text)
         if escaped == text or _STAND_IN.search(text):
             raise
-    root = ET.fromstring(escaped)  # noqa: S314
+    root = _tree(escaped)
     for element in root.iter():
         element.text = (element.text or "").translate(_STOOD_FOR)
+    return root
+
+
+def _tree(text: str) -> ET.Element:
+    """Parse piece by piece, because other threads have to wait while a piece is parsed."""
+    parser = ET.XMLParser()  # noqa: S314 - without a DTD, see as_text
+    for begin in range(0, len(text), _PIECE_CHARACTERS):
+        parser.feed(text[begin : begin + _PIECE_CHARACTERS])
+    root: ET.Element = parser.close()
     return root
 
 
@@ -198,6 +250,7 @@ def _stand_in(found: re.Match[str]) -> str:
     return chr(0xF0000 + (int(found[1], 16) if found[1] else int(found[2])))
 
 
+@functools.lru_cache(maxsize=64)  # a listing has about twenty names, each a thousand times
 def local_name(tag: str) -> str:
     """The name of an element without its namespace."""
     return tag.rpartition("}")[2]

@@ -1,4 +1,7 @@
-"""Rules for the pages of listings: when a page is asked for again, and which keys it may hold."""
+"""Rules for the pages of listings.
+
+How long may a page be, when is it asked for again, and which keys may it hold?
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,25 @@ import operator
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
-from slurper import errors
+from slurper import errors, offload
 from slurper.objectstore.base import ListingPage, UploadMeta
 from slurper.objectstore.dialects import KeyOrder
 from slurper.objectstore.texts import quoted
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far more than a page of a thousand keys of 1,024 bytes needs, each byte written as %XX."""
+
+MAX_SHARED_BYTES = 4 << 20
+"""As much as such a page needs. Longer ones are refused where the event loop answers others too."""
+
+FEW_KEYS = 20
+MAX_BYTES_OF_FEW = 256 << 10
+"""Far more than a page of `FEW_KEYS` needs. A longer answer is none to the question."""
+
+_READ_AT_ONCE_BYTES = 32 << 10
+"""Reading so much takes a few milliseconds, whatever it holds."""
 
 ASKS = 3
 """After so many bad answers for one page, the listing is given up."""
@@ -27,6 +41,31 @@ MOST_KEY_CHARACTERS = 8192
 
 OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
 """Orders in which two keys cannot be compared."""
+
+
+Read = TypeVar("Read")
+
+
+def most_bytes(max_keys: int | None, *, answers_others: bool) -> int:
+    """How long the answer to a request for `max_keys` keys may be; None: for a whole page."""
+    if max_keys is not None and max_keys <= FEW_KEYS:
+        return MAX_BYTES_OF_FEW
+    return MAX_SHARED_BYTES if answers_others else MAX_DOCUMENT_BYTES
+
+
+def too_large(max_keys: int | None, error: errors.IntegrityError) -> errors.ListingError:
+    """The error for an answer that is longer than `most_bytes`."""
+    most = "" if max_keys is None else f" of at most {max_keys} key{'s' * (max_keys != 1)}"
+    return errors.ListingError(f"the listing{most} is too large to be one: {error}")
+
+
+async def read(reader: Callable[[], Read], size: int, *, answers_others: bool) -> Read:
+    """Return what `reader` makes of a document of `size` bytes.
+
+    A long document is read in a thread, if the event loop answers others too. The readers never
+    hold the interpreter for long, because they take a document piece by piece.
+    """
+    return await offload.run(reader, is_long=answers_others and size > _READ_AT_ONCE_BYTES)
 
 
 async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
@@ -87,10 +126,11 @@ def _check_prefix(keys: Sequence[str], prefix: str) -> None:
 
 def _check_own_order(keys: Sequence[str], start_after: str | None) -> None:
     """Refuse a key that comes twice."""
-    if start_after in keys or len(set(keys)) < len(keys):
-        twice = start_after if start_after in keys else next(k for k in keys if keys.count(k) > 1)
-        shown = quoted(twice or "")
-        raise errors.NoOrder(f"the listing after {start_after!r} shows {shown} again")
+    seen = {start_after}
+    for key in keys:
+        if key in seen:
+            raise errors.NoOrder(f"the listing after {start_after!r} shows {quoted(key)} again")
+        seen.add(key)
 
 
 @dataclass(frozen=True, slots=True)

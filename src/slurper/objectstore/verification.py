@@ -15,7 +15,7 @@ from slurper.objectstore.base import Body, ByteRange, Part, SourceMd5, StoredObj
 from slurper.objectstore.checksums import Algorithm, Running, Told
 from slurper.objectstore.texts import cleaned
 
-_CONTENT_RANGE = re.compile(r"bytes[ =](\d{1,19})-(\d{1,19})/(\d{1,19})", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes[ =]([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 _FRAMES = frozenset({"content-length", "transfer-encoding"})
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _MD5_DIGITS = 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from secrets import token_hex
 
-from slurper import errors
+from slurper import errors, offload
 from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
@@ -41,6 +42,7 @@ CHECK_WAIT_SECONDS = 5.0
 """How long a check waits for its place. A check takes about as long, so one mostly comes free."""
 _WAITING_PER_CHECK = 4
 """So many wait for each place that an account has. What they want is kept in memory meanwhile."""
+_FEW_KEYS = 100
 
 _SECRETS = frozenset(f"/{side}/secret" for side in Side)
 
@@ -99,8 +101,10 @@ class JobService:
             JobLimitReached: there are as many active jobs as the settings allow.
             TokenRevoked: the token was revoked while both sides were checked.
         """
-        spec = replace(spec, keys=_selected(spec.keys, spec.prefix))
-        asked = await self._asked(account_id, delivery, "create", asdict(spec), asdict(secrets))
+        spec = replace(spec, keys=await _selected(spec.keys, spec.prefix))
+        asked = await self._asked(
+            account_id, delivery, "create", spec, secrets, is_long=_has_many(spec.keys)
+        )
         made = await self._answered(asked)
         if made is not None:
             return made
@@ -153,7 +157,7 @@ class JobService:
             JobLimitReached: there are as many active jobs as the settings allow.
             TokenRevoked: the token was revoked while both sides were checked.
         """
-        given = [one and asdict(one) for one in (source_credentials, target_credentials)]
+        given = (source_credentials, target_credentials)
         asked = await self._asked(account_id, delivery, "retryFailed", job_id, given)
         made = await self._answered(asked)
         if made is not None:
@@ -188,18 +192,27 @@ class JobService:
         return made
 
     async def _asked(
-        self, account_id: str, delivery: Delivery | None, *request: object
+        self,
+        account_id: str,
+        delivery: Delivery | None,
+        *request: object,
+        is_long: bool = False,
     ) -> Asked | None:
         """How we recognise the request if it is sent again; None: that is not expected."""
         if delivery is None:
             return None
         return Asked(
             account_id=account_id,
-            digests=self._sealer.digests(json.dumps(request, sort_keys=True).encode()),
+            digests=await offload.run(functools.partial(self._digests, request), is_long=is_long),
             key=delivery.key,
             retries=delivery.retries,
             at=await self._store.now(),
         )
+
+    def _digests(self, request: tuple[object, ...]) -> tuple[bytes, ...]:
+        """Digest a request piece by piece: it may hold ten thousand keys."""
+        pieces = json.JSONEncoder(sort_keys=True, default=asdict).iterencode(request)
+        return self._sealer.digests(piece.encode() for piece in pieces)
 
     async def _answered(self, asked: Asked | None) -> str | None:
         return None if asked is None else await self._store.answered(asked)
@@ -310,7 +323,7 @@ class JobService:
 
         Raises InvalidField, TooManyChecks.
         """
-        keys = _selected(keys, prefix)
+        keys = await _selected(keys, prefix)
         address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
         async with self._place(account_id):
             checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
@@ -517,9 +530,15 @@ def _only_secrets_can_change() -> Iterator[None]:
         ) from error
 
 
-def _selected(keys: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
+async def _selected(keys: Sequence[str] | None, prefix: str) -> tuple[str, ...] | None:
     """Return the explicit keys of a source in the order of the key space, if it has any."""
     if keys is None:
         return None
     with rules.below("/source/keys"):
-        return rules.selected_keys(keys, prefix)
+        select = functools.partial(rules.selected_keys, keys, prefix)
+        return await offload.run(select, is_long=_has_many(keys))
+
+
+def _has_many(keys: Sequence[str] | None) -> bool:
+    """Whether work on all keys takes long."""
+    return keys is not None and len(keys) > _FEW_KEYS

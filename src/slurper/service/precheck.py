@@ -277,7 +277,7 @@ def _bucket_fix(location: Location) -> str:
 
 
 def _impatient(settings: Settings) -> TransportOptions:
-    """Return the transport of the settings with one retry and short waits."""
+    """Return the transport of the settings with one retry, short waits and short answers."""
     patient = TransportOptions.from_settings(settings)
     return replace(
         patient,
@@ -285,4 +285,5 @@ def _impatient(settings: Settings) -> TransportOptions:
         idle_timeout_seconds=min(patient.idle_timeout_seconds, 5.0),
         request_retries=min(patient.request_retries, 1),
         retry_deadline_seconds=min(patient.retry_deadline_seconds, 4.0),
+        answers_others=True,
     )

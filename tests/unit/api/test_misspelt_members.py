@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from slurper.api import members
 from slurper.api.envelope import Code
-from slurper.api.request_body import MAX_MEMBERS
+from slurper.api.json_reader import MAX_MEMBERS
 from tests.unit.api import bodies
 from tests.unit.api.bodies import Json
 from tests.unit.api.conftest import ACCOUNT, JOBS, Api, running, settings_in

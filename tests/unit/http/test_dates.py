@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import email.utils
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurper.http import dates
 from slurper.http.dates import FIRST_YEAR, LAST_YEAR, http_date, iso_date
 
 MOMENTS = st.datetimes(
@@ -122,8 +123,17 @@ def test_dates_of_xml_and_json_are_in_utc(text: str, moment: datetime) -> None:
 
 
 def test_sums_with_any_date_do_not_overflow() -> None:
-    for text in ("Mon, 01 Jan 1900 00:00:00 GMT", "Fri, 31 Dec 9998 23:59:59 GMT"):
-        moment = http_date(text)
-        assert moment is not None
-        assert abs(moment - datetime.now(UTC)) > timedelta(days=30000)
-        assert moment + timedelta(days=1) > moment > moment - timedelta(days=1)
+    first = http_date("Mon, 01 Jan 1900 00:00:00 GMT")
+    last = http_date("Tue, 31 Dec 2199 23:59:59 GMT")
+    assert first is not None
+    assert last is not None
+    whole = last - first
+    assert last + whole > last
+    assert first - whole < first
+    assert iso_date("1899-12-31T23:59:59Z") is iso_date("2200-01-01T00:00:00Z") is None
+
+
+def test_no_long_text_is_kept() -> None:
+    kept = dates._http_date.cache_info().currsize
+    assert http_date(f"Wed, 21 Oct 2015 07:28:00 GMT{' ' * 60_000}") is None
+    assert dates._http_date.cache_info().currsize == kept

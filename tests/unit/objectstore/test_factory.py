@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -267,8 +267,45 @@ def with_passphrase() -> str:
     return private_key("right").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked).decode()
 
 
+def made_of(p: int, q: int, *, e: int = 65537) -> str:
+    """A key whose numbers fit together, but for the primes, which are none."""
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p=p,
+        q=q,
+        d=d,
+        dmp1=d % (p - 1),
+        dmq1=d % (q - 1),
+        iqmp=pow(q, -1, p),
+        public_numbers=rsa.RSAPublicNumbers(e, p * q),
+    )
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def large() -> str:
+    """The search for factors of such a key would take minutes."""
+    return made_of(2**8000 + 1_000_003, 2**8000 + 1_000_005)
+
+
+def inconsistent() -> str:
+    right = private_key("right").private_numbers()
+    numbers = rsa.RSAPrivateNumbers(
+        p=right.p,
+        q=right.q,
+        d=right.d + 2,
+        dmp1=right.dmp1,
+        dmq1=right.dmq1,
+        iqmp=right.iqmp,
+        public_numbers=right.public_numbers,
+    )
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: "k", lambda: pem("right")[:900], elliptic, with_passphrase]
+    "make",
+    [lambda: "k", lambda: pem("right")[:900], elliptic, with_passphrase, large, inconsistent],
 )
 def test_private_keys_that_cannot_sign(make: Callable[[], str]) -> None:
     text = make()

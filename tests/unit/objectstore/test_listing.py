@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -437,3 +438,52 @@ def test_a_restored_object_is_listed_as_one_that_can_be_read(statuses: list[str]
     rows = [archived(f"k{at}", status) for at, status in enumerate(statuses)]
     classes = [meta.storage_class for meta in read(document(*rows)).objects]
     assert classes == ["" if status == RESTORED else "GLACIER" for status in statuses]
+
+
+# What no listing holds
+
+
+def in_root(inside: str) -> bytes:
+    end = "<IsTruncated>false</IsTruncated>"
+    return f"<ListBucketResult>{inside}{end}</ListBucketResult>".encode()
+
+
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        ("<a>" * 20 + "</a>" * 20, "nested too deeply"),
+        ("<Contents><Key>" + "<a>" * 50_000 + "</a>" * 50_000 + "</Key></Contents>", "nested too"),
+        ("<a/>" * 250_001, "more than 250000 tags"),
+        (f"<a {'b' * 40_000}=''/>", "of more than 16384 bytes"),
+        (f"<a>{'b' * 40_000}</a>", "of more than 16384 bytes"),
+    ],
+    ids=["nested", "nested in a row", "tags", "a long tag", "a long text"],
+)
+def test_what_would_cost_more_than_a_listing_is_refused(inside: str, says: str) -> None:
+    with pytest.raises(errors.ListingError, match=says):
+        read(in_root(inside))
+
+
+def test_the_longest_keys_are_read() -> None:
+    """Even if each byte is written in the longest way."""
+    key = "&#37;41" * 1024
+    (meta,) = read(document(row(key), encoding="url")).objects
+    assert meta.key == "A" * 1024
+
+
+def test_rows_of_more_markup_than_any_store_sends_take_the_general_way() -> None:
+    more = "".join(f"<f{number}>1</f{number}>" for number in range(200))
+    body = document(row("a", more=more), row("b", more=more))
+    assert pages._read_fast(body.decode()) is None
+    assert keys(body) == ["a", "b"]
+
+
+async def test_a_long_page_is_read_in_a_thread_where_the_loop_answers_others() -> None:
+    async def read_in(size: int, *, answers_others: bool) -> bool:
+        """Whether another thread reads it."""
+        reader = await listings.read(threading.current_thread, size, answers_others=answers_others)
+        return reader is not threading.current_thread()
+
+    assert await read_in(100_000, answers_others=True)
+    assert not await read_in(100_000, answers_others=False)
+    assert not await read_in(1_000, answers_others=True)

@@ -30,6 +30,9 @@ _NO_SUCH_OBJECT = "No such object"
 _DAMAGED = "match calculated"
 """From `Provided CRC32C "..." doesn't match calculated CRC32C "..."`."""
 
+_MAX_RESOURCE_BYTES = 128 << 10
+"""Far more than an object's description needs: its metadata has at most 8 KiB."""
+
 _MOST_REMEMBERED = 4096
 """The tasks of a process list about this many objects before they copy them."""
 
@@ -54,6 +57,7 @@ class GcsClient(ProbedStore):
         self._bucket = address.bucket
         self._origin = address.origin
         self._dialect = address.dialect
+        self._options = options
         self._clock = clock
         self._remembered = _RememberedResources()
         self._presence = BucketPresence(self._list_one)
@@ -153,7 +157,7 @@ class GcsClient(ProbedStore):
         if if_match:
             parameters["ifGenerationMatch"] = resources.generation_of(if_match)
         request = Request("GET", self._resource_target(key, **parameters), {})
-        response = await self._send("objects.get", request, key)
+        response = await self._send("objects.get", request, key, max_body_bytes=_MAX_RESOURCE_BYTES)
         resource = resources.read_object(b"".join(response.body))
         self._remembered.add([resource])
         return resource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -34,7 +35,7 @@ class Listing(GcsClient):
         parameters["fields"] = f"nextPageToken,items({resources.FIELDS})"
         if prefix:
             parameters["prefix"] = prefix
-        response = await self._listed(parameters, token)
+        response = await self._listed(parameters, token, _MAX_KEYS)
         items, following = resources.read_page(b"".join(response.body))
         objects = self._remembered.add(items)
         listings.check_keys([meta.key for meta in objects], prefix, None)
@@ -57,11 +58,12 @@ class Listing(GcsClient):
             parameters["startOffset"] = start_after
         token, objects, is_placed = "", list[ObjectMeta](), False
         while True:
-            response = await self._listed(parameters, token)
+            response = await self._listed(parameters, token, asked)
             items, following = resources.read_page(b"".join(response.body))
             if start_after and items and items[0].get("name") == start_after:
                 is_placed = True
                 del items[0]
+            del items[asked + 1 :]  # a store may send more than it was asked for
             objects = self._remembered.add(items)
             if objects or not following:
                 break
@@ -77,15 +79,18 @@ class Listing(GcsClient):
             lacks_sizes=any(meta.size == UNKNOWN_SIZE for meta in objects),
         )
 
-    async def _listed(self, parameters: dict[str, str], token: str) -> Response:
+    async def _listed(self, parameters: dict[str, str], token: str, max_keys: int) -> Response:
         asked = {**parameters, "pageToken": token} if token else parameters
         request = Request("GET", f"{self._listing_path}?{canonical_query(asked.items())}", {})
         try:
             return await self._send(
-                "objects.list", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
+                "objects.list", request, None, max_body_bytes=self._most_bytes(max_keys)
             )
         except errors.IntegrityError as error:
-            raise errors.ListingError(f"the listing is too large to be one: {error}") from error
+            raise listings.too_large(max_keys, error) from error
+
+    def _most_bytes(self, max_keys: int | None = None) -> int:
+        return listings.most_bytes(max_keys, answers_others=self._options.answers_others)
 
     @override
     async def list_uploads(self, *, prefix: str = "") -> list[UploadMeta]:
@@ -94,8 +99,11 @@ class Listing(GcsClient):
     async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._xml_path}?{canonical_query(parameters)}", {})
         response = await self._send(
-            "ListMultipartUploads", request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
+            "ListMultipartUploads", request, None, max_body_bytes=self._most_bytes()
         )
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing_xml.parse_uploads(b"".join(response.body), now=now)
+        document = b"".join(response.body)
+        parse = functools.partial(listing_xml.parse_uploads, document, now=now)
+        shared = self._options.answers_others
+        return await listings.read(parse, len(document), answers_others=shared)

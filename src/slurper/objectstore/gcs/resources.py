@@ -18,7 +18,7 @@ from typing import Any
 
 from slurper import errors
 from slurper.http.dates import iso_date
-from slurper.objectstore import object_headers
+from slurper.objectstore import documents, object_headers
 from slurper.objectstore.base import UNKNOWN_SIZE, ObjectHeaders, ObjectMeta, StoredObject
 from slurper.objectstore.checksums import Algorithm, Told
 
@@ -37,6 +37,12 @@ CUSTOM_TIME = "goog-custom-time"
 EXPIRES = "http-expires"
 PACKED = "slurper-metadata"
 """Holds all metadata of an object that was just made of parts, as base64 of JSON."""
+
+_UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
+"""What reading JSON raises that holds no description: it is cut off, of other types, or nested too
+deeply."""
+
+_MOST_GENERATION_CHARACTERS = 64
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -59,7 +65,7 @@ def read_object(text: bytes) -> Resource:
     try:
         resource = json.loads(text)
         meta = to_meta(resource)
-    except (ValueError, TypeError, LookupError) as error:
+    except _UNREADABLE as error:
         detail = "the answer describes no object"
         raise errors.UnavailableStore("objects.get", status=200, detail=detail) from error
     if meta.size == UNKNOWN_SIZE:
@@ -80,7 +86,7 @@ def read_rewrite(text: bytes) -> tuple[Resource | None, str]:
             return None, token
         if to_meta(answer["resource"]).size == UNKNOWN_SIZE:
             raise LookupError("size or generation")
-    except (ValueError, TypeError, LookupError) as error:
+    except _UNREADABLE as error:
         detail = "the answer describes no copy"
         raise errors.UnavailableStore("objects.rewrite", status=200, detail=detail) from error
     return dict(answer["resource"]), ""
@@ -97,7 +103,7 @@ def read_page(text: bytes) -> tuple[list[Resource], str]:
         items, token = page.get("items", []), page.get("nextPageToken", "")
         if isinstance(items, list) and isinstance(token, str) and _are_resources(items):
             return items, token
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise errors.ListingError(f"the listing is not complete JSON: {error}") from error
     raise errors.ListingError("the listing has no items of the kind that it should have")
 
@@ -107,7 +113,7 @@ def _are_resources(items: list[object]) -> bool:
 
 
 def to_meta(resource: Resource) -> ObjectMeta:
-    """One line of a listing. Raises TypeError or LookupError: it has no name.
+    """One line of a listing. Raises TypeError, ValueError or LookupError: it has no name.
 
     Only the name has to be there. A line without a size or a version gets `UNKNOWN_SIZE`, because
     it is not enough for a copy. The reader of the listing then asks for the object by name.
@@ -115,6 +121,7 @@ def to_meta(resource: Resource) -> ObjectMeta:
     name = resource["name"]
     if not isinstance(name, str):
         raise TypeError("the name is no text")
+    name.encode()  # JSON can write half of a surrogate pair, which is no character
     etag = etag_of(resource.get("generation"))
     return ObjectMeta(
         name,
@@ -126,11 +133,8 @@ def to_meta(resource: Resource) -> ObjectMeta:
 
 
 def _size(told: object) -> int:
-    try:
-        size = int(str(told))
-    except ValueError:
-        return UNKNOWN_SIZE
-    return size if size >= 0 else UNKNOWN_SIZE
+    size = documents.count_of(str(told))
+    return UNKNOWN_SIZE if size is None else size
 
 
 def to_stored(resource: Resource) -> StoredObject:
@@ -140,16 +144,16 @@ def to_stored(resource: Resource) -> StoredObject:
         for member, header in _CONTENT_MEMBERS.items()
         if resource.get(member)
     }
-    kept = unpacked(resource) or resource.get("metadata") or {}
+    kept = unpacked(resource) or _told_metadata(resource)
     metadata = {name: _header_text(str(value)) for name, value in kept.items()}
     if "content-encoding" in content:
         object_headers.strip_transfer_coding(content)
     if EXPIRES in metadata:
         content["expires"] = metadata.pop(EXPIRES)
     if resource.get("customTime"):
-        metadata[CUSTOM_TIME] = resource["customTime"]
+        metadata[CUSTOM_TIME] = _header_text(str(resource["customTime"]))
     headers = ObjectHeaders(content, metadata)
-    crc32c = resource.get("crc32c", "")
+    crc32c = str(resource.get("crc32c") or "")
     told = Told(Algorithm.CRC32C, crc32c) if crc32c else None
     return StoredObject(to_meta(resource), headers, crc32c, told)
 
@@ -188,14 +192,20 @@ def to_xml_headers(headers: ObjectHeaders) -> dict[str, str]:
 
 def unpacked(resource: Resource) -> dict[str, str] | None:
     """The metadata that `to_xml_headers` packed into one header; None: it did not."""
-    packed = (resource.get("metadata") or {}).get(PACKED)
+    packed = _told_metadata(resource).get(PACKED)
     if packed is None:
         return None
     try:
         metadata = json.loads(base64.b64decode(packed, validate=True))
-    except ValueError:
+    except _UNREADABLE:
         return None
     return {str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None
+
+
+def _told_metadata(resource: Resource) -> dict[str, Any]:
+    """The custom metadata, as the resource has it; empty if it is none."""
+    metadata = resource.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _fits_header(name: str, value: str) -> bool:
@@ -220,7 +230,9 @@ def _metadata(headers: ObjectHeaders) -> dict[str, str]:
 
 def etag_of(generation: object) -> str:
     """The identity token of a generation, which names one version; empty if it is not told."""
-    return f'"{generation}"' if generation else ""
+    told = str(generation) if isinstance(generation, str | int) else ""
+    is_one = len(told) <= _MOST_GENERATION_CHARACTERS and told.isascii() and told.isalnum()
+    return f'"{told}"' if is_one and generation else ""
 
 
 def generation_of(etag: str) -> str:
@@ -236,5 +248,5 @@ def _header_text(text: str) -> str:
 def _plain_text(text: str) -> str:
     try:
         return text.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeError:
         return text

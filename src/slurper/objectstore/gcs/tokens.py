@@ -13,10 +13,15 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from slurper import errors
 from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
 from slurper.objectstore import documents, error_answers, strangers, texts
+from slurper.objectstore.gcs import keys
 from slurper.secrets import GcsCredentials
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -29,6 +34,7 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CLAIM_SECONDS = 3600
 _MAX_ANSWER_BYTES = 64 * 1024
+_MAX_TOKEN_CHARACTERS = 16 * 1024
 
 _RENEWED_AFTER, _USED_UNTIL = 0.8, 0.95
 """Shares of a token's life. A token for an hour is renewed in the background when 12 minutes are
@@ -38,6 +44,9 @@ _RENEWAL_PAUSE_SECONDS = 10.0
 """Pause after a failed renewal in the background, while the old token can still be used."""
 
 _SKEW_TOLERATED_SECONDS = 60.0
+
+_MOST_SECONDS = 86_400.0
+"""No token is used for longer, whatever its life is said to be."""
 
 
 class Accounts:
@@ -183,7 +192,7 @@ class AccessTokens:
 
 
 def _signed_claim(credentials: GcsCredentials, issued_at: int) -> str:
-    from google.auth import crypt, jwt  # takes a while to load, and few processes need it
+    from google.auth import jwt  # takes a while to load, and few processes need it
 
     claim = {
         "iss": credentials.client_email,
@@ -193,9 +202,21 @@ def _signed_claim(credentials: GcsCredentials, issued_at: int) -> str:
         "exp": issued_at + _CLAIM_SECONDS,
     }
     # google-auth has annotations for some of its functions only.
-    signer = crypt.RSASigner.from_string(credentials.private_key)  # type: ignore[no-untyped-call]
+    signer = _Signer(keys.load(credentials.private_key))
     signed: bytes = jwt.encode(signer, claim)  # type: ignore[no-untyped-call]
     return signed.decode()
+
+
+class _Signer:
+    """Signs for google-auth. Its own signer would search for factors of the key's primes."""
+
+    key_id = None
+
+    def __init__(self, key: RSAPrivateKey) -> None:
+        self._key = key
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message, padding.PKCS1v15(), hashes.SHA256())
 
 
 def _read_token(response: Response) -> tuple[str, float]:
@@ -203,12 +224,13 @@ def _read_token(response: Response) -> tuple[str, float]:
     try:
         answer = json.loads(b"".join(response.body))
         token, seconds = answer["access_token"], float(answer["expires_in"])
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise _no_token(response, "no access token") from error
     # A token that is not visible ASCII could not be sent in a header. The error must not show it.
-    if not (isinstance(token, str) and token.isascii() and token.isprintable() and seconds > 0):
+    is_text = isinstance(token, str) and 0 < len(token) <= _MAX_TOKEN_CHARACTERS
+    if not (is_text and token.isascii() and token.isprintable() and seconds > 0):
         raise _no_token(response, "no access token that could be used")
-    return token, seconds
+    return token, min(seconds, _MOST_SECONDS)
 
 
 def _no_token(response: Response, what: str) -> errors.StoreError:

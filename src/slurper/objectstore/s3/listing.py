@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from typing_extensions import override
 
@@ -21,6 +23,8 @@ from slurper.objectstore.s3 import pages
 from slurper.objectstore.s3.client import BucketClient
 from slurper.objectstore.s3.echoes import Asked, OtherBucketError
 from slurper.objectstore.urls import canonical_query
+
+Read = TypeVar("Read")
 
 _RESTORES = {"x-amz-optional-object-attributes": "RestoreStatus"}
 
@@ -114,13 +118,13 @@ class Listing(BucketClient):
             return await self._list_by_first_version(asked, error)
         first_version = "it answers ListObjectsV2 as ListObjects, and would begin anew each time"
         try:
-            page = self._read_page(response, asked)
+            page = await self._read_page(response, asked)
             begins = asked.start_after is None and not asked.token
-            if page.is_placed or begins or not _is_old(response, asked):
+            if page.is_placed or begins or not self._is_old(response, asked):
                 return page
             raise errors.ListingError(first_version)
         except errors.ListingError as error:
-            if not _is_old(response, asked):
+            if not self._is_old(response, asked):
                 raise
             return await self._list_by_first_version(asked, error)
 
@@ -128,7 +132,7 @@ class Listing(BucketClient):
         """Try ListObjects, and stay with it if it works. Otherwise raise `cause`."""
         first = replace(asked, version=1)
         try:
-            page = self._read_page(await self._ask_for_page(first, {}), first)
+            page = await self._read_page(await self._ask_for_page(first, {}), first)
         except (errors.StoreError, errors.ListingError):
             raise cause from None
         self._dialect = replace(self._dialect, list_version=1)
@@ -141,10 +145,10 @@ class Listing(BucketClient):
         operation = "ListObjects" if asked.version == 1 else "ListObjectsV2"
         try:
             response = await self._send(
-                operation, request, None, max_body_bytes=listings.MAX_DOCUMENT_BYTES
+                operation, request, None, max_body_bytes=self._most_bytes(asked.max_keys)
             )
         except errors.IntegrityError as error:
-            raise errors.ListingError(f"the listing is too large to be one: {error}") from error
+            raise listings.too_large(asked.max_keys, error) from error
         if documents.holds_error(response):
             raise self._error(response, operation, None)
         return response
@@ -166,21 +170,39 @@ class Listing(BucketClient):
             parameters.append(("continuation-token", asked.token))
         return parameters
 
-    def _read_page(self, response: Response, asked: Asked) -> ListingPage:
+    async def _read_page(self, response: Response, asked: Asked) -> ListingPage:
         document = b"".join(response.body)
         listing_xml.refuse_coded(document, response.headers.get("content-encoding", ""))
+        parse = functools.partial(
+            pages.parse_page,
+            document,
+            asked,
+            order=self._order_of(response),
+            served_at=http_date(response.headers.get("date", "")),
+            normalised=self._dialect.normalises_keys,
+            list_version=asked.version,
+            max_bytes=self._most_bytes(asked.max_keys),
+        )
         try:
-            return pages.parse_page(
-                document,
-                asked,
-                order=self._order_of(response),
-                served_at=http_date(response.headers.get("date", "")),
-                normalised=self._dialect.normalises_keys,
-                list_version=asked.version,
-            )
+            return await self._read_document(parse, document)
         except errors.NotAListing as error:
             self._log_stranger(response, "ListObjects", error.said)
             raise
+
+    async def _read_document(self, reader: Callable[[], Read], document: bytes) -> Read:
+        size = listings.MAX_DOCUMENT_BYTES if listing_xml.is_zipped(document) else len(document)
+        shared = self._options.answers_others
+        return await listings.read(reader, size, answers_others=shared)
+
+    def _most_bytes(self, max_keys: int | None = None) -> int:
+        return listings.most_bytes(max_keys, answers_others=self._options.answers_others)
+
+    def _is_old(self, response: Response, asked: Asked) -> bool:
+        """Whether ListObjectsV2 was asked for, but the answer is one of ListObjects."""
+        if asked.version != 2:
+            return False
+        document = listing_xml.unpacked(response, most=self._most_bytes(asked.max_keys))
+        return pages.is_of_first_version(document)
 
     def _order_of(self, response: Response) -> KeyOrder:
         if self._dialect.own_order:
@@ -193,13 +215,10 @@ class Listing(BucketClient):
 
     async def _uploads_page(self, parameters: Sequence[tuple[str, str]]) -> listings.UploadsPage:
         request = Request("GET", f"{self._bucket_path}?{canonical_query(parameters)}", {})
-        limit = listings.MAX_DOCUMENT_BYTES
+        limit = self._most_bytes()
         response = await self._send("ListMultipartUploads", request, None, max_body_bytes=limit)
         served_at = http_date(response.headers.get("date", ""))
         now = served_at or datetime.fromtimestamp(self._clock(), UTC)
-        return listing_xml.parse_uploads(listing_xml.unpacked(response), now=now)
-
-
-def _is_old(response: Response, asked: Asked) -> bool:
-    """Whether ListObjectsV2 was asked for, but the answer is one of ListObjects."""
-    return asked.version == 2 and pages.is_of_first_version(listing_xml.unpacked(response))
+        document = listing_xml.unpacked(response, most=limit)
+        parse = functools.partial(listing_xml.parse_uploads, document, now=now)
+        return await self._read_document(parse, document)

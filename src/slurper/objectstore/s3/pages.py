@@ -44,18 +44,19 @@ def parse_page(
     served_at: datetime | None = None,
     normalised: bool = False,
     list_version: int | None = None,
+    max_bytes: int = listings.MAX_DOCUMENT_BYTES,
 ) -> ListingPage:
     """Read one page of a listing.
 
     `normalised`: the store identifies keys by their NFC form, but lists them as they were last
     written. The page gives them in NFC, because only in that form are they unique and in order.
-    `list_version` is that of the request.
+    `list_version` is that of the request. `max_bytes` is how long a compressed page may become.
 
     Raises:
         ListingError: not a complete ListBucketResult, or not the one that was asked for; keys not
             increasing in `order`, not after the key asked for or not under the prefix.
     """
-    text = listing_xml.as_text(document)
+    text = listing_xml.as_text(document, max_bytes=max_bytes)
     plain = len(document.translate(None, _CONTROLS)) == len(document)
     columns, summary = (_read_fast(text) if plain else None) or _read_with_parser(text)
     keys = columns["Key"]
@@ -187,6 +188,8 @@ _OPEN, _CLOSE = "<Contents>", "</Contents>"
 _LEAF = re.compile(r"<(\w+)>[^<>]*</\1>")
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n")
 _MAX_ROW_CHARACTERS = 8192
+_MAX_SHAPE_CHARACTERS = 1024
+"""The markup of a row has 300 to 500. To compile a long expression costs more than it saves."""
 
 _RowReader = Callable[[str], Columns]
 
@@ -211,7 +214,8 @@ def _read_fast(text: str) -> tuple[Columns, Summary] | None:
 
 def _read_rows(body: str) -> Columns | None:
     first_end = body.find(_CLOSE, 0, _MAX_ROW_CHARACTERS) + len(_CLOSE)
-    reader = _row_reader(_LEAF.sub(r"<\1></\1>", body[:first_end]))
+    shape = _LEAF.sub(r"<\1></\1>", body[:first_end])
+    reader = _row_reader(shape) if len(shape) <= _MAX_SHAPE_CHARACTERS else None
     if reader is None:
         return None
     columns = reader(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
@@ -95,12 +96,16 @@ class Uploads(Writing):
             raise lack
         asked = {"max-parts": "1", "part-number-marker": str(number - 1), "uploadId": upload_id}
         request = Request("GET", self._target(key, *asked.items()), {})
-        limit = listings.MAX_DOCUMENT_BYTES  # some stores list all parts
+        shared = self._options.answers_others
+        limit = listings.most_bytes(None, answers_others=shared)  # some stores list all parts
         try:
             response = await self._send("ListParts", request, key, max_body_bytes=limit)
         except errors.StoreError as error:
             raise lack from error
-        listed = documents.parts(listing_xml.unpacked(response)).get(number)
+        document = listing_xml.unpacked(response, most=limit)
+        parse = functools.partial(documents.parts, document)
+        found = await listings.read(parse, len(document), answers_others=shared)
+        listed = found.get(number)
         if listed is None or listed[1] != size or not entity_tags.opaque(listed[0]):
             raise lack
         return listed[0]
