@@ -52,6 +52,13 @@ class Settings(BaseModel):
     """How long a job keeps its sealed credentials after its end."""
     max_concurrent_jobs: Count = 10
     """Active (running or paused) jobs per account."""
+    job_log_entries: Count = 1_000_000
+    """A job whose log has so many entries pauses."""
+    job_gathered_keys: Count = 10_000_000
+    """A job for which so many keys were gathered pauses. Keys are gathered only from sources that
+    list in no order."""
+    job_retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Jobs that ended so long ago are deleted; None: they stay until somebody deletes them."""
     lease_seconds: Seconds = 10.0
     """How long the server that drives the jobs may be silent before a standby takes its place."""
 

@@ -42,7 +42,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from slurper import errors
-from slurper.database import migrations
+from slurper.database import migrations, sqlite_file
 from slurper.database.threads import NoTurnError, Threads
 
 if TYPE_CHECKING:
@@ -144,6 +144,18 @@ class Database:
         """
         return await self._run(self._reading, self._reader, transaction)
 
+    async def fold_log(self) -> None:
+        """Shorten SQLite's write-ahead log, which does not become shorter by itself.
+
+        Raises:
+            DatabaseUnavailable: the file could not be used.
+        """
+        if self._engine.dialect.name == "sqlite":
+            try:
+                await self._writing.run(functools.partial(_fold_log, self._engine), TURN_SECONDS)
+            except NoTurnError:
+                return  # it is not idle; later, then
+
     async def _run(
         self, threads: Threads, engine: Engine, transaction: Callable[[Connection], Result]
     ) -> Result:
@@ -225,6 +237,13 @@ def _from_begin_to_commit(engine: Engine, transaction: Callable[[Connection], Re
         return transaction(connection)
 
 
+def _fold_log(engine: Engine) -> None:
+    with _translated(), engine.connect() as connection:
+        cursor = connection.connection.cursor()  # no transaction may be open
+        sqlite_file.fold_log(cursor, BUSY_SECONDS)
+        cursor.close()
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -298,6 +317,7 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
     dbapi_connection.isolation_level = None  # `_begin_sqlite` begins, not the driver
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    sqlite_file.let_it_shrink(cursor)
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")

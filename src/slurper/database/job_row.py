@@ -33,6 +33,7 @@ _COLUMNS = (
     jobs.c.log_entries,
     jobs.c.options,
     jobs.c.recent,
+    jobs.c.gathered,
 )
 
 
@@ -81,6 +82,7 @@ class LockedJob:
         self.created_at: datetime = row.created_at
         self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
+        self._gathered: dict[str, Any] | None = row.gathered
         self._changes: dict[str, object] = {}
         self._entries: list[LogEntry] = []
 
@@ -148,6 +150,21 @@ class LockedJob:
     def log(self, *entries: LogEntry) -> None:
         """Append to the job's log."""
         self._entries.extend(entries)
+
+    @property
+    def log_entries(self) -> int:
+        """How many entries its log has."""
+        return self._log_entries + len(self._entries)
+
+    @property
+    def gathered_keys(self) -> int:
+        """How many keys were gathered, if its keys are being gathered; else 0."""
+        found = rows.to_gathered(self._gathered)
+        return 0 if found is None or found.done else found.keys
+
+    def gather(self, so_far: rows.GatheredSoFar) -> None:
+        """Note how far its keys are gathered."""
+        self._gathered = self._changes["gathered"] = asdict(so_far)
 
     def move(self, command: lifecycle.Command, at: datetime, *, halt: Halt | None = None) -> None:
         """Apply a command to the job and log it; a halt has its own log type and message.

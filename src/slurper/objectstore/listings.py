@@ -15,6 +15,10 @@ from slurper.objectstore.dialects import KeyOrder
 MAX_DOCUMENT_BYTES = 16 << 20
 """Far more than a page of a thousand keys of 1,024 bytes needs, each byte written as %XX."""
 
+MAX_KEY_BYTES = 2_500
+"""More than any store allows; most allow 1,024. The database's indexes hold keys up to this length.
+"""
+
 ASKS = 3
 """After so many bad answers for one page, the listing is given up."""
 
@@ -53,6 +57,8 @@ def check_keys(
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
+    if max(map(len, keys)) * 4 > MAX_KEY_BYTES:
+        _check_lengths(keys)
     if order in OWN_ORDERS:
         _check_prefix(keys, prefix)
         if order is KeyOrder.OWN:
@@ -71,6 +77,16 @@ def check_keys(
         raise errors.ListingError(
             f"the listing of {prefix!r} reaches from {keys[0]!r} to {keys[-1]!r}"
         )
+
+
+def _check_lengths(keys: Sequence[str]) -> None:
+    for key in keys:
+        size = len(key.encode("utf-8", "surrogateescape"))
+        if size > MAX_KEY_BYTES:
+            raise errors.ListingError(
+                f"the listing shows a key of {size:,} bytes, which begins {key[:64]!r}; no store "
+                f"holds keys of more than {MAX_KEY_BYTES:,}"
+            )
 
 
 def _check_prefix(keys: Sequence[str], prefix: str) -> None:

@@ -1,0 +1,1 @@
+"""What strangers, tenants and hostile stores may try, against the real service."""
