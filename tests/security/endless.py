@@ -64,6 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: a task that ends reads no more of the listing."""
+
+
 @contextmanager
 def running() -> Iterator[S3Server]:
     """Run it until the block ends."""
@@ -84,8 +92,7 @@ def running() -> Iterator[S3Server]:
 
 def main() -> None:
     """Serve."""
-    server = ThreadingHTTPServer((HOST, 0), _Handler)
-    server.daemon_threads = True
+    server = _Server((HOST, 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{server.server_address[1]}\n")
     sys.stdout.flush()

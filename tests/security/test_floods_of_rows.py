@@ -1,14 +1,14 @@
 """One tenant's source lists archived objects for ever. The others do not notice.
 
-The time that a `POST` takes depends on how busy the machine is. So it is compared with a bound that
-is generous, and with what it took before the flood.
+A `POST` of another tenant takes less than a second where the machine has time for it. Where it has
+not, seconds say nothing. There we count how many objects the flood has settled meanwhile: a few
+reports, for which the `POST` has waited, and not the whole flood.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,20 +18,25 @@ from pathlib import Path
 import pytest
 
 from slurper.demo.servers import S3Server
+from slurper.transfer.ledger import MAX_EVENTS
 from tests.e2e import program
 from tests.e2e.program import Service
 from tests.security import endless
 from tests.servers.r2 import server as r2
+from tests.servers.r2.bucket import Bucket
 
-ENTRIES = 60_000
+ENTRIES = 40_000
 """The bound of a job's log here."""
 
 WORKERS = 2
 
-UNDER_WAY = WORKERS * 6_000
-"""What tasks under way may add when the bound is reached: 5,000 events each, and a page more."""
+UNDER_WAY = WORKERS * MAX_EVENTS
+"""What tasks under way may add when the bound is reached."""
 
-FLOODS = 3
+FLOODS = 2
+
+FEW = 8 * MAX_EVENTS
+"""A `POST` has a few transactions, and each waits for a report of each worker at most."""
 
 SETTINGS = {
     "SLURPER_JOB_LOG_ENTRIES": str(ENTRIES),
@@ -51,10 +56,10 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def quiet_store() -> Iterator[S3Server]:
-    """A store with the empty buckets `from` and `to`."""
+    """A store with the empty buckets `source` and `target`."""
     with r2.running() as stub:
-        for name in ("from", "to"):
-            stub.buckets[name] = r2.Bucket()
+        for name in ("source", "target"):
+            stub.buckets[name] = Bucket()
         yield stub.address
 
 
@@ -64,13 +69,19 @@ def _body(source: S3Server, target: S3Server) -> Body:
         where = {"endpoint": server.endpoint, "region": server.region}
         return {"vendor": "s3", "bucket": bucket, "secret": secret, **where}
 
-    return {"source": side(source, "from"), "target": side(target, "to")}
+    return {"source": side(source, "source"), "target": side(target, "target")}
+
+
+def _create(service: Service, body: Body) -> str:
+    answer = service.call("POST", "", body)
+    assert answer.status_code == 201, answer.text
+    job_id: str = answer.json()["result"]["id"]
+    return job_id
 
 
 def _seconds_of_a_create(service: Service, body: Body) -> float:
     began = time.monotonic()
-    answer = service.call("POST", "", body)
-    assert answer.status_code == 201, answer.text
+    _create(service, body)
     return time.monotonic() - began
 
 
@@ -86,26 +97,26 @@ def test_a_flood_of_log_entries_ends_and_keeps_no_other_tenant_waiting(
 ) -> None:
     other = replace(service, account=secrets.token_hex(16))
     quiet = _body(quiet_store, quiet_store)
-    before = [_seconds_of_a_create(other, quiet) for _ in range(10)]
+    _seconds_of_a_create(other, quiet)
     with endless.running() as source:
-        flood = _body(source, quiet_store)
-        jobs = []
-        for _ in range(FLOODS):
-            answer = service.call("POST", "", flood)
-            assert answer.status_code == 201, answer.text
-            jobs.append(answer.json()["result"]["id"])
-        program.wait_until(lambda: int(str(_job(service, jobs[0])["objects"])) > 0, "a flood")
-        during = []
+        jobs = [_create(service, _body(source, quiet_store)) for _ in range(FLOODS)]
+        program.wait_until(lambda: _settled(service, jobs) > 0, "a flood")
+        waited = []
         while any(_job(service, job)["status"] == "running" for job in jobs):
-            during.append(_seconds_of_a_create(other, quiet))
-    assert len(during) >= 5, "or this shows nothing"
-    slowest = statistics.quantiles(during, n=100)[98]
-    assert slowest <= max(1.0, 10 * statistics.median(before)), (before, during)
+            settled = _settled(service, jobs)
+            seconds = _seconds_of_a_create(other, quiet)
+            waited.append((seconds, _settled(service, jobs) - settled))
+    assert len(waited) >= 4, "or this shows nothing"
+    assert all(seconds <= 1 or meanwhile <= FEW for seconds, meanwhile in waited), waited
     for job in jobs:
         _check_full(service, job)
     with closing(sqlite3.connect(tmp_path / "slurper.db")) as database:
         (rows,) = database.execute("SELECT count(*) FROM logs").fetchone()
-    assert rows <= FLOODS * (ENTRIES + UNDER_WAY) + 4 * (len(before) + len(during))
+    assert rows <= FLOODS * (ENTRIES + UNDER_WAY) + 4 * (1 + len(waited))
+
+
+def _settled(service: Service, jobs: list[str]) -> int:
+    return sum(int(str(_job(service, job)["objects"])) for job in jobs)
 
 
 def _check_full(service: Service, job_id: str) -> None:

@@ -197,7 +197,7 @@ class LockedJob:
 
     def complete_if_done(self, at: datetime) -> None:
         """Complete the job if it is running and nothing is left to do."""
-        if self.status is JobStatus.RUNNING and not self._has_work():
+        if self.status is JobStatus.RUNNING and not self.has_work():
             self.move(lifecycle.Command.COMPLETE, at)
 
     def save(self) -> None:
@@ -213,7 +213,7 @@ class LockedJob:
             self._connection.execute(update(jobs).where(row).values(self._changes))
             self._changes = {}
 
-    def _has_work(self) -> bool:
+    def has_work(self) -> bool:
         """Whether a range is open, or a large object is not settled."""
         open_ranges = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
         unsettled = uploads.c.job_number == self.number

@@ -210,7 +210,10 @@ jobs = Table(
         "finished_when_final",
     ),
     CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
-    _index_where("ix_jobs_listed", "account_id", "number", condition="deleted_at IS NULL"),
+    # SQLite reads no row of the table for what this index has, `deleted_at` included.
+    _index_where(
+        "ix_jobs_listed", "account_id", "number", "deleted_at", condition="deleted_at IS NULL"
+    ),
     _index_where("ix_jobs_active", "account_id", condition="finished_at IS NULL"),
     _index_where("ix_jobs_unready", "retry_of", condition="retry_position IS NOT NULL"),
     _index_where("ix_jobs_deleted", "number", condition="deleted_at IS NOT NULL"),

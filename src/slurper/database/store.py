@@ -145,11 +145,12 @@ class JobStore(JobReader):
         transaction. If `reseal` raises, the command is undone.
 
         Raises:
-            JobConflict: the job's status does not allow the command; or it was to be resumed, and
-                has more rows than `bounds` allow.
+            JobConflict: the job's status does not allow the command; or it was to be resumed, has
+                as many rows as `bounds` allow, and is not done.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
-        if command is lifecycle.Command.RESUME and (full := bounds.problem(job)) is not None:
+        full = bounds.problem(job) if command is lifecycle.Command.RESUME else None
+        if full is not None and job.has_work():
             lifecycle.decide(job.status, command)
             raise errors.JobConflict(full.message)
         if reseal is not None:

@@ -9,13 +9,14 @@ import pytest
 from slurper import errors
 from slurper.database import ranges, schema
 from slurper.database.bounds import Bounds
+from slurper.database.job_row import RangeWork
 from slurper.job.lifecycle import Command
 from slurper.job.model import MESSAGE_CHARACTERS, Job, JobStatus, LogEntry, LogType
 from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange
 from slurper.transfer.task import GatherReport, ObjectEvent
 from tests.unit.database import values
-from tests.unit.database.values import ACCOUNT, RangeWork, Store
+from tests.unit.database.values import ACCOUNT, Store
 
 TEN = Bounds(log_entries=10)
 
@@ -93,6 +94,19 @@ async def test_a_job_that_is_done_completes_however_long_its_log_is(store: Store
     done = values.report(job, work, "k19", failed=failed, finished=True)
     result = await store.work.commit(done, values.now(), bounds=TEN)
     assert (result.status, result.problem) == (JobStatus.COMPLETED, "")
+
+
+async def test_a_paused_job_that_is_done_completes_on_resume_however_long_its_log_is(
+    store: Store,
+) -> None:
+    job = values.job()
+    work = await values.create(store, job)
+    await store.apply(ACCOUNT, job.id, Command.PAUSE)
+    failed = tuple(f"k{number:02}" for number in range(20))
+    done = values.report(job, work, "k19", failed=failed, finished=True)
+    await store.work.commit(done, values.now(), bounds=TEN)
+    resumed = await store.apply(ACCOUNT, job.id, Command.RESUME, bounds=TEN)
+    assert resumed.status is JobStatus.COMPLETED
 
 
 async def test_a_job_that_gathers_too_many_keys_pauses_and_keeps_them(store: Store) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 from typer.testing import CliRunner
 
 from slurper.cli import commands
@@ -38,6 +38,7 @@ async def _fill(store: Store) -> Job:
         entry = {"job_number": 1, "log_type": "migrationError", "created_at": values.now()}
         log = [entry | {"position": place + 1, "message": "x" * 900} for place in range(ROWS)]
         connection.execute(insert(schema.logs), log)
+        connection.execute(update(schema.jobs).values(log_entries=ROWS + 1))
 
     await store.database.write(fill)
     await values.abort(store, job)
@@ -187,4 +188,4 @@ async def test_the_command_refuses_while_a_service_runs(
         return str(found.exception)
 
     assert "the file is in use by" in await asyncio.to_thread(run)
-    assert sqlite_store.lease
+    assert sqlite_store.lease.name == "driver"

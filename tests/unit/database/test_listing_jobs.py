@@ -16,7 +16,7 @@ COUNT = 1_200
 async def _filled(store: Store) -> list[Job]:
     """Jobs of one account, with some of another, and some that are deleted."""
     jobs, table = [values.job() for _ in range(COUNT)], schema.jobs
-    others = [values.job("b" * 32) for _ in range(COUNT // 10)]
+    others = [values.job("b" * 32) for _ in range(2 * COUNT)]
 
     def fill(connection: Connection) -> None:
         ended = {"status": JobStatus.COMPLETED.value, "finished_at": values.now()}
@@ -53,27 +53,21 @@ async def test_what_comes_before_a_page_is_counted_in_an_index_that_holds_all_th
     event.listen(engine, "before_cursor_execute", remember)
     await store.list_jobs(ACCOUNT, limit=50, offset=700)
     event.remove(engine, "before_cursor_execute", remember)
-    ((statement, parameters),) = sent
+    ((statement, parameters),) = [one for one in sent if one[0].startswith("SELECT")]
+
+    is_file = engine.dialect.name == "sqlite"
 
     def plan(connection: Connection) -> str:
-        explain = "EXPLAIN"
-        if connection.dialect.name == "sqlite":
-            explain = "EXPLAIN QUERY PLAN"
-        else:
-            connection.exec_driver_sql("ANALYZE jobs")
-            # The table is small here, and reading all of it would be cheap.
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        explain = "EXPLAIN QUERY PLAN" if is_file else "EXPLAIN"
         found = connection.exec_driver_sql(f"{explain} {statement}", parameters)  # type: ignore[arg-type]
         return "\n".join(str(row) for row in found)
 
-    shown = await store.database.write(plan)
-    if store.database._engine.dialect.name == "sqlite":
-        assert "USING COVERING INDEX ix_jobs_listed" in shown
-    else:
-        assert "Index Only Scan Backward using ix_jobs_listed" in shown
-    assert "SCAN jobs" not in shown
-    assert "Seq Scan" not in shown
+    if not is_file:  # what a server does by itself from time to time
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE jobs")
+    shown = await store.database.read(plan)
+    way = "USING COVERING INDEX" if is_file else "Index Only Scan Backward using"
+    assert f"{way} ix_jobs_listed" in shown, shown
 
 
 async def test_a_page_reads_so_many_rows_and_no_more(sqlite_store: Store) -> None:

@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 _INDEXES = (
-    ("ix_jobs_listed", ("account_id", "number"), "deleted_at IS NULL"),
+    ("ix_jobs_listed", ("account_id", "number", "deleted_at"), "deleted_at IS NULL"),
     ("ix_jobs_ended", ("finished_at",), "deleted_at IS NULL"),
     ("ix_jobs_sealed", ("finished_at",), "sealed IS NOT NULL"),
     ("ix_jobs_uncleared", ("finished_at",), "cleared_at IS NULL"),
