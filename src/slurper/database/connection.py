@@ -317,16 +317,15 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
     dbapi_connection.isolation_level = None  # `_begin_sqlite` begins, not the driver
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    sqlite_file.let_it_shrink(cursor)
-    _write_ahead(cursor)
+    _set_up_file(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA secure_delete = ON")  # erased secrets are gone from the file
     cursor.close()
 
 
-def _write_ahead(cursor: DBAPICursor) -> None:
-    """Switch the file to write-ahead logging. It keeps that mode for all who open it later.
+def _set_up_file(cursor: DBAPICursor) -> None:
+    """Let a new file shrink, and switch it to write-ahead logging. A file keeps both for ever.
 
     While a new file is being switched, SQLite does not wait for other processes that open it at the
     same time. So we wait and try again.
@@ -334,6 +333,7 @@ def _write_ahead(cursor: DBAPICursor) -> None:
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            sqlite_file.let_it_shrink(cursor)
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:

@@ -26,8 +26,13 @@ _AUTO_VACUUM_INCREMENTAL = 2
 
 
 def let_it_shrink(cursor: DBAPICursor) -> None:
-    """Make a new file one that can give pages back. It changes no file that has tables."""
-    cursor.execute(f"PRAGMA auto_vacuum = {_AUTO_VACUUM_INCREMENTAL}")
+    """Make an empty file one that can give pages back.
+
+    Others are left alone: the statement would wait until nobody writes.
+    """
+    cursor.execute("PRAGMA page_count")
+    if cursor.fetchone() == (0,):
+        cursor.execute(f"PRAGMA auto_vacuum = {_AUTO_VACUUM_INCREMENTAL}")
 
 
 def give_back(connection: Connection) -> bool:
