@@ -68,6 +68,13 @@ class Settings(BaseModel):
     """Active jobs of all accounts together."""
     max_concurrent_checks: Count = 8
     """Checks of new jobs and prechecks at once, per account."""
+    job_log_entries: Count = 1_000_000
+    """A job whose log has so many entries pauses."""
+    job_gathered_keys: Count = 10_000_000
+    """A job for which so many keys were gathered pauses. Keys are gathered only from sources that
+    list in no order."""
+    job_retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Jobs that ended so long ago are deleted; None: they stay until somebody deletes them."""
     lease_seconds: Seconds = 10.0
     """How long the server that drives the jobs may be silent before a standby takes its place."""
 

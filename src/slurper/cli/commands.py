@@ -17,7 +17,7 @@ from slurper.cli import console
 
 EXIT_UNUSABLE = 2
 
-_NAMES = ("serve", "copy", "precheck", "demo", "jobs", "token", "keys")
+_NAMES = ("serve", "copy", "precheck", "demo", "jobs", "token", "keys", "compact")
 """The commands in the order of the help. Each is a module of this package with a Typer `app`."""
 
 

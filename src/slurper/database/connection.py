@@ -42,7 +42,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from slurper import errors
-from slurper.database import migrations
+from slurper.database import migrations, sqlite_file
 from slurper.database.threads import NoTurnError, Threads
 
 if TYPE_CHECKING:
@@ -144,6 +144,18 @@ class Database:
         """
         return await self._run(self._reading, self._reader, transaction)
 
+    async def fold_log(self) -> None:
+        """Shorten SQLite's write-ahead log, which does not become shorter by itself.
+
+        Raises:
+            DatabaseUnavailable: the file could not be used.
+        """
+        if self._engine.dialect.name == "sqlite":
+            try:
+                await self._writing.run(functools.partial(_fold_log, self._engine), TURN_SECONDS)
+            except NoTurnError:
+                return  # it is not idle; later, then
+
     async def _run(
         self, threads: Threads, engine: Engine, transaction: Callable[[Connection], Result]
     ) -> Result:
@@ -226,6 +238,13 @@ def _from_begin_to_commit(engine: Engine, transaction: Callable[[Connection], Re
         return transaction(connection)
 
 
+def _fold_log(engine: Engine) -> None:
+    with _translated(), engine.connect() as connection:
+        cursor = connection.connection.cursor()  # no transaction may be open
+        sqlite_file.fold_log(cursor, BUSY_SECONDS)
+        cursor.close()
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -299,15 +318,15 @@ def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: object) -> None:
     dbapi_connection.isolation_level = None  # `_begin_sqlite` begins, not the driver
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    _write_ahead(cursor)
+    _set_up_file(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA secure_delete = ON")  # erased secrets are gone from the file
     cursor.close()
 
 
-def _write_ahead(cursor: DBAPICursor) -> None:
-    """Switch the file to write-ahead logging. It keeps that mode for all who open it later.
+def _set_up_file(cursor: DBAPICursor) -> None:
+    """Let a new file shrink, and switch it to write-ahead logging. A file keeps both for ever.
 
     While a new file is being switched, SQLite does not wait for other processes that open it at the
     same time. So we wait and try again.
@@ -315,6 +334,7 @@ def _write_ahead(cursor: DBAPICursor) -> None:
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            sqlite_file.let_it_shrink(cursor)
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:

@@ -12,9 +12,9 @@ listing may not show many more rows than there are keys. A listing may begin ane
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from slurper.database.connection import insert_missing
 from slurper.database.job_row import LockedJob
@@ -42,7 +42,8 @@ def begin_anew(connection: Connection, job: LockedJob) -> None:
 def begin(connection: Connection, job: LockedJob) -> None:
     """Begin to gather the keys of the job."""
     begin_anew(connection, job)
-    job.change(gathered=asdict(GatheredSoFar()), total_objects=None, total_bytes=None)
+    job.gather(GatheredSoFar())
+    job.change(total_objects=None, total_bytes=None)
 
 
 def is_under_way(connection: Connection, number: int) -> bool:
@@ -56,13 +57,13 @@ def keep_keys(connection: Connection, job: LockedJob, report: GatherReport) -> H
     before = _read(connection, job.number) or GatheredSoFar()
     now = _after(before, report, _insert(connection, job.number, report.keys))
     if report.finished:
-        job.change(total_objects=_count(connection, job.number))
-    job.change(gathered=asdict(now))
+        job.change(total_objects=now.keys)
+    job.gather(now)
     problem = None if report.finished else _problem_of(now)
     if problem is None:
         return None
     # When the job is resumed, the listing gets another try.
-    job.change(gathered=asdict(replace(now, rows=0, times_anew=0)))
+    job.gather(replace(now, rows=0, times_anew=0))
     this = ranges.c.id == report.range_id
     connection.execute(update(ranges).where(this).values(cursor=None))
     return Halt(log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION, message=problem)
@@ -102,11 +103,6 @@ def _insert(connection: Connection, number: int, keys: tuple[str, ...]) -> int:
     return connection.execute(
         statement, rows, execution_options={"preserve_rowcount": True}
     ).rowcount
-
-
-def _count(connection: Connection, number: int) -> int:
-    of_job = job_keys.c.job_number == number
-    return connection.scalar(select(func.count()).select_from(job_keys).where(of_job)) or 0
 
 
 def _read(connection: Connection, number: int) -> GatheredSoFar | None:

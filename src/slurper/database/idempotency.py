@@ -112,12 +112,6 @@ def _keep(connection: Connection, asked: Asked, job_id: str) -> None:
     connection.execute(insert(answers), [row])
 
 
-def forget(connection: Connection) -> int:
-    """Delete expired answers; return how many."""
-    due = delete(answers).where(answers.c.kept_until <= clock.now(connection))
-    return connection.execute(due).rowcount
-
-
 def _is_kept(asked: Asked) -> ColumnElement[bool]:
     """Judge by the time when the request came: no answer expires while the stores are checked."""
     return answers.c.kept_until > asked.at

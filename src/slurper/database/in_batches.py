@@ -6,10 +6,15 @@ what is left, and the driver does it piece by piece. So the work survives any cr
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Table,
+    case,
     delete,
     exists,
     literal,
@@ -19,12 +24,15 @@ from sqlalchemy import (
 )
 
 from slurper.database.connection import insert_missing
-from slurper.database.schema import job_keys, jobs, logs, upload_parts, uploads
+from slurper.database.schema import answers, job_keys, jobs, logs, ranges, upload_parts, uploads
 from slurper.job.model import LogType
 
-PIECE_ROWS = 20_000
-"""One transaction reads and writes so many rows of a table. That took 10 to 60 ms on SQLite with
-two million rows, and up to half a second for keys in random order."""
+PIECE_ROWS = 2_000
+"""One transaction deletes or copies so many rows at most. A row of a log may have several KiB, and
+keys may come in random order, so each row may cost a page of the file."""
+
+PIECE_JOBS = 200
+"""One transaction changes so many jobs at most."""
 
 FAILED = logs.c.log_type == LogType.IMPORT_ERROR_RETRY_EXHAUSTION.value
 """The log entries of failed objects."""
@@ -53,6 +61,15 @@ def removable() -> Select[int]:
     return select(jobs.c.number).where(jobs.c.deleted_at.is_not(None), ~_IS_NEEDED).limit(1)
 
 
+def clearable(ended_by: datetime) -> Select[int]:
+    """Ended jobs that have rows which only their work has needed.
+
+    While a target is not swept, its job may have tasks under way, and its uploads are needed.
+    """
+    needless = (jobs.c.cleared_at.is_(None), jobs.c.sweeps_failed.is_(None))
+    return select(jobs.c.number).where(jobs.c.finished_at <= ended_by, *needless)
+
+
 def take_keys(connection: Connection, number: int) -> None:
     """Give a retry its next keys: failed keys from the log of the job that it retries."""
     this = jobs.c.number == number
@@ -75,42 +92,92 @@ def take_keys(connection: Connection, number: int) -> None:
     connection.execute(update(jobs).where(this).values(retry_position=position))
 
 
-def remove(connection: Connection, number: int) -> None:
-    """Delete some rows of a deleted job, and its own row with the last of them.
+def remove(connection: Connection, number: int) -> int:
+    """Delete some rows of a deleted job, and its own row with the last of them; return how many.
 
     Nothing is deleted while a sweep needs the job, or a retry needs its log.
     """
     this = jobs.c.number == number
-    query = select(jobs.c.log_entries, _IS_NEEDED.label("needed")).where(this).with_for_update()
+    query = select(_IS_NEEDED.label("needed")).where(this).with_for_update()
     job = connection.execute(query).one_or_none()
     if job is None or job.needed:
-        return
-    kept = job.log_entries - PIECE_ROWS
-    if kept > 0:
-        newest = (logs.c.job_number == number, logs.c.position >= kept)
-        connection.execute(delete(logs).where(*newest))
-        connection.execute(update(jobs).where(this).values(log_entries=kept))
-    elif (first_keys := _too_many_keys(connection, number)) is not None:
-        connection.execute(delete(job_keys).where(first_keys))
-    elif (first_parts := _too_many_parts(connection, number)) is not None:
-        connection.execute(delete(upload_parts).where(first_parts))
-    else:
+        return 0
+    of_job = logs.c.job_number == number
+    deleted = _delete_first(connection, [(logs, of_job), *_work_of([number])])
+    if deleted < PIECE_ROWS:
         connection.execute(delete(jobs).where(this))
+    return deleted + 1
 
 
-def _too_many_keys(connection: Connection, number: int) -> ColumnElement[bool] | None:
-    """One piece of the job's keys; None when no more than one piece is left."""
-    of_job = job_keys.c.job_number == number
-    ordered = select(job_keys.c.key).where(of_job).order_by(job_keys.c.key)
-    last = connection.scalar(ordered.limit(1).offset(PIECE_ROWS))
-    return None if last is None else of_job & (job_keys.c.key <= last)
+def clear(connection: Connection, ended_by: datetime) -> bool:
+    """Delete some rows of ended jobs that only their work has needed; False when none is left.
+
+    The log stays: a retry reads it. So do the keys that a request has named: the API shows them.
+    """
+    ended = clearable(ended_by).limit(PIECE_JOBS).with_for_update()
+    numbers = connection.scalars(ended).all()
+    if not numbers:
+        return False
+    if _delete_first(connection, _work_of(numbers, named_keys=False)) < PIECE_ROWS:
+        these = update(jobs).where(jobs.c.number.in_(numbers))
+        connection.execute(these.values(cleared_at=ended_by))
+    return True
 
 
-def _too_many_parts(connection: Connection, number: int) -> ColumnElement[bool] | None:
-    """One piece of the parts of the job's uploads; None when no more than one piece is left."""
-    of_job = upload_parts.c.upload.in_(select(uploads.c.id).where(uploads.c.job_number == number))
-    place = tuple_(upload_parts.c.upload, upload_parts.c.number)
-    ordered = select(upload_parts.c.upload, upload_parts.c.number).where(of_job)
-    in_order = ordered.order_by(upload_parts.c.upload, upload_parts.c.number)
-    last = connection.execute(in_order.limit(1).offset(PIECE_ROWS)).one_or_none()
-    return None if last is None else of_job & (place <= tuple_(last.upload, last.number))
+def retire(connection: Connection, finished_before: datetime, at: datetime) -> int:
+    """Delete some jobs that ended before `finished_before`; return how many.
+
+    They are gone at once for all callers, like jobs that a user deletes. `remove` does the rest.
+    """
+    due = (jobs.c.finished_at < finished_before, jobs.c.deleted_at.is_(None))
+    first = select(jobs.c.number).where(*due).order_by(jobs.c.finished_at).limit(PIECE_JOBS)
+    these = update(jobs).where(jobs.c.number.in_(first))
+    return connection.execute(these.values(gone(at))).rowcount
+
+
+def gone(at: datetime) -> dict[str, object]:
+    """What marks a job as deleted. Its credentials stay only while its target is not swept."""
+    needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
+    return {"deleted_at": at, "sealed": needed}
+
+
+def erase_secrets(connection: Connection, finished_before: datetime) -> int:
+    """Erase the credentials of some jobs that ended before `finished_before`; return how many."""
+    unneeded = (jobs.c.sealed.is_not(None), jobs.c.sweeps_failed.is_(None))
+    due = select(jobs.c.number).where(jobs.c.finished_at < finished_before, *unneeded)
+    these = update(jobs).where(jobs.c.number.in_(due.limit(PIECE_JOBS)))
+    return connection.execute(these.values(sealed=None)).rowcount
+
+
+def forget_answers(connection: Connection, kept_until: datetime) -> int:
+    """Delete some answers to requests that were kept until `kept_until`; return how many."""
+    return _delete_first(connection, [(answers, answers.c.kept_until <= kept_until)])
+
+
+Rows = tuple[Table, ColumnElement[bool]]
+"""The rows of a table that meet a condition."""
+
+
+def _work_of(numbers: Sequence[int], *, named_keys: bool = True) -> Iterator[Rows]:
+    """The rows of jobs that are needed only while they work."""
+    of_jobs = select(uploads.c.id).where(uploads.c.job_number.in_(numbers))
+    yield upload_parts, upload_parts.c.upload.in_(of_jobs)
+    yield uploads, uploads.c.job_number.in_(numbers)
+    yield ranges, ranges.c.job_number.in_(numbers)
+    if named_keys:
+        yield job_keys, job_keys.c.job_number.in_(numbers)
+    else:
+        shows_keys = jobs.c.has_keys & jobs.c.retry_of.is_(None)
+        others = select(jobs.c.number).where(jobs.c.number.in_(numbers), ~shows_keys)
+        yield job_keys, job_keys.c.job_number.in_(others)
+
+
+def _delete_first(connection: Connection, which: Iterable[Rows]) -> int:
+    """Delete rows, `PIECE_ROWS` at most; return how many."""
+    deleted = 0
+    for table, condition in which:
+        if deleted < PIECE_ROWS:
+            place = tuple_(*table.primary_key)
+            first = select(*table.primary_key).where(condition).limit(PIECE_ROWS - deleted)
+            deleted += connection.execute(delete(table).where(place.in_(first))).rowcount
+    return deleted

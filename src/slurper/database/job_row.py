@@ -34,6 +34,7 @@ _COLUMNS = (
     jobs.c.log_entries,
     jobs.c.options,
     jobs.c.recent,
+    jobs.c.gathered,
 )
 
 
@@ -82,6 +83,7 @@ class LockedJob:
         self.created_at: datetime = row.created_at
         self._recent: dict[str, Any] | None = row.recent
         self._log_entries: int = row.log_entries
+        self._gathered: dict[str, Any] | None = row.gathered
         self._changes: dict[str, object] = {}
         self._entries: list[LogEntry] = []
 
@@ -150,6 +152,21 @@ class LockedJob:
         """Append to the job's log."""
         self._entries.extend(entries)
 
+    @property
+    def log_entries(self) -> int:
+        """How many entries its log has."""
+        return self._log_entries + len(self._entries)
+
+    @property
+    def gathered_keys(self) -> int:
+        """How many keys were gathered, if its keys are being gathered; else 0."""
+        found = rows.to_gathered(self._gathered)
+        return 0 if found is None or found.done else found.keys
+
+    def gather(self, so_far: rows.GatheredSoFar) -> None:
+        """Note how far its keys are gathered."""
+        self._gathered = self._changes["gathered"] = asdict(so_far)
+
     def move(self, command: lifecycle.Command, at: datetime, *, halt: Halt | None = None) -> None:
         """Apply a command to the job and log it; a halt has its own log type and message.
 
@@ -181,7 +198,7 @@ class LockedJob:
 
     def complete_if_done(self, at: datetime) -> None:
         """Complete the job if it is running and nothing is left to do."""
-        if self.status is JobStatus.RUNNING and not self._has_work():
+        if self.status is JobStatus.RUNNING and not self.has_work():
             self.move(lifecycle.Command.COMPLETE, at)
 
     def save(self) -> None:
@@ -197,7 +214,7 @@ class LockedJob:
             self._connection.execute(update(jobs).where(row).values(self._changes))
             self._changes = {}
 
-    def _has_work(self) -> bool:
+    def has_work(self) -> bool:
         """Whether a range is open, or a large object is not settled."""
         open_ranges = (ranges.c.job_number == self.number) & ranges.c.done.is_(False)
         unsettled = uploads.c.job_number == self.number

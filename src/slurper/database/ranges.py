@@ -21,6 +21,9 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import GatherReport, Halt, RangeReport
 
+MAX_RANGES = 10_000
+"""A job with so many ranges gets no more: a store may claim to have keys wherever it is asked."""
+
 _ANEW = (
     "the source lists in an order of its own; the job was already in pieces, each for a part of "
     "the keys, when that was found out; resume it, and it begins anew in that order, as one piece: "
@@ -149,14 +152,18 @@ def _turn_to_its_order(connection: Connection, job: LockedJob, report: RangeRepo
     if report.order is KeyOrder.NONE:
         gathering.begin(connection, job)
         return None
-    pieces = select(func.count()).select_from(ranges).where(ranges.c.job_number == job.number)
-    if connection.scalar(pieces) == 1:
+    if _count(connection, job.number) == 1:
         return None
     gathering.begin_anew(connection, job)
     return Halt(
         log_type=LogType.MIGRATION_ERROR_FAILED_CONTINUATION,
         message=f"{report.disorder}; {_ANEW}",
     )
+
+
+def _count(connection: Connection, number: int) -> int:
+    of_job = ranges.c.job_number == number
+    return connection.scalar(select(func.count()).select_from(ranges).where(of_job)) or 0
 
 
 def _cut(
@@ -168,7 +175,7 @@ def _cut(
     """
     inside = {key for key in report.boundaries if key in left and key != left.end_at}
     cuts = sorted(inside, key=encode_key)
-    if not cuts:
+    if not cuts or _count(connection, number) + len(cuts) > MAX_RANGES:
         return ()
     this = ranges.c.id == report.range_id
     connection.execute(update(ranges).where(this).values(end_at=cuts[0]))

@@ -64,12 +64,16 @@ class JobReader(Store):
     ) -> list[Job]:
         """Return jobs, newest first, without their explicit keys.
 
-        A job with explicit keys is listed with `spec.keys == ()`.
+        A job with explicit keys is listed with `spec.keys == ()`. What lies before `offset` is
+        counted in an index that holds nothing else (`ix_jobs_listed`); only rows of the page are
+        read.
         """
         of_account = (jobs.c.account_id == account_id, jobs.c.deleted_at.is_(None))
-        query = select(*rows.JOB_COLUMNS).where(*of_account)
-        newest_first = query.order_by(jobs.c.number.desc()).limit(limit).offset(offset)
-        return [rows.to_job(row) for row in connection.execute(newest_first)]
+        newest_first = select(jobs.c.number).where(*of_account).order_by(jobs.c.number.desc())
+        page = newest_first.limit(limit).offset(offset)
+        query = select(*rows.JOB_COLUMNS).where(jobs.c.number.in_(page))
+        found = connection.execute(query.order_by(jobs.c.number.desc()))
+        return [rows.to_job(row) for row in found]
 
     @reads
     def progress(self, connection: Connection, account_id: str, job_id: str) -> Progress:

@@ -33,6 +33,7 @@ from sqlalchemy import (
     text,
 )
 
+from slurper.job.model import shortened
 from slurper.planning.keyspace import encode_key
 
 metadata = MetaData(
@@ -86,16 +87,20 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class PrintableText(TypeDecorator[str]):
-    """Text from anywhere, such as a provider's error. What a database cannot store is escaped."""
+    """Text from anywhere, such as a provider's error, at most `MESSAGE_CHARACTERS` of it.
+
+    What a database cannot store is escaped.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        """Escape NUL and lone surrogates."""
+        """Cut, and escape NUL and lone surrogates."""
         if value is None:
             return None
-        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+        printable = shortened(value).encode("utf-8", "backslashreplace").decode()
+        return shortened(printable.replace("\0", "\\x00"))
 
 
 def _counter(name: str) -> Column[int]:
@@ -111,9 +116,9 @@ def _owner(*, primary_key: bool = False) -> Column[int]:
     )
 
 
-def _index_where(name: str, column: str, condition: str) -> Index:
+def _index_where(name: str, *columns: str, condition: str) -> Index:
     """An index of the rows that meet a condition; `_add_conditions` adds it for PostgreSQL."""
-    return Index(name, column, sqlite_where=text(condition))
+    return Index(name, *columns, sqlite_where=text(condition))
 
 
 @event.listens_for(metadata, "before_create")
@@ -187,6 +192,11 @@ jobs = Table(
     Column("recent", JSON(none_as_null=True)),
     Column("capabilities", JSON(none_as_null=True)),
     Column("gathered", JSON(none_as_null=True)),
+    Column(
+        "cleared_at",
+        UtcDateTime,
+        CheckConstraint("cleared_at IS NULL OR finished_at IS NOT NULL", "cleared_when_final"),
+    ),
     Column("created_by", String(255)),
     UniqueConstraint("id"),
     CheckConstraint("objects = transferred + skipped + failed", "every_object_settled_once"),
@@ -201,11 +211,18 @@ jobs = Table(
         "finished_when_final",
     ),
     CheckConstraint("sealed IS NOT NULL OR finished_at IS NOT NULL", "active_has_secrets"),
-    Index("ix_jobs_account_id_number", "account_id", "number"),
-    _index_where("ix_jobs_active", "account_id", "finished_at IS NULL"),
-    _index_where("ix_jobs_unready", "retry_of", "retry_position IS NOT NULL"),
-    _index_where("ix_jobs_deleted", "number", "deleted_at IS NOT NULL"),
-    _index_where("ix_jobs_unswept", "number", "sweeps_failed IS NOT NULL"),
+    # SQLite reads no row of the table for what this index has, `deleted_at` included.
+    _index_where(
+        "ix_jobs_listed", "account_id", "number", "deleted_at", condition="deleted_at IS NULL"
+    ),
+    _index_where("ix_jobs_active", "account_id", condition="finished_at IS NULL"),
+    _index_where("ix_jobs_unready", "retry_of", condition="retry_position IS NOT NULL"),
+    _index_where("ix_jobs_deleted", "number", condition="deleted_at IS NOT NULL"),
+    _index_where("ix_jobs_unswept", "number", condition="sweeps_failed IS NOT NULL"),
+    # For what is done when the time has come, or when the job has ended.
+    _index_where("ix_jobs_ended", "finished_at", condition="deleted_at IS NULL"),
+    _index_where("ix_jobs_sealed", "finished_at", condition="sealed IS NOT NULL"),
+    _index_where("ix_jobs_uncleared", "finished_at", condition="cleared_at IS NULL"),
     sqlite_autoincrement=True,
 )
 

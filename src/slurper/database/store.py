@@ -10,10 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from slurper import errors
 from slurper.database import clock, idempotency, in_batches, job_row, rows, tokens
+from slurper.database.bounds import UNBOUNDED, Bounds
 from slurper.database.connection import Database, reads, serialise, writes
 from slurper.database.idempotency import Asked
 from slurper.database.reading import JobReader, is_job, read_job
@@ -147,6 +148,7 @@ class JobStore(JobReader):
         command: lifecycle.Command,
         *,
         reseal: Callable[[bytes | None], bytes] | None = None,
+        bounds: Bounds = UNBOUNDED,
     ) -> Job:
         """Apply a command to a job, log it, and return the changed job.
 
@@ -155,9 +157,14 @@ class JobStore(JobReader):
         transaction. If `reseal` raises, the command is undone.
 
         Raises:
-            JobConflict: the job's status does not allow the command.
+            JobConflict: the job's status does not allow the command; or it was to be resumed, has
+                as many rows as `bounds` allow, and is not done.
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
+        full = bounds.problem(job) if command is lifecycle.Command.RESUME else None
+        if full is not None and job.has_work():
+            lifecycle.decide(job.status, command)
+            raise errors.JobConflict(full.message)
         if reseal is not None:
             job.reseal(reseal)
         _give(job, command)
@@ -195,8 +202,7 @@ class JobStore(JobReader):
         """
         job = job_row.lock(connection, *is_job(account_id, job_id))
         lifecycle.check_delete(job.status)
-        needed = case((jobs.c.sweeps_failed.is_not(None), jobs.c.sealed))
-        gone = {"deleted_at": datetime.now(UTC), "sealed": needed}
+        gone = in_batches.gone(datetime.now(UTC))
         connection.execute(update(jobs).where(jobs.c.number == job.number).values(gone))
         in_batches.remove(connection, job.number)
 

@@ -23,6 +23,7 @@ from slurper.database import (
     rows,
     uploads,
 )
+from slurper.database.bounds import UNBOUNDED, Bounds
 from slurper.database.connection import reads
 from slurper.database.job_row import CommitResult, LockedJob, RangeWork
 from slurper.database.leases import LeasedStore, leased_writes
@@ -137,7 +138,14 @@ class WorkStore(LeasedStore):
         return uploads.read_parts(connection, upload)
 
     @leased_writes
-    def commit(self, connection: Connection, report: ProgressReport, at: datetime) -> CommitResult:
+    def commit(
+        self,
+        connection: Connection,
+        report: ProgressReport,
+        at: datetime,
+        *,
+        bounds: Bounds = UNBOUNDED,
+    ) -> CommitResult:
         """Commit a report: cursor or parts, counters, log, status and findings about the stores.
 
         A report counts once. The report of a range applies only if the range's cursor is still
@@ -145,7 +153,8 @@ class WorkStore(LeasedStore):
         and changes nothing. A report of a large object changes nothing if the object was settled or
         begun again meanwhile. If the job was paused or aborted meanwhile, the report is counted
         (its objects are settled), and the status stays. What is left of a running job's range is
-        cut where the report says.
+        cut where the report says. If the job then has more rows than `bounds` allow, and is not
+        done, it is paused.
 
         Raises:
             ValueError: the report contradicts itself; committing it would make the counts wrong.
@@ -158,6 +167,9 @@ class WorkStore(LeasedStore):
         if not result.applied:
             return result
         job.complete_if_done(at)
+        if (full := bounds.problem(job)) is not None and job.status is JobStatus.RUNNING:
+            job.halt(full, at)
+            result = replace(result, problem=full.message)
         job.save()
         return replace(result, status=job.status, capabilities=job.capabilities)
 

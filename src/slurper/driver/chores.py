@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from slurper import errors, telemetry
@@ -27,6 +27,8 @@ class Chores:
         self._sweeper = Sweeper(means)
         self._counter = Counter(means)
         self._housekeeping_at = 0.0
+        self._due: list[Callable[[], Awaitable[bool]]] = []
+        """Periodic work that is due. Each does one piece, and says whether there may be more."""
 
     def update(
         self, running: Sequence[JobWork], unswept: Sequence[JobWork], *, busy: Collection[str]
@@ -51,22 +53,60 @@ class Chores:
         await self._counter.stop()
 
     async def housekeep(self) -> None:
-        """Do one piece of the work that commands have left, and periodic work when it is due."""
+        """Do one piece of the work that commands have left, and one of periodic work that is due.
+
+        When there may be more, the driver is woken, and it comes back here after its other work.
+        """
         try:
-            if await self._housekeeping.tidy():
-                self._means.wake()  # there may be more, after the jobs were read again
+            is_left = await self._housekeeping.tidy()
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
-                await self._erase_secrets()
-                await self._housekeeping.forget_answers()
+                self._due = [self._erase_secrets, self._retire, self._clear, self._save_space]
+                self._due += [self._forget_answers]
+            is_left = await self._do_a_piece() or is_left
+            if is_left:
+                self._means.wake()
         except errors.LeaseLost as error:
             self._means.lease_lost(error)
         except Exception as error:
             _log.error("housekeeping failed; tried again", error=str(error))
 
-    async def _erase_secrets(self) -> None:
+    async def _do_a_piece(self) -> bool:
+        """Do the first piece of work that is due; False when no more is."""
+        while self._due:
+            chore = self._due.pop(0)  # so that a chore that fails keeps no other from being done
+            if await chore():
+                self._due.insert(0, chore)
+                return True
+        return False
+
+    async def _erase_secrets(self) -> bool:
         """Erase the secrets of jobs that ended long enough ago (design rule 11)."""
         retention = timedelta(seconds=self._means.settings.secret_retention_seconds)
         erased = await self._housekeeping.erase_secrets(datetime.now(UTC) - retention)
         if erased:
             _log.info("secrets of ended jobs erased", jobs=erased)
+        return erased > 0
+
+    async def _forget_answers(self) -> bool:
+        return await self._housekeeping.forget_answers() > 0
+
+    async def _retire(self) -> bool:
+        """Delete jobs that ended long enough ago, if they are not kept for ever."""
+        days = self._means.settings.job_retention_days
+        if days is None:
+            return False
+        now = datetime.now(UTC)
+        deleted = await self._housekeeping.retire(now - timedelta(days=days), now)
+        if deleted:
+            _log.info("jobs that ended long ago deleted", jobs=deleted)
+        return deleted > 0
+
+    async def _clear(self) -> bool:
+        return await self._housekeeping.clear(datetime.now(UTC))
+
+    async def _save_space(self) -> bool:
+        if await self._housekeeping.give_back():
+            return True
+        await self._housekeeping.fold_log()
+        return False

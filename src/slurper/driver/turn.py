@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from slurper import errors, telemetry
+from slurper.database.bounds import Bounds
 from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
 from slurper.driver import assignment, schedule
@@ -114,7 +115,10 @@ class Turn(ABC, Generic[Work, Reported]):
     async def settle(self, report: Reported) -> None:
         """Commit a report, and enter the result in the board and the metrics."""
         means, board = self._means, self._board
-        result = await self.patiently(lambda: means.store.commit(report, datetime.now(UTC)))
+        bounds = Bounds.of(means.settings)
+        result = await self.patiently(
+            lambda: means.store.commit(report, datetime.now(UTC), bounds=bounds)
+        )
         board.learn(self.job.id, result.capabilities)
         if not result.applied:
             # Another server moved the range, or the answer to an earlier commit was lost.

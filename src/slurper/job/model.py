@@ -274,6 +274,17 @@ class Progress:
     """What requests under way wait for; empty when this process does not know."""
 
 
+MESSAGE_CHARACTERS = 2_000
+"""The longest message of a log entry. Stores choose part of the text, so it needs a bound."""
+
+
+def shortened(message: str) -> str:
+    """The message, cut to `MESSAGE_CHARACTERS`."""
+    if len(message) <= MESSAGE_CHARACTERS:
+        return message
+    return f"{message[: MESSAGE_CHARACTERS - 1]}…"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
     """One line of a job's log. Exactly the `migration*` types have no `object_key`."""

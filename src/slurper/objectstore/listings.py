@@ -29,6 +29,9 @@ MAX_BYTES_OF_FEW = 256 << 10
 
 _READ_AT_ONCE_BYTES = 32 << 10
 """Reading so much takes a few milliseconds, whatever it holds."""
+MAX_KEY_BYTES = 2_500
+"""More than any store allows; most allow 1,024. The database's indexes hold keys up to this length.
+"""
 
 ASKS = 3
 """After so many bad answers for one page, the listing is given up."""
@@ -36,8 +39,6 @@ ASKS = 3
 AGAIN_PAUSE_SECONDS = 0.2
 """Pause before the last try, so that the fault may pass."""
 
-MOST_KEY_CHARACTERS = 8192
-"""Eight times what stores allow. A key is kept, and shown where its object fails."""
 
 OWN_ORDERS = (KeyOrder.OWN, KeyOrder.NONE)
 """Orders in which two keys cannot be compared."""
@@ -96,8 +97,8 @@ def check_keys(
         return
     if not all(keys):
         raise errors.ListingError("the listing holds an object without a key")
-    if (longest := max(map(len, keys))) > MOST_KEY_CHARACTERS:
-        raise errors.ListingError(f"the listing holds a key of {longest} characters")
+    if max(map(len, keys)) * 4 > MAX_KEY_BYTES:
+        _check_lengths(keys)
     if order in OWN_ORDERS:
         _check_prefix(keys, prefix)
         if order is KeyOrder.OWN:
@@ -116,6 +117,16 @@ def check_keys(
         raise errors.ListingError(
             f"the listing of {prefix!r} reaches from {quoted(keys[0])} to {quoted(keys[-1])}"
         )
+
+
+def _check_lengths(keys: Sequence[str]) -> None:
+    for key in keys:
+        size = len(key.encode("utf-8", "surrogateescape"))
+        if size > MAX_KEY_BYTES:
+            raise errors.ListingError(
+                f"the listing shows a key of {size:,} bytes, which begins {key[:64]!r}; no store "
+                f"holds keys of more than {MAX_KEY_BYTES:,}"
+            )
 
 
 def _check_prefix(keys: Sequence[str], prefix: str) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from secrets import token_hex
 
 from slurper import errors, offload
+from slurper.database.bounds import Bounds
 from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
@@ -449,7 +450,8 @@ class JobService:
         *,
         reseal: Callable[[bytes | None], bytes] | None = None,
     ) -> Job:
-        job = await self._store.apply(account_id, job_id, command, reseal=reseal)
+        bounds = Bounds.of(self._settings)
+        job = await self._store.apply(account_id, job_id, command, reseal=reseal, bounds=bounds)
         self._wake()
         return job
 

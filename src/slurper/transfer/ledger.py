@@ -8,11 +8,16 @@ counts an object after its cursor. Such an object is done again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from slurper.job.model import Counts, LogType
+from slurper.job.model import Counts, LogType, shortened
 from slurper.objectstore.base import ObjectMeta
 from slurper.transfer.task import ObjectEvent
+
+MAX_EVENTS = 5_000
+"""After so many objects with an event a task begins nothing more: each becomes a row of the log,
+and one report holds all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,16 @@ class Entry:
 class Ledger:
     """Keys opened in order, settled in any order, counted in order."""
 
-    def __init__(self, started_after: str | None) -> None:
-        """Begin after `started_after`, the cursor of the task."""
+    def __init__(
+        self, started_after: str | None, when_full: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin after `started_after`, the cursor of the task.
+
+        `when_full` is called when `MAX_EVENTS` objects have events.
+        """
         self.cursor = started_after
+        self._when_full = when_full
+        self._noted = 0
         self.events: list[ObjectEvent] = []
         self.large: list[ObjectMeta] = []
         """Objects up to the cursor that other tasks will settle."""
@@ -81,6 +93,10 @@ class Ledger:
     def settle(self, entry: Entry, outcome: Outcome | Large) -> None:
         """Note how a key ended, and move the low-water mark as far as it goes."""
         entry.outcome = outcome
+        if _event_type(outcome) is not None:
+            self._noted += 1
+            if self.is_full:
+                self._when_full()
         entries = self._open
         while entries and (settled := entries[0].outcome) is not None:
             self.cursor = entries.popleft().key
@@ -90,6 +106,11 @@ class Ledger:
     def all_settled(self) -> bool:
         """Every opened key is settled."""
         return not self._open
+
+    @property
+    def is_full(self) -> bool:
+        """No more objects should get events. Those that are not counted yet are included."""
+        return self._noted >= MAX_EVENTS
 
     @property
     def counts(self) -> Counts:
@@ -108,18 +129,21 @@ class Ledger:
         elif isinstance(outcome, Transferred):
             self._transferred += 1
             self._bytes += outcome.size
-        elif isinstance(outcome, Skipped):
+        else:
+            self._count_uncopied(outcome)
+            if (log_type := _event_type(outcome)) is not None:
+                message = shortened(outcome.message)
+                self.events.append(ObjectEvent(key=key, log_type=log_type, message=message))
+
+    def _count_uncopied(self, outcome: Skipped | Failed) -> None:
+        if isinstance(outcome, Skipped):
             self._skipped += 1
-            if outcome.log_type is not None:
-                self.events.append(
-                    ObjectEvent(key=key, log_type=outcome.log_type, message=outcome.message)
-                )
         else:
             self._failed += 1
-            self.events.append(
-                ObjectEvent(
-                    key=key,
-                    log_type=LogType.IMPORT_ERROR_RETRY_EXHAUSTION,
-                    message=outcome.message,
-                )
-            )
+
+
+def _event_type(outcome: Outcome | Large) -> LogType | None:
+    """The type of the log entry that an object gets; None: it gets none."""
+    if isinstance(outcome, Failed):
+        return LogType.IMPORT_ERROR_RETRY_EXHAUSTION
+    return outcome.log_type if isinstance(outcome, Skipped) else None

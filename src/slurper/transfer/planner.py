@@ -79,6 +79,8 @@ class Selector:
         """
         came_at = time.monotonic()
         for (key, found), target_key in zip(rows, target_keys, strict=True):
+            if self._ledger.is_full:  # the rest of the page is for the next task
+                return
             entry = self._ledger.open(key)
             there = existing.get(target_key)
             if isinstance(found, errors.Refused):

@@ -36,7 +36,7 @@ class RangeRun:
         self._lanes = means.settings.in_flight_requests
         self._pacer = None if task.share is None else Pacer(task.share)
         self._deadline = Deadline(task.budget_seconds)
-        self._ledger = Ledger(task.slice.start_after)
+        self._ledger = Ledger(task.slice.start_after, self._deadline.end_now)
         route = Route.of(task, source, target)
         self._diagnosis = Diagnosis(route, keys=task.keys)
         self._boundaries = Boundaries(

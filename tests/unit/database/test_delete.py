@@ -60,7 +60,7 @@ async def test_pieces_are_bounded_and_leave_nothing(
 
 
 async def test_a_small_job_goes_in_one_step(store: Store) -> None:
-    job = await _aborted(store, failed=3, keys=4)
+    job = await _aborted(store, failed=3, keys=2)
     await store.delete_job(ACCOUNT, job.id)
     assert await _rows(store) == 0
     assert not await values.housekeeping(store.work).tidy()

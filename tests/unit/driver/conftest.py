@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 
 from slurper import errors, telemetry
+from slurper.database.bounds import UNBOUNDED, Bounds
 from slurper.database.job_row import CommitResult
 from slurper.database.leases import LeaseStore
 from slurper.database.store import JobStore
@@ -119,11 +120,13 @@ class FragileWork(WorkStore):
     reads_to_fail = 0
     failure: Exception = errors.DatabaseUnavailable("database is locked")
 
-    async def commit(self, report: ProgressReport, at: datetime) -> CommitResult:
+    async def commit(
+        self, report: ProgressReport, at: datetime, *, bounds: Bounds = UNBOUNDED
+    ) -> CommitResult:
         if self.commits_to_fail:
             self.commits_to_fail -= 1
             raise self.failure
-        return await super().commit(report, at)
+        return await super().commit(report, at, bounds=bounds)
 
     async def running_jobs(self) -> list[JobWork]:
         if self.reads_to_fail:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from slurper import errors
+from slurper.database.bounds import Bounds
 from slurper.database.store import JobStore
 from slurper.driver import assignment, turn
 from slurper.driver import loop as driver_module
@@ -309,8 +310,10 @@ class TestDatabase:
         commit = bench.work.commit
         lost = [True]
 
-        async def commit_and_lose_the_answer(said: RangeReport, at: datetime) -> object:
-            outcome = await commit(said, at)
+        async def commit_and_lose_the_answer(
+            said: RangeReport, at: datetime, *, bounds: Bounds
+        ) -> object:
+            outcome = await commit(said, at, bounds=bounds)
             if lost and said.started_after == "0001":
                 lost.clear()
                 raise errors.DatabaseUnavailable("server closed the connection")

@@ -8,17 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
 
 from slurper import errors
 from slurper.database.housekeeping import Housekeeping
-from slurper.database.schema import answers, jobs
+from slurper.database.schema import answers, jobs, ranges
 from slurper.driver import chores
 from slurper.driver import loop as driver_module
 from slurper.job.lifecycle import Command
 from slurper.job.model import Counts, JobOptions, JobStatus, LogType
 from slurper.secrets import JobSecrets
-from slurper.transfer.task import Halt, RangeReport, RangeTask, Share
+from slurper.transfer.task import Halt, ObjectEvent, RangeReport, RangeTask, Share
 from tests.unit.driver.conftest import ACCOUNT, SECRETS, Bench, ScriptedEngine, report, steps, until
 
 
@@ -470,6 +470,36 @@ class TestHousekeeping:
                 await asyncio.sleep(0.005)
         assert await bench.store.database.read(left) == ["2"]
 
+    async def test_what_ended_jobs_leave_goes_and_then_they_go_themselves(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chores, "HOUSEKEEPING_SECONDS", 0.01)
+        monkeypatch.setattr(driver_module, "POLL_SECONDS", 0.01)
+
+        async def count(table: Table) -> int:
+            query = select(func.count()).select_from(table)
+            return await bench.store.database.read(
+                lambda connection: connection.execute(query).scalar_one()
+            )
+
+        async def becomes(table: Table, number: int) -> None:
+            for _ in range(1000):
+                if await count(table) == number:
+                    return
+                await asyncio.sleep(0.005)
+            pytest.fail(f"{table.name} has {await count(table)} rows")
+
+        job, kept = await bench.create(), await bench.create()
+        await bench.store.apply(ACCOUNT, kept.id, Command.PAUSE)
+        async with bench.driving(ScriptedEngine(steps(1))):
+            await bench.until(job, JobStatus.COMPLETED)
+            await becomes(ranges, 1)
+        assert await count(jobs) == 2, "jobs are kept for ever, unless a setting says otherwise"
+        a_moment = 0.01 / 86_400
+        async with bench.driving(ScriptedEngine(steps(1)), job_retention_days=a_moment):
+            await becomes(jobs, 1)
+        assert (await bench.progress(kept)).status is JobStatus.PAUSED
+
     async def test_secrets_are_kept_for_the_retention(self, bench: Bench) -> None:
         job = await bench.create()
         async with bench.driving(ScriptedEngine(steps(1)), secret_retention_seconds=3600.0):
@@ -500,6 +530,32 @@ class TestHousekeeping:
         return await bench.store.database.read(
             lambda connection: connection.execute(query).scalar_one()
         )
+
+
+class TestBounds:
+    async def test_a_job_with_a_full_log_pauses_and_goes_on_with_a_higher_bound(
+        self, bench: Bench
+    ) -> None:
+        async def fail(task: RangeTask) -> RangeReport:
+            number = int(task.slice.start_after or "0") + 1
+            failed = LogType.IMPORT_ERROR_RETRY_EXHAUSTION
+            event = ObjectEvent(key=f"{number:04}", log_type=failed, message="broken")
+            settled = report(task, event.key, finished=number >= 20, events=(event,))
+            return replace(settled, counts=Counts(objects=1, failed=1))
+
+        job = await bench.create()
+        async with bench.driving(ScriptedEngine(fail), job_log_entries=8):
+            progress = await bench.until(job, JobStatus.PAUSED)
+        assert progress.counts.failed == 7, "and one entry is that of the start"
+        *_, last = await bench.log_of(job)
+        assert "SLURPER_JOB_LOG_ENTRIES" in (last.message or "")
+        assert bench.metric("slurper_jobs_ended_total", status="paused") == 1
+        await bench.store.apply(ACCOUNT, job.id, Command.RESUME)
+        async with bench.driving(ScriptedEngine(fail), job_log_entries=100):
+            progress = await bench.until(job, JobStatus.COMPLETED)
+        assert progress.counts.failed == 20
+        keys = [entry.object_key for entry in await bench.log_of(job) if entry.object_key]
+        assert keys == [f"{number:04}" for number in range(1, 21)]
 
 
 class TestLimits:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, Select, create_engine, delete, select, u
 
 from slurper import errors, telemetry
 from slurper.database import rows
+from slurper.database.bounds import UNBOUNDED, Bounds
 from slurper.database.connection import Database, Result
 from slurper.database.job_row import CommitResult
 from slurper.database.leases import Lease, LeaseStore
@@ -243,10 +244,12 @@ class WatchedWork(WorkStore):
         self.look_ended = look
         return found
 
-    async def commit(self, report: ProgressReport, at: datetime) -> CommitResult:
+    async def commit(
+        self, report: ProgressReport, at: datetime, *, bounds: Bounds = UNBOUNDED
+    ) -> CommitResult:
         is_replaced = self.lease.token < self._world.token
         try:
-            outcome = await super().commit(report, at)
+            outcome = await super().commit(report, at, bounds=bounds)
         except BaseException:
             self._world.disturbed.add(report.job_id)
             raise
