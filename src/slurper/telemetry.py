@@ -82,6 +82,10 @@ class Logger:
     def __init__(self, name: str) -> None:
         self._gate = logging.getLogger(name)
 
+    def debug(self, event: str, **fields: object) -> None:
+        """Log what only a search for a fault needs."""
+        self._log(logging.DEBUG, event, fields)
+
     def info(self, event: str, **fields: object) -> None:
         """Log what happened."""
         self._log(logging.INFO, event, fields)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from slurper import telemetry
+from slurper import descriptors, telemetry
 from slurper.api.app import create_app
 from slurper.api.backend import Backend
 from slurper.cli import console
@@ -29,6 +29,7 @@ async def serve(settings: Settings, listener: socket.socket, *, access_log: bool
         ConfigurationError: the database, data folder or key cannot be used.
     """
     metrics = telemetry.Metrics(CollectorRegistry())
+    descriptors.tell_of_refused_clients(asyncio.get_running_loop())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, access_log=access_log)
         _stop_on_signals(server)

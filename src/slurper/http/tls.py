@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 
-from slurper import errors
+from slurper import descriptors, errors
 from slurper.http.sessions import KEPT_SECONDS, KeptSession, Peer, SessionCache
 
 _lib: Final[Any] = Binding().lib
@@ -123,6 +123,7 @@ def shared_context(ca_file: Path | None) -> TlsContext:
 
     Raises:
         ConfigurationError: as `TlsContext`.
+        TooManyOpenFiles: no file descriptor is left to read them with.
     """
     try:
         changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
@@ -135,6 +136,8 @@ def shared_context(ca_file: Path | None) -> TlsContext:
 def _context_of(
     ca_file: Path | None, _changed_at: int, _system: ssl.DefaultVerifyPaths
 ) -> TlsContext:
+    if descriptors.none_left():  # the authorities would be missing for as long as this is kept
+        raise descriptors.too_many("the certificates of the authorities")
     return TlsContext(ca_file)
 
 

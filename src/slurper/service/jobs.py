@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from slurper.job.model import (
 from slurper.objectstore.base import StoreAddress
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.service.precheck import Checked, Precheck, Side
+from slurper.service.probes.check import side_by_side
 from slurper.settings import Settings
 
 _SECRETS = frozenset(f"/{side}/secret" for side in Side)
@@ -80,6 +80,7 @@ class JobService:
             KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used. No store was asked anything.
             PrecheckFailed: with the problems of both sides.
+            TooManyOpenFiles: nothing could be asked, because this process has no file descriptor.
             JobLimitReached: the account has as many active jobs as the settings allow.
         """
         spec = replace(spec, keys=_selected(spec.keys, spec.prefix))
@@ -303,7 +304,7 @@ class JobService:
         differ.
 
         Raises:
-            InvalidField, PrecheckFailed: as `create` says.
+            InvalidField, PrecheckFailed, TooManyOpenFiles: as `create` says.
         """
         check = self._precheck
         read_from = write_to = None
@@ -313,23 +314,19 @@ class JobService:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
         if is_new and read_from is not None and write_to is not None:
             _refuse_same_bucket(spec, read_from, write_to)
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(
-                _unasked()
-                if read_from is None
-                else check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys)
-            )
-            writing = group.create_task(
-                _unasked()
-                if write_to is None
-                else check.target(
-                    spec.target,
-                    write_to,
-                    asks_condition=is_new and not spec.overwrite,
-                    asks_what_is_kept=is_new,
-                )
-            )
-        readable, writable = reading.result(), writing.result()
+        readable, writable = await side_by_side(
+            _unasked()
+            if read_from is None
+            else check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys),
+            _unasked()
+            if write_to is None
+            else check.target(
+                spec.target,
+                write_to,
+                asks_condition=is_new and not spec.overwrite,
+                asks_what_is_kept=is_new,
+            ),
+        )
         problems = readable.problems + writable.problems
         if any(problem.blocks for problem in problems):
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))

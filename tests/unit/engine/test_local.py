@@ -55,6 +55,20 @@ class TestRunning:
         assert await pid_of_worker(engine) in engine.worker_pids
         assert os.getpid() not in engine.worker_pids
 
+    async def test_every_worker_is_told_when_a_job_has_ended(
+        self, start_engine: StartEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TEST_ENDED", str(tmp_path))
+        engine = await start_engine(workers=2)
+        gate = tmp_path / "gate"
+        waiting = [asyncio.create_task(engine.run(make_task(f"wait:{gate}", n))) for n in (1, 2)]
+        await until(lambda: len(engine.worker_pids) == 2, what="both workers run")
+        engine.job_ended("job")
+        told = {tmp_path / f"job-{pid}" for pid in engine.worker_pids}
+        await until(lambda: all(path.exists() for path in told), what="both are told")
+        gate.touch()
+        await asyncio.gather(*waiting)
+
     async def test_a_large_task_arrives_whole(self, start_engine: StartEngine) -> None:
         engine = await start_engine()
         long_key = "k" * 3_000_000
