@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 from collections.abc import Callable
 
@@ -171,4 +172,4 @@ class OpenStores:
         await asyncio.gather(*self._closing, return_exceptions=True)
         self._left_garbage = False
         gc.collect()
-        _log.debug("memory of closed stores freed", open_stores=len(self._opened))
+        _log.debug("memory of closed stores freed", pid=os.getpid(), open_stores=len(self._opened))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -366,6 +368,24 @@ class TestLosingProcesses:
     ) -> None:
         with pytest.raises(errors.SlurperError, match=text):
             await start_engine(workers=2, worker_factory=factory)
+
+    async def test_a_start_waits_for_file_descriptors(
+        self, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A service that takes over while another program has them all must not end."""
+        real, left = socket.socketpair, START_ATTEMPTS + 1
+
+        def refuse() -> tuple[socket.socket, socket.socket]:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise OSError(errno.EMFILE, "none left")
+            return real()
+
+        monkeypatch.setattr(socket, "socketpair", refuse)
+        engine = await start_engine()
+        assert await pid_of_worker(engine)
+        assert left < 0
 
     async def test_a_process_killed_during_start_is_replaced_too(self) -> None:
         engine = LocalEngine(Settings(workers=1), worker_factory=SCRIPTED)

@@ -45,7 +45,7 @@ def in_time() -> float:
 
 async def test_the_oldest_idle_connection_goes_in_whichever_pool_it_is() -> None:
     room = Capacity(8)
-    one, other = Shelf(room, 7.0, 3.0, 0.0), Shelf(room, 6.0, 5.0, 4.0, 1.0)
+    one, other = Shelf(room, 7.0, 3.0, -60.0), Shelf(room, 6.0, 5.0, 4.0, 1.0)
     young, middle = one.idle[1:], other.idle[2:]
     await room.take("peer", in_time())
     assert len(one.idle) + len(other.idle) == 7
@@ -280,9 +280,9 @@ async def test_a_request_waits_for_a_descriptor_and_idle_connections_make_room(
     server = await serve(answering(answer()))
     idle, client = connect(server), connect(server)
     await asyncio.gather(*(idle.send(get()) for _ in range(3)))
-    refusing = Refusing(monkeypatch, 5, number)
+    refusing = Refusing(monkeypatch, 20, number)
     assert (await client.send(get())).status == 200
-    assert refusing.asked == 6
+    assert refusing.asked == 21
     assert client.statistics.retries == 0
     assert not idle._pool._idle
 

@@ -1,0 +1,1 @@
+"""Attacks on a running service, and the bounds that hold against them."""
