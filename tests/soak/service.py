@@ -99,12 +99,14 @@ class Service:
         process.wait()
 
     def processes(self) -> list[psutil.Process]:
-        """The control plane, the template, and the workers that were forked from that."""
-        try:
-            first = psutil.Process(self.pid)
-            return [first, *first.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        """The control plane, the template, and the workers, those of a lost template too."""
+        session = self.pid
+        others = [pid for pid in psutil.pids() if pid != session and _session_of(pid) == session]
+        found = []
+        for pid in (session, *others):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
 
     def workers(self) -> list[psutil.Process]:
         """The workers."""
@@ -121,6 +123,13 @@ class Service:
     @property
     def _log(self) -> Path:
         return self.folder / f"serve-{len(self._running):03}.log"
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def _name(process: psutil.Process) -> str:
