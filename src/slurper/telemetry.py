@@ -83,7 +83,7 @@ class Logger:
         self._gate = logging.getLogger(name)
 
     def debug(self, event: str, **fields: object) -> None:
-        """Log what only a search for a fault needs."""
+        """Log what is of use only to somebody who looks for something."""
         self._log(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: object) -> None:

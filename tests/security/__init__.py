@@ -1,1 +1,1 @@
-"""Attacks on a running service, and the bounds that hold against them."""
+"""Attacks on a running service, each with the bound that must hold."""

@@ -192,6 +192,6 @@ def test_a_control_plane_without_descriptors_survives(stage: Callable[..., Stage
     running.assert_exact(slow, "slow")
     running.assert_exact(running.created("after"), "after")
     output = running.service.output
-    assert output.count("clients cannot be accepted") in range(1, 5)
+    assert output.count("Traceback") < 5, "the log is flooded"
     assert "ulimit -n" in output
     running.service.stop()
