@@ -15,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit test-compat test-ceph chaos check format bench audit lock clean
+.PHONY: help install demo test unit test-compat test-ceph chaos soak check format bench audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ test-ceph: $(STAMP) ## the same with Ceph and Swift, from Debian's packages; wit
 
 chaos: $(STAMP) ## 200 schedules of kills and faults; ARGS="--schedules 500 --seed 1"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(STAMP) ## 3,300 small jobs with kills on two databases; ARGS="--jobs 500 --seed 1"
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

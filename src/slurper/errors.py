@@ -28,6 +28,7 @@
     ├── TransportError          no complete answer: DNS, connect, TLS, reset, time-out, bad HTTP
     │   ├── EndpointRefused     the endpoint policy forbids the address
     │   ├── TlsRefused          the server's certificate or TLS cannot be accepted
+    │   ├── TooManyOpenFiles    no file descriptor is left for a connection; nothing was sent
     │   └── MalformedAnswer     the answer breaks the rules of HTTP
     ├── NotStorable             the target cannot hold the object as it is; nothing was sent
     │   ├── KeyNotKept          it would change the key or lose the bytes
@@ -313,6 +314,16 @@ class TlsRefused(TransportError):
     """The server's certificate is not trusted, or there is no TLS that both sides accept."""
 
     retryable = False
+    blocks_job = True
+
+
+class TooManyOpenFiles(TransportError):
+    """No file descriptor is left, in this process or on this machine. Nothing was sent."""
+
+    advice = (
+        "raise `ulimit -n` for this program (LimitNOFILE= of systemd, --ulimit nofile= of Docker), "
+        "or lower SLURPER_IN_FLIGHT_REQUESTS"
+    )
     blocks_job = True
 
 

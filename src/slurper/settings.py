@@ -3,6 +3,7 @@
 Memory of a worker process is bounded by
 
     in_flight_bytes + one object or part larger than that + in_flight_requests * 64 KiB + 60 MiB
+    + idle connections * 30 KiB
 
 because a unit is read as a whole before it is written. A unit is an object up to
 `multipart_threshold_bytes`, or a part of a larger one. It is admitted only when its bytes fit into
@@ -13,6 +14,9 @@ All tasks of the process share that budget. It is also used to compare an object
 the target already. At first 16 MiB of it are used, and more if the stores are far away. After that
 more is used only if the process becomes faster by it (`transfer/pacing.py`). The process keeps the
 memory that it has used, for the next objects.
+
+There are at most 4,096 idle connections, or three quarters of the file descriptors that the process
+may have (`http/capacity.py`). Those of a job are closed when it ends.
 
 A copy that a store makes by itself brings no bytes here. A task with a limited rate waits before it
 reads, so it holds no bytes while it waits.
@@ -139,6 +143,9 @@ class Settings(BaseModel):
     """After this time a task begins no more objects, and reports."""
     server_side_copy: bool = True
     """Let a store that holds both buckets copy objects by itself."""
+    store_idle_seconds: Seconds = 60.0
+    """A worker keeps a store that no task uses, with its connections and credentials, for no longer
+    than this."""
     object_attempts: Count = 3
     """How many attempts an object gets before it fails."""
     connect_timeout_seconds: Seconds = 10.0

@@ -16,7 +16,7 @@ from typing import Self
 import httpx
 import psutil
 
-from slurper.server import descriptors
+from slurper import descriptors
 from tests.e2e import program
 from tests.e2e.program import ACCOUNT, Process
 

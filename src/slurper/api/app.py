@@ -111,6 +111,7 @@ def _answer_errors(app: FastAPI) -> None:
     answer(errors.PrecheckFailed, _precheck_failed)
     answer(errors.TooManyChecks, _too_many_checks)
     answer(errors.DatabaseUnavailable, _database_unavailable)
+    answer(errors.TooManyOpenFiles, _too_many_open_files)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
@@ -162,6 +163,16 @@ def _database_unavailable(error: errors.DatabaseUnavailable) -> Response:
     text = (
         "the service cannot use its database at present: it is full, locked, read-only or away, "
         "which the service's log tells; nothing was changed, try again later"
+    )
+    return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
+
+
+def _too_many_open_files(error: errors.TooManyOpenFiles) -> Response:
+    """The stores could not be asked anything, and that says nothing about them."""
+    _log.error("stores cannot be asked", error=str(error), advice=error.advice)
+    text = (
+        "the service has too many open files at present, which its log tells; nothing was changed, "
+        "try again later"
     )
     return failure(HTTPStatus.SERVICE_UNAVAILABLE, [Problem(Code.UNAVAILABLE, text)])
 

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurper import errors, telemetry
+from slurper import descriptors, errors, telemetry
 from slurper.cli import console
 
 EXIT_UNUSABLE = 2
@@ -70,6 +70,7 @@ def _root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
     ] = False,
 ) -> None:
+    descriptors.raise_limit()  # every process that is started later inherits it
     gc.freeze()
     gc.enable()  # some commands run for a long time
 

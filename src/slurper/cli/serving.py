@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from slurper import telemetry
+from slurper import descriptors, telemetry
 from slurper.api import auth
 from slurper.api.app import create_app
 from slurper.api.backend import Backend
@@ -18,7 +18,6 @@ from slurper.api.metrics import create_metrics_app
 from slurper.cli import console
 from slurper.database.tokens import TokenStore
 from slurper.node import Node, assembled, driven_in_turn
-from slurper.server import descriptors
 from slurper.server.limits import Limits
 from slurper.server.server import Options, Server, Site
 from slurper.server.tls import Certificate
@@ -73,7 +72,7 @@ def _server(node: Node, settings: Settings, door: Door, *, access_log: bool) -> 
     if door.metrics_listener is not None:
         sites.append(Site(listener=door.metrics_listener, app=create_metrics_app(backend)))
     limit = descriptors.raise_limit()
-    connections = descriptors.for_connections(settings.max_connections, limit)
+    connections = descriptors.for_clients(settings.max_connections, limit)
     options = Options(
         limits=Limits(connections=connections),
         certificate=door.certificate,

@@ -224,6 +224,7 @@ class Driver:
             sealed = await turn.patiently(lambda: self._store.open_to_work(turn.job.id))
             if sealed is None:  # paused, aborted or deleted since the board was filled
                 self._board.drop_job(turn.job.id, for_good=False)
+                self._engine.job_ended(turn.job.id)
                 return
             found = await turn.next_task(sealed)
             self._fill()  # another task may take the remaining parts of a large object

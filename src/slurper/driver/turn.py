@@ -129,6 +129,7 @@ class Turn(ABC, Generic[Work, Reported]):
             means.wake()
         means.moved()
         if result.status is not JobStatus.RUNNING:
+            means.engine.job_ended(self.job.id)
             for_good = result.status is not JobStatus.PAUSED
             if board.drop_job(self.job.id, for_good=for_good):
                 self._note_end(report, result)
@@ -147,7 +148,8 @@ class Turn(ABC, Generic[Work, Reported]):
             _log.error("task failed", **open_work.log_fields, exc_info=error)
         open_work.task_came_to_nothing()
         self._hold_back(time.monotonic() + _delay_seconds(open_work.failures))
-        hopeless = isinstance(error, errors.SlurperError) and error.blocks_job
+        blocks = isinstance(error, errors.SlurperError) and error.blocks_job
+        hopeless = blocks and not isinstance(error, errors.TooManyOpenFiles)  # that passes
         if hopeless or open_work.failures >= max_failures:
             return self.halt(self._gives_up(error))
         _log.warning(

@@ -32,6 +32,10 @@ class Engine(Protocol):
         """
         ...
 
+    def job_ended(self, job_id: str) -> None:
+        """Let the workers close what they have open only for a job that has ended, or is paused."""
+        ...
+
     async def stop(self, grace_seconds: float) -> None:
         """Let tasks under way end within `grace_seconds`, then end the workers."""
         ...

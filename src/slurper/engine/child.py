@@ -24,15 +24,18 @@ from typing import Any, NoReturn, Protocol
 
 import uvloop
 
-from slurper import errors, telemetry
+from slurper import descriptors, errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.waits import Told
-from slurper.http import resolver
+from slurper.http import capacity, resolver
 from slurper.settings import MIB, Settings
 from slurper.transfer.task import Report, Task
 
 EXIT_ORPHANED = 3
 EXIT_BROKEN = 4
+
+SHARE_OF_DESCRIPTORS = 0.75
+"""A worker's descriptors are nearly all for connections to stores."""
 
 CLOSE_SECONDS = 1.0
 """How long a stopping process may take to close its connections. Then it ends anyway."""
@@ -49,6 +52,10 @@ class Runner(Protocol):
         """Run one task; several may be under way."""
         ...
 
+    def job_ended(self, job_id: str) -> None:
+        """Close what is open only for a job that has ended."""
+        ...
+
     def waits(self) -> Told:
         """What the requests of each job wait for, and how many requests wait."""
         ...
@@ -61,6 +68,8 @@ class Runner(Protocol):
 def run(connection: socket.socket) -> NoReturn:
     """Serve the pipe, in a process that was just forked. The first message on it is `sys.path`."""
     faulthandler.enable()
+    descriptors.raise_limit()
+    capacity.claim(SHARE_OF_DESCRIPTORS)
     paths, setup = _receive(connection), _receive(connection)
     assert isinstance(paths, list)  # noqa: S101 - the two opening messages
     assert isinstance(setup, pipe.Setup)  # noqa: S101
@@ -154,6 +163,8 @@ class _Child:
             case pipe.Cancel(number):
                 if number in self._tasks:
                     self._tasks[number].cancel()
+            case pipe.JobEnded(job_id) if self._worker is not None:
+                self._worker.job_ended(job_id)
             case pipe.Stop():
                 self._stop.set()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - else the first look-up of a host name loads it
+import errno
 import gc
 import os
 import select
@@ -132,7 +133,9 @@ class _Forker:
         if not data:
             return False
         kind, number = COMMAND.unpack(data)
-        if kind == Command.FORK:
+        if kind == Command.FORK and not sockets:
+            self._tell(Notice.UNBORN, number, errno.EMFILE)  # there was none left to take it
+        elif kind == Command.FORK:
             self._fork(number, sockets[0])
         elif number in self._pids:
             os.kill(self._pids[number], signal.SIGKILL)

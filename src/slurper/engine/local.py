@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from dataclasses import replace
 
-from slurper import errors, telemetry
+from slurper import descriptors, errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
@@ -145,6 +145,11 @@ class LocalEngine:
         self._suspects.discard(task.identity)
         return replace(report, workers=self._working_beside(call))
 
+    def job_ended(self, job_id: str) -> None:
+        """Let the workers close what they have open only for a job that has ended, or is paused."""
+        for process in self._processes:
+            process.job_ended(job_id)
+
     async def stop(self, grace_seconds: float) -> None:
         """Let tasks under way end within `grace_seconds`, then end the worker processes.
 
@@ -205,7 +210,7 @@ class LocalEngine:
             if ended.was_ready:
                 backoff_seconds = 0.0
             else:
-                self._failed_starts += 1
+                self._failed_starts += not ended.lacked_files  # that passes
                 self._start_failure = ended.text
                 backoff_seconds = _longer(backoff_seconds)
             self._changed_somewhere()
@@ -229,7 +234,8 @@ class LocalEngine:
         try:
             ended = await process.live()
         except OSError as error:
-            ended = Exit(f"could not be started: {error}", was_ready=False)
+            is_short = descriptors.is_shortage(error)
+            ended = Exit(f"could not be started: {error}", was_ready=False, lacked_files=is_short)
         finally:
             self._processes.remove(process)
         if not self._stopping.is_set():

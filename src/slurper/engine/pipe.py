@@ -49,6 +49,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class JobEnded:
+    """Close what is open only for this job. Tasks of it may still be under way."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End everything, close connections, exit."""
 

@@ -60,6 +60,8 @@ class Exit:
     """For example `was killed by SIGKILL` or `exited with status 1`."""
     was_ready: bool
     """Whether it could take tasks before it ended."""
+    lacked_files: bool = False
+    """Whether it was not even begun, because no file descriptor was left."""
 
 
 class WorkerProcess:
@@ -165,6 +167,11 @@ class WorkerProcess:
     def cancel(self, call: Call) -> None:
         """End a call early. It counts as load until the worker has answered it."""
         self._pipe.send(pipe.Cancel(call.number))
+
+    def job_ended(self, job_id: str) -> None:
+        """Let the process close what it has open only for this job."""
+        if self.ready:
+            self._pipe.send(pipe.JobEnded(job_id))
 
     def stop(self) -> None:
         """Ask the process to close its connections and exit."""

@@ -4,6 +4,7 @@ A request is retried where that is safe (request *retry*, design rule 8):
 
     outcome                                     idempotent      not idempotent
     no connection came about                    yes             yes
+    no file descriptor is left                  until the deadline, as a request that is throttled
     no complete response                        yes             no
     408, 429, 503; `should_retry` says so       yes             yes
     500, 502, 504                               yes             no, the request may have worked
@@ -68,6 +69,8 @@ _THROTTLED = frozenset({429, 503})
 _NOT_DONE = frozenset({408, 429, 503})
 """Answers that mean that the server has not acted on the request."""
 _PASSING = frozenset({500, 502, 504}) | _NOT_DONE
+_UNSENT = (NotSent, errors.TooManyOpenFiles)
+"""Failures before the server has seen anything of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +230,12 @@ class HttpClient:
 
         def own_pool() -> Pool:
             limits = StallLimits(options.idle_timeout_seconds, options.min_bytes_per_second)
-            return Pool(dialer, max_connections=options.max_connections, stall_limits=limits)
+            return Pool(
+                dialer,
+                max_connections=options.max_connections,
+                stall_limits=limits,
+                patience_seconds=options.connect_timeout_seconds,
+            )
 
         shared = options.pools
         self._pool = own_pool() if shared is None else shared.get(dialer, own_pool)
@@ -310,7 +318,8 @@ class HttpClient:
             else:
                 await connection.upload(head, request.body)
             response = await answer
-            self._note_delay(time.monotonic() - sent_at)
+            connection.used_at = time.monotonic()
+            self._note_delay(connection.used_at - sent_at)
         except BaseException:
             # After an error or a cancellation the state of the connection is not known.
             pool.discard(connection)
@@ -362,7 +371,7 @@ class HttpClient:
         """Whether sending the request again is safe and may help."""
         if isinstance(outcome, Response):
             return self._passing_answer(outcome, request)
-        return outcome.retryable and (request.idempotent or isinstance(outcome, NotSent))
+        return outcome.retryable and (request.idempotent or isinstance(outcome, _UNSENT))
 
     def _passing_answer(self, response: Response, request: Request) -> bool:
         if response.status in (_PASSING if request.idempotent else _NOT_DONE):
@@ -380,10 +389,7 @@ class HttpClient:
             outcome = await self._attempt(request, limit, fresh=True)
         retries = failures = alike = 0
         while request.retried and self._passing(outcome, request):
-            # 429 and 503 do not count as failures. They are retried until the deadline, in a
-            # narrower window: a store may throttle, or restart, for longer than other faults last.
-            is_throttled = isinstance(outcome, Response) and outcome.status in _THROTTLED
-            failures += not is_throttled
+            failures += not _may_last(outcome)
             if failures > self._options.request_retries:
                 break
             pause = _pause_seconds(retries + 1, outcome)
@@ -417,7 +423,7 @@ class HttpClient:
             return now.status == before.status and not self._slows_down(now)
         if isinstance(before, Response) or isinstance(now, Response):
             return False
-        return not (isinstance(before, NotSent) or isinstance(now, NotSent))
+        return not (isinstance(before, _UNSENT) or isinstance(now, _UNSENT))
 
     def _slows_down(self, response: Response) -> bool:
         return response.status == 429 or self._asks_to_slow_down(response)
@@ -448,6 +454,17 @@ class HttpClient:
             return error
 
 
+def _may_last(outcome: Response | errors.TransportError) -> bool:
+    """Whether an outcome does not count as a failure, and is retried until the deadline.
+
+    429 and 503 do not, in a narrower window: a store may throttle, or restart, for longer than
+    other faults last. Nor does a want of file descriptors, which is no fault of the store.
+    """
+    if isinstance(outcome, Response):
+        return outcome.status in _THROTTLED
+    return isinstance(outcome, errors.TooManyOpenFiles)
+
+
 def _pause_seconds(retry: int, outcome: Response | errors.TransportError) -> float:
     """Add the backoff to what the server asks for.
 
@@ -466,6 +483,6 @@ def _final(outcome: Response | errors.TransportError, *, retries: int) -> Respon
     if not retries or not outcome.retryable:
         raise outcome
     tried = "1 retry" if retries == 1 else f"{retries} retries"
-    is_malformed = isinstance(outcome, errors.MalformedAnswer)
-    kind = errors.MalformedAnswer if is_malformed else errors.TransportError
+    kept = (errors.MalformedAnswer, errors.TooManyOpenFiles)
+    kind = type(outcome) if isinstance(outcome, kept) else errors.TransportError
     raise kind(f"{outcome}; gave up after {tried}") from outcome

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "exchange",
         "peer",
         "reusable",
+        "used_at",
         "was_opened_ahead",
     )
 
@@ -59,6 +60,8 @@ class Connection(asyncio.Protocol):
         self.peer = peer
         self.reusable = True
         """The next request may go over this connection."""
+        self.used_at = 0.0
+        """When the head of its last answer came, in monotonic seconds; 0 before that."""
         self.was_opened_ahead = False
         """No request was waiting for it. So it may be dead before it is first used."""
         self.exchange = Exchange(self)

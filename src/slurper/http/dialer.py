@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from slurper import errors, telemetry
+from slurper import descriptors, errors, telemetry
 from slurper.endpoints import EndpointPolicy
 from slurper.http.connection import Connection, ending
 from slurper.http.resolver import Address, Resolver
@@ -123,6 +123,7 @@ class Dialer:
         Raises:
             NotSent: there was no connection in time. EndpointRefused: the policy forbids it.
             TlsRefused: one side does not accept the other's TLS or certificate.
+            TooManyOpenFiles: no file descriptor is left.
         """
         give_up = asyncio.get_running_loop().time() + self._timeout
         addresses = await self._within(give_up, "resolving the host name", self._resolve())
@@ -178,6 +179,8 @@ class Dialer:
                 async with asyncio.timeout(share):
                     return await _connected(address)
             except OSError as error:  # the TimeoutError of asyncio has no errno
+                if descriptors.is_shortage(error):
+                    raise descriptors.too_many(self.origin.peer) from error
                 failures[os.strerror(error.errno) if error.errno else "timed out"] = None
         raise NotSent(f"{self.origin.peer}: not connected (connect): {', '.join(failures)}")
 

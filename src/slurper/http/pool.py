@@ -3,6 +3,7 @@
 A connection is either *idle* here or *lent* to exactly one caller. Every connection, and every
 connection being opened, holds one of `max_connections` slots. The `window` says how many may be
 lent at once; it narrows when the provider throttles. Callers that have to wait are served in order.
+How many connections all pools of the process may have is bounded too, see `capacity`.
 
 One timer sweeps all connections about once a second, see `stall`.
 """
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable
 
-from slurper import errors
+from slurper import descriptors, errors
 from slurper.endpoints import EndpointPolicy
+from slurper.http import capacity
+from slurper.http.capacity import Capacity
 from slurper.http.connection import Connection
 from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.stall import StallLimits, StallWatch
@@ -60,13 +64,21 @@ class Pool:
         *,
         max_connections: int,
         stall_limits: StallLimits,
+        patience_seconds: float,
     ) -> None:
+        """Prepare; nothing is opened yet.
+
+        A connection waits for `patience_seconds` for a file descriptor, if none is left.
+        """
         self.window = AdaptiveWindow(max_connections)
         """How many connections may be lent. The client tells it about throttled answers."""
         self._dialer = dialer
         self._lent = 0
         self._free_slots = max_connections
         self._stall_limits = stall_limits
+        self._patience_seconds = patience_seconds
+        self._capacity: Capacity
+        """Set before the first connection."""
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._open: dict[Connection, StallWatch] = {}
@@ -91,10 +103,12 @@ class Pool:
 
         Raises:
             NotSent, EndpointRefused, TlsRefused: as `Dialer.dial`.
+            TooManyOpenFiles: no file descriptor was left for as long as the pool is patient.
             PoolClosed: `close` was called.
         """
         if self._closed:
             raise self._closed_error()
+        self._capacity = capacity.of_process()
         held = await self._slot(fresh=fresh)
         if held is not None:
             if held.reusable and not fresh:
@@ -110,9 +124,8 @@ class Pool:
         """
         if self._closed:
             return
-        open_already = self._lent + len(self._idle)
-        for _ in range(min(count, self.window.size) - open_already):
-            if not self._free_slots:
+        for _ in range(min(count, self.window.size) - self._open_count):
+            if not self._free_slots or self._capacity.is_short:
                 break
             self._lent += 1
             self._free_slots -= 1
@@ -133,6 +146,9 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Give back a connection after a complete response."""
         if not connection.reusable or self._closed:
+            self.discard(connection)
+            return
+        if self._capacity.waiting and self._capacity.wants_back(self._open_count):
             self.discard(connection)
             return
         self._lent -= 1
@@ -168,6 +184,24 @@ class Pool:
                 connection.abort()
             await self._all_lost
 
+    # What `capacity` asks for
+
+    @property
+    def idle_since(self) -> float:
+        """When the oldest idle connection was used last, in monotonic seconds; infinite: none."""
+        return self._idle[0].used_at if self._idle else math.inf
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request uses a connection, or waits for one."""
+        return self._lent > 0
+
+    def close_oldest(self) -> None:
+        """Close the idle connection that was used longest ago. There must be one."""
+        self._free_slots += 1
+        self._idle.pop(0).close()
+        self._leave_if_empty()
+
     # Slots
 
     async def _slot(self, *, fresh: bool) -> Connection | None:
@@ -176,14 +210,24 @@ class Pool:
             connection = self.take()
             if connection is not None:
                 return connection
-        if self._lent < self.window.size:
+        if self._lent < self.window.size and (self._may_open or self._idle):
             self._lent += 1
             return self._take_slot()
         return await self._wait()
 
+    @property
+    def _open_count(self) -> int:
+        """How many connections are open or being opened."""
+        return self._lent + len(self._idle)
+
+    @property
+    def _may_open(self) -> bool:
+        """Whether this pool may have another connection, as far as other pools are concerned."""
+        return self._open_count < self._capacity.share
+
     def _take_slot(self) -> Connection | None:
         """Take a free slot, or else that of the idle connection that was used longest ago."""
-        if self._free_slots:
+        if self._free_slots and (self._may_open or not self._idle):
             self._free_slots -= 1
             return None
         return self._idle.pop(0)
@@ -206,22 +250,29 @@ class Pool:
         else:
             self._idle.append(connection)
         self._serve_waiting()
+        self._leave_if_empty()
+
+    def _leave_if_empty(self) -> None:
+        if not self._open_count:
+            self._capacity.keepers.discard(self)
 
     def _serve_waiting(self) -> None:
         """Lend to the callers that have waited longest, as far as the window allows."""
-        while self._waiting and self._lent < self.window.size:
+        while self._waiting and self._lent < self.window.size and (self._idle or self._may_open):
             waiter = self._waiting.popleft()
             if not waiter.done():
                 self._lent += 1
                 waiter.set_result(self._idle.pop() if self._idle else self._take_slot())
 
     async def _dial(self) -> Connection:
+        self._capacity.keepers.add(self)
         try:
-            connection = await self._dialer.dial(self._lost)
+            connection = await self._placed()
         except BaseException:
             self._give_back(None)
             raise
         if self._closed or not connection.reusable:
+            self._capacity.give_back()
             self.discard(connection)
             if self._closed:
                 raise self._closed_error()
@@ -231,11 +282,28 @@ class Pool:
             self._schedule_sweep()
         return connection
 
+    async def _placed(self) -> Connection:
+        """Open a connection in a place of its own, and wait while there is no descriptor for it."""
+        peer = self._dialer.origin.peer
+        give_up = asyncio.get_running_loop().time() + self._patience_seconds
+        while True:
+            await self._capacity.take(peer, give_up)
+            try:
+                return await self._dialer.dial(self._lost)
+            except BaseException as error:
+                self._capacity.give_back()
+                shortage = _shortage(error, peer)
+                if shortage is None:
+                    raise
+            await self._capacity.outlast(shortage, give_up)
+
     def _lost(self, connection: Connection) -> None:
-        self._open.pop(connection, None)
+        if self._open.pop(connection, None) is not None:
+            self._capacity.give_back()
         if connection in self._idle:
             self._idle.remove(connection)
             self._free_slots += 1
+            self._leave_if_empty()
         if self._all_lost is not None and not self._open and not self._all_lost.done():
             self._all_lost.set_result(None)
 
@@ -261,3 +329,12 @@ class Pool:
                 connection.end(errors.TransportError, f"{stall} while {exchange.phase}")
         if self._open and not self._closed:
             self._schedule_sweep()
+
+
+def _shortage(error: BaseException, peer: str) -> errors.TooManyOpenFiles | None:
+    """What a connection that did not come about lacked, if it was a file descriptor."""
+    if isinstance(error, errors.TooManyOpenFiles):
+        return error
+    # Where names are looked up, the error does not tell.
+    is_short = isinstance(error, NotSent) and descriptors.none_left()
+    return descriptors.too_many(peer) if is_short else None

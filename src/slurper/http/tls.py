@@ -6,7 +6,7 @@ import functools
 import ssl
 from pathlib import Path
 
-from slurper import errors
+from slurper import descriptors, errors
 from slurper.http.python_ssl import PythonContext
 from slurper.http.tls_transport import TlsContext
 from slurper.settings import TlsLibrary
@@ -29,6 +29,7 @@ def shared_context(ca_file: Path | None, library: TlsLibrary = "openssl") -> Tls
     Raises:
         ConfigurationError: `ca_file` cannot be read or holds no certificate, or the installed
             `cryptography` cannot be used.
+        TooManyOpenFiles: no file descriptor is left to read them with.
     """
     try:
         changed_at = ca_file.stat().st_mtime_ns if ca_file is not None else 0
@@ -44,6 +45,8 @@ def _context_of(
     _changed_at: int,
     _system: ssl.DefaultVerifyPaths,
 ) -> TlsContext:
+    if descriptors.none_left():  # the authorities would be missing for as long as this is kept
+        raise descriptors.too_many("the certificates of the authorities")
     if library == "stdlib":
         return PythonContext(ca_file)
     if _why_not is not None:

@@ -35,6 +35,7 @@ from slurper.job.model import (
 from slurper.objectstore.base import StoreAddress
 from slurper.secrets import Credentials, JobSecrets, Sealer
 from slurper.service.precheck import Checked, Precheck, Side
+from slurper.service.probes.check import side_by_side
 from slurper.settings import Settings
 
 MOST_CHECKS = 32
@@ -98,6 +99,7 @@ class JobService:
             KeyReused: the delivery's key came with another request.
             InvalidField: a location or key cannot be used. No store was asked anything.
             PrecheckFailed: with the problems of both sides.
+            TooManyOpenFiles: nothing could be asked, because this process has no file descriptor.
             TooManyChecks: so many checks are under way that this one cannot begin.
             JobLimitReached: there are as many active jobs as the settings allow.
             TokenRevoked: the token was revoked while both sides were checked.
@@ -372,7 +374,7 @@ class JobService:
         differ.
 
         Raises:
-            InvalidField, PrecheckFailed, TooManyChecks: as `create` says.
+            InvalidField, PrecheckFailed, TooManyChecks, TooManyOpenFiles: as `create` says.
         """
         check = self._precheck
         read_from = write_to = None
@@ -382,13 +384,11 @@ class JobService:
             write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
         if is_new and read_from is not None and write_to is not None:
             _refuse_same_bucket(spec, read_from, write_to)
-        async with self._place(account_id), asyncio.TaskGroup() as group:
-            reading = group.create_task(
+        async with self._place(account_id):
+            readable, writable = await side_by_side(
                 _unasked()
                 if read_from is None
-                else check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys)
-            )
-            writing = group.create_task(
+                else check.source(spec.source, read_from, prefix=spec.prefix, keys=spec.keys),
                 _unasked()
                 if write_to is None
                 else check.target(
@@ -396,9 +396,8 @@ class JobService:
                     write_to,
                     asks_condition=is_new and not spec.overwrite,
                     asks_what_is_kept=is_new,
-                )
+                ),
             )
-        readable, writable = reading.result(), writing.result()
         problems = readable.problems + writable.problems
         if any(problem.blocks for problem in problems):
             raise errors.PrecheckFailed(tuple(one for one in problems if one.blocks))

@@ -173,8 +173,8 @@ def _explain_step(side: Side, location: Location, failed: StepFailed) -> Prechec
             f"({failed.step}); try again, or check it"
         )
         return PrecheckProblem(f"/{side}/{field}", text)
-    if not isinstance(cause, _ANSWERS):
-        raise cause
+    if not isinstance(cause, _ANSWERS) or isinstance(cause, errors.TooManyOpenFiles):
+        raise cause  # nothing was found out about the side
     return explain(side, location, cause, failed.step)
 
 

@@ -10,7 +10,6 @@ its ETag, although they show that ETag themselves. Then we look at the object in
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import TypeVar
 
 from slurper import errors
@@ -22,17 +21,20 @@ from slurper.objectstore.base import (
     StoreAddress,
     StoredObject,
 )
-from slurper.objectstore.dialects import GENERIC, PartCopy
+from slurper.objectstore.dialects import PartCopy
 from slurper.secrets import S3Credentials
 from slurper.transfer.task import CopyTask, PartsTask
 
 MAX_UNFOUNDED = 3
 """After so many such objects in a row (see `Shortcut.doubt`), the store is not asked any more."""
 
+MAX_SHORTCUTS = 1024
+
 Answer = TypeVar("Answer")
 
 _FOR_THE_CALLER = (
     errors.PreconditionFailed,
+    errors.TooManyOpenFiles,
     errors.NotStorable,
     errors.RequiresRetrieval,
     errors.Throttled,
@@ -136,22 +138,43 @@ class Shortcut:
 
 
 class Shortcuts:
-    """The shortcuts of a process, for as long as it lives."""
+    """The shortcuts of a process: the newest `MAX_SHORTCUTS`, for as long as it lives."""
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
-        self._known: dict[tuple[StoreAddress, StoreAddress], Shortcut] = {}
+        self._known: dict[tuple[_Side, _Side], Shortcut] = {}
 
     def of(self, task: CopyTask) -> Shortcut | None:
         """The shortcut between a task's buckets, if there can be one."""
         source, target = task.source, task.target
         if not (self._allowed and may_exist(task) and _share_names(source, target)):
             return None
-        # What we learn about a store changes its dialect. That is no reason to ask again.
-        pair = (replace(source, dialect=GENERIC), replace(target, dialect=GENERIC))
-        if pair not in self._known:
-            self._known[pair] = Shortcut(source.bucket, target.dialect.max_copy_bytes)
-        return self._known[pair]
+        pair = (_side(source), _side(target))
+        known = self._known.pop(pair, None)
+        if known is None:
+            known = Shortcut(source.bucket, target.dialect.max_copy_bytes)
+        self._known[pair] = known  # it is the newest now
+        if len(self._known) > MAX_SHORTCUTS:
+            del self._known[next(iter(self._known))]
+        return known
+
+
+_Side = tuple[str, str, str]
+
+
+def _side(address: StoreAddress) -> _Side:
+    """Where a bucket is, and who asks for it.
+
+    No secret is part of it: this is kept for longer than the credentials. Nor is the dialect, which
+    changes with what we learn about a store. That is no reason to ask again.
+    """
+    credentials = address.credentials
+    asks = (
+        credentials.access_key_id
+        if isinstance(credentials, S3Credentials)
+        else credentials.client_email
+    )
+    return address.origin, address.bucket, asks
 
 
 def may_exist(task: CopyTask) -> bool:

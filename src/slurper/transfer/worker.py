@@ -1,30 +1,27 @@
-"""The data plane of one process. Its only state are its open connections.
+"""The data plane of one process. Its only state are its open stores.
 
 What it learns about a store goes into each report, until the tasks that come know it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 from slurper import errors
 from slurper.http.client import TransportOptions
 from slurper.http.messages import Response
-from slurper.job.model import Capabilities, JobCapabilities
-from slurper.objectstore import error_answers, factory
-from slurper.objectstore.base import ObjectStore, StoreAddress
-from slurper.objectstore.dialects import Dialect
+from slurper.job.model import JobCapabilities
+from slurper.objectstore import error_answers
+from slurper.objectstore.base import ObjectStore
 from slurper.objectstore.factory import StoreOpener
 from slurper.settings import Settings
 from slurper.transfer import counting, gathering, leftovers
 from slurper.transfer.copy import CopyMeans
-from slurper.transfer.etags import SourceEtags
+from slurper.transfer.open_stores import OpenedStore, OpenStore, OpenStores
 from slurper.transfer.pacing import ByteBudget
 from slurper.transfer.parts_run import PartsRun
 from slurper.transfer.range_run import RangeRun
@@ -41,17 +38,10 @@ from slurper.transfer.task import (
     SweepTask,
     Task,
     TaskReport,
-    Traffic,
 )
-
-STORE_IDLE_SECONDS = 300.0
-"""A store that no task has used for this long is closed, with its connections."""
-
 
 TOLD_SECONDS = 0.25
 """A request must have been repeated for this long before `Worker.waits` tells of it."""
-
-OpenStore = Callable[[StoreAddress, TransportOptions], ObjectStore]
 
 
 class Worker:
@@ -60,18 +50,24 @@ class Worker:
     def __init__(self, settings: Settings, *, open_store: OpenStore | None = None) -> None:
         """Prepare; no store is opened yet. Tests and measurements give another `open_store`."""
         self._settings = settings
-        self._open_store = open_store or StoreOpener()
-        self._options = TransportOptions.from_settings(settings)
+        self._stores = OpenStores(
+            open_store or StoreOpener(),
+            TransportOptions.from_settings(settings),
+            settings.store_idle_seconds,
+        )
         self._budget = ByteBudget(settings.in_flight_bytes, delay=self._delay)
         self._shortcuts = Shortcuts(allowed=settings.server_side_copy)
-        self._stores: dict[StoreAddress, _OpenedStore] = {}
         self._under_way: list[Task[Any]] = []
 
     async def run(self, task: Task[TaskReport]) -> TaskReport:
         """Work until the task is done or its time is used up. Several may run at once."""
         began = time.monotonic()
-        await self._close_idle()
-        source, target = self._use(task.source), self._use(task.target)
+        source = self._stores.use(task.source, task.job_id)
+        try:
+            target = self._stores.use(task.target, task.job_id)
+        except BaseException:
+            self._stores.leave(task.source)
+            raise
         self._under_way.append(task)
         try:
             report = cast("TaskReport", await self._report(task, source, target.store))
@@ -90,11 +86,14 @@ class Worker:
             )
         finally:
             self._under_way.remove(task)
-            for opened in (source, target):
-                opened.users -= 1
-                opened.last_used = time.monotonic()
+            for address in (task.source, task.target):
+                self._stores.leave(address)
 
-    async def _report(self, task: Task[Any], opened: _OpenedStore, target: ObjectStore) -> Report:
+    def job_ended(self, job_id: str) -> None:
+        """Close what is open only for a job that has ended, or is paused."""
+        self._stores.job_ended(job_id)
+
+    async def _report(self, task: Task[Any], opened: OpenedStore, target: ObjectStore) -> Report:
         source = opened.store
         match task:
             case RangeTask():
@@ -110,7 +109,7 @@ class Worker:
             case _:
                 raise TypeError(f"no worker runs a {type(task).__name__}")
 
-    def _means(self, task: CopyTask, opened: _OpenedStore) -> CopyMeans:
+    def _means(self, task: CopyTask, opened: OpenedStore) -> CopyMeans:
         shortcut = self._shortcuts.of(task)
         return CopyMeans(
             self._settings,
@@ -120,7 +119,7 @@ class Worker:
             self._streams(task, opened),
         )
 
-    def _streams(self, task: CopyTask, opened: _OpenedStore) -> Streams | None:
+    def _streams(self, task: CopyTask, opened: OpenedStore) -> Streams | None:
         max_seconds = self._settings.stream_seconds
         if not max_seconds:
             return None
@@ -131,7 +130,7 @@ class Worker:
         return max((self._delay_of(task) for task in self._under_way), default=0.0)
 
     def _delay_of(self, task: Task[Any]) -> float:
-        delays = [self._stores[side].store.statistics.delay for side in (task.source, task.target)]
+        delays = [self._stores[side].statistics.delay for side in (task.source, task.target)]
         return sum(delay for delay in delays if delay < math.inf)
 
     def waits(self) -> dict[str, dict[str, int]]:
@@ -143,8 +142,8 @@ class Worker:
         told: dict[str, dict[str, int]] = {}
         for task in self._under_way:
             waited = {
-                **_waited_for("source", self._stores[task.source].store),
-                **_waited_for("target", self._stores[task.target].store),
+                **_waited_for("source", self._stores[task.source]),
+                **_waited_for("target", self._stores[task.target]),
             }
             if waited:
                 told[task.job_id] = waited
@@ -152,23 +151,7 @@ class Worker:
 
     async def close(self) -> None:
         """Close every connection."""
-        stores = [opened.store for opened in self._stores.values()]
-        self._stores.clear()
-        await asyncio.gather(*(store.close() for store in stores))
-
-    def _use(self, address: StoreAddress) -> _OpenedStore:
-        opened = self._stores.get(address)
-        if opened is None:
-            opened = self._stores[address] = _OpenedStore(self._open_store(address, self._options))
-        opened.users += 1
-        return opened
-
-    async def _close_idle(self) -> None:
-        before = time.monotonic() - STORE_IDLE_SECONDS
-        for address, opened in list(self._stores.items()):
-            if opened.users == 0 and opened.last_used < before:
-                del self._stores[address]
-                await opened.store.close()
+        await self._stores.close()
 
 
 def _waited_for(side: str, store: ObjectStore) -> Counter[str]:
@@ -180,54 +163,9 @@ def _waited_for(side: str, store: ObjectStore) -> Counter[str]:
 def _what(side: str, outcome: Response | errors.TransportError) -> str:
     if isinstance(outcome, errors.MalformedAnswer):
         return f"the {side} answers against the rules of HTTP"
+    if isinstance(outcome, errors.TooManyOpenFiles):
+        return f"this program has no file descriptor to ask the {side} with"
     if not isinstance(outcome, Response):
         return f"the {side} does not answer"
     code = error_answers.read_failure(outcome).code
     return f"the {side} answers with {f'HTTP {outcome.status} {code}'.strip()}"
-
-
-class _OpenedStore:
-    """A store, how many tasks use it, and what of its statistics is not reported yet."""
-
-    __slots__ = (
-        "_sent",
-        "_throttled",
-        "etags",
-        "last_used",
-        "retries",
-        "store",
-        "streams",
-        "users",
-    )
-
-    def __init__(self, store: ObjectStore) -> None:
-        self.store = store
-        self.etags = SourceEtags(store.dialect)
-        self.streams: dict[StoreAddress, Streams] = {}
-        """Those that go from here to each target."""
-        self.users = 0
-        self.last_used = time.monotonic()
-        self.retries = _Counter(lambda: store.statistics.retries)
-        self._sent = _Counter(lambda: store.statistics.requests + store.statistics.retries)
-        self._throttled = _Counter(lambda: store.statistics.throttled)
-
-    def found_beyond(self, known: Dialect) -> Capabilities:
-        """What was learnt about the store that a task was not told."""
-        return factory.found_since(known, self.etags.noted_in(self.store.dialect))
-
-    def fresh_traffic(self) -> Traffic:
-        """What was asked of the store since the last call."""
-        return Traffic(requests=self._sent.fresh(), throttled=self._throttled.fresh())
-
-
-class _Counter:
-    """A counter that several tasks share. The growth is told once, to the first that asks."""
-
-    def __init__(self, read: Callable[[], int]) -> None:
-        self._read = read
-        self._told = 0
-
-    def fresh(self) -> int:
-        """The growth since the last call."""
-        before, self._told = self._told, self._read()
-        return self._told - before

@@ -74,6 +74,8 @@ class ScriptedEngine:
         self.slots = slots
         self.tasks: list[Any] = []
         """Every task that was submitted, in order."""
+        self.ended: list[str] = []
+        """The jobs whose end was told, in order."""
         self._under_way: list[Task[Any]] = []
 
     async def start(self) -> None:
@@ -92,6 +94,10 @@ class ScriptedEngine:
         finally:
             self._under_way.remove(task)
         return answer
+
+    def job_ended(self, job_id: str) -> None:
+        """Part of the protocol."""
+        self.ended.append(job_id)
 
     async def stop(self, grace_seconds: float) -> None:
         """Part of the protocol."""

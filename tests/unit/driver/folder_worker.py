@@ -54,6 +54,9 @@ class FolderWorker:
     def waits(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def job_ended(self, job_id: str) -> None:
+        """Nothing is open."""
+
     async def close(self) -> None:
         """Nothing is open."""
 

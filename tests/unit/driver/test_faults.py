@@ -48,6 +48,31 @@ def failing(at: str, error: Exception, *, times: int, then: Script) -> Script:
     return script
 
 
+class TestWantOfDescriptors:
+    async def test_a_task_that_finds_none_is_run_again(self, bench: Bench) -> None:
+        """Its requests have waited for long already. The next task may find some."""
+        none_left = errors.TooManyOpenFiles("too many open files")
+        assert none_left.blocks_job, "or this shows nothing"
+        engine = ScriptedEngine(failing("0002", none_left, times=3, then=steps(4)))
+        async with bench.driving(engine) as driver:
+            job = await bench.create()
+            driver.wake()
+            progress = await bench.until(job, JobStatus.COMPLETED)
+        assert progress.counts.objects == 4
+
+    async def test_a_want_that_lasts_pauses_the_job_and_is_named(self, bench: Bench) -> None:
+        none_left = errors.TooManyOpenFiles("too many open files")
+        engine = ScriptedEngine(failing("0002", none_left, times=MAX_FAILURES, then=steps(4)))
+        async with bench.driving(engine) as driver:
+            job = await bench.create()
+            driver.wake()
+            await bench.until(job, JobStatus.PAUSED)
+            message = (await bench.log_of(job))[-1].message
+        assert message is not None
+        assert "too many open files" in message
+        assert "ulimit -n" in message
+
+
 class TestLostWorkers:
     async def test_the_same_slice_runs_again_as_a_replay_with_less_time(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -229,12 +229,14 @@ class TestPauseAndAbort:
             progress = await bench.progress(job)
             assert (progress.status, progress.counts.objects) == (JobStatus.PAUSED, 1)
             assert len(engine.tasks) == 1
+            assert engine.ended == [job.id], "its connections are not closed"
             await bench.store.apply(ACCOUNT, job.id, Command.RESUME)
             driver.wake()
             progress = await bench.until(job, JobStatus.COMPLETED)
         assert progress.counts.objects == 3
         assert [task.slice.start_after for task in engine.tasks] == [None, "0001", "0002"]
         assert [task.replayed_since for task in engine.tasks] == [None] * 3
+        assert engine.ended == [job.id] * 2
 
     @pytest.mark.parametrize("command", [Command.PAUSE, Command.ABORT])
     async def test_a_job_that_waits_for_its_turn_gets_none_any_more(
@@ -256,6 +258,7 @@ class TestPauseAndAbort:
             await bench.until(first, JobStatus.COMPLETED)
             await asyncio.sleep(0.05)
         assert engine.tasks_of(waiting) == []
+        assert set(engine.ended) <= {first.id, waiting.id}
 
     async def test_a_task_gets_the_secrets_that_were_given_last(self, bench: Bench) -> None:
         renewed = JobSecrets(source=SECRETS.source, target=SECRETS.source)

@@ -272,6 +272,9 @@ class TurnEngine:
     async def start(self) -> None:
         """Part of the protocol."""
 
+    def job_ended(self, job_id: str) -> None:
+        """Part of the protocol."""
+
     async def stop(self, grace_seconds: float) -> None:
         """Part of the protocol."""
 

@@ -49,6 +49,10 @@ class Scripted:
     def waits(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def job_ended(self, job_id: str) -> None:
+        if "TEST_ENDED" in os.environ:
+            _touch(Path(os.environ["TEST_ENDED"]) / f"{job_id}-{os.getpid()}")
+
     async def close(self) -> None:
         if "TEST_CLOSED" in os.environ:
             _touch(Path(os.environ["TEST_CLOSED"]))

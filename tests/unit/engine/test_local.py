@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +58,20 @@ class TestRunning:
         engine = await start_engine()
         assert await pid_of_worker(engine) in engine.worker_pids
         assert os.getpid() not in engine.worker_pids
+
+    async def test_every_worker_is_told_when_a_job_has_ended(
+        self, start_engine: StartEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TEST_ENDED", str(tmp_path))
+        engine = await start_engine(workers=2)
+        gate = tmp_path / "gate"
+        waiting = [asyncio.create_task(engine.run(make_task(f"wait:{gate}", n))) for n in (1, 2)]
+        await until(lambda: len(engine.worker_pids) == 2, what="both workers run")
+        engine.job_ended("job")
+        told = {tmp_path / f"job-{pid}" for pid in engine.worker_pids}
+        await until(lambda: all(path.exists() for path in told), what="both are told")
+        gate.touch()
+        await asyncio.gather(*waiting)
 
     async def test_a_large_task_arrives_whole(self, start_engine: StartEngine) -> None:
         engine = await start_engine()
@@ -354,6 +370,24 @@ class TestLosingProcesses:
     ) -> None:
         with pytest.raises(errors.SlurperError, match=text):
             await start_engine(workers=2, worker_factory=factory)
+
+    async def test_a_start_waits_for_file_descriptors(
+        self, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A service that takes over while another program has them all must not end."""
+        real, left = socket.socketpair, START_ATTEMPTS + 1
+
+        def refuse() -> tuple[socket.socket, socket.socket]:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise OSError(errno.EMFILE, "none left")
+            return real()
+
+        monkeypatch.setattr(socket, "socketpair", refuse)
+        engine = await start_engine()
+        assert await pid_of_worker(engine)
+        assert left < 0
 
     async def test_a_process_killed_during_start_is_replaced_too(self) -> None:
         engine = LocalEngine(Settings(workers=1), worker_factory=SCRIPTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -15,8 +16,9 @@ import psutil
 import pytest
 
 from slurper import errors
+from slurper.engine.forking import Command
 from slurper.engine.local import LocalEngine
-from slurper.engine.template import Template
+from slurper.engine.template import Child, Template
 from tests.unit.engine.conftest import SCRIPTED, StartEngine, make_task
 from tests.unit.engine.test_local import ROOT, lives, loads, pid_of_worker, until
 
@@ -89,6 +91,19 @@ class TestForked:
         finally:
             over.set()
             thread.join()
+
+
+def test_a_template_that_cannot_take_a_workers_socket_refuses_and_lives() -> None:
+    template = Template.spawned()
+    try:
+        for number in (1, 2):
+            worker = template._children[number] = Child(template, number)
+            template.order(Command.FORK, number)  # its socket did not come along
+            worker.wait(60)
+            assert worker.refusal == errno.EMFILE
+        assert not template.lost
+    finally:
+        template.close()
 
 
 class TestLosingTheTemplate:
