@@ -374,6 +374,7 @@ async def test_close_fails_those_who_wait_before_it_ends_what_is_opened_ahead(
     idle = client._pool.take()
     assert idle is not None
     client._pool.discard(idle)
+    missing = 3 - len(client._pool._open)  # one, unless the machine was too busy to open the others
     dialled: list[object] = []
     dial = client._pool._dialer.dial
 
@@ -389,7 +390,7 @@ async def test_close_fails_those_who_wait_before_it_ends_what_is_opened_ahead(
     async with asyncio.timeout(10):
         await client.close()
         ended = await asyncio.gather(*waiting, return_exceptions=True)
-    assert len(dialled) == 1
+    assert len(dialled) == missing
     assert any(isinstance(one, http_pool.PoolClosed) for one in ended)
     client._pool.open_ahead(3)
     assert not client._pool._ahead
