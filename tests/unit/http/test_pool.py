@@ -374,7 +374,9 @@ async def test_close_fails_those_who_wait_before_it_ends_what_is_opened_ahead(
     idle = client._pool.take()
     assert idle is not None
     client._pool.discard(idle)
-    missing = 3 - client._pool._open_count  # one, unless the machine was too busy to open the others
+    missing = (
+        3 - client._pool._open_count
+    )  # one, unless the machine was too busy to open the others
     dialled: list[object] = []
     dial = client._pool._dialer.dial
 
