@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -158,6 +159,8 @@ def _version(tool: str) -> str:
 def main() -> None:
     """Measure what is asked for."""
     arguments = _arguments()
+    # Python would end without a clean-up: servers would run on, and gigabytes stay in memory.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
     incomplete = False
     with scratch_folder(arguments.scratch) as scratch:
         path = scratch / "results.jsonl" if arguments.quick else arguments.results
