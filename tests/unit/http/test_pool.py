@@ -17,8 +17,9 @@ from tests.unit.http.scripted import Peer, Script, answer, answering, once, sile
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - the pool tells nobody; tests alone want to know
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - the pool tells nobody; tests alone want to know
+            await asyncio.sleep(0.001)
 
 
 async def test_connection_used_last_is_used_first(serve: Serve, connect: Connect) -> None:
@@ -300,7 +301,7 @@ async def far(peer: Peer) -> None:
     """Answer later than a server that is near."""
     while True:
         await peer.request()
-        await asyncio.sleep(http_client.FAR_SECONDS)
+        await asyncio.sleep(3 * http_client.FAR_SECONDS)  # timers may be early
         await peer.send(answer(b"far"))
 
 
