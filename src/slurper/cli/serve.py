@@ -50,6 +50,7 @@ def serve(
     """Serve the API and move its jobs. SIGTERM and Ctrl-C let work under way end first."""
     from slurper import telemetry
     from slurper.cli import serving
+    from slurper.http import resolver
     from slurper.server import exposure
 
     settings = configuration.load(
@@ -63,6 +64,7 @@ def serve(
     proxies = exposure.proxies(settings.behind_proxy)
     telemetry.configure_logging("debug" if verbose else "info")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    resolver.limit_system_time_outs()  # `host` may be a name
     where, own = _resolved(host, port), settings.metrics_port
     exposure.require_cover(
         host, where.address[0], tls=certificate is not None, proxied=bool(proxies)

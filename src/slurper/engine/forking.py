@@ -32,7 +32,12 @@ COMMAND = struct.Struct("!BI")
 NOTICE = struct.Struct("!BIi")
 """A `Notice`, the number of the worker, and a value."""
 
-NOT_FOR_WORKERS = ("SLURPER_API_TOKEN", "SLURPER_SECRET_KEY", "SLURPER_DATABASE_URL")
+NOT_FOR_WORKERS = (
+    "SLURPER_API_TOKEN",
+    "SLURPER_DATABASE_URL",
+    "SLURPER_METRICS_TOKEN",
+    "SLURPER_SECRET_KEY",
+)
 """A worker gets no secrets but those inside its tasks (design rule 11)."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

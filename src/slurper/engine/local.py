@@ -358,4 +358,5 @@ def _longer(backoff_seconds: float) -> float:
 
 def _without_secrets(settings: Settings) -> Settings:
     """The settings without the server's secrets, which workers must not get (design rule 11)."""
-    return settings.model_copy(update={"api_token": None, "secret_key": None, "database_url": None})
+    hidden = ("api_token", "database_url", "metrics_token", "secret_key")
+    return settings.model_copy(update=dict.fromkeys(hidden))

@@ -506,6 +506,7 @@ class TestSecrets:
     ) -> None:
         monkeypatch.setenv("SLURPER_SECRET_KEY", "hush-1")
         monkeypatch.setenv("SLURPER_DATABASE_URL", "postgresql://u:hush-2@h/d")
+        monkeypatch.setenv("SLURPER_METRICS_TOKEN", "hush-4")
         settings = Settings(workers=1, api_token=SecretStr("hush-3"))
         engine = LocalEngine(settings, worker_factory=SCRIPTED)
         await engine.start()

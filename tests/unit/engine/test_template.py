@@ -66,6 +66,7 @@ class TestForked:
             "SLURPER_API_TOKEN": "hush-1",
             "SLURPER_SECRET_KEY": "hush-2",
             "SLURPER_DATABASE_URL": "sqlite:////hush-3",
+            "SLURPER_METRICS_TOKEN": "hush-4",
         }
         done = subprocess.run(
             [sys.executable, "-c", FORKED],
