@@ -124,6 +124,21 @@ def test_copies_between_two_stores(
     _assert_equal(filled, target)
 
 
+def test_the_bounds_of_a_service_do_not_stop_a_copy(
+    filled: compare.Bucket,
+    ministack: S3Server,
+    make_bucket: MakeBucket,
+    tmp_path: Path,
+) -> None:
+    """They keep its tenants from filling its disk. A copy fills its user's own."""
+    env = program.both_sides(ministack, ministack, tmp_path / "data")
+    bounds = {"SLURPER_JOB_LOG_ENTRIES": "1", "SLURPER_TASK_SECONDS": "0.001"}
+    sides = f"s3://{filled.name}", f"s3://{make_bucket(ministack)}"
+    ended = program.run("copy", *sides, env=env | bounds)
+    assert ended.code == 0, ended.err
+    assert "completed in" in ended.out
+
+
 def test_a_tab_in_metadata_arrives_as_it_is(
     seaweedfs: S3Server, boto: Boto, make_bucket: MakeBucket, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from slurper.database.housekeeping import Housekeeping
 from slurper.driver.leadership import Tenure
 from slurper.engine.template import Template
 from slurper.http.client import TransportOptions
+from slurper.job import rules
 from slurper.job.model import (
     Counts,
     JobSpec,
@@ -96,6 +97,9 @@ async def run(
         "data_dir": settings.data_dir / "copies" / request.fingerprint,
         "database_url": None,
         "lease_seconds": min(settings.lease_seconds, LEASE_SECONDS),
+        # These keep tenants of a service from filling its disk. Here, the disk is the user's own.
+        "job_log_entries": rules.MAX_NUMBER,
+        "job_gathered_keys": rules.MAX_NUMBER,
     }
     own_settings = settings.model_copy(update=own)
     return await _Copy(request, own_settings, display, template, failed_keys).run()

@@ -21,7 +21,7 @@ from slurper.objectstore.dialects import KeyOrder
 from slurper.planning.keyspace import KeyRange, encode_key
 from slurper.transfer.task import GatherReport, Halt, RangeReport
 
-MAX_RANGES = 10_000
+MAX_RANGES = 100_000
 """A job with so many ranges gets no more: a store may claim to have keys wherever it is asked."""
 
 _ANEW = (

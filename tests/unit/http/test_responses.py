@@ -76,9 +76,9 @@ async def test_the_shortest_delay_of_an_answer_is_kept(serve: Serve, connect: Co
     assert client.statistics.delay == math.inf
     await client.send(get())
     first = client.statistics.delay
-    assert 1.0 <= first < math.inf
+    assert 0.9 <= first < math.inf  # timers may be a little early
     await client.send(get())
-    assert 0.05 <= client.statistics.delay < first
+    assert 0.04 <= client.statistics.delay < first
     second = client.statistics.delay
     await client.send(get())
     assert client.statistics.delay == second

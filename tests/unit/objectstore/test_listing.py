@@ -363,7 +363,7 @@ def test_a_web_page_is_told_without_its_words_and_points_to_ports(body: bytes, t
         (document("<Contents><Size>1</Size></Contents>"), "without a key"),
         (document(row("a"), truncated=""), "truncated"),
         (document(row("b"), row("a")), "shows 'a' after 'b'"),
-        (document(row("a"), row("b" * 8193)), "a key of 8193 characters"),
+        (document(row("a"), row("b" * 8193)), "a key of 8,193 bytes"),
         (document(row("y" * 200), row("x" * 200)), "shows 'x{127}…' after 'y{127}…'"),
         (b"not a store: 220 ready", "the answer is text of 22 bytes, and no listing"),
         (b"<secret/>", "got another document"),
