@@ -276,8 +276,11 @@ def google_answers(
         if not asked.path.startswith("/storage/"):
             return own(asked)
         if asked.path.endswith("/o"):
-            items = [] if "startOffset" in asked.query else [described]
-            return Reply(json.dumps({"items": items, **page}).encode())
+            is_second = (
+                "pageToken" in asked.query
+            )  # a token that leads to itself ends a job, rightly
+            items = [] if is_second or "startOffset" in asked.query else [described]
+            return Reply(json.dumps({"items": items, **({} if is_second else page)}).encode())
         if asked.query.get("alt") == "media":
             return Reply(b"x", {"x-goog-generation": "1", "x-goog-metageneration": "1"})
         return Reply(json.dumps(described).encode())
@@ -299,6 +302,7 @@ def google_answers(
 @example(token={}, resource={"timeCreated": "0001-01-01T00:00:00+14:00"}, page={})
 @example(token={}, resource={"metadata": ["a"], "customTime": 1, "crc32c": 1}, page={})
 @example(token={}, resource={"name": "\ud800"}, page={})
+@example(token={}, resource={}, page={"nextPageToken": "0"})
 def test_values_of_google(
     stage: Stage, token: dict[str, object], resource: dict[str, object], page: dict[str, object]
 ) -> None:
