@@ -39,7 +39,7 @@ from slurper.service.probes.check import side_by_side
 from slurper.settings import Settings
 
 MOST_CHECKS = 32
-"""Checks under way at once, of all accounts."""
+"""Checks under way at once, of all accounts; more, if one account may have more."""
 CHECK_WAIT_SECONDS = 5.0
 """How long a check waits for its place. A check takes about as long, so one mostly comes free."""
 _WAITING_PER_CHECK = 4
@@ -72,9 +72,10 @@ class JobService:
         self._waits = waits or Waits()
         self._precheck = Precheck(settings)
         most = settings.max_concurrent_checks
+        self._most_checks = max(most, MOST_CHECKS)
         self._places = Places(
             most_of_one=most,
-            most=max(most, MOST_CHECKS),
+            most=self._most_checks,
             most_waiting_of_one=most * _WAITING_PER_CHECK,
         )
 
@@ -352,7 +353,7 @@ class JobService:
         except (Crowded, TimeoutError):
             raise errors.TooManyChecks(
                 f"{self._settings.max_concurrent_checks} checks of stores may be under way for an "
-                f"account, and {MOST_CHECKS} for all; try again when some have ended"
+                f"account, and {self._most_checks} for all; try again when some have ended"
             ) from None
         try:
             yield

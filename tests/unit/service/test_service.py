@@ -291,6 +291,21 @@ async def test_all_accounts_together_have_so_many_checks_at_once(
     await asyncio.gather(last, *under_way[1:])
 
 
+async def test_where_one_account_may_have_more_than_all_the_text_says_so(
+    office: Office, waiting_checks: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 2 * jobs.MOST_CHECKS
+    settings = Settings(max_concurrent_checks=most, allow_http=True, allow_private_endpoints=True)
+    service = JobService(office.store, office.sealer, settings, wake=lambda: None)
+    monkeypatch.setattr(office, "service", service)
+    under_way = [checking(office, ACCOUNT) for _ in range(most)]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.TooManyChecks, match=f"{most} checks .* and {most} for all"):
+        await checking(office, ACCOUNT)
+    waiting_checks.set()
+    await asyncio.gather(*under_way)
+
+
 async def test_who_waits_for_a_place_gets_it_when_one_comes_free(
     office: Office, waiting_checks: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -438,6 +438,16 @@ async def test_a_check_that_runs_out_of_time_leaves_nothing(
     assert store.keys == ()
 
 
+async def test_what_a_far_target_has_answered_counts_although_time_is_short() -> None:
+    store = Rewriting(collapsed)
+    specimens = Specimens(store, own_keys.new_key())
+    now = asyncio.get_running_loop().time()
+    assert KeyShape.EMPTY_SEGMENT in (await specimens.examine(now, is_far=True)).keys
+    await specimens.remove(store)
+    with pytest.raises(TimeoutError):
+        await Specimens(store, own_keys.new_key()).examine(now, is_far=False)
+
+
 @pytest.mark.parametrize("rewrite", [str, collapsed], ids=["faithful", "cleaning"])
 async def test_what_a_killed_check_left_is_deleted_by_the_next(
     rewrite: Rewrite, is_far: bool

@@ -145,12 +145,12 @@ class Specimens:
         _raise_unless_kept(plain)
         tried = [whole]
         if whole.fate is not _Fate.KEPT:
-            now = asyncio.get_running_loop().time()
-            if deadline - now < now - began:
-                raise TimeoutError
-            if not is_far:
-                await self._try(single)
             tried = single
+            if not is_far:
+                now = asyncio.get_running_loop().time()
+                if deadline - now < now - began:
+                    raise TimeoutError
+                await self._try(single)
         fates = {shape: one.fate for one in tried for shape in one.shapes}
         self._is_faithful = set(fates.values()) == {_Fate.KEPT}
         return Findings(
