@@ -43,7 +43,7 @@ def _check(path: Path, forbidden: int, change: str, harm: str, *, group_may: boo
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # missing, or not for us: whoever uses it says so
+        return  # it is missing, or we may not look; the code that opens it tells
     open_to = stat.S_IMODE(mode) & forbidden
     if group_may:
         open_to &= ~stat.S_IRWXG

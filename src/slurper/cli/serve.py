@@ -27,7 +27,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; other machines reach it only with TLS or a proxy"),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one")] = 8080,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file of the certificate; SIGHUP reads it again")
@@ -37,7 +40,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="ADDRESSES",
-            help="Addresses of the TLS proxy in front, whose X-Forwarded-For is believed",
+            help="Addresses and networks of the proxies in front, separated by commas. "
+            "X-Forwarded-For counts only if it comes from one of them",
         ),
     ] = None,
     metrics_port: Annotated[

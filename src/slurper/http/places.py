@@ -1,4 +1,4 @@
-"""Places of which each owner may hold a few, and all owners together some more.
+"""Lends places. Each owner may hold a few, and all owners together may hold some more.
 
 So what one owner holds for ever is lost to that owner alone.
 """
