@@ -48,6 +48,16 @@ def _readable(allowed_endpoints: str) -> str:
     return allowed_endpoints
 
 
+NOT_FOR_WORKERS = ("api_token", "database_url", "metrics_token", "secret_key")
+"""Settings that may hold secrets of the control plane. A worker gets no secrets but those inside
+its tasks (design rule 11)."""
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"SLURPER_{name.upper()}"
+
+
 class Settings(BaseModel):
     """Every knob, with its default. Environment beats file; command-line options beat both."""
 
@@ -88,7 +98,8 @@ class Settings(BaseModel):
     tls_key: Path | None = None
     """PEM file of the certificate's private key."""
     behind_proxy: str | None = None
-    """Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    """Addresses and networks of proxies. `X-Forwarded-For` and `X-Forwarded-Proto` count only if
+    they come from one of these."""
     max_connections: Count = 512
     """Open connections of clients. Together they hold at most 64 KiB for each, and at least
     32 MiB may be held (`server/limits.py`)."""
@@ -187,7 +198,7 @@ def _in_file(path: str | None) -> dict[str, Any]:
 
 def _in_environment() -> dict[str, Any]:
     """Return the variables that are set. An empty one, as from a compose file, is not set."""
-    variables = {name: f"SLURPER_{name.upper()}" for name in Settings.model_fields}
+    variables = {name: variable(name) for name in Settings.model_fields}
     for key in os.environ.keys() - set(variables.values()):
         if key.upper() in variables.values():
             raise errors.ConfigurationError(f"{key} is not read: call it {key.upper()}")

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 BURST = 20
-"""So many failures in a row are answered as such. An address may have many users behind it."""
+"""So many failures of an address are answered as such. An address may have many users behind it."""
 
 SECONDS_EACH = 3.0
 """After a burst, one more failure in this time."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import math
 import time
 from collections.abc import Mapping
@@ -28,8 +27,6 @@ from slurper.api.envelope import Code, Problem, Refusal
 from slurper.database.tokens import USE_SECONDS, TokenInfo, TokenStore
 from slurper.job import rules
 from slurper.job.access import STATIC, Scope
-
-MIN_STATIC_CHARACTERS = 32
 
 _STRAY_EMAIL = (
     "only X-Auth-Email was sent, without X-Auth-Key or a bearer token. If you did pass a token: "
@@ -69,35 +66,12 @@ def check_account_id(account_id: str) -> None:
         raise Refusal(HTTPStatus.BAD_REQUEST, problem) from error
 
 
-def check_static_token(token: SecretStr | None, host: str, *, proxied: bool = False) -> None:
-    """Refuse a token of the settings that could be guessed, if others can reach the service.
-
-    Args:
-        token: that token.
-        host: the address that the service listens on.
-        proxied: a proxy on this machine lets others in, although that address is of loopback.
-
-    Raises:
-        ConfigurationError: others can reach the service, and the token is short.
-    """
-    is_loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    if token is None or (is_loopback and not proxied):
-        return
-    length = len(token.get_secret_value())
-    if length < MIN_STATIC_CHARACTERS:
-        raise errors.ConfigurationError(
-            f"SLURPER_API_TOKEN has {length} characters; a service that others can reach (it "
-            f"listens on {host}) needs one of at least {MIN_STATIC_CHARACTERS}. Make it with "
-            "`openssl rand -hex 32`, or leave it unset and use `slurper token create`"
-        )
-
-
 class Gate:
     """Lets callers in. It remembers failed attempts, and when the use of a token was noted."""
 
     def __init__(self, tokens: TokenStore, static_token: SecretStr | None) -> None:
         self._tokens = tokens
-        self._static = None if static_token is None else _digest(static_token.get_secret_value())
+        self._static = static_token
         self._attempts = Attempts()
         self._noted: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
@@ -140,8 +114,7 @@ class Gate:
         raise _unauthorized(nearest.text)
 
     def _is_static(self, token: str) -> bool:
-        """Compare in constant time. Both are hashed first, so that their lengths do not show."""
-        return self._static is not None and hmac.compare_digest(_digest(token), self._static)
+        return self._static is not None and is_same(token, self._static)
 
     def _note_use(self, token: TokenInfo) -> None:
         """Have the use of a token written down, unless this process did that in the last minute.
@@ -198,6 +171,11 @@ def presented_tokens(headers: Mapping[str, str]) -> list[str]:
         headers.get("x-auth-user-service-key", ""),
     )
     return [token for token in candidates if token]
+
+
+def is_same(token: str, wanted: SecretStr) -> bool:
+    """Compare in constant time. Both are hashed first, so that their lengths do not show."""
+    return hmac.compare_digest(_digest(token), _digest(wanted.get_secret_value()))
 
 
 def _digest(token: str) -> bytes:

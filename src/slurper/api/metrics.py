@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from slurper.api.auth import presented_tokens
+from slurper.api.auth import is_same, presented_tokens
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, failure
 
@@ -41,6 +40,4 @@ async def metrics(request: Request) -> Response:
 
 
 def _is_presented(request: Request, token: SecretStr) -> bool:
-    wanted = token.get_secret_value().encode()
-    presented = [each.encode() for each in presented_tokens(request.headers)]
-    return any(hmac.compare_digest(each, wanted) for each in presented)
+    return any(is_same(each, token) for each in presented_tokens(request.headers))

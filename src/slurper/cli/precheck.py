@@ -42,10 +42,8 @@ def precheck(
 
 
 async def _check(sides: Sides, settings: Settings) -> None:
-    from slurper.http import resolver
     from slurper.service.precheck import Precheck, Side
 
-    resolver.limit_system_time_outs()
     check, source, target = Precheck(settings), sides.source, sides.target
     read_from, write_to = (
         check.resolve(side, sides.account_id, access.location, access.credentials)

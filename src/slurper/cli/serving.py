@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from slurper import descriptors, telemetry
-from slurper.api import auth
 from slurper.api.app import create_app
 from slurper.api.backend import Backend
 from slurper.api.metrics import create_metrics_app
 from slurper.cli import console
 from slurper.database.tokens import TokenStore
 from slurper.node import Node, assembled, driven_in_turn
+from slurper.server import exposure
 from slurper.server.limits import Limits
 from slurper.server.server import Options, Server, Site
 from slurper.server.tls import Certificate
@@ -44,7 +44,7 @@ async def serve(settings: Settings, door: Door, *, access_log: bool) -> None:
             settings is too short for a service that others can reach.
     """
     host = door.listener.getsockname()[0]
-    auth.check_static_token(settings.api_token, host, proxied=bool(door.proxies))
+    exposure.check_static_token(settings.api_token, host, proxied=bool(door.proxies))
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, door, access_log=access_log)
@@ -71,8 +71,7 @@ def _server(node: Node, settings: Settings, door: Door, *, access_log: bool) -> 
     sites = [Site(listener=door.listener, app=create_app(backend))]
     if door.metrics_listener is not None:
         sites.append(Site(listener=door.metrics_listener, app=create_metrics_app(backend)))
-    limit = descriptors.raise_limit()
-    connections = descriptors.for_clients(settings.max_connections, limit)
+    connections = descriptors.for_clients(settings.max_connections, descriptors.limit())
     options = Options(
         limits=Limits(connections=connections),
         certificate=door.certificate,

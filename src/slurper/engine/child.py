@@ -27,7 +27,7 @@ import uvloop
 from slurper import descriptors, errors, telemetry
 from slurper.engine import pipe
 from slurper.engine.waits import Told
-from slurper.http import capacity, resolver
+from slurper.http import capacity
 from slurper.settings import MIB, Settings
 from slurper.transfer.task import Report, Task
 
@@ -75,7 +75,6 @@ def run(connection: socket.socket) -> NoReturn:
     assert isinstance(setup, pipe.Setup)  # noqa: S101
     telemetry.configure_logging(setup.log_level)
     sys.path[:] = paths
-    resolver.limit_system_time_outs()
     connection.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_serve(connection, setup))

@@ -26,19 +26,12 @@ from typing import NoReturn
 import slurper.transfer.worker  # noqa: F401 - loads what workers run
 from slurper import telemetry
 from slurper.engine import child
+from slurper.settings import NOT_FOR_WORKERS, variable
 
 COMMAND = struct.Struct("!BI")
 """A `Command` and the number of its worker."""
 NOTICE = struct.Struct("!BIi")
 """A `Notice`, the number of the worker, and a value."""
-
-NOT_FOR_WORKERS = (
-    "SLURPER_API_TOKEN",
-    "SLURPER_DATABASE_URL",
-    "SLURPER_METRICS_TOKEN",
-    "SLURPER_SECRET_KEY",
-)
-"""A worker gets no secrets but those inside its tasks (design rule 11)."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """A terminal or service manager sends them to the whole group. Only the control plane obeys."""
@@ -97,7 +90,7 @@ def forget_secrets() -> None:
     """Remove secrets from the environment, and from the memory that /proc shows of it."""
     libc = ctypes.CDLL(None)
     libc.getenv.restype = ctypes.c_void_p
-    for name in NOT_FOR_WORKERS:
+    for name in map(variable, NOT_FOR_WORKERS):
         value = os.environ.get(name)
         if value is not None:
             ctypes.memset(libc.getenv(name.encode()), 0, len(os.fsencode(value)))

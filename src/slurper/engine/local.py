@@ -19,7 +19,7 @@ from slurper.engine import pipe
 from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
 from slurper.engine.waits import Waits
-from slurper.settings import Settings
+from slurper.settings import NOT_FOR_WORKERS, Settings
 from slurper.transfer.task import Task, TaskReport
 
 SLOTS_PER_WORKER = 2
@@ -358,5 +358,4 @@ def _longer(backoff_seconds: float) -> float:
 
 def _without_secrets(settings: Settings) -> Settings:
     """The settings without the server's secrets, which workers must not get (design rule 11)."""
-    hidden = ("api_token", "database_url", "metrics_token", "secret_key")
-    return settings.model_copy(update=dict.fromkeys(hidden))
+    return settings.model_copy(update=dict.fromkeys(NOT_FOR_WORKERS))

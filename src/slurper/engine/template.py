@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from itertools import count
 
 from slurper.engine import forking
-from slurper.engine.forking import COMMAND, NOT_FOR_WORKERS, NOTICE, STOP_SIGNALS, Command, Notice
+from slurper.engine.forking import COMMAND, NOTICE, STOP_SIGNALS, Command, Notice
+from slurper.settings import NOT_FOR_WORKERS, variable
 
 _PROGRAM = "import gc; gc.disable(); from slurper.engine.forking import main; main()"
 """The imports make no garbage. `tune_process` enables the collector again in each worker."""
@@ -205,4 +206,5 @@ def _is_readable(connection: socket.socket, seconds: float) -> bool:
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in ours.items() if name not in NOT_FOR_WORKERS}
+    hidden = set(map(variable, NOT_FOR_WORKERS))
+    return {name: value for name, value in ours.items() if name not in hidden}

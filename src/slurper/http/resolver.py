@@ -74,6 +74,7 @@ class Resolver:
     """The look-ups of one event loop."""
 
     def __init__(self) -> None:
+        limit_system_time_outs()
         self._places = Places(
             most_of_one=MOST_OF_ONE, most=MOST, most_waiting_of_one=_MOST_WAITING_OF_ONE
         )

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from slurper import telemetry
-from slurper.server.limits import KIB, MIB, Limits
+from slurper.server.limits import Limits
+from slurper.settings import KIB, MIB
 
 PLAIN_BYTES = 12 * KIB
 TLS_BYTES = 96 * KIB

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 
+from pydantic import SecretStr
+
 from slurper import errors
+
+MIN_TOKEN_CHARACTERS = 32
 
 
 def proxies(text: str | None) -> list[str]:
@@ -30,7 +34,7 @@ def _require_network(text: str) -> None:
     if network.prefixlen == 0:
         raise errors.ConfigurationError(
             f"--behind-proxy {text}: these are all addresses, and a proxy has one of its own; "
-            "whoever is trusted can say that a request came from anywhere"
+            "a trusted address can say that a request came from anywhere"
         )
 
 
@@ -52,3 +56,25 @@ def require_cover(host: str, address: str, *, tls: bool, proxied: bool) -> None:
         "the network in clear text: give --tls-cert and --tls-key, or give --behind-proxy the "
         "addresses of the proxy that does TLS in front of it, or listen on 127.0.0.1"
     )
+
+
+def check_static_token(token: SecretStr | None, host: str, *, proxied: bool = False) -> None:
+    """Refuse a token of the settings that could be guessed, if others can reach the service.
+
+    Args:
+        token: that token.
+        host: the address that the service listens on.
+        proxied: a proxy on this machine lets others in, although that address is of loopback.
+
+    Raises:
+        ConfigurationError: others can reach the service, and the token is short.
+    """
+    if token is None or (is_loopback(host) and not proxied):
+        return
+    length = len(token.get_secret_value())
+    if length < MIN_TOKEN_CHARACTERS:
+        raise errors.ConfigurationError(
+            f"SLURPER_API_TOKEN has {length} characters; a service that others can reach (it "
+            f"listens on {host}) needs one of at least {MIN_TOKEN_CHARACTERS}. Make it with "
+            "`openssl rand -hex 32`, or leave it unset and use `slurper token create`"
+        )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KIB, MIB = 1 << 10, 1 << 20
+from slurper.settings import KIB, MIB
 
 HELD_BYTES = 32 * MIB
 """The least that all connections together may hold."""

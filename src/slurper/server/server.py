@@ -48,7 +48,8 @@ class Options:
     certificate: Certificate | None = None
     """With it, everything is served by TLS."""
     proxies: Sequence[str] = ()
-    """Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    """Addresses and networks of proxies. `X-Forwarded-For` and `X-Forwarded-Proto` count only if
+    they come from one of these."""
     access_log: bool = False
     stop_grace_seconds: float = 30.0
 

@@ -107,14 +107,19 @@ async def test_opening_again_keeps_everything(database_url: str) -> None:
     await second.close()
 
 
+async def opened_at(revision: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Open a database as the version of the program did that had this revision."""
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            migrations, "upgrade", lambda connection: migrations.migrate(connection, revision)
+        )
+        return await Database.open(database_url)
+
+
 async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            migrations, "upgrade", lambda connection: migrations.migrate(connection, "0001")
-        )
-        old = await Database.open(database_url)
+    old = await opened_at("0001", database_url, monkeypatch)
     job = values.job(keys=("k",))
     await _fill(old, job)
     await old.close()
@@ -155,11 +160,7 @@ async def _fill(old: Database, job: Job) -> None:
 async def test_tokens_of_an_earlier_version_may_write_for_their_account(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            migrations, "upgrade", lambda connection: migrations.migrate(connection, "0009")
-        )
-        old = await Database.open(database_url)
+    old = await opened_at("0009", database_url, monkeypatch)
     insertion = text(
         "INSERT INTO tokens (name, account_id, sha256, created_at)"
         " VALUES (:name, :account, :sha256, :at)"

@@ -5,7 +5,8 @@ from typing import Any, cast
 import pytest
 
 from slurper.server.connections import PLAIN_BYTES, Connection, Connections, Phase
-from slurper.server.limits import MIB, Limits
+from slurper.server.limits import Limits
+from slurper.settings import MIB
 
 
 class Clock:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from slurper import errors
 from slurper.server import exposure
@@ -45,3 +46,22 @@ def test_only_loopback_needs_no_cover(address: str, loopback: bool) -> None:
         return
     with pytest.raises(errors.ConfigurationError, match="--host host can be reached"):
         exposure.require_cover("host", address, tls=False, proxied=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "fe80::1%eth0"])  # noqa: S104 - nothing listens
+def test_a_short_token_of_the_settings_is_for_loopback_only(host: str) -> None:
+    for short in ("x", "x" * 31):
+        with pytest.raises(errors.ConfigurationError, match="SLURPER_API_TOKEN has") as caught:
+            exposure.check_static_token(SecretStr(short), host)
+        assert f"listens on {host}) needs one of at least 32" in str(caught.value)
+        assert "openssl rand -hex 32" in str(caught.value)
+        assert short * 2 not in str(caught.value)
+    for allowed in (None, SecretStr("x" * 32)):
+        exposure.check_static_token(allowed, host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1"])
+def test_on_loopback_it_may_be_short_unless_a_proxy_is_in_front(host: str) -> None:
+    exposure.check_static_token(SecretStr("x"), host)
+    with pytest.raises(errors.ConfigurationError, match="others can reach"):
+        exposure.check_static_token(SecretStr("x"), host, proxied=True)

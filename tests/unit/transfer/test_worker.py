@@ -133,13 +133,8 @@ async def test_a_task_under_way_keeps_its_stores_when_its_job_is_paused(opened: 
     assert sorted(opened.closed) == ["from", "to"]
 
 
-async def test_a_store_that_no_task_uses_goes_after_a_while_with_its_credentials(
-    opened: Opened,
-) -> None:
-    """Also when nobody says that its job has ended. No task has to come for it."""
-    worker = workers.Worker(Settings(store_idle_seconds=0.05), open_store=opened.open)
-    secret = f"secret-{time.monotonic_ns()}"
-    await worker.run(with_secret(secret))
+async def freed(opened: Opened) -> None:
+    """Wait until the store of the source is gone from memory."""
     store = weakref.ref(opened["from"])
     opened.clear()
     for _ in range(2000):
@@ -147,6 +142,16 @@ async def test_a_store_that_no_task_uses_goes_after_a_while_with_its_credentials
             break
         await asyncio.sleep(0.005)
     assert store() is None
+
+
+async def test_a_store_that_no_task_uses_goes_after_a_while_with_its_credentials(
+    opened: Opened,
+) -> None:
+    """Also when nobody says that its job has ended. No task has to come for it."""
+    worker = workers.Worker(Settings(store_idle_seconds=0.05), open_store=opened.open)
+    secret = f"secret-{time.monotonic_ns()}"
+    await worker.run(with_secret(secret))
+    await freed(opened)
     assert sorted(opened.closed) == ["from", "to"]
     assert knowers_of(secret) == []
     assert worker._stores._timer is None or worker._stores._opened == {}
@@ -157,13 +162,7 @@ async def test_stores_that_were_closed_with_their_job_are_freed_too(opened: Open
     secret = f"secret-{time.monotonic_ns()}"
     await worker.run(with_secret(secret))
     worker.job_ended("j")
-    store = weakref.ref(opened["from"])
-    opened.clear()
-    for _ in range(2000):
-        if store() is None:
-            break
-        await asyncio.sleep(0.005)
-    assert store() is None
+    await freed(opened)
     assert knowers_of(secret) == []
 
 
