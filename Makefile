@@ -7,7 +7,8 @@ BIN := .venv/bin
 # process's: the servers that its tests share are started once. The slow files come first. glibc
 # gives large blocks of memory back only if its threshold for them is fixed; without that each
 # process would grow to gigabytes.
-PYTEST = MALLOC_MMAP_THRESHOLD_=1048576 $(BIN)/python -m pytest --numprocesses 4 \
+PROCESSES = 4
+PYTEST = MALLOC_MMAP_THRESHOLD_=1048576 $(BIN)/python -m pytest --numprocesses $(PROCESSES) \
   --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -26,6 +27,8 @@ demo: $(STAMP) ## copy 2,000 objects between two real S3 servers and compare the
 test: $(STAMP) ## run every test
 	@$(PYTEST)
 
+# These wait still more: no server of another project runs beside them.
+unit: PROCESSES = 6
 unit: $(STAMP) ## run the tests of single parts, without those that start processes
 	@$(PYTEST) tests/unit -m 'not processes'
 

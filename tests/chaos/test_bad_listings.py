@@ -321,7 +321,7 @@ async def test_an_object_whose_size_nobody_tells_fails_alone(staged: Stage, code
 
 
 UNENCODED = ("a+b", "a b", "c%41", "cA", "d%2B", "e+%20", "100%", "m+large", "z")
-"""Keys of which some are another key when they are decoded."""
+"""Keys; some are another key when they are decoded."""
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

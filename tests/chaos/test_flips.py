@@ -173,7 +173,7 @@ async def test_a_byte_of_a_part_flipped_each_time_fails_its_object(
     assert LARGE not in staged.target.read_all()
 
 
-# Objects that their source has in parts, and of which it tells nothing but what it made of those
+# Objects that their source has in parts; it tells nothing about them but what it made of those
 
 FILM = "film"
 READ_FILM = f"^GET /[^?]*/{FILM} "

@@ -89,7 +89,7 @@ def _await_port(endpoint: str) -> None:
 
 
 def _does_compress(server: S3Server, bucket: S3Bucket, endpoint: str) -> bool:
-    """Whether whoever accepts it gets this bucket's objects compressed."""
+    """Whether a client that accepts it gets this bucket's objects compressed."""
     front = replace(server, endpoint=endpoint).client()
     url = front.generate_presigned_url(
         "get_object", Params={"Bucket": bucket.name, "Key": "text"}, ExpiresIn=60

@@ -1,6 +1,6 @@
 """Google's S3 interface unpacks what is stored with gzip unless gzip is accepted.
 
-fake-gcs-server does the same for whoever reads an object by its path.
+fake-gcs-server does the same for a client that reads an object by its path.
 """
 
 from __future__ import annotations

@@ -567,7 +567,7 @@ async def test_a_second_checksum_that_cannot_be_tried_is_no_reason_to_refuse(
 async def test_an_object_that_cannot_be_deleted_after_all_is_named(
     ministack: S3Server, bucket: str, boto: Boto
 ) -> None:
-    """As where a lock came about of which the bucket says nothing."""
+    """As where an object got a lock and the bucket does not mention locks."""
     with proxy.FaultProxy(ministack.endpoint).running() as front:
         front.add(status(403, "AccessDenied"), "^DELETE [^?]* ", skip=1)
         notes = await check(Side.TARGET, replace(ministack, endpoint=front.endpoint), bucket)

@@ -114,7 +114,7 @@ ROWS = [
         "for blanks, line breaks and slashes",
     ),
     Row(
-        "an access key id that nobody knows",
+        "an unknown access key id",
         xml(
             FORBIDDEN,
             "InvalidAccessKeyId",
@@ -777,7 +777,7 @@ FINE = answer(b"x", 'ETag: "e"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT")
 
 
 def both_buckets(odd: Odd) -> Callable[[Received], bytes]:
-    """A source of two objects, and a target that takes everything, but for what is odd."""
+    """A source of two objects, and a target that takes everything except what is odd."""
 
     def reply(request: Received) -> bytes:
         line = request.line

@@ -49,7 +49,7 @@ FULL = {
 GZIP = {"ContentEncoding": "gzip", "ContentType": "text/plain"}
 
 _KEYS = {
-    **KEYS,  # of which `nfc` and `nfd` are the same text
+    **KEYS,  # `nfc` and `nfd` among them are the same text
     "beside-marker": "marker",
     "nfd-alone": "alone-u\u0308",
 }

@@ -150,7 +150,7 @@ class Copied:
 
     told: Any
     failures: Mapping[str, str]
-    """Messages by key: all of them, of which the program shows some."""
+    """All messages by key; the program shows some of them."""
     at_target: Mapping[str, Stored]
     uploads: Sequence[str]
 

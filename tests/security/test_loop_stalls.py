@@ -136,7 +136,7 @@ BODIES: dict[str, Callable[[], bytes]] = {
     "all keys, and the last is wrong": lambda: with_keys(key_list(LONG, last=f"{LONG}toolong")),
     "all keys, and the last is a number": lambda: with_keys(key_list(LONG)[:-1] + b",0]"),
     "all keys in reverse": lambda: with_keys(json.dumps(json.loads(key_list(LONG))[::-1]).encode()),
-    "members that nobody knows": lambda: json.dumps(
+    "unknown members": lambda: json.dumps(
         {f"{'member' * 10}{number}": {} for number in range(100)}
     ).encode(),
 }

@@ -23,7 +23,7 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
         if await condition():
             return
         await asyncio.sleep(0.01)
-    pytest.fail("waited in vain")
+    pytest.fail("waited too long")
 
 
 async def test_a_node_that_was_replaced_stands_by_and_drives_again(tmp_path: Path) -> None:

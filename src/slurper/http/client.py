@@ -45,7 +45,7 @@ from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
 from slurper.http.pool import Pool, Pools
 from slurper.http.stall import StallLimits
-from slurper.http.streams import Pieces, StreamDeclined
+from slurper.http.streams import Feed, Pieces, StreamDeclined
 from slurper.settings import Settings, TlsLibrary
 
 BACKOFF_BASE_SECONDS = 0.2
@@ -291,13 +291,7 @@ class HttpClient:
                 `send`.
         """
         if request.feed is not None and pieces is None:
-            pieces = await request.feed.open()
-            try:
-                return await self.send_once(
-                    request, max_body_bytes=max_body_bytes, fresh=fresh, pieces=pieces
-                )
-            finally:
-                pieces.close()
+            return await self._send_fed(request, request.feed, max_body_bytes, fresh=fresh)
         pool = self._pool
         connection = pool.take() if request.idempotent and not fresh else None
         if connection is None:
@@ -334,6 +328,18 @@ class HttpClient:
         else:
             response.stream.when_ended(functools.partial(pool.release, connection))
         return response
+
+    async def _send_fed(
+        self, request: Request, feed: Feed, max_body_bytes: int | None, *, fresh: bool
+    ) -> Response:
+        """Open the request's feed, and send the request with it."""
+        pieces = await feed.open()
+        try:
+            return await self.send_once(
+                request, max_body_bytes=max_body_bytes, fresh=fresh, pieces=pieces
+            )
+        finally:
+            pieces.close()
 
     @asynccontextmanager
     async def _patience(self, pieces: Pieces | None) -> AsyncIterator[None]:

@@ -244,7 +244,7 @@ class _OwnOrderWalk(Walk):
         if self._last is not None and not await self._is_there(self._last):
             raise errors.NoOrder(
                 "the store lists in an order of its own, and shows nothing after "
-                f"{quoted(self._last)}; that object is gone, and nobody knows whether it was the "
+                f"{quoted(self._last)}; that object is gone, and we cannot tell whether it was the "
                 "last"
             )
 

@@ -34,7 +34,7 @@ class Document:
         self.root = root
 
     def operations(self) -> dict[tuple[str, str], Schema]:
-        """All operations by (method, path), but for extensions."""
+        """All operations by (method, path), without extensions."""
         return {
             (method, path): operation
             for path, methods in self.root["paths"].items()
@@ -43,7 +43,7 @@ class Document:
         }
 
     def parameters(self, operation: Schema) -> dict[tuple[str, str], tuple[bool, Shape]]:
-        """(place, name) → (required, shape), but for extensions."""
+        """(place, name) → (required, shape), without extensions."""
         resolved = [
             self._resolve(parameter)
             for parameter in operation.get("parameters", ())

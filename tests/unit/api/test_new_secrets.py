@@ -68,7 +68,7 @@ async def _created(api: Api, body: bodies.Json) -> str:
 
 
 async def _failed(api: Api, work: WorkStore, body: bodies.Json, *keys: str) -> str:
-    """A job that has completed, but for these keys."""
+    """A job that has completed, except for these keys."""
     job_id = await _created(api, body)
     (job,) = [one for one in await work.running_jobs() if one.job.id == job_id]
     failed = LogType.IMPORT_ERROR_RETRY_EXHAUSTION

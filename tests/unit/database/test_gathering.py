@@ -102,7 +102,7 @@ async def test_every_key_is_kept_once_and_then_they_are_the_jobs_keys(store: Sto
     assert [one.slice for one in work.ranges] == [KeyRange()]
     kept = await store.work.keys_within(job.id, KeyRange(), limit=10)
     assert kept == ("in/a", "in/b", "in/z", "in/é", "in/\udcff")
-    # Whoever asks for the job sees what was asked for.
+    # A client that asks for the job sees what was asked for.
     assert (await store.get_job(ACCOUNT, job.id)).spec.keys is None
     end = values.report(job, work.ranges[0], "in/\udcff", transferred=5, finished=True)
     assert (await store.work.commit(end, values.now())).status is JobStatus.COMPLETED

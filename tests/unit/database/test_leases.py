@@ -1,4 +1,4 @@
-"""At most one holds a lease, and whoever has lost it can write nothing any more."""
+"""At most one process holds a lease. One that has lost it can write nothing any more."""
 
 from __future__ import annotations
 

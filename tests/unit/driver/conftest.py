@@ -258,7 +258,7 @@ async def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         await asyncio.sleep(0.005)
-    pytest.fail("waited in vain")
+    pytest.fail("waited too long")
 
 
 def steps(count: int) -> Script:

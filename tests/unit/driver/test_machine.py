@@ -128,7 +128,7 @@ class ModelJob:
     commands: Counter[str] = field(default_factory=Counter)
     """Those that were accepted."""
     signer: str | None = "from"
-    """Whose source credentials it has; None: of two commands nobody knows which came last."""
+    """Whose source credentials it has; None: it is not known which of two commands came last."""
     is_retried: bool = False
     seen: Counts = field(default_factory=Counts)
     """The last counts that were read."""

@@ -76,7 +76,7 @@ async def all_swept(bench: Bench) -> None:
         if not await bench.work.unswept():
             return
         await asyncio.sleep(0.005)
-    pytest.fail("waited in vain")
+    pytest.fail("waited too long")
 
 
 async def test_what_a_dead_server_left_is_swept_by_the_next(bench: Bench) -> None:

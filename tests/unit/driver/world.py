@@ -64,7 +64,7 @@ async def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         await asyncio.sleep(0 if turns % 8 else 0.0005)
-    pytest.fail("waited in vain")
+    pytest.fail("waited too long")
 
 
 class Bucket(MemoryStore):
@@ -420,9 +420,9 @@ class World:
         self.token = 0
         """Of the last driver that took the lease."""
         self.disturbed: set[str] = set()
-        """Jobs of which work was done that may never be counted."""
+        """Jobs with finished work that may never be counted."""
         self.haunted: set[str] = set()
-        """Jobs of which work has outlived its server."""
+        """Jobs whose work has outlived its server."""
         self.quiet: set[str] = set()
         """Jobs for which nothing may be submitted."""
         self.signers: dict[str, str] = {}

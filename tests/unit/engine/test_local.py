@@ -33,7 +33,7 @@ async def until(condition: Callable[[], object], *, what: str) -> None:
         if condition():
             return
         await asyncio.sleep(0.005)
-    pytest.fail(f"waited in vain until {what}")
+    pytest.fail(f"waited too long until {what}")
 
 
 def loads(engine: LocalEngine) -> list[int]:

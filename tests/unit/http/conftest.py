@@ -1,4 +1,4 @@
-"""Fixtures of the transport's tests, all of which run on both event loops."""
+"""Fixtures of the transport's tests, which all run on both event loops."""
 
 from __future__ import annotations
 

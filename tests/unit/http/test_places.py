@@ -1,4 +1,4 @@
-"""Places of which each owner may hold a few."""
+"""Places; each owner may hold a few of them."""
 
 from __future__ import annotations
 

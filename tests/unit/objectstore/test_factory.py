@@ -268,7 +268,7 @@ def with_passphrase() -> str:
 
 
 def made_of(p: int, q: int, *, e: int = 65537) -> str:
-    """A key whose numbers fit together, but for the primes, which are none."""
+    """A key whose numbers fit together, except that its primes are not primes."""
     d = pow(e, -1, (p - 1) * (q - 1))
     numbers = rsa.RSAPrivateNumbers(
         p=p,

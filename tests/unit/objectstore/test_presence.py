@@ -1,4 +1,4 @@
-"""Who meets an absent key asks for the bucket, not too often and never in vain."""
+"""A store that meets an absent key asks for the bucket, and no more often than it helps."""
 
 from __future__ import annotations
 

@@ -565,7 +565,7 @@ async def test_of_a_folder_and_a_file_of_one_name_the_file_is_copied(
     for key in ("d", "d/", "d/x", "d/y/"):
         source.add(key, b"" if key.endswith("/") else b"1")
     report = await run(source, target, replace(TASK, prefix=prefix))
-    if prefix == "d/":  # of which the file is none
+    if prefix == "d/":  # the file is not under it
         assert (target.keys, report.events) == (("d/", "d/x", "d/y/"), ())
         return
     assert target.keys == ("d", "d/x", "d/y/")

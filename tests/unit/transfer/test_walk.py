@@ -272,7 +272,7 @@ async def test_in_its_own_order_what_is_deleted_meanwhile_hides_nothing(
     keys = [meta.key for meta in (await steps.next_page()).objects]
     await store.delete(IN_ORDER[gone])
     if goes_on == "marker" and gone == 29:
-        with pytest.raises(errors.ListingError, match="nobody knows whether it was the last"):
+        with pytest.raises(errors.ListingError, match="we cannot tell whether it was the last"):
             await steps.next_page()
         return
     finished = False
@@ -295,7 +295,7 @@ async def test_in_its_own_order_a_last_key_that_is_refused_is_looked_for_by_name
     if not is_gone:
         assert (await steps.next_page()).finished
         return
-    with pytest.raises(errors.NoOrder, match="nobody knows whether it was the last"):
+    with pytest.raises(errors.NoOrder, match="we cannot tell whether it was the last"):
         await steps.next_page()
 
 
