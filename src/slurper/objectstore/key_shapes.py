@@ -107,6 +107,18 @@ _BY_KEY: dict[KeyShape, Callable[[str], object]] = {
 """The shapes that the key alone shows."""
 
 
+_PLAIN = re.compile(r"[!-$&-*,\-0-\[\]-~]++(?:[/.][!-$&-*,\-0-\[\]-~]++)*+")
+"""Printable ASCII without `%`, `+`, backslash and space, where `/` and `.` stand singly inside."""
+
+
+def is_plain(key: str) -> bool:
+    """Whether a key has none of the shapes, for sure. False: `found_in` must tell.
+
+    Most keys are plain. One match then stands for a search for each shape.
+    """
+    return len(key) <= LONG_SEGMENT_BYTES and _PLAIN.fullmatch(key) is not None
+
+
 def found_in(
     key: str, shapes: Iterable[KeyShape], *, size: int | None, has_headers: bool
 ) -> KeyShape | None:

@@ -74,7 +74,7 @@ def check_key(
     """
     if len(key) * _MAX_BYTES_PER_CHARACTER > dialect.max_key_bytes:
         _check_length(key, dialect)
-    if dialect.unkept_keys:
+    if dialect.unkept_keys and not key_shapes.is_plain(key):
         _check_shape(key, dialect, size, headers)
 
 
