@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 
 import grimp
@@ -24,3 +26,13 @@ def test_a_circle_would_be_found() -> None:
     graph.add_import(importer="slurper.errors", imported="slurper.cli.copy")
     with pytest.raises(CycleError):
         in_order(graph)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("module", ["slurper.transfer.worker", "slurper.cli.copying"])
+def test_a_copy_between_other_stores_loads_nothing_of_google(module: str) -> None:
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    loaded = done.stdout.split()
+    assert module in loaded
+    assert [name for name in loaded if name.startswith("slurper.objectstore.gcs")] == []

@@ -313,7 +313,8 @@ class HttpClient:
                 await connection.upload(head, request.body)
             response = await answer
             connection.used_at = time.monotonic()
-            self._note_delay(connection.used_at - sent_at)
+            if connection.used_at - sent_at < self.statistics.delay:
+                self._note_delay(connection.used_at - sent_at)
         except BaseException:
             # After an error or a cancellation the state of the connection is not known.
             pool.discard(connection)
@@ -358,11 +359,10 @@ class HttpClient:
             raise StreamDeclined("no connection of the target came free") from error
 
     def _note_delay(self, seconds: float) -> None:
-        """Take note of how long an answer took."""
+        """Take note of an answer that came quicker than all before it."""
         statistics = self.statistics
         is_first = statistics.delay == math.inf
-        if seconds < statistics.delay:
-            statistics.delay = seconds
+        statistics.delay = seconds
         if is_first and statistics.is_far:
             self._pool.open_ahead(self._options.connections_ahead)
 

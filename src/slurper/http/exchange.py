@@ -25,6 +25,20 @@ _READ = frozenset({200, 206})
 """Answers that carry an object."""
 
 
+_NAMES: dict[bytes, str] = {}
+"""Names of headers, each as it came and in lower case. The answers of a store repeat them."""
+_MAX_NAMES = 1024
+_MAX_NAME_BYTES = 64
+
+
+def _named(name: bytes) -> str:
+    """The name of a header in lower case. It is kept in `_NAMES` if there is room."""
+    key = name.lower().decode("latin-1")
+    if len(_NAMES) < _MAX_NAMES and len(name) <= _MAX_NAME_BYTES:
+        _NAMES[name] = key
+    return key
+
+
 class StaleConnection(errors.TransportError):
     """A kept connection ended before the first byte of a response. The peer had closed it."""
 
@@ -219,7 +233,7 @@ class Exchange:
         if self.head_done:
             return
         headers = self.response.headers
-        key = name.lower().decode("latin-1")
+        key = _NAMES.get(name) or _named(name)
         text = value.rstrip().decode("latin-1")
         if key in headers:
             headers[key] += ", " + text

@@ -13,6 +13,9 @@ from slurper.http.dates import http_date
 from slurper.http.messages import Response
 from slurper.objectstore import documents, strangers, texts
 
+TOKEN_OPERATION = "GetAccessToken"  # noqa: S105 - a name
+"""The operation that errors of Google's token endpoint name. It asks for no object."""
+
 _MAX_ADDRESS_CHARACTERS = 200
 _USER = re.compile("//[^/]*@")
 _ORIGIN = re.compile(r"https?://[\w.:\[\]-]+", re.ASCII | re.IGNORECASE)

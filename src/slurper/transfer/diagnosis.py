@@ -39,9 +39,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from slurper import errors
 from slurper.job.model import LogType
-from slurper.objectstore import advice
+from slurper.objectstore import advice, error_answers
 from slurper.objectstore.base import Body, ByteRange, ObjectHeaders
-from slurper.objectstore.gcs import tokens
 from slurper.transfer.route import Route
 from slurper.transfer.task import Halt
 
@@ -223,7 +222,7 @@ class Permission:
             PermissionLostError: nothing else is allowed.
             SlurperError: the side cannot be asked; the error stops the whole job.
         """
-        if refusal.operation == tokens.OPERATION:  # no object was asked for
+        if refusal.operation == error_answers.TOKEN_OPERATION:  # no object was asked for
             raise refusal
         if looked:
             await self._ask(
@@ -341,7 +340,7 @@ async def _allowed(request: Awaitable[object]) -> bool:
     try:
         await request
     except errors.Refused as refusal:
-        if refusal.operation == tokens.OPERATION or refusal.code in _OUT_OF_TIME:
+        if refusal.operation == error_answers.TOKEN_OPERATION or refusal.code in _OUT_OF_TIME:
             raise
         return False
     except errors.IntegrityError:

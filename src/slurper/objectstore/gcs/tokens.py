@@ -27,9 +27,6 @@ from slurper.secrets import GcsCredentials
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 """Google's token endpoint. Every claim names it as its audience, even if it is sent elsewhere."""
 
-OPERATION = "GetAccessToken"
-"""The operation that errors of the token endpoint name. It is about the account, not an object."""
-
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CLAIM_SECONDS = 3600
@@ -182,7 +179,7 @@ class AccessTokens:
         if response.status in (408, 429) or not 400 <= response.status < 500:
             kind = errors.UnavailableStore
         return kind(
-            OPERATION,
+            error_answers.TOKEN_OPERATION,
             status=response.status,
             code=texts.cleaned(documents.member(text, "error")),
             detail=texts.cleaned(said) if said else strangers.kind_of(text.encode()),
@@ -235,4 +232,6 @@ def _read_token(response: Response) -> tuple[str, float]:
 
 def _no_token(response: Response, what: str) -> errors.StoreError:
     detail = f"the token endpoint answers with {what}"
-    return errors.UnavailableStore(OPERATION, status=response.status, detail=detail)
+    return errors.UnavailableStore(
+        error_answers.TOKEN_OPERATION, status=response.status, detail=detail
+    )
