@@ -69,8 +69,13 @@ async def read(reader: Callable[[], Read], size: int, *, answers_others: bool) -
     return await offload.run(reader, is_long=answers_others and size > _READ_AT_ONCE_BYTES)
 
 
-async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingPage:
+async def asked_again(
+    ask: Callable[[bool], Awaitable[ListingPage]], *, may_wait: bool
+) -> ListingPage:
     """Return the first valid page; `ask` is told whether it has asked before.
+
+    `may_wait`: there is a pause before the last try. A store that is opened without retries has
+    none, because some errors are expected of it.
 
     Raises:
         ListingError: no answer of `ASKS` was valid.
@@ -79,7 +84,8 @@ async def asked_again(ask: Callable[[bool], Awaitable[ListingPage]]) -> ListingP
         try:
             return await ask(asked > 0)
         except errors.ListingError:
-            await asyncio.sleep(AGAIN_PAUSE_SECONDS * asked)
+            if may_wait:
+                await asyncio.sleep(AGAIN_PAUSE_SECONDS * asked)
     return await ask(True)
 
 

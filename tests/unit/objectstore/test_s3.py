@@ -617,6 +617,17 @@ async def test_a_listing_without_end_is_refused(
         await store.list_page()
 
 
+async def test_a_store_without_retries_does_not_pause_before_it_lists_again(
+    open_s3: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurper.objectstore.listings.AGAIN_PAUSE_SECONDS", 3600.0)
+    hasty = replace(OPTIONS, request_retries=0)
+    store, server = await open_s3(listed("b", "a"), options=hasty)
+    with pytest.raises(errors.ListingError, match="'a' after 'b'"):
+        await store.list_page()
+    assert len(server.requests) == 3
+
+
 # Checksums of what was written
 
 

@@ -27,7 +27,10 @@ class Listing(GcsClient):
     async def list_page(
         self, *, prefix: str = "", start_after: str | None = None, max_keys: int = 1000
     ) -> ListingPage:
-        return await listings.asked_again(lambda _: self._page(prefix, start_after, max_keys))
+        return await listings.asked_again(
+            lambda _: self._page(prefix, start_after, max_keys),
+            may_wait=self._options.request_retries > 0,
+        )
 
     @override
     async def list_on(self, *, prefix: str = "", token: str = "") -> ListingPage:

@@ -100,7 +100,7 @@ class Listing(BucketClient):
                 others.append(error.name)
                 raise
 
-        page = await listings.asked_again(ask)
+        page = await listings.asked_again(ask, may_wait=self._options.request_retries > 0)
         self._is_named = True
         if asked.start_after is not None:
             self._tells_place |= page.is_placed
