@@ -62,6 +62,21 @@ def none_left() -> bool:
     return False
 
 
+def require(count: int, what: str) -> None:
+    """Make sure that `what` finds so many descriptors. Raises TooManyOpenFiles."""
+    opened = list[int]()
+    try:
+        for _ in range(count):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if is_shortage(error):
+            raise too_many(what) from error
+        raise
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 def too_many(what: str) -> errors.TooManyOpenFiles:
     """The error for something that needs a descriptor, such as a connection to `what`."""
     return errors.TooManyOpenFiles(

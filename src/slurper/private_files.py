@@ -1,10 +1,10 @@
-"""Which files and folders nobody else may use: the sealing key, the database, their folder.
+"""Which files and folders nobody else may use: the sealing key, the database, and their folder.
 
-The mode decides, not the owner: volumes often show owners that mean nothing where they are mounted.
-A symbolic link is followed, because what it leads to is what others could read. That group members
-may read is a leak on a machine with several users. But Kubernetes gives each file of a volume to
-the group of the pod (`fsGroup`), with mode 0660, whenever it mounts the volume. So the group may be
-allowed by a setting. Everybody else never is.
+The file of the settings is one of them too. The mode decides, not the owner: volumes often show
+owners that mean nothing where they are mounted. A symbolic link is followed, because what it leads
+to is what others could read. That group members may read is a leak on a machine with several users.
+But Kubernetes gives each file of a volume to the group of the pod (`fsGroup`), with mode 0660,
+whenever it mounts the volume. So the group may be allowed by a setting. Everybody else never is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,18 @@ def check_file(path: Path, *, group_may: bool) -> None:
         ConfigurationError: its mode allows that. The message has the command that mends it.
     """
     _check(path, _FILE, "go-rwx", "read or change it", group_may=group_may)
+
+
+def check_settings(path: Path, *, has_secrets: bool, group_may: bool) -> None:
+    """Refuse a file of settings that every user may change, or that others may read the secrets of.
+
+    Raises:
+        ConfigurationError: as `check_file`.
+    """
+    if has_secrets:
+        _check(path, _FILE, "go-rwx", "read the secrets in it", group_may=group_may)
+    else:
+        _check(path, stat.S_IWOTH, "o-w", "change the settings", group_may=True)
 
 
 def check_folder(path: Path, *, group_may: bool) -> None:

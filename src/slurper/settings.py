@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from slurper import endpoints, errors
+from slurper import endpoints, errors, private_files
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -177,10 +177,19 @@ class Settings(BaseModel):
         Raises:
             ValidationError: a value cannot work, or a name is unknown.
             ValueError: the file is not TOML.
-            ConfigurationError: a variable's name is not in upper case.
+            ConfigurationError: a variable's name is not in upper case, or other users may read the
+                secrets in the file, or all may change it.
             OSError: the file cannot be read.
         """
-        super().__init__(**_in_file(os.environ.get("SLURPER_CONFIG")) | _in_environment() | given)
+        path = os.environ.get("SLURPER_CONFIG")
+        in_file = _in_file(path)
+        super().__init__(**in_file | _in_environment() | given)
+        if path:
+            private_files.check_settings(
+                Path(path),
+                has_secrets=not in_file.keys().isdisjoint(NOT_FOR_WORKERS),
+                group_may=self.allow_group_access,
+            )
 
     @property
     def resolved_database_url(self) -> str:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import trustme
 
@@ -91,6 +92,25 @@ def test_sighup_takes_a_new_certificate_and_keeps_connections(files: Files, tmp_
         service.process.send_signal(signal.SIGHUP)
         program.wait_until(lambda: _tells(service, "was not reloaded"), "the log's word on it")
         assert _next_serial(service) == renewed
+        assert service.answers()
+
+
+def test_sighup_without_tls_ends_nothing(tmp_path: Path) -> None:
+    with served.serving(tmp_path / "data") as service:
+        main = psutil.Process(service.process.pid)
+        program.wait_until(lambda: len(main.children(recursive=True)) == 2, "template and worker")
+        processes = [main, *main.children(recursive=True)]
+        for process in processes:  # as a service manager sends it to all of a unit
+            process.send_signal(signal.SIGHUP)
+        program.wait_until(lambda: _tells(service, "nothing to reload"), "the log's word on it")
+        assert service.answers()
+        assert processes == [main, *main.children(recursive=True)]
+
+
+def test_a_key_that_everybody_may_read_is_told(files: Files, tmp_path: Path) -> None:
+    files.key.chmod(0o644)
+    with served.serving(tmp_path / "data", *files.options, context=files.context) as service:
+        program.wait_until(lambda: _tells(service, "is not private"), "a warning")
         assert service.answers()
 
 

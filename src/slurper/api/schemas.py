@@ -331,8 +331,9 @@ class SelectedView(View):
 
     path_prefix: str | None
     keys: list[str] | None = Field(
-        description="Empty in a list of jobs: reading the job alone shows its keys, unless "
-        "they are more than 10,000, as those of a retry may be"
+        description="Empty in a list of jobs: reading the job alone shows its keys. They are not "
+        "shown if they are more than 10,000, as those of a retry may be, nor when a retry has "
+        "ended. `keyCount` always tells how many there are"
     )
 
 
@@ -462,7 +463,7 @@ class JobCapabilitiesView(View):
 
 
 class JobView(View):
-    """A job. `options`, `retryOf`, `createdBy` and `capabilities` are extensions."""
+    """A job. `options`, `retryOf`, `createdBy`, `capabilities` and `keyCount` are extensions."""
 
     id: str
     created_at: str
@@ -478,6 +479,8 @@ class JobView(View):
     created_by: str | None
     """The name of the token with which it was made; null: not known"""
     capabilities: JobCapabilitiesView
+    key_count: int | None
+    """How many keys it was given, also if `source.keys` does not show them; null: it has no list"""
 
 
 class JobIdView(View):

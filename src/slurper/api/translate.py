@@ -110,6 +110,7 @@ def job_view(job: model.Job) -> schemas.JobView:
         retry_of=job.retry_of,
         created_by=None if job.created_by is None else _readable(job.created_by),
         capabilities=_capabilities_view(job.capabilities),
+        key_count=job.key_count,
     )
 
 

@@ -23,6 +23,8 @@ from slurper.server.server import Options, Server, Site
 from slurper.server.tls import Certificate
 from slurper.settings import Settings
 
+_log = telemetry.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
@@ -45,12 +47,11 @@ async def serve(settings: Settings, door: Door, *, access_log: bool) -> None:
     """
     host = door.listener.getsockname()[0]
     exposure.check_static_token(settings.api_token, host, proxied=bool(door.proxies))
+    _reload_on_hangup(door.certificate)
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:
         server = _server(node, settings, door, access_log=access_log)
         _stop_on_signals(server)
-        if door.certificate is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, door.certificate.reload)
         _announce(door, settings)
         serving = asyncio.create_task(server.serve(), name="http")
         await asyncio.wait((serving, driving), return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +96,18 @@ def _stop_on_signals(server: Server) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+
+
+def _reload_on_hangup(certificate: Certificate | None) -> None:
+    """Read the certificate again at SIGHUP. Without one the signal must not end the service."""
+
+    def reload() -> None:
+        if certificate is None:
+            _log.info("SIGHUP came, and there is nothing to reload: no certificate is in use")
+        else:
+            certificate.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def _announce(door: Door, settings: Settings) -> None:

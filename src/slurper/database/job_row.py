@@ -62,6 +62,8 @@ class CommitResult:
     """Where an open range ends now."""
     cut_off: tuple[RangeWork, ...] = ()
     """New ranges, in order, cut off the end of the range. It ends where the first one begins."""
+    has_most_ranges: bool = False
+    """The job has as many ranges as it may have, so no range of it can be cut any more."""
     problem: str = ""
     """Why the commit has paused the job, if the report did not ask for it."""
     capabilities: JobCapabilities | None = None

@@ -60,14 +60,17 @@ def commit(
     job.halt(report.halt or problem, at)
     end_at = None if report.finished else moved.end_at
     cut_off: tuple[RangeWork, ...] = ()
+    has_most = False
     if not report.finished and job.status is JobStatus.RUNNING:
-        cut_off = _cut(connection, job.number, report, KeyRange(report.cursor, end_at), at)
+        left = KeyRange(report.cursor, end_at)
+        cut_off, has_most = _cut(connection, job.number, report, left, at)
     return CommitResult(
         applied=True,
         status=job.status,
         still_open=not report.finished,
         end_at=cut_off[0].slice.start_after if cut_off else end_at,
         cut_off=cut_off,
+        has_most_ranges=has_most,
         problem="" if problem is None else problem.message,
     )
 
@@ -168,15 +171,21 @@ def _count(connection: Connection, number: int) -> int:
 
 def _cut(
     connection: Connection, number: int, report: RangeReport, left: KeyRange, at: datetime
-) -> tuple[RangeWork, ...]:
+) -> tuple[tuple[RangeWork, ...], bool]:
     """Shorten a range to the first piece of what is left, and make new ranges of the other pieces.
 
     A boundary outside the range cuts nothing. So a second cut at the same places changes nothing.
+    Returns the new ranges, and whether the job has as many ranges now as it may have.
     """
     inside = {key for key in report.boundaries if key in left and key != left.end_at}
     cuts = sorted(inside, key=encode_key)
-    if not cuts or _count(connection, number) + len(cuts) > MAX_RANGES:
-        return ()
+    if not cuts:
+        return (), False
+    room = max(0, MAX_RANGES - _count(connection, number))
+    has_most = room <= len(cuts)
+    cuts = cuts[:room]
+    if not cuts:
+        return (), has_most
     this = ranges.c.id == report.range_id
     connection.execute(update(ranges).where(this).values(end_at=cuts[0]))
     made = []
@@ -184,4 +193,4 @@ def _cut(
         row: dict[str, Any] = {"job_number": number, "committed_at": at, **asdict(piece)}
         new_id = connection.scalar(insert(ranges).values(row).returning(ranges.c.id))
         made.append(RangeWork(range_id=new_id or 0, slice=piece))
-    return tuple(made)
+    return tuple(made), has_most

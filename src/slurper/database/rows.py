@@ -45,6 +45,7 @@ JOB_COLUMNS = (
     jobs.c.retry_of,
     jobs.c.capabilities,
     jobs.c.created_by,
+    jobs.c.total_objects,
 )
 """The columns of a `Job`: no secrets, and no explicit keys, only whether there are any."""
 
@@ -122,6 +123,7 @@ def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
         retry_of=row.retry_of,
         capabilities=to_capabilities(row.capabilities),
         created_by=row.created_by,
+        key_count=row.total_objects if row.has_keys else None,
     )
 
 

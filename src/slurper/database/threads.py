@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
+
+from slurper import errors
 
 Result = TypeVar("Result")
 
@@ -26,6 +29,7 @@ class Threads:
 
     def __init__(self, name: str, number: int) -> None:
         self._executor = ThreadPoolExecutor(number, thread_name_prefix=f"slurper-{name}")
+        _start_all(self._executor, number)
         self._turns = asyncio.Semaphore(number)
         self._closed = False
 
@@ -59,6 +63,25 @@ class Threads:
             yield
         finally:
             self._turns.release()
+
+
+def _start_all(executor: ThreadPoolExecutor, number: int) -> None:
+    """Start the threads now, while nothing depends on them.
+
+    Later the system may refuse one. Then the executor raises an error, but it keeps the transaction
+    in its queue: nobody could say whether it will run.
+    """
+    all_run = threading.Barrier(number)
+    try:
+        for _ in range(number):
+            executor.submit(all_run.wait)
+    except RuntimeError as error:
+        all_run.abort()
+        executor.shutdown(wait=False)
+        raise errors.ConfigurationError(
+            f"the system allows too few threads ({error}): raise `ulimit -u` for this program "
+            "(TasksMax= of systemd, --pids-limit of Docker)"
+        ) from error
 
 
 async def _its_end(transaction: asyncio.Future[Result]) -> Result:

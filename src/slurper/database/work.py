@@ -231,7 +231,7 @@ def _read_work(
     connection: Connection, *where: ColumnElement[bool], max_uploads: int | None = None
 ) -> list[JobWork]:
     query = (
-        select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.total_objects, jobs.c.gathered)
+        select(*rows.JOB_COLUMNS, jobs.c.sealed, jobs.c.gathered)
         .where(*where)
         .order_by(jobs.c.number)
     )

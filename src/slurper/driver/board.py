@@ -35,6 +35,8 @@ class RunningJob:
     last_turn: int = 0
     began: float | None = None
     """Monotonic seconds of its first turn here."""
+    has_most_ranges: bool = False
+    """It has as many ranges as it may have: to look for more places to cut them is useless."""
 
 
 class Board:
@@ -77,10 +79,10 @@ class Board:
     def _refresh_job(self, work: JobWork) -> None:
         job = work.job
         earlier = self.jobs.get(job.id)
-        last_turn, began = (earlier.last_turn, earlier.began) if earlier else (0, None)
+        running = RunningJob(job, work.unsettled) if earlier is None else earlier
         if earlier is not None and earlier.job.spec.options != job.spec.options:
             self.backlog(job.id).allow_at_once()  # its shares and debts were under other limits
-        self.jobs[job.id] = RunningJob(job, work.unsettled, last_turn, began)
+        self.jobs[job.id] = replace(running, job=job, unsettled=work.unsettled)
         self._refresh_ranges(job, {item.range_id: item.slice for item in work.ranges})
         self._refresh_uploads(job.id, {item.id: item for item in work.uploads})
 
@@ -181,8 +183,11 @@ class Board:
     def reload_later(self, open_range: OpenRange, *, uncounted: bool) -> None:
         """Drop a range, so that what is left of it is read from the database again.
 
-        `uncounted` is as for `committed`. The ranges that are read then inherit it.
+        `uncounted` is as for `committed`. The ranges that are read then inherit it. There may be
+        fewer of them than before, because a job that begins anew has one range again.
         """
+        if open_range.job_id in self.jobs:
+            self.jobs[open_range.job_id].has_most_ranges = False
         if open_range.uncounted or uncounted:
             self._unsure.add(open_range.job_id)
         self.close(open_range)
@@ -193,6 +198,11 @@ class Board:
         if capabilities is not None and job_id in self.jobs:
             running = self.jobs[job_id]
             running.job = replace(running.job, capabilities=capabilities)
+
+    def cannot_cut(self, job_id: str) -> None:
+        """Note that the ranges of a job cannot be cut any more."""
+        if job_id in self.jobs:
+            self.jobs[job_id].has_most_ranges = True
 
     def count_unsettled(self, job_id: str, more: int) -> None:
         """Add to the number of large objects that a job has in progress, after a commit."""

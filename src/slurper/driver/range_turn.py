@@ -78,6 +78,8 @@ class RangeTurn(Turn[OpenRange, RangeReport | GatherReport]):
                 self._hold_back_if_fruitless(report)
         else:
             board.close(open_range)
+        if result.has_most_ranges:
+            board.cannot_cut(self.job.id)
         if result.applied and isinstance(report, RangeReport):
             board.count_unsettled(self.job.id, len(report.large))
 

@@ -75,7 +75,11 @@ def wanted_pieces(board: Board, open_range: OpenRange, slots: int) -> int:
     All running jobs together need as much open work as the engine has slots. Each job should
     have an equal share of it. Each range of a job is asked for the same number of pieces. All
     ranges together are asked for up to twice the missing number, because some are nearly done.
+    A job that has as many ranges as it may have is asked for none: each search costs requests.
     """
+    running = board.jobs.get(open_range.job_id)
+    if running is not None and running.has_most_ranges:
+        return 1
     in_use = sum(len(backlog) for _, backlog in board.backlogs())
     of_job = board.backlog(open_range.job_id)
     room = min(-(-slots // max(1, len(board.jobs))), slots - in_use + len(of_job))

@@ -25,7 +25,7 @@ from typing import Any, NoReturn, Protocol
 import uvloop
 
 from slurper import descriptors, errors, telemetry
-from slurper.engine import pipe
+from slurper.engine import pipe, shortage
 from slurper.engine.waits import Told
 from slurper.http import capacity
 from slurper.settings import MIB, Settings
@@ -36,6 +36,9 @@ EXIT_BROKEN = 4
 
 SHARE_OF_DESCRIPTORS = 0.75
 """A worker's descriptors are nearly all for connections to stores."""
+
+_DESCRIPTORS = 16
+"""So many are needed at the least: some for an event loop. uvloop aborts if it finds none."""
 
 CLOSE_SECONDS = 1.0
 """How long a stopping process may take to close its connections. Then it ends anyway."""
@@ -69,6 +72,7 @@ def run(connection: socket.socket) -> NoReturn:
     """Serve the pipe, in a process that was just forked. The first message on it is `sys.path`."""
     faulthandler.enable()
     descriptors.raise_limit()
+    descriptors.require(_DESCRIPTORS, "a worker process")
     capacity.claim(SHARE_OF_DESCRIPTORS)
     paths, setup = _receive(connection), _receive(connection)
     assert isinstance(paths, list)  # noqa: S101 - the two opening messages
@@ -106,7 +110,7 @@ async def _serve(connection: socket.socket, setup: pipe.Setup) -> int:
         worker = _make_worker(setup)
     except Exception as error:
         telemetry.print_traceback(type(error), error, None)
-        return await child.refuse(f"{type(error).__name__}: {error}")
+        return await child.refuse(error)
     return await child.serve(worker)
 
 
@@ -130,9 +134,10 @@ class _Child:
         self._worker: Runner | None = None
         self._told: Told = {}
 
-    async def refuse(self, text: str) -> int:
-        self._exit_status = EXIT_BROKEN
-        self.pipe.send(pipe.Broken(text))
+    async def refuse(self, error: Exception) -> int:
+        status = shortage.exit_status(error)
+        self._exit_status = EXIT_BROKEN if status == shortage.FAULT else status
+        self.pipe.send(pipe.Broken(f"{type(error).__name__}: {error}"))
         self.pipe.close()  # ends the process once the message is out
         await asyncio.Event().wait()
         return EXIT_BROKEN

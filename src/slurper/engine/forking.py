@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import slurper.transfer.worker  # noqa: F401 - loads what workers run
 from slurper import telemetry
-from slurper.engine import child
+from slurper.engine import child, shortage
 from slurper.settings import NOT_FOR_WORKERS, variable
 
 COMMAND = struct.Struct("!BI")
@@ -33,7 +33,7 @@ COMMAND = struct.Struct("!BI")
 NOTICE = struct.Struct("!BIi")
 """A `Notice`, the number of the worker, and a value."""
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal or service manager sends them to the whole group. Only the control plane obeys."""
 
 _PR_SET_NAME = 15
@@ -75,9 +75,19 @@ def serve(connection: socket.socket) -> NoReturn:
         gc.freeze()  # memory stays shared if no collection touches it; so none runs first
         _Forker(connection).run()
     except BaseException as error:
-        telemetry.print_traceback(type(error), error, None)
-        os._exit(1)
+        _end_with(error)
     os._exit(0)
+
+
+def _end_with(error: BaseException) -> NoReturn:
+    """End this process at once. Its exit status tells whether it lacked something for now."""
+    status = shortage.FAULT
+    try:
+        status = shortage.exit_status(error)
+        if status == shortage.FAULT:
+            telemetry.print_traceback(type(error), error, None)
+    finally:
+        os._exit(status)
 
 
 def name_process(name: str) -> None:
@@ -161,9 +171,8 @@ class _Forker:
             name_process("slurper-worker")
             child.run(socket.socket(fileno=worker_socket))
         except BaseException as error:
-            telemetry.print_traceback(type(error), error, None)
-        finally:
-            os._exit(1)
+            _end_with(error)
+        os._exit(1)
 
     def _tell_of_the_dead(self) -> None:
         for number, pid in list(self._pids.items()):

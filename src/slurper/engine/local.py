@@ -4,18 +4,23 @@ There is at most one process per core. Each has one event loop that runs
 `slurper.transfer.worker.Worker`. The first process starts with the engine, each further one when
 there is work for it. A process that is lost, for any reason, is replaced at once. The tasks that it
 ran raise `WorkerLost`.
+
+The system may lack what a start needs (`engine.shortage`). Then tasks wait for a process. That is
+no failure of a job or of the engine, however long it lasts. The log names the cause.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
+import time
 from collections import deque
 from dataclasses import replace
 
-from slurper import descriptors, errors, telemetry
-from slurper.engine import pipe
+from slurper import errors, telemetry
+from slurper.engine import pipe, shortage
 from slurper.engine.process import Call, Exit, WorkerProcess
 from slurper.engine.template import Child, Template
 from slurper.engine.waits import Waits
@@ -37,6 +42,9 @@ blocks the loop for nearly as long."""
 
 START_ATTEMPTS = 3
 """If so many processes in a row end before they can take tasks, the cause is not chance."""
+
+_TELL_SECONDS = 60.0
+"""How often the log tells of a shortage that lasts."""
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 10.0
@@ -84,6 +92,8 @@ class LocalEngine:
         self._changed = asyncio.Event()
         self._failed_starts = 0
         self._start_failure = ""
+        self._told_at = -math.inf
+        """When the log told of a shortage last, in monotonic seconds."""
         self._accepting = False
         self._stopping = asyncio.Event()
 
@@ -98,7 +108,7 @@ class LocalEngine:
         return tuple(process.pid for process in self._processes if process.ready)
 
     async def start(self) -> None:
-        """Start a worker process; return when it takes tasks.
+        """Start a worker process; return when it takes tasks. A shortage is waited for.
 
         Raises:
             SlurperError: it did not start; the message says why.
@@ -210,7 +220,7 @@ class LocalEngine:
             if ended.was_ready:
                 backoff_seconds = 0.0
             else:
-                self._failed_starts += not ended.lacked_files  # that passes
+                self._failed_starts += not ended.lacked  # that passes
                 self._start_failure = ended.text
                 backoff_seconds = _longer(backoff_seconds)
             self._changed_somewhere()
@@ -233,13 +243,16 @@ class LocalEngine:
     async def _live(self, process: WorkerProcess) -> Exit:
         try:
             ended = await process.live()
-        except OSError as error:
-            is_short = descriptors.is_shortage(error)
-            ended = Exit(f"could not be started: {error}", was_ready=False, lacked_files=is_short)
+        except (OSError, MemoryError) as error:
+            lacked = shortage.number_of(error)
+            ended = Exit(f"could not be started: {error}", was_ready=False, lacked=lacked)
         finally:
             self._processes.remove(process)
         if not self._stopping.is_set():
-            self._note_loss(process, ended)
+            if ended.lacked:
+                self._note_shortage(ended)
+            else:
+                self._note_loss(process, ended)
         return ended
 
     def _note_loss(self, process: WorkerProcess, ended: Exit) -> None:
@@ -250,6 +263,18 @@ class LocalEngine:
             pid=process.pid,
             ended=ended.text,
             was_ready=ended.was_ready,
+        )
+
+    def _note_shortage(self, ended: Exit) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _TELL_SECONDS:
+            return
+        self._told_at = now
+        _log.error(
+            "no worker process can be started at present; tasks wait, and it is tried again",
+            cause=ended.text,
+            advice=shortage.advice(ended.lacked),
+            worker_processes=len(self.worker_pids),
         )
 
     async def _sleep_unless_stopped(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 from slurper import errors, telemetry
-from slurper.engine import pipe
+from slurper.engine import pipe, shortage
 from slurper.engine.template import Child
 from slurper.engine.waits import Waits
 from slurper.transfer.task import Report, Task
@@ -60,8 +60,8 @@ class Exit:
     """For example `was killed by SIGKILL` or `exited with status 1`."""
     was_ready: bool
     """Whether it could take tasks before it ended."""
-    lacked_files: bool = False
-    """Whether it was not even begun, because no file descriptor was left."""
+    lacked: int = 0
+    """The error number, if it could not begin because the system lacked something for now."""
 
 
 class WorkerProcess:
@@ -156,7 +156,11 @@ class WorkerProcess:
             self._lost()
             self._pipe.close()
             self._fail_calls(child)
-        return Exit(self._broken_text or _how_it_ended(child), was_ready=self._was_ready)
+        return Exit(
+            self._broken_text or _how_it_ended(child),
+            was_ready=self._was_ready,
+            lacked=0 if self._was_ready else _what_it_lacked(child),
+        )
 
     def begin(self, call: Call) -> None:
         """Run a call here."""
@@ -242,6 +246,11 @@ async def _end_of(child: Child) -> None:
         delay_seconds = min(delay_seconds * 2, 0.05)
 
 
+def _what_it_lacked(child: Child) -> int:
+    """The error number of what the system had too little of, so that it could not begin; or 0."""
+    return child.refusal or (0 if child.status is None else shortage.told_by(child.status))
+
+
 def _how_it_ended(child: Child) -> str:
     if child.refusal:
         return f"could not be forked: {os.strerror(child.refusal)}"
@@ -250,6 +259,8 @@ def _how_it_ended(child: Child) -> str:
     status = child.status
     if status is None:
         return "does not end although it was killed"
+    if lacked := shortage.told_by(status):
+        return f"could not begin: {os.strerror(lacked)}"
     if status >= 0:
         return f"exited with status {status}"
     try:

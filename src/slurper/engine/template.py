@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Mapping
 from itertools import count
+from typing import NoReturn
 
-from slurper.engine import forking
+from slurper.engine import forking, shortage
 from slurper.engine.forking import COMMAND, NOTICE, STOP_SIGNALS, Command, Notice
 from slurper.settings import NOT_FOR_WORKERS, variable
 
@@ -40,7 +41,7 @@ class Child:
         self.status: int | None = None
         """The exit status, or minus the signal that ended it; None: it has not ended."""
         self.refusal = 0
-        """The error number of the system, if it refused to make the process."""
+        """The error number of the system, if it refused to make the process. It may pass."""
         self.orphaned = False
         """Its template is lost. The worker may live, but we will not learn how it ends."""
 
@@ -90,14 +91,15 @@ class Template:
         """
         if sys.platform != "linux" or threading.active_count() > 1:
             return None
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return None
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the fork ignores them
         try:
             pid = os.fork()
             if pid == 0:
-                ours.close()
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                forking.serve(theirs)
+                _serve_as_template(ours, theirs)
         except OSError:
             ours.close()
             return None
@@ -138,11 +140,21 @@ class Template:
         return made
 
     def order(self, command: Command, number: int, *descriptors: int) -> None:
-        """Send a command, unless the template is lost."""
+        """Send a command, unless the template is lost.
+
+        The system may have no room for another command on its way. That refuses one worker. But a
+        template that takes no commands out of its queue is lost.
+        """
         try:
             socket.send_fds(self._connection, [COMMAND.pack(command, number)], descriptors)
-        except OSError:
+        except BlockingIOError:
             self._lose()
+        except OSError as error:
+            refusal = shortage.number_of(error)
+            if command == Command.FORK and refusal:
+                self._children.pop(number).refusal = refusal
+            else:
+                self._lose()
 
     def read(self, seconds: float = 0.0) -> None:
         """Take in what the template tells; wait for it for at most `seconds`."""
@@ -182,21 +194,42 @@ class Template:
         if self.lost:
             return
         self.lost = True
+        lacked = shortage.told_by(os.waitstatus_to_exitcode(self._end_of_process(0)))
         for orphan in self._children.values():
-            orphan.orphaned = True
+            if lacked and not orphan.pid:  # it was not even begun
+                orphan.refusal = lacked
+            else:
+                orphan.orphaned = True
         self._children.clear()
-        self._end_of_process(0)
 
-    def _end_of_process(self, seconds: float) -> None:
-        """Wait for the end of a template whose socket is closed; kill it if it takes too long."""
+    def _end_of_process(self, seconds: float) -> int:
+        """Wait for the end of a template whose socket is closed; kill it if it takes too long.
+
+        Returns how it ended, as `os.waitpid` tells it; 0 if that cannot be found out.
+        """
         give_up = time.monotonic() + seconds
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+        try:
+            while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
                 if time.monotonic() >= give_up:
                     os.kill(self.pid, signal.SIGKILL)
-                    os.waitpid(self.pid, 0)
-                    return
+                    return os.waitpid(self.pid, 0)[1]
                 time.sleep(0.001)
+        except ChildProcessError:
+            return 0
+        return ended[1]
+
+
+def _serve_as_template(ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    """Go on as the template, in the process that was just forked.
+
+    Whatever happens, this process must not go on as the program that it was forked from.
+    """
+    try:
+        ours.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        forking.serve(theirs)
+    finally:
+        os._exit(1)
 
 
 def _is_readable(connection: socket.socket, seconds: float) -> bool:

@@ -213,6 +213,9 @@ class Job:
     created_by: str | None = None
     """The name of the token with which it was made; None: the command line, or not known."""
     capabilities: JobCapabilities = field(default_factory=JobCapabilities)
+    key_count: int | None = field(default=None, compare=False)
+    """How many explicit keys it has, or had until it ended; None: it has none, or was not read from
+    the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import NoReturn, cast
 
 from typing_extensions import override
 
-from slurper import errors, telemetry
+from slurper import errors, private_files, telemetry
 from slurper.server.http_protocol import HttpProtocol
 
 _SHUTDOWN_SECONDS = 2.0
@@ -45,6 +45,7 @@ class Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION  # older releases of OpenSSL would allow it
         context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(self._certificate, self._key, self._refuse_password)
@@ -55,7 +56,15 @@ class Certificate:
         except OSError as error:
             option, path = self._unreadable()
             raise errors.ConfigurationError(f"{option} {path}: {error.strerror}") from error
+        self._warn_of_readers()
         return context
+
+    def _warn_of_readers(self) -> None:
+        """Log that everybody may use the key. It is not refused: volumes often show such modes."""
+        try:
+            private_files.check_file(self._key, group_may=True)
+        except errors.ConfigurationError as error:
+            _log.warning("the private key of the certificate is not private", error=str(error))
 
     def _refuse_password(self) -> NoReturn:
         raise errors.ConfigurationError(

@@ -144,6 +144,7 @@ async def test_a_job_is_shown_without_region_and_secret(api: Api) -> None:
                 "unkeptHeaders": ["expires"],
             },
         },
+        "keyCount": None,
     }
 
 
@@ -174,6 +175,7 @@ async def test_each_vendor_shows_its_own_members(
     job = result(await api.client.get(f"{JOBS}/{job_id}"))
     assert isinstance(job, dict)
     assert job["source"] == {**shown, "pathPrefix": "a/", "keys": ["a/", "a/ü"]}
+    assert job["keyCount"] == 2
     assert job["target"] == shown
     assert job["overwrite"] is False
     assert job["options"] == {

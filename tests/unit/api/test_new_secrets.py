@@ -111,10 +111,11 @@ async def test_a_retry_answers_like_create_and_says_what_it_retries(
     assert same.items() <= shown.items()
     assert (shown["retryOf"], before["retryOf"]) == (retried, None)
     assert shown["source"]["keys"] == ["a", "b", "not UTF-8: \ufffd"]
+    assert (shown["keyCount"], before["keyCount"]) == (3, None)
     assert await work.keys_within(job_id, KeyRange("b"), limit=9) == ("not UTF-8: \udcff",)
     listed = (await api.client.get(JOBS)).json()["result"]
     assert [(one["id"], one["retryOf"]) for one in listed] == [(job_id, retried), (retried, None)]
-    assert listed[0]["source"]["keys"] == []
+    assert (listed[0]["source"]["keys"], listed[0]["keyCount"]) == ([], 3)
 
 
 async def test_a_retry_that_is_sent_again_makes_no_second_job(

@@ -6,6 +6,7 @@ import pytest
 
 from slurper import errors
 from slurper.cli import configuration
+from slurper.settings import NOT_FOR_WORKERS
 
 
 def test_options_that_were_not_given_leave_the_environment_alone(
@@ -95,6 +96,36 @@ def test_a_fault_of_a_variable_is_not_put_down_to_the_file(
 
 def test_a_file_that_is_absent_is_named(file: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match=f"SLURPER_CONFIG {file}: No such file"):
+        configuration.load()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o666])
+@pytest.mark.parametrize("name", NOT_FOR_WORKERS)
+def test_a_file_whose_secrets_others_may_read_is_refused(file: Path, name: str, mode: int) -> None:
+    file.write_text(f'{name} = "sqlite:///hush"')
+    file.chmod(mode)
+    with pytest.raises(errors.ConfigurationError, match=f"mode {mode:04o}.*chmod go-rwx") as raised:
+        configuration.load()
+    assert "hush" not in str(raised.value)
+    file.chmod(0o600)
+    configuration.load()
+
+
+def test_the_group_may_be_allowed_to_read_secrets_in_the_file(file: Path) -> None:
+    file.write_text('api_token = "hush"\nallow_group_access = true')
+    file.chmod(0o640)
+    configuration.load()
+    file.chmod(0o644)
+    with pytest.raises(errors.ConfigurationError, match="every user"):
+        configuration.load()
+
+
+def test_a_file_without_secrets_may_be_read_by_all_and_not_changed(file: Path) -> None:
+    file.write_text("workers = 3")
+    file.chmod(0o664)
+    assert configuration.load().workers == 3
+    file.chmod(0o646)
+    with pytest.raises(errors.ConfigurationError, match=r"every user .* change the settings"):
         configuration.load()
 
 

@@ -171,5 +171,19 @@ async def test_a_job_gets_so_many_ranges_and_no_more(
         )
         result = await store.work.commit(report, values.now())
         assert result.applied
+        assert result.has_most_ranges == (number >= 3)
         work = replace(work, slice=KeyRange(cursor, result.end_at))
     assert await values.count_rows(store, schema.ranges) == [5]
+
+
+async def test_a_job_gets_the_ranges_that_there_is_room_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "MAX_RANGES", 3)
+    job = values.job()
+    work = await values.create(store, job)
+    boundaries = ("d", "p", "t", "x")
+    report = replace(values.report(job, work, "a", transferred=1), boundaries=boundaries)
+    result = await store.work.commit(report, values.now())
+    assert [piece.slice for piece in result.cut_off] == [KeyRange("d", "p"), KeyRange("p", None)]
+    assert (result.end_at, result.has_most_ranges) == ("d", True)

@@ -157,6 +157,26 @@ async def _fill(old: Database, job: Job) -> None:
     await old.write(insert_all)
 
 
+async def test_a_migration_that_is_killed_half_way_leaves_what_was(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await opened_at("0009", database_url, monkeypatch)
+    shape = await old.read(_shape)
+
+    def be_killed(connection: Connection) -> None:
+        migrations.migrate(connection)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await old.write(be_killed)
+    assert await old.read(_versions) == ["0009"]
+    assert await old.read(_shape) == shape
+    await old.close()
+    store = await JobStore.open(database_url)
+    assert await store.database.read(_versions) == [_head()]
+    await store.close()
+
+
 async def test_tokens_of_an_earlier_version_may_write_for_their_account(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

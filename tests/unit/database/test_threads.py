@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from slurper import errors
 from slurper.database.threads import NoTurnError, Threads
 
 LONG = 30.0
@@ -120,3 +121,36 @@ async def test_closing_ends_the_threads() -> None:
     assert not any(name.startswith("slurper-closing") for name in names)
     with pytest.raises(NoTurnError, match="closed"):
         await threads.run(lambda: None, LONG)
+
+
+def _refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_a_system_that_allows_no_more_threads_is_not_asked_for_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = Threads("test", 3)
+    all_run = threading.Barrier(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _refuse)
+        runs = [threads.run(lambda: all_run.wait(LONG), LONG) for _ in range(3)]
+        assert sorted(await asyncio.gather(*runs)) == [0, 1, 2]
+    threads.close()
+
+
+def test_a_system_that_allows_too_few_threads_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, left = threading.Thread.start, 2
+
+    def start(thread: threading.Thread) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            _refuse(thread)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(errors.ConfigurationError, match="ulimit -u"):
+        Threads("test", 3)

@@ -293,6 +293,21 @@ def test_every_job_gets_its_share_of_the_slots() -> None:
     assert {wanted(crowd, 4) for _ in range(9)} == {1}
 
 
+def test_a_job_with_as_many_ranges_as_it_may_have_is_not_cut_any_more() -> None:
+    shown = board(work("a", (1, None)), work("b", (2, None)))
+    shown.cannot_cut("a")
+    show(shown, work("a", (1, "c")), work("b", (2, None)))  # the database does not know it
+    assert [wanted(shown, 8), wanted(shown, 8)] == [1, 4]
+
+
+def test_a_job_that_may_have_begun_anew_is_cut_again() -> None:
+    shown = board(work("a", (1, None)))
+    shown.cannot_cut("a")
+    shown.reload_later(take(shown), uncounted=True)
+    show(shown, work("a", (3, None)))
+    assert wanted(shown, 4) == 4
+
+
 def test_a_job_is_as_old_as_its_first_turn() -> None:
     shown = board(work("a", (1, None)), work("b", (2, None)))
     take(shown, 5.0)

@@ -127,6 +127,30 @@ class TestFairness:
         assert all(len(engine.tasks_of(job)) == 4 for job in jobs)
 
 
+async def test_a_job_that_has_as_many_ranges_as_it_may_have_looks_for_no_more_cuts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look costs requests at the source."""
+    monkeypatch.setattr("slurper.database.ranges.MAX_RANGES", 3)
+    looked: list[int] = []
+
+    async def script(task: RangeTask) -> RangeReport:
+        number = int(task.slice.start_after or "0") + 1
+        cuts: tuple[str, ...] = ()
+        if task.wanted_pieces > 1:
+            looked.append(len(engine.tasks))
+            cuts = (f"{9000 - len(engine.tasks):04}",)
+        return report(task, f"{number:04}", objects=1, finished=number >= 40, boundaries=cuts)
+
+    engine = ScriptedEngine(script, slots=8)
+    job = await bench.create()
+    async with bench.driving(engine):
+        progress = await bench.until(job, JobStatus.COMPLETED)
+    assert progress.counts.objects == 42, "40 of the first range, one of each other"
+    assert 2 <= len(looked) <= 4
+    assert max(looked) < 10
+
+
 class TestExplicitKeys:
     async def test_2500_keys_are_three_tasks(self, bench: Bench) -> None:
         async def script(task: RangeTask) -> RangeReport:
@@ -191,6 +215,23 @@ class TestExplicitKeys:
         async with bench.driving(engine):
             await bench.until(job, JobStatus.COMPLETED)
         assert len(engine.tasks) == 1
+
+    async def test_keys_are_copied_when_they_can_be_cut_no_more(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("slurper.database.ranges.MAX_RANGES", 2)
+
+        async def some(task: RangeTask) -> RangeReport:
+            assert task.keys is not None
+            done = task.keys[:50]
+            return report(task, done[-1], objects=len(done), finished=done == task.keys)
+
+        keys = tuple(f"key-{number:05}" for number in range(1000))
+        engine = ScriptedEngine(some, slots=8)
+        job = await bench.create(keys=keys)
+        async with bench.driving(engine):
+            progress = await bench.until(job, JobStatus.COMPLETED)
+        assert progress.counts.objects == 1000
 
     async def test_no_keys_at_all_is_a_completed_job(self, bench: Bench) -> None:
         async def script(task: RangeTask) -> RangeReport:

@@ -74,6 +74,13 @@ class Failing:
         raise errors.ConfigurationError(f"the CA file {settings.ca_file} does not exist")
 
 
+class Short:
+    """A worker that finds no file descriptor while it is made."""
+
+    def __init__(self, _settings: Settings) -> None:
+        raise errors.TooManyOpenFiles("the certificates: too many open files")
+
+
 def exit_at_once(_settings: Settings) -> Scripted:
     """Make no worker."""
     os._exit(9)
