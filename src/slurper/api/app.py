@@ -76,7 +76,7 @@ def create_app(backend: Backend) -> FastAPI:
         servers=[{"url": base or "/"} for base in BASE_PATHS],
     )
     app.state.backend = backend
-    app.state.gate = auth.Gate(backend.tokens, backend.settings.api_token)
+    app.state.gate = auth.Gate(backend.tokens, backend.settings.api_token, backend.attempts)
     app.state.body_memory = BodyMemory(backend.settings.request_memory_bytes)
     app.add_middleware(Audit)
     for base in BASE_PATHS:
