@@ -148,7 +148,8 @@ class Precheck:
                 await probe(stores, check)
                 failed = None
             except StepFailed as error:
-                failed = error
+                errors.let_go(error)  # the probe may hold ten thousand keys
+                failed = error.with_traceback(None)
             for address, store in zip(addresses, stores, strict=True):
                 seen = factory.found_since(address.dialect, store.dialect)
                 check.found = check.found.with_found(seen)

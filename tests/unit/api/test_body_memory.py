@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
 import tracemalloc
@@ -253,6 +254,25 @@ async def test_a_refused_body_gives_all_back(tight: Api, content: bytes) -> None
     for _ in range(3):
         assert (await tight.client.post(JOBS, content=content, headers=JSON)).status_code == 400
     assert await all_is_given_back(tight)
+
+
+@pytest.mark.parametrize("last", ["", "k"], ids=["a wrong key", "a store that does not answer"])
+async def test_nothing_of_a_refused_body_stays_in_memory(tight: Api, last: str) -> None:
+    """Not even until Python looks for circles of objects."""
+    body = json.dumps(bodies.from_s3(keys=[f"{number}" for number in range(9_999)] + [last]))
+
+    def lists_of_keys() -> int:
+        return sum(type(one) in (list, tuple) and len(one) == 10_000 for one in gc.get_objects())
+
+    gc.collect()
+    before = lists_of_keys()
+    gc.disable()
+    try:
+        answer = await tight.client.post(JOBS, content=body, headers=JSON)
+        assert answer.status_code == (403 if last else 400)
+        assert lists_of_keys() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_goes_gives_all_back(tight: Api) -> None:
