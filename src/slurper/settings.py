@@ -35,6 +35,9 @@ from slurper import endpoints, errors, private_files
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
+SMALLEST_REQUEST_MEMORY = 64 * MIB
+"""One largest request fits into it, and some others."""
+
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 TlsLibrary = Literal["openssl", "stdlib"]
@@ -82,6 +85,8 @@ class Settings(BaseModel):
     """Active jobs of all accounts together."""
     max_concurrent_checks: Count = 8
     """Checks of new jobs and prechecks at once, per account."""
+    request_memory_bytes: Annotated[int, Field(ge=SMALLEST_REQUEST_MEMORY)] = 256 * MIB
+    """What large bodies of requests take in memory together (`api/body_memory.py`)."""
     job_log_entries: Count = 1_000_000
     """A job whose log has so many entries pauses."""
     job_gathered_keys: Count = 10_000_000

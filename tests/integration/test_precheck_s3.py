@@ -23,6 +23,7 @@ from moto.server import ThreadedMotoServer
 from slurper.demo.servers import HOST, S3Server
 from slurper.errors import PrecheckProblem
 from slurper.http import client, resolver
+from slurper.http.places import Owner
 from slurper.job.model import Capabilities, Location, Vendor
 from slurper.secrets import S3Credentials
 from slurper.service import precheck
@@ -81,7 +82,7 @@ async def checked(side: Side, server: S3Server, bucket: str, **given: object) ->
         access_key_id=server.access_key_id, secret_access_key=server.secret_access_key
     )
     checks = Precheck(settings)
-    address = checks.resolve(side, ACCOUNT, location, pair)
+    address = checks.resolve(side, Owner(ACCOUNT), location, pair)
     run = checks.source if side is Side.SOURCE else checks.target
     return await run(location, address)
 

@@ -20,6 +20,7 @@ import pytest
 from slurper import errors
 from slurper.demo.servers import S3Server
 from slurper.http import resolver
+from slurper.http.places import Owner
 from slurper.http.resolver import Address
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import advice
@@ -629,7 +630,7 @@ async def problem(side: Side, location: Location, origin: str, **given: object) 
         {"allow_http": True, "allow_private_endpoints": True, "data_dir": Path("unused"), **given}
     )
     checks = Precheck(settings)
-    address = checks.resolve(side, ACCOUNT, location, credentials)
+    address = checks.resolve(side, Owner(ACCOUNT), location, credentials)
     run = checks.source if side is Side.SOURCE else checks.target
     (found,) = (await run(location, address)).problems
     assert found.blocks

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from slurper.demo.servers import S3Server
-from slurper.http.resolver import MOST_OF_ONE
+from slurper.http.resolver import MOST, OF_ACCOUNT, OF_TOKEN
 from tests.e2e import program
 from tests.e2e.program import Service, wait_until
 from tests.security.endpoints import answering, check, names
@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 OTHER = "b" * 32
+MOST_OF_ONE = OF_ACCOUNT.places
+
+
+Make = Callable[[S3Server], str]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service(tmp_path: Path, folder: Path) -> Iterator[Service]:
     """A service in which some names are never found out."""
     env = {
         **names(tmp_path / "names"),
@@ -34,7 +43,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         "SLURPER_MAX_CONCURRENT_CHECKS": "4",
         "SLURPER_STOP_GRACE_SECONDS": "1",
     }
-    with program.serving(tmp_path / "data", env=env, anew=True) as running:
+    with program.serving(folder, env=env, anew=True) as running:
         yield running
 
 
@@ -76,6 +85,21 @@ def test_names_that_are_never_found_out_hold_up_no_other_account(
     wait_until(lambda: status_of(other, job_id) == "completed", "the other account's job")
     program.interrupt(service.process, signal.SIGTERM)
     assert program.end(service.process).code == 0, "a look-up under way keeps no process alive"
+
+
+def test_a_token_for_every_account_leaves_others_their_look_ups_and_checks(
+    service: Service, folder: Path, ministack: S3Server, filled: str, make_bucket: Make
+) -> None:
+    """It makes up an account for every few names. None of their look-ups ever ends."""
+    made_up = [(f"http://dead-{number}.test", f"{number // 4:032x}") for number in range(MOST)]
+    with ThreadPoolExecutor(OF_TOKEN.places) as pool:
+        answers = list(pool.map(lambda each: check(service, each[0], account=each[1]), made_up))
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert "resolving the host name" in check(service, "http://fine.test", account="c" * 32).text
+    made = program.run("token", "create", "own", "--account", OTHER, "--data-dir", str(folder))
+    other = replace(service, account=OTHER, token=made.out.strip())
+    job_id = other.create_job(named(ministack, "fine"), filled, make_bucket(ministack))
+    wait_until(lambda: status_of(other, job_id) == "completed", "the job of the other token")
 
 
 def test_names_that_workers_never_find_out_hold_up_no_other_account(

@@ -17,6 +17,7 @@ from slurper import errors, telemetry
 from slurper.api import auth, delivery, metrics, problems, routes
 from slurper.api.audit import Audit
 from slurper.api.backend import Backend
+from slurper.api.body_memory import BodyMemory
 from slurper.api.envelope import Code, Problem, Refusal, failure, malformed
 
 BASE_PATHS = ("/client/v4", "")
@@ -75,7 +76,8 @@ def create_app(backend: Backend) -> FastAPI:
         servers=[{"url": base or "/"} for base in BASE_PATHS],
     )
     app.state.backend = backend
-    app.state.gate = auth.Gate(backend.tokens, backend.settings.api_token)
+    app.state.gate = auth.Gate(backend.tokens, backend.settings.api_token, backend.attempts)
+    app.state.body_memory = BodyMemory(backend.settings.request_memory_bytes)
     app.add_middleware(Audit)
     for base in BASE_PATHS:
         app.include_router(routes.router, prefix=base, include_in_schema=base == "")

@@ -35,23 +35,24 @@ class Attempts:
         self._paid_until: OrderedDict[str, float] = OrderedDict()
         """By address: the time at which all its failures are forgotten."""
 
-    def failed(self, address: str | None) -> float:
-        """Count a failed attempt from an address.
-
-        Returns 0, or for how many more seconds a failure from there is refused. A refused one is
-        not counted.
-        """
-        now, group = self._now(), group_of(address)
-        mine = max(self._paid_until.get(group, now), now)
-        everyones = max(self._all, now)
-        wait = max(
+    def wait_seconds(self, address: str | None) -> float:
+        """Return for how many more seconds a failure of an address is refused, or 0."""
+        now = self._now()
+        mine = self._paid_until.get(group_of(address), now)
+        return max(
             mine - now - (BURST - 1) * SECONDS_EACH,
-            everyones - now - (TOTAL_BURST - 1) * TOTAL_SECONDS_EACH,
+            self._all - now - (TOTAL_BURST - 1) * TOTAL_SECONDS_EACH,
+            0.0,
         )
+
+    def failed(self, address: str | None) -> float:
+        """Count a failed attempt of an address, unless it is refused; return `wait_seconds`."""
+        wait = self.wait_seconds(address)
         if wait > 0:
             return wait
-        self._all = everyones + TOTAL_SECONDS_EACH
-        self._paid_until[group] = mine + SECONDS_EACH
+        now, group = self._now(), group_of(address)
+        self._all = max(self._all, now) + TOTAL_SECONDS_EACH
+        self._paid_until[group] = max(self._paid_until.get(group, now), now) + SECONDS_EACH
         self._paid_until.move_to_end(group)
         if len(self._paid_until) > MOST_ADDRESSES:
             self._paid_until.popitem(last=False)

@@ -24,6 +24,7 @@ from slurper import errors
 from slurper.api.attempts import Attempts
 from slurper.api.audit import Call
 from slurper.api.envelope import Code, Problem, Refusal
+from slurper.api.known_tokens import KnownTokens
 from slurper.database.tokens import USE_SECONDS, TokenInfo, TokenStore
 from slurper.job import rules
 from slurper.job.access import STATIC, Scope
@@ -69,10 +70,13 @@ def check_account_id(account_id: str) -> None:
 class Gate:
     """Lets callers in. It remembers failed attempts, and when the use of a token was noted."""
 
-    def __init__(self, tokens: TokenStore, static_token: SecretStr | None) -> None:
+    def __init__(
+        self, tokens: TokenStore, static_token: SecretStr | None, attempts: Attempts
+    ) -> None:
         self._tokens = tokens
         self._static = static_token
-        self._attempts = Attempts()
+        self._attempts = attempts
+        self._known = KnownTokens(tokens)
         self._noted: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -86,7 +90,7 @@ class Gate:
         """
         denied: list[_Denied] = []
         for token in presented_tokens(headers):
-            found = _STATIC_INFO if self._is_static(token) else await self._tokens.find(token)
+            found = await self._find(token, call)
             denial = _denied(found, call)
             if found is not None and denial is None:
                 call.who = found.name
@@ -94,6 +98,14 @@ class Gate:
                 return
             denied += [denial] if denial is not None else []
         await self._refuse(call, headers, denied)
+
+    async def _find(self, token: str, call: Call) -> TokenInfo | None:
+        """Return what is known of a token. Guesses of a limited address make no query each."""
+        if self._static is not None and is_same(token, self._static):
+            return _STATIC_INFO
+        if self._attempts.wait_seconds(call.address) and not await self._known.has(token):
+            return None
+        return await self._tokens.find(token)
 
     async def _refuse(self, call: Call, headers: Mapping[str, str], denied: list[_Denied]) -> None:
         """Refuse a call. If it has several tokens, the one that is most nearly right counts."""
@@ -108,13 +120,10 @@ class Gate:
         wait = self._attempts.failed(call.address)
         if wait:
             call.unlogged = True
-            raise _limited(wait)
+            raise limited(wait)
         if self._static is None and not await self._tokens.exist():
             raise _unauthorized(_NONE_EXISTS)
         raise _unauthorized(nearest.text)
-
-    def _is_static(self, token: str) -> bool:
-        return self._static is not None and is_same(token, self._static)
 
     def _note_use(self, token: TokenInfo) -> None:
         """Have the use of a token written down, unless this process did that in the last minute.
@@ -200,7 +209,8 @@ def _forbidden(reason: str) -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, problem)
 
 
-def _limited(wait_seconds: float) -> Refusal:
+def limited(wait_seconds: float) -> Refusal:
+    """Return the refusal of a failure that is one too many."""
     return Refusal(
         HTTPStatus.TOO_MANY_REQUESTS,
         Problem(Code.AUTHENTICATION_LIMIT, f"Too many authentication failures: {_LIMITED}"),

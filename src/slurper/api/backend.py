@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
+from slurper.api.attempts import Attempts
 from slurper.database.reading import JobReader
 from slurper.database.tokens import TokenStore
 from slurper.service.jobs import JobService
@@ -23,3 +24,5 @@ class Backend:
     settings: Settings
     registry: CollectorRegistry
     """The metrics that `/metrics` shows."""
+    attempts: Attempts = field(default_factory=Attempts)
+    """The failures to authenticate, at the API and at the metrics."""

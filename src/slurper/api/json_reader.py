@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from http import HTTPStatus
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from sys import getsizeof
 from typing import NoReturn
 
 from slurper.api import problems
@@ -35,6 +36,11 @@ _MAX_DEPTH = 16
 _MAX_NUMBER_CHARACTERS = 1_000
 _MAX_STRING_CHARACTERS = 128 << 10
 """The longest valid string is a private key of 16,384 characters, each written as `\\uXXXX`."""
+
+_PLACE_BYTES = 32
+"""A value takes so much besides itself: its place in a list, and what the allocator adds."""
+_MEMBER_BYTES = 120
+"""The place of a member in its object."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -106,12 +112,18 @@ class JsonReader:
         self._state = _State.VALUE
         self._open: list[_Open] = []
         self._values = 0
+        self._held = 0
         self._rest = ""
         """The beginning of a string or word whose end has not come."""
         self._lines = 0
         """Complete lines before `_rest`."""
         self._column = 0
         """Characters before `_rest` in its line."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The most memory that what has been read may take."""
+        return self._held + (getsizeof(self._rest) if self._rest else 0)
 
     def feed(self, piece: str) -> None:
         """Read on. What is incomplete at the end is read with the next piece."""
@@ -205,6 +217,7 @@ class JsonReader:
     def _put(self, value: object) -> None:
         """Put a value where it belongs."""
         self._values += 1
+        self._held += _PLACE_BYTES + getsizeof(value)
         if self._values > _MAX_VALUES:
             raise malformed(f"the body holds more than {_MAX_VALUES} values")
         self._state = _State.COMMA
@@ -228,6 +241,7 @@ class JsonReader:
         if len(members) == MAX_MEMBERS:
             raise malformed(f"an object in the body has more than {MAX_MEMBERS} members")
         inner.name = name
+        self._held += _MEMBER_BYTES + getsizeof(name)
         self._state = _State.COLON
 
     # Each returns whether the mark may come here.

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from slurper.api.auth import is_same, presented_tokens
+from slurper.api.auth import is_same, limited, presented_tokens
 from slurper.api.backend import Backend
 from slurper.api.envelope import Code, Problem, failure
 
@@ -30,6 +30,10 @@ async def metrics(request: Request) -> Response:
     backend: Backend = request.app.state.backend
     token = backend.settings.metrics_token
     if token is not None and not _is_presented(request, token):
+        wait = backend.attempts.failed(request.client.host if request.client else None)
+        if wait:
+            refusal = limited(wait)
+            return failure(refusal.status, [refusal.problem], refusal.headers)
         text = "Authentication error: send SLURPER_METRICS_TOKEN in Authorization: Bearer <token>"
         return failure(
             HTTPStatus.UNAUTHORIZED,

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from slurper.api.body_memory import Claim
 from slurper.api.envelope import Code, Problem, Refusal, malformed
 from slurper.api.json_reader import JsonReader
 from slurper.job import rules
@@ -28,6 +29,10 @@ MAX_KEYLESS_BODY_BYTES = 1 << 20
 
 _PIECE_BYTES = 16 << 10
 """Parsing so much takes a few milliseconds, whatever it holds."""
+
+_HEARD_LATE = (HTTPStatus.BAD_REQUEST, HTTPStatus.TOO_MANY_REQUESTS)
+"""Before these the rest of the body is read and dropped: many clients read no answer before they
+have sent everything."""
 
 _STAND_IN = b"{}"
 """FastAPI asks whether there is a body, and then for what was parsed."""
@@ -43,18 +48,21 @@ class JsonRequest(Request):
         return self.parsed
 
 
-async def read_json(request: Request, *, max_bytes: int, optional: bool = False) -> JsonRequest:
+async def read_json(
+    request: Request, claim: Claim, *, max_bytes: int, optional: bool = False
+) -> JsonRequest:
     """Return the request with its body parsed.
 
     An `optional` body may be empty, with any content type. It may also be `null`, as some generated
-    clients send it.
+    clients send it. `claim` is what the body may take in memory.
 
     Raises:
-        Refusal: 413 for a body over `max_bytes`; 400 for one that is not exactly one JSON object.
+        Refusal: 413 for a body over `max_bytes`; 400 for one that is not exactly one JSON object;
+            429 if there is no memory for it.
     """
     if not optional:
         _require_json(request)
-    parsed = await _parsed(request, max_bytes, optional=optional)
+    parsed = await _parsed(request, claim, max_bytes, optional=optional)
     if parsed is None and optional:
         return JsonRequest(request.scope, _replay(b""))
     if not isinstance(parsed, dict):
@@ -64,12 +72,16 @@ async def read_json(request: Request, *, max_bytes: int, optional: bool = False)
     return complete
 
 
-async def _parsed(request: Request, max_bytes: int, *, optional: bool) -> object:
+async def _parsed(request: Request, claim: Claim, max_bytes: int, *, optional: bool) -> object:
     """Parse the body as it comes in. None: it is null, or it is empty and `optional`."""
+    announced = _announced(request, max_bytes)
+    length = max_bytes if announced is None else announced
     reader, decoder = JsonReader(), _Decoder()
     pieces = _pieces(request, max_bytes)
     try:
+        await claim.grow(announced or 0, length=length)
         async for piece in pieces:
+            await claim.grow(reader.held_bytes, length=length)
             text = decoder.decode(piece)
             if optional and text.strip():
                 _require_json(request)
@@ -77,12 +89,14 @@ async def _parsed(request: Request, max_bytes: int, *, optional: bool) -> object
             reader.feed(text)
         reader.feed(decoder.decode(b"", is_last=True))
     except Refusal as refusal:
-        if refusal.status == HTTPStatus.BAD_REQUEST:
-            async for _ in pieces:  # many clients read no answer before they have sent everything
+        if refusal.status in _HEARD_LATE:
+            async for _ in pieces:
                 pass
         raise
     if reader.has_begun:
-        return reader.finish()
+        whole = reader.finish()
+        claim.keep(reader.held_bytes)
+        return whole
     if not optional:
         raise malformed("the body is empty; this operation needs a JSON object")
     return None
@@ -131,9 +145,6 @@ def _require_json(request: Request) -> None:
 
 async def _pieces(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     """The body in pieces. After each one, others get their turn."""
-    announced = request.headers.get("content-length", "")
-    if _exceeds(announced, max_bytes):
-        _refuse_size(max_bytes)
     kept, received = bytearray(), 0
     try:
         async for chunk in request.stream():
@@ -150,11 +161,15 @@ async def _pieces(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     yield bytes(kept)
 
 
-def _exceeds(announced: str, most: int) -> bool:
-    """Whether a Content-Length is larger. It may have more digits than Python reads."""
-    if not (announced.isascii() and announced.isdecimal()):
-        return False
-    return len(announced) > _MAX_LENGTH_DIGITS or int(announced) > most
+def _announced(request: Request, max_bytes: int) -> int | None:
+    """Return the length that a body announces; None: it announces none. Raises Refusal."""
+    text = request.headers.get("content-length", "")
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    # It may have more digits than Python reads.
+    if len(text) > _MAX_LENGTH_DIGITS or int(text) > max_bytes:
+        _refuse_size(max_bytes)
+    return int(text)
 
 
 _MAX_LENGTH_DIGITS = 18

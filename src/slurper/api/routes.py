@@ -26,9 +26,11 @@ from slurper import errors
 from slurper.api import answers, auth, members, request_body, schemas, translate
 from slurper.api.audit import Call
 from slurper.api.backend import Backend
+from slurper.api.body_memory import BodyMemory
 from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
 from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
+from slurper.http.places import Owner
 from slurper.job.access import Scope
 
 PAGE_SIZE = 50
@@ -67,12 +69,15 @@ class SlurperRoute(APIRoute):
             max_bytes = request_body.MAX_BODY_BYTES
 
         async def handle_in_order(request: Request) -> Response:
-            await _authorize(request, self.operation_id, needs)
-            if body is not None:
+            owner = await _authorize(request, self.operation_id, needs)
+            if body is None:
+                return await handle(request)
+            memory: BodyMemory = request.app.state.body_memory
+            with memory.claim(owner) as claim:  # a create holds its keys while stores are checked
                 request = await request_body.read_json(
-                    request, max_bytes=max_bytes, optional=optional
+                    request, claim, max_bytes=max_bytes, optional=optional
                 )
-            return await handle(request)
+                return await handle(request)
 
         return handle_in_order
 
@@ -88,7 +93,8 @@ def backend_of(request: Request) -> Backend:
     return backend
 
 
-async def _authorize(request: Request, operation: str | None, needs: Scope) -> None:
+async def _authorize(request: Request, operation: str | None, needs: Scope) -> Owner:
+    """Let a request in. Returns whose limits count for it. Raises Refusal."""
     account_id, job_id = request.path_params["account_id"], request.path_params.get("job_id")
     auth.check_account_id(account_id)
     call = call_of(request)
@@ -96,6 +102,7 @@ async def _authorize(request: Request, operation: str | None, needs: Scope) -> N
     call.job_id = job_id if job_id and _JOB_ID.fullmatch(job_id) else None
     gate: auth.Gate = request.app.state.gate
     await gate.admit(call, request.headers)
+    return Owner(account_id, call.who)
 
 
 def call_of(request: Request) -> Call:
@@ -278,7 +285,12 @@ async def pause_job(
     openapi_extra={**WRITES, "requestBody": {"required": False, "x-extension": True}},
 )
 async def resume_job(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: NewSecrets, delivery: Delivery
+    backend: OpenBackend,
+    call: OpenCall,
+    account_id: str,
+    job_id: JobId,
+    body: NewSecrets,
+    delivery: Delivery,
 ) -> Success[str]:
     """The job continues where it stopped. With new secrets, those sides are checked first (403)."""
     source, target = translate.new_credentials(body)
@@ -288,6 +300,7 @@ async def resume_job(
         source_credentials=source,
         target_credentials=target,
         delivery=delivery,
+        asked_by=call.who,
     )
     return Success(result="Job resumed")
 
@@ -370,7 +383,7 @@ async def list_job_logs(
     openapi_extra=WRITES,
 )
 async def check_source(
-    backend: OpenBackend, account_id: str, body: schemas.Source
+    backend: OpenBackend, call: OpenCall, account_id: str, body: schemas.Source
 ) -> Success[ConnectivityView]:
     """List the source with what is given. What is wrong is in `reasons`, and in `messages`."""
     with _relative_to("/source"):
@@ -380,6 +393,7 @@ async def check_source(
             translate.credentials(body),
             prefix=body.path_prefix or "",
             keys=translate.selected_keys(body),
+            asked_by=call.who,
         )
     return _connectivity(problems, "/source")
 
@@ -392,12 +406,12 @@ async def check_source(
     openapi_extra=WRITES,
 )
 async def check_target(
-    backend: OpenBackend, account_id: str, body: schemas.Target
+    backend: OpenBackend, call: OpenCall, account_id: str, body: schemas.Target
 ) -> Success[ConnectivityView]:
     """List the target and begin an upload. What is wrong is in `reasons`, and in `messages`."""
     with _relative_to("/target"):
         problems = await backend.service.precheck_target(
-            account_id, translate.location(body), translate.credentials(body)
+            account_id, translate.location(body), translate.credentials(body), asked_by=call.who
         )
     return _connectivity(problems, "/target")
 

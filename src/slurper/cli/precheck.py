@@ -42,11 +42,12 @@ def precheck(
 
 
 async def _check(sides: Sides, settings: Settings) -> None:
+    from slurper.http.places import Owner
     from slurper.service.precheck import Precheck, Side
 
     check, source, target = Precheck(settings), sides.source, sides.target
     read_from, write_to = (
-        check.resolve(side, sides.account_id, access.location, access.credentials)
+        check.resolve(side, Owner(sides.account_id), access.location, access.credentials)
         for side, access in ((Side.SOURCE, source), (Side.TARGET, target))
     )
     readable, writable = await asyncio.gather(

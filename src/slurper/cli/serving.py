@@ -42,11 +42,11 @@ async def serve(settings: Settings, door: Door, *, access_log: bool) -> None:
     Several servers may share one database. One of them drives the jobs, and all serve the API.
 
     Raises:
-        ConfigurationError: the database, data folder or key cannot be used, or the token of the
+        ConfigurationError: the database, data folder or key cannot be used, or a token of the
             settings is too short for a service that others can reach.
     """
     host = door.listener.getsockname()[0]
-    exposure.check_static_token(settings.api_token, host, proxied=bool(door.proxies))
+    exposure.check_tokens(settings, host, proxied=bool(door.proxies))
     _reload_on_hangup(door.certificate)
     metrics = telemetry.Metrics(CollectorRegistry())
     async with assembled(settings, metrics=metrics) as node, driven_in_turn(node) as driving:

@@ -93,7 +93,7 @@ class TokenStore(Store):
         token = _PREFIX + secrets.token_urlsafe(32)
         values = {
             "name": name,
-            "sha256": _hash(token),
+            "sha256": sha256_of(token),
             "created_at": now,
             "accounts": listed,
             "scope": scope.value,
@@ -113,13 +113,18 @@ class TokenStore(Store):
 
         The caller decides whether its scope, accounts and expiry allow a request.
         """
-        digest = _hash(token)
+        digest = sha256_of(token)
         row = connection.execute(select(tokens).where(tokens.c.sha256 == digest)).one_or_none()
         # The time of the index look-up may tell how much of a *hash* matched. That helps nobody to
         # make a token. The comparison itself takes the same time for every hash.
         if row is None or not hmac.compare_digest(bytes(row.sha256), digest):
             return None
         return _to_info(row, clock.now(connection) if row.expires_at else datetime.now(UTC))
+
+    @reads
+    def hashes(self, connection: Connection) -> frozenset[bytes]:
+        """Return the hashes of all tokens, as `sha256_of` makes them."""
+        return frozenset(map(bytes, connection.scalars(select(tokens.c.sha256))))
 
     @reads
     def list(self, connection: Connection) -> tuple[TokenInfo, ...]:
@@ -198,5 +203,6 @@ def _to_info(row: Row[*tuple[Any, ...]], now: datetime) -> TokenInfo:
     )
 
 
-def _hash(token: str) -> bytes:
+def sha256_of(token: str) -> bytes:
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -199,7 +199,12 @@ def _resolve(
 ) -> StoreAddress:
     try:
         return factory.resolve(
-            location, credentials, account_id=job.account_id, settings=settings, found=found
+            location,
+            credentials,
+            account_id=job.account_id,
+            token=job.created_by,
+            settings=settings,
+            found=found,
         )
     except errors.InvalidField as error:
         text = f"the {side}'s {error.pointer.removeprefix('/')} {error.message}"

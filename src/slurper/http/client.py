@@ -43,6 +43,7 @@ from slurper.http.dialer import Dialer, NotSent, Origin
 from slurper.http.exchange import StaleConnection
 from slurper.http.messages import Request, Response
 from slurper.http.outbox import Outbox
+from slurper.http.places import NOBODY, Owner
 from slurper.http.pool import Pool, Pools
 from slurper.http.stall import StallLimits
 from slurper.http.streams import Feed, Pieces, StreamDeclined
@@ -201,7 +202,7 @@ class HttpClient:
     `since` (monotonic seconds) counts.
 
     `trusted` switches the endpoint policy off, for an origin that the operator has chosen.
-    `owner` is the account whose limit of name look-ups counts.
+    `owner` is whose limits of name look-ups count.
     `headers` are sent with every request; they are not signed.
     """
 
@@ -212,7 +213,7 @@ class HttpClient:
         *,
         sign: Callable[[Request], str],
         trusted: bool = False,
-        owner: str = "",
+        owner: Owner = NOBODY,
         should_retry: Callable[[Response], bool] | None = None,
         asks_to_slow_down: Callable[[Response], bool] = lambda response: response.status == 503,
         serves_others: Callable[[Request, float, int], Awaitable[bool]] | None = None,

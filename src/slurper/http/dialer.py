@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from slurper import descriptors, errors, telemetry
 from slurper.endpoints import EndpointPolicy
 from slurper.http.connection import Connection, ending
+from slurper.http.places import NOBODY, Owner
 from slurper.http.resolver import Address, Resolver
 from slurper.http.tls_transport import TlsContext, TlsError, TlsTransport, handshake
 
@@ -100,7 +101,7 @@ class Origin:
 
 
 class Dialer:
-    """Opens connections to one origin. `owner` is the account that looks up its name."""
+    """Opens connections to one origin. `owner` is for whom its name is looked up."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class Dialer:
         tls: TlsContext | None,
         connect_timeout_seconds: float,
         policy: EndpointPolicy,
-        owner: str = "",
+        owner: Owner = NOBODY,
     ) -> None:
         self.origin = origin
         self._tls = tls
@@ -165,7 +166,9 @@ class Dialer:
     def _refusal(self, ip: str, why: str) -> errors.EndpointRefused:
         """Only the log tells which address a name has: its user may not have to do with it."""
         peer = self.origin.peer
-        _log.info("endpoint refused", endpoint=peer, address=ip, why=why, account=self.owner)
+        _log.info(
+            "endpoint refused", endpoint=peer, address=ip, why=why, account=self.owner.account
+        )
         what = f"is {why}" if self.origin.is_literal else "has an address"
         return errors.EndpointRefused(f"{peer} {what} that the endpoint policy forbids")
 

@@ -22,6 +22,7 @@ from slurper.http import capacity
 from slurper.http.capacity import Capacity
 from slurper.http.connection import Connection
 from slurper.http.dialer import Dialer, NotSent, Origin
+from slurper.http.places import Owner
 from slurper.http.stall import StallLimits, StallWatch
 from slurper.http.window import AdaptiveWindow
 
@@ -40,7 +41,7 @@ class Pools:
     """The pools of several clients. Clients of one origin share its connections."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[Origin, EndpointPolicy, str], Pool] = {}
+        self._pools: dict[tuple[Origin, EndpointPolicy, Owner], Pool] = {}
 
     def get(self, dialer: Dialer, make: Callable[[], Pool]) -> Pool:
         """The pool of a dialer's origin, policy and owner; `make` makes it if it is missing."""

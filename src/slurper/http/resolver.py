@@ -3,7 +3,8 @@
 A look-up cannot be stopped, and a name server may never answer. So:
 
 - each look-up has a thread of its own, and the end of the process does not wait for it;
-- a look-up that does not come back keeps one of the few places of its owner, and no other's;
+- a look-up that does not come back keeps one of the few places of its account, and one of the
+  token that made it look, and no other's;
 - who asks for a name that is being looked up waits for the same answer;
 - a caller waits as long as it wants to, and goes; its look-up goes on.
 
@@ -21,14 +22,14 @@ import threading
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from slurper.http.places import Crowded, Places
+from slurper.http.places import Crowded, Owner, Places, Share
 
-MOST_OF_ONE = 4
-"""Different names of one owner that are looked up at once."""
+OF_ACCOUNT = Share(places=4, waiting=64)
+"""Different names of one account that are looked up at once, and that wait for it."""
 MOST = 64
 """Different names that are looked up at once in all."""
-_MOST_WAITING_OF_ONE = 64
-"""Different names of one owner that wait for a place."""
+OF_TOKEN = Share(places=MOST // 2, waiting=256)
+"""The same for one token. It may be good for every account, and make up as many as it likes."""
 _PLACE_SECONDS = 30.0
 """After this time a look-up that found no place is given up; its callers have mostly gone."""
 
@@ -75,10 +76,8 @@ class Resolver:
 
     def __init__(self) -> None:
         limit_system_time_outs()
-        self._places = Places(
-            most_of_one=MOST_OF_ONE, most=MOST, most_waiting_of_one=_MOST_WAITING_OF_ONE
-        )
-        self._asked: dict[tuple[str, str], asyncio.Task[list[Address]]] = {}
+        self._places = Places(of_account=OF_ACCOUNT, of_token=OF_TOKEN, most=MOST)
+        self._asked: dict[tuple[Owner, str], asyncio.Task[list[Address]]] = {}
         """Those that have or want a place, by owner and name."""
         self._under_way: dict[str, asyncio.Future[list[Address]]] = {}
         """Those that have a thread, by name."""
@@ -88,7 +87,7 @@ class Resolver:
         """The resolver that all users of the running event loop share."""
         return _RESOLVERS.setdefault(asyncio.get_running_loop(), Resolver())
 
-    async def look_up(self, host: str, *, owner: str) -> list[Address]:
+    async def look_up(self, host: str, *, owner: Owner) -> list[Address]:
         """Return the addresses of a name, without a port.
 
         Raises:
@@ -104,16 +103,16 @@ class Resolver:
             under_way.add_done_callback(lambda ended: self._forget(owner, host, ended))
         return await asyncio.shield(under_way)
 
-    def _forget(self, owner: str, host: str, ended: asyncio.Future[list[Address]]) -> None:
+    def _forget(self, owner: Owner, host: str, ended: asyncio.Future[list[Address]]) -> None:
         del self._asked[owner, host]
         _mark_as_seen(ended)
 
-    async def _ask(self, host: str, owner: str) -> list[Address]:
+    async def _ask(self, host: str, owner: Owner) -> list[Address]:
         try:
             async with asyncio.timeout(_PLACE_SECONDS):
                 await self._places.take(owner)
         except (Crowded, TimeoutError):
-            raise OSError(0, "too many names are being looked up for this account") from None
+            raise OSError(0, "too many names are looked up for this account or token") from None
         under_way = self._under_way.get(host)
         if under_way is None:
             under_way = self._begin(host, owner)
@@ -121,7 +120,7 @@ class Resolver:
             self._places.give_back(owner)
         return await asyncio.shield(under_way)
 
-    def _begin(self, host: str, owner: str) -> asyncio.Future[list[Address]]:
+    def _begin(self, host: str, owner: Owner) -> asyncio.Future[list[Address]]:
         """Look up a name in a thread. The place is given back when the thread ends."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Address]] = loop.create_future()

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 from slurper.http.client import ClientStatistics
 from slurper.http.messages import Response
+from slurper.http.places import NOBODY, Owner
 from slurper.objectstore import checksums
 from slurper.objectstore.dialects import Dialect, KeyOrder
 from slurper.secrets import Credentials
@@ -288,8 +289,8 @@ class StoreAddress:
     """Requests say that their sender pays for them."""
     trusted: bool = False
     """The operator chose this address, so the endpoint policy does not apply to it."""
-    account_id: str = ""
-    """Whose job it is. Limits of what an account may do at once count by it."""
+    owner: Owner = NOBODY
+    """Whose job it is. Limits of what may be done at once count by it."""
 
 
 class ObjectStore(Protocol):

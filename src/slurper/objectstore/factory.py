@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.places import Owner
 from slurper.job import rules
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, key_shapes
@@ -45,6 +46,7 @@ def resolve(
     credentials: Credentials,
     *,
     account_id: str,
+    token: str | None = None,
     settings: Settings,
     found: Capabilities | None = None,
 ) -> StoreAddress:
@@ -54,6 +56,7 @@ def resolve(
         location: The bucket as the user described it.
         credentials: What signs the requests.
         account_id: The account of the request; part of R2's host names.
+        token: The name of the token that the account acts by.
         settings: Overrides of provider addresses, and what endpoints users may name.
         found: What the store was found to do. It replaces what an `assumed` dialect says. What only
             the store's answers show counts in every dialect.
@@ -62,8 +65,9 @@ def resolve(
         InvalidField: a field of the location cannot work; the pointer is relative to the location.
         ConfigurationError: the operator's own endpoint or the account id cannot work.
     """
+    owner = Owner(account_id, token)
     if location.vendor is Vendor.GCS:
-        return replace(_gcs_address(location, credentials, settings), account_id=account_id)
+        return replace(_gcs_address(location, credentials, settings), owner=owner)
     if not isinstance(credentials, S3Credentials):
         raise errors.InvalidField("/secret", "this vendor needs an access key id and a secret")
     if location.region is not None:
@@ -78,7 +82,7 @@ def resolve(
         credentials=credentials,
         requester_pays=settings.requester_pays and dialect.requester_pays,
         trusted=trusted,
-        account_id=account_id,
+        owner=owner,
     )
 
 

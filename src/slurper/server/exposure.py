@@ -7,6 +7,7 @@ import ipaddress
 from pydantic import SecretStr
 
 from slurper import errors
+from slurper.settings import Settings, variable
 
 MIN_TOKEN_CHARACTERS = 32
 
@@ -58,23 +59,29 @@ def require_cover(host: str, address: str, *, tls: bool, proxied: bool) -> None:
     )
 
 
-def check_static_token(token: SecretStr | None, host: str, *, proxied: bool = False) -> None:
+def check_tokens(settings: Settings, host: str, *, proxied: bool = False) -> None:
     """Refuse a token of the settings that could be guessed, if others can reach the service.
 
     Args:
-        token: that token.
+        settings: they may have a token of the API, and one of the metrics.
         host: the address that the service listens on.
         proxied: a proxy on this machine lets others in, although that address is of loopback.
 
     Raises:
-        ConfigurationError: others can reach the service, and the token is short.
+        ConfigurationError: others can reach the service, and a token is short.
     """
-    if token is None or (is_loopback(host) and not proxied):
+    if is_loopback(host) and not proxied:
         return
-    length = len(token.get_secret_value())
-    if length < MIN_TOKEN_CHARACTERS:
-        raise errors.ConfigurationError(
-            f"SLURPER_API_TOKEN has {length} characters; a service that others can reach (it "
-            f"listens on {host}) needs one of at least {MIN_TOKEN_CHARACTERS}. Make it with "
-            "`openssl rand -hex 32`, or leave it unset and use `slurper token create`"
-        )
+    _require_length("api_token", settings.api_token, host, "use `slurper token create`")
+    others = "let only those reach /metrics who may read it"
+    _require_length("metrics_token", settings.metrics_token, host, others)
+
+
+def _require_length(name: str, token: SecretStr | None, host: str, otherwise: str) -> None:
+    if token is None or (length := len(token.get_secret_value())) >= MIN_TOKEN_CHARACTERS:
+        return
+    raise errors.ConfigurationError(
+        f"{variable(name)} has {length} characters; a service that others can reach (it "
+        f"listens on {host}) needs one of at least {MIN_TOKEN_CHARACTERS}. Make it with "
+        f"`openssl rand -hex 32`, or leave it unset and {otherwise}"
+    )

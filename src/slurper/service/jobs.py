@@ -17,7 +17,7 @@ from slurper.database.idempotency import Asked
 from slurper.database.store import JobStore
 from slurper.engine.waits import Waits
 from slurper.errors import PrecheckProblem
-from slurper.http.places import Crowded, Places
+from slurper.http.places import Crowded, Owner, Places, Share
 from slurper.job import lifecycle, rules
 from slurper.job.lifecycle import Command
 from slurper.job.model import (
@@ -43,7 +43,7 @@ MOST_CHECKS = 32
 CHECK_WAIT_SECONDS = 5.0
 """How long a check waits for its place. A check takes about as long, so one mostly comes free."""
 _WAITING_PER_CHECK = 4
-"""So many wait for each place that an account has. What they want is kept in memory meanwhile."""
+"""So many wait for each place of an account or token. What they want is in memory meanwhile."""
 _FEW_KEYS = 100
 
 _SECRETS = frozenset(f"/{side}/secret" for side in Side)
@@ -71,12 +71,11 @@ class JobService:
         self._wake = wake
         self._waits = waits or Waits()
         self._precheck = Precheck(settings)
-        most = settings.max_concurrent_checks
-        self._most_checks = max(most, MOST_CHECKS)
+        self._checks = _Checks.of(settings)
         self._places = Places(
-            most_of_one=most,
-            most=self._most_checks,
-            most_waiting_of_one=most * _WAITING_PER_CHECK,
+            of_account=Share(self._checks.of_account, self._checks.of_account * _WAITING_PER_CHECK),
+            of_token=Share(self._checks.of_token, self._checks.of_token * _WAITING_PER_CHECK),
+            most=self._checks.of_all,
         )
 
     async def create(
@@ -113,7 +112,11 @@ class JobService:
         if made is not None:
             return made
         checked = await self._check(
-            account_id, spec, source=secrets.source, target=secrets.target, is_new=True
+            Owner(account_id, created_by),
+            spec,
+            source=secrets.source,
+            target=secrets.target,
+            is_new=True,
         )
         for note in checked.notes:
             tell(note)
@@ -171,7 +174,11 @@ class JobService:
         spec = replace(retried.job.spec, keys=retried.sample)
         with _only_secrets_can_change():
             checked = await self._check(
-                account_id, spec, source=secrets.source, target=secrets.target, is_new=True
+                Owner(account_id, created_by),
+                spec,
+                source=secrets.source,
+                target=secrets.target,
+                is_new=True,
             )
         at = await self._store.now()
         spec = replace(spec, keys=())
@@ -244,8 +251,11 @@ class JobService:
         source_credentials: Credentials | None = None,
         target_credentials: Credentials | None = None,
         delivery: Delivery | None = None,
+        asked_by: str | None = None,
     ) -> Job:
         """Go on where the job stopped. A side for which credentials are given uses the new ones.
+
+        `asked_by` names the token that asks.
 
         Raises:
             JobNotFound, JobConflict: no such job, or it is not paused.
@@ -263,7 +273,10 @@ class JobService:
         spec = await self._with_sample(job)
         with _only_secrets_can_change():
             await self._check(
-                account_id, spec, source=source_credentials, target=target_credentials
+                Owner(account_id, asked_by),
+                spec,
+                source=source_credentials,
+                target=target_credentials,
             )
 
         def reseal(sealed: bytes | None) -> bytes:
@@ -281,7 +294,7 @@ class JobService:
             PrecheckFailed: with the problems of both sides. The job keeps its old credentials.
         """
         spec = await self._with_sample(await self._store.get_job(account_id, job_id))
-        await self._check(account_id, spec, source=secrets.source, target=secrets.target)
+        await self._check(Owner(account_id), spec, source=secrets.source, target=secrets.target)
         await self._store.renew_secrets(account_id, job_id, lambda: self._sealer.seal(secrets))
 
     async def change_limits(self, account_id: str, job_id: str, changes: LimitChanges) -> Job:
@@ -322,47 +335,56 @@ class JobService:
         *,
         prefix: str = "",
         keys: Sequence[str] | None = None,
+        asked_by: str | None = None,
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the source cannot be read, or else notes about it.
 
-        Raises InvalidField, TooManyChecks.
+        `asked_by` names the token that asks. Raises InvalidField, TooManyChecks.
         """
         keys = await _selected(keys, prefix)
-        address = self._precheck.resolve(Side.SOURCE, account_id, location, credentials)
-        async with self._place(account_id):
+        owner = Owner(account_id, asked_by)
+        address = self._precheck.resolve(Side.SOURCE, owner, location, credentials)
+        async with self._place(owner):
             checked = await self._precheck.source(location, address, prefix=prefix, keys=keys)
         return checked.problems
 
     async def precheck_target(
-        self, account_id: str, location: Location, credentials: Credentials
+        self,
+        account_id: str,
+        location: Location,
+        credentials: Credentials,
+        *,
+        asked_by: str | None = None,
     ) -> tuple[PrecheckProblem, ...]:
         """Return why the target cannot be written to, or else notes about it.
 
-        Raises InvalidField, TooManyChecks.
+        `asked_by` names the token that asks. Raises InvalidField, TooManyChecks.
         """
-        address = self._precheck.resolve(Side.TARGET, account_id, location, credentials)
-        async with self._place(account_id):
+        owner = Owner(account_id, asked_by)
+        address = self._precheck.resolve(Side.TARGET, owner, location, credentials)
+        async with self._place(owner):
             return (await self._precheck.target(location, address)).problems
 
     @asynccontextmanager
-    async def _place(self, account_id: str) -> AsyncIterator[None]:
+    async def _place(self, owner: Owner) -> AsyncIterator[None]:
         """Hold a place for a check, of one side or both. Raises TooManyChecks: none came free."""
         try:
             async with asyncio.timeout(CHECK_WAIT_SECONDS):
-                await self._places.take(account_id)
+                await self._places.take(owner)
         except (Crowded, TimeoutError):
             raise errors.TooManyChecks(
-                f"{self._settings.max_concurrent_checks} checks of stores may be under way for an "
-                f"account, and {self._most_checks} for all; try again when some have ended"
+                f"{self._checks.of_account} checks of stores may be under way for an account, "
+                f"{self._checks.of_token} for a token, and {self._checks.of_all} for all; "
+                "try again when some have ended"
             ) from None
         try:
             yield
         finally:
-            self._places.give_back(account_id)
+            self._places.give_back(owner)
 
     async def _check(
         self,
-        account_id: str,
+        owner: Owner,
         spec: JobSpec,
         *,
         source: Credentials | None,
@@ -380,12 +402,12 @@ class JobService:
         check = self._precheck
         read_from = write_to = None
         if source is not None:
-            read_from = check.resolve(Side.SOURCE, account_id, spec.source, source)
+            read_from = check.resolve(Side.SOURCE, owner, spec.source, source)
         if target is not None:
-            write_to = check.resolve(Side.TARGET, account_id, spec.target, target)
+            write_to = check.resolve(Side.TARGET, owner, spec.target, target)
         if is_new and read_from is not None and write_to is not None:
             _refuse_same_bucket(spec, read_from, write_to)
-        async with self._place(account_id):
+        async with self._place(owner):
             readable, writable = await side_by_side(
                 _unasked()
                 if read_from is None
@@ -454,6 +476,21 @@ class JobService:
         job = await self._store.apply(account_id, job_id, command, reseal=reseal, bounds=bounds)
         self._wake()
         return job
+
+
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """How many checks of stores may be under way."""
+
+    of_account: int
+    of_token: int
+    of_all: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> _Checks:
+        """Half of all for one token: it may be good for every account, and name very many."""
+        one = settings.max_concurrent_checks
+        return cls(one, max(one, MOST_CHECKS // 2), max(one, MOST_CHECKS))
 
 
 def _refuse_same_bucket(spec: JobSpec, read_from: StoreAddress, write_to: StoreAddress) -> None:

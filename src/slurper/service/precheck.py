@@ -18,6 +18,7 @@ from enum import StrEnum
 from slurper import errors
 from slurper.errors import PrecheckProblem
 from slurper.http.client import TransportOptions
+from slurper.http.places import Owner
 from slurper.http.pool import Pools
 from slurper.job.model import Capabilities, Jurisdiction, Location, Vendor
 from slurper.objectstore import advice, factory
@@ -68,9 +69,9 @@ class Precheck:
         self._settings = settings
 
     def resolve(
-        self, side: Side, account_id: str, location: Location, credentials: Credentials
+        self, side: Side, owner: Owner, location: Location, credentials: Credentials
     ) -> StoreAddress:
-        """Return the address of a side.
+        """Return the address of a side. `owner` is who asks.
 
         Raises:
             InvalidField: the location is not valid; the pointer names the side.
@@ -78,7 +79,11 @@ class Precheck:
         """
         try:
             return factory.resolve(
-                location, credentials, account_id=account_id, settings=self._settings
+                location,
+                credentials,
+                account_id=owner.account,
+                token=owner.token,
+                settings=self._settings,
             )
         except errors.InvalidField as error:
             raise errors.InvalidField(f"/{side}{error.pointer}", error.message) from error
@@ -143,7 +148,8 @@ class Precheck:
                 await probe(stores, check)
                 failed = None
             except StepFailed as error:
-                failed = error
+                errors.let_go(error)  # the probe may hold ten thousand keys
+                failed = error.with_traceback(None)
             for address, store in zip(addresses, stores, strict=True):
                 seen = factory.found_since(address.dialect, store.dialect)
                 check.found = check.found.with_found(seen)

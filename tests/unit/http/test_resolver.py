@@ -15,9 +15,11 @@ import pytest
 
 from slurper import errors
 from slurper.http import resolver
-from slurper.http.resolver import MOST, MOST_OF_ONE, Address, Resolver
+from slurper.http.places import Owner
+from slurper.http.resolver import MOST, OF_ACCOUNT, OF_TOKEN, Address, Resolver
 from tests.unit.http.conftest import Connect, get
 
+MOST_OF_ONE = OF_ACCOUNT.places
 HERE = Address(socket.AF_INET, ("127.0.0.1", 0))
 
 
@@ -45,7 +47,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     stand_in.end.set()
 
 
-def asking(host: str, owner: str) -> asyncio.Task[list[Address]]:
+def asking(host: str, account: str, token: str | None = None) -> asyncio.Task[list[Address]]:
+    owner = Owner(account, token)
     return asyncio.ensure_future(Resolver.of_this_loop().look_up(host, owner=owner))
 
 
@@ -81,6 +84,19 @@ async def test_all_accounts_together_have_so_many_threads(names: Names) -> None:
     assert len(names.asked) == len(slow)
 
 
+async def test_a_token_for_every_account_does_not_take_all_threads(names: Names) -> None:
+    accounts = [f"{number}" for number in range(MOST)]
+    slow = [asking(f"slow-{account}", account, "all") for account in accounts]
+    await begun(names, OF_TOKEN.places)
+    async with asyncio.timeout(60):
+        assert await asking("fine", "another", "own") == [HERE]
+        assert await asking("fine-too", accounts[-1], "own") == [HERE], "not its account"
+    assert len(names.asked) == OF_TOKEN.places + 2
+    names.end.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*slow)
+
+
 async def test_who_asks_for_the_same_name_shares_the_answer(names: Names) -> None:
     slow = [asking("slow", owner) for owner in "aaaabbbbcccc"]
     await begun(names, 1)
@@ -108,7 +124,7 @@ async def test_a_caller_that_goes_takes_nobody_along(names: Names) -> None:
 async def test_a_failure_frees_its_place() -> None:
     for number in range(3 * MOST_OF_ONE):
         with pytest.raises(socket.gaierror):
-            await Resolver.of_this_loop().look_up(f"no-{number}", owner="a")
+            await Resolver.of_this_loop().look_up(f"no-{number}", owner=Owner("a"))
 
 
 async def test_a_thread_that_cannot_be_started_is_a_failed_look_up(
@@ -121,8 +137,8 @@ async def test_a_thread_that_cannot_be_started_is_a_failed_look_up(
         broken.setattr(threading.Thread, "start", refuse)
         for number in range(2 * MOST_OF_ONE):
             with pytest.raises(OSError, match="can't start new thread"):
-                await Resolver.of_this_loop().look_up(f"fine-{number}", owner="a")
-    assert await Resolver.of_this_loop().look_up("fine", owner="a") == [HERE]
+                await Resolver.of_this_loop().look_up(f"fine-{number}", owner=Owner("a"))
+    assert await Resolver.of_this_loop().look_up("fine", owner=Owner("a")) == [HERE]
     assert names.asked == ["fine"]
 
 
@@ -137,7 +153,7 @@ async def test_a_thread_that_cannot_be_started_is_a_failed_look_up(
 async def test_an_address_needs_no_look_up(names: Names, host: str, address: Address) -> None:
     slow = [asking(f"slow-{number}", "a") for number in range(MOST_OF_ONE)]
     await begun(names, MOST_OF_ONE)
-    assert await Resolver.of_this_loop().look_up(host, owner="a") == [address]
+    assert await Resolver.of_this_loop().look_up(host, owner=Owner("a")) == [address]
     assert address.at(443).sockaddr[:2] == (host, 443)
     names.end.set()
     await asyncio.gather(*slow)
@@ -156,9 +172,10 @@ def test_a_process_ends_though_a_look_up_does_not() -> None:
     program = """
 import asyncio, time
 from slurper.http import resolver
+from slurper.http.places import Owner
 resolver._look_up = lambda host: time.sleep(3600)
 async def main():
-    asyncio.ensure_future(resolver.Resolver.of_this_loop().look_up("slow", owner="a"))
+    asyncio.ensure_future(resolver.Resolver.of_this_loop().look_up("slow", owner=Owner("a")))
     await asyncio.sleep(0.1)
 asyncio.run(main())
 """

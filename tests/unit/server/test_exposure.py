@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import SecretStr
 
 from slurper import errors
 from slurper.server import exposure
+from slurper.settings import Settings, variable
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,27 @@ def test_only_loopback_needs_no_cover(address: str, loopback: bool) -> None:
         exposure.require_cover("host", address, tls=False, proxied=False)
 
 
+def with_token(name: str, token: str | None) -> Settings:
+    return Settings.model_validate({name: token})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "fe80::1%eth0"])  # noqa: S104 - nothing listens
-def test_a_short_token_of_the_settings_is_for_loopback_only(host: str) -> None:
+@pytest.mark.parametrize("name", ["api_token", "metrics_token"])
+def test_a_short_token_of_the_settings_is_for_loopback_only(host: str, name: str) -> None:
     for short in ("x", "x" * 31):
-        with pytest.raises(errors.ConfigurationError, match="SLURPER_API_TOKEN has") as caught:
-            exposure.check_static_token(SecretStr(short), host)
+        with pytest.raises(errors.ConfigurationError, match=f"{variable(name)} has") as caught:
+            exposure.check_tokens(with_token(name, short), host)
         assert f"listens on {host}) needs one of at least 32" in str(caught.value)
         assert "openssl rand -hex 32" in str(caught.value)
         assert short * 2 not in str(caught.value)
-    for allowed in (None, SecretStr("x" * 32)):
-        exposure.check_static_token(allowed, host)
+    for allowed in (None, "x" * 32):
+        exposure.check_tokens(with_token(name, allowed), host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1"])
 def test_on_loopback_it_may_be_short_unless_a_proxy_is_in_front(host: str) -> None:
-    exposure.check_static_token(SecretStr("x"), host)
-    with pytest.raises(errors.ConfigurationError, match="others can reach"):
-        exposure.check_static_token(SecretStr("x"), host, proxied=True)
+    for name in ("api_token", "metrics_token"):
+        short = with_token(name, "x")
+        exposure.check_tokens(short, host)
+        with pytest.raises(errors.ConfigurationError, match="others can reach"):
+            exposure.check_tokens(short, host, proxied=True)

@@ -12,6 +12,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.places import Owner
 from slurper.job.model import Jurisdiction, Location, Vendor
 from slurper.objectstore import dialects, factory, own_keys
 from slurper.objectstore.base import Body, CreatedUpload, ObjectHeaders, StoreAddress
@@ -128,13 +129,13 @@ async def _source(
     prefix: str = "", keys: tuple[str, ...] | None = None
 ) -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
-    address = check.resolve(Side.SOURCE, ACCOUNT, S3, PAIR)
+    address = check.resolve(Side.SOURCE, Owner(ACCOUNT), S3, PAIR)
     return (await check.source(S3, address, prefix=prefix, keys=keys)).problems
 
 
 async def _target() -> tuple[errors.PrecheckProblem, ...]:
     check = Precheck(Settings())
-    address = check.resolve(Side.TARGET, ACCOUNT, R2, PAIR)
+    address = check.resolve(Side.TARGET, Owner(ACCOUNT), R2, PAIR)
     quietly = {"asks_condition": False, "asks_what_is_kept": False}
     return (await check.target(R2, address, **quietly)).problems
 
@@ -418,14 +419,14 @@ def test_a_location_that_cannot_be_one_is_refused_before_anything_is_sent(
     location: Location, pointer: str
 ) -> None:
     with pytest.raises(errors.InvalidField) as caught:
-        Precheck(Settings()).resolve(Side.SOURCE, ACCOUNT, location, PAIR)
+        Precheck(Settings()).resolve(Side.SOURCE, Owner(ACCOUNT), location, PAIR)
     assert caught.value.pointer == pointer
 
 
 def test_credentials_of_another_vendor_are_refused() -> None:
     account = GcsCredentials(client_email="a@b", private_key="pem")
     with pytest.raises(errors.InvalidField) as caught:
-        Precheck(Settings()).resolve(Side.TARGET, ACCOUNT, R2, account)
+        Precheck(Settings()).resolve(Side.TARGET, Owner(ACCOUNT), R2, account)
     assert caught.value.pointer == "/target/secret"
 
 
@@ -474,7 +475,7 @@ async def test_the_checksum_that_a_store_verifies_is_found(
     program = Program(verifies, refuses)
     monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
     check = Precheck(Settings())
-    answer = await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    answer = await check.target(S3, check.resolve(Side.TARGET, Owner(ACCOUNT), S3, PAIR))
     found = answer.capabilities
     assert (found.checksum, found.verifies_checksum) == (checksum, verified)
     assert found.verifies_md5 == (True if verified else None)
@@ -510,7 +511,7 @@ async def test_a_store_that_refuses_every_checksum_cannot_be_used(
     program = Program(set(), {CRC32C, MD5})
     monkeypatch.setattr(factory, "open_store", lambda to, _: program.speaking(to.dialect))
     check = Precheck(Settings())
-    answer = await check.target(S3, check.resolve(Side.TARGET, ACCOUNT, S3, PAIR))
+    answer = await check.target(S3, check.resolve(Side.TARGET, Owner(ACCOUNT), S3, PAIR))
     assert [problem.blocks for problem in answer.problems] == [True]
 
 
@@ -525,7 +526,7 @@ async def test_what_is_known_of_a_provider_is_not_asked(
     store = MemoryStore(dialect=dialect)
     monkeypatch.setattr(factory, "open_store", lambda *_: store)
     check = Precheck(Settings())
-    answer = await check.target(R2, check.resolve(Side.TARGET, ACCOUNT, R2, PAIR))
+    answer = await check.target(R2, check.resolve(Side.TARGET, Owner(ACCOUNT), R2, PAIR))
     assert answer.capabilities.conditional_put is obeys
     assert not {"put", "delete", "keeps_versions"} & store.faults.requests.keys()
 
@@ -573,7 +574,7 @@ class Silence(Faults):
 
 async def _generic_target(*, asks_what_is_kept: bool = False) -> precheck.Checked:
     check = Precheck(Settings())
-    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    address = check.resolve(Side.TARGET, Owner(ACCOUNT), S3, PAIR)
     return await check.target(S3, address, asks_what_is_kept=asks_what_is_kept)
 
 
@@ -730,7 +731,7 @@ async def test_a_target_without_uploads_in_parts_can_be_used_and_is_told_of(
     refusal = errors.StoreError("CreateMultipartUpload", status=status, code=code)
     bucket.faults.fail(refusal, operation="create_upload", times=9)
     check = Precheck(Settings())
-    address = check.resolve(Side.TARGET, ACCOUNT, S3, PAIR)
+    address = check.resolve(Side.TARGET, Owner(ACCOUNT), S3, PAIR)
     checked = await check.target(S3, address, asks_condition=asks_condition)
     (note,) = checked.problems
     assert (note.blocks, note.pointer) == (False, "/target/endpoint")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slurper.http.client import FAR_SECONDS, ClientStatistics, TransportOptions
+from slurper.http.places import Owner
 from slurper.job.model import Location, Vendor
 from slurper.objectstore import dialects, factory
 from slurper.objectstore.base import StoreAddress
@@ -107,7 +108,7 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryStore]:
 async def checked(side: Side, bucket: str = "photos") -> Checked:
     check = Precheck(Settings())
     location = replace(LOCATION, bucket=bucket)
-    address = check.resolve(side, "a" * 32, location, PAIR)
+    address = check.resolve(side, Owner("a" * 32), location, PAIR)
     return await (check.source if side is Side.SOURCE else check.target)(location, address)
 
 

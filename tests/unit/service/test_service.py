@@ -252,9 +252,13 @@ def waiting_checks(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return end
 
 
-def checking(office: Office, account: str) -> asyncio.Task[tuple[PrecheckProblem, ...]]:
-    pair = office.secrets.source
-    return asyncio.ensure_future(office.service.precheck_source(account, office.spec.source, pair))
+def checking(
+    office: Office, account: str, token: str | None = None
+) -> asyncio.Task[tuple[PrecheckProblem, ...]]:
+    pair, source = office.secrets.source, office.spec.source
+    return asyncio.ensure_future(
+        office.service.precheck_source(account, source, pair, asked_by=token)
+    )
 
 
 async def test_an_account_has_so_many_checks_at_once_and_other_accounts_have_theirs(
@@ -289,6 +293,21 @@ async def test_all_accounts_together_have_so_many_checks_at_once(
     last = checking(office, ACCOUNT)
     waiting_checks.set()
     await asyncio.gather(last, *under_way[1:])
+
+
+async def test_a_token_for_every_account_has_half_of_them(
+    office: Office, waiting_checks: asyncio.Event
+) -> None:
+    accounts = [f"{number:032x}" for number in range(jobs.MOST_CHECKS)]
+    under_way = [checking(office, account, "all") for account in accounts[::2]]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.TooManyChecks, match=f"{jobs.MOST_CHECKS // 2} for a token"):
+        await checking(office, accounts[1], "all")
+    under_way += [checking(office, account, "another") for account in accounts[1::2]]
+    await asyncio.sleep(0.1)
+    assert not any(task.done() for task in under_way), "another token has all of its own"
+    waiting_checks.set()
+    await asyncio.gather(*under_way)
 
 
 async def test_where_one_account_may_have_more_than_all_the_text_says_so(

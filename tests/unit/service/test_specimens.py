@@ -13,6 +13,7 @@ import pytest
 
 from slurper import errors
 from slurper.http.client import TransportOptions
+from slurper.http.places import Owner
 from slurper.job.model import Location, Vendor
 from slurper.objectstore import factory, own_keys, storable
 from slurper.objectstore.base import (
@@ -382,7 +383,7 @@ async def checked(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> preche
 
     monkeypatch.setattr(factory, "open_store", open_store)
     check = Precheck(Settings())
-    address = check.resolve(Side.TARGET, "a" * 32, LOCATION, PAIR)
+    address = check.resolve(Side.TARGET, Owner("a" * 32), LOCATION, PAIR)
     return await check.target(LOCATION, address, asks_condition=False)
 
 

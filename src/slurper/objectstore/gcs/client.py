@@ -66,7 +66,7 @@ class GcsClient(ProbedStore):
             address.credentials,
             address.token_uri,
             options,
-            owner=address.account_id,
+            owner=address.owner,
             clock=clock,
         )
         self._client = HttpClient(
@@ -74,7 +74,7 @@ class GcsClient(ProbedStore):
             options,
             sign=self._authorized,
             trusted=address.trusted,
-            owner=address.account_id,
+            owner=address.owner,
             should_retry=_should_retry,
             asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from slurper import errors
 from slurper.http.client import HttpClient, TransportOptions
 from slurper.http.messages import Request, Response
+from slurper.http.places import NOBODY, Owner
 from slurper.objectstore import documents, error_answers, strangers, texts
 from slurper.objectstore.gcs import keys
 from slurper.secrets import GcsCredentials
@@ -50,7 +51,7 @@ class Accounts:
     """The service accounts that a process uses now. All stores of an account share one token."""
 
     def __init__(self) -> None:
-        self._in_use: dict[tuple[GcsCredentials, str, TransportOptions, str], AccessTokens] = {}
+        self._in_use: dict[tuple[GcsCredentials, str, TransportOptions, Owner], AccessTokens] = {}
 
     def join(
         self,
@@ -58,7 +59,7 @@ class Accounts:
         token_uri: str,
         options: TransportOptions,
         *,
-        owner: str = "",
+        owner: Owner = NOBODY,
         clock: Callable[[], float] = time.time,
     ) -> AccessTokens:
         """Return the tokens of an account, until `leave`. The first caller's `clock` is used."""
@@ -87,7 +88,7 @@ class AccessTokens:
         token_uri: str,
         options: TransportOptions,
         *,
-        owner: str = "",
+        owner: Owner = NOBODY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare; nothing is sent yet. `clock` gives Unix time, for the claims."""

@@ -62,7 +62,7 @@ class BucketClient(ProbedStore):
         self._dialect = address.dialect
         self._credentials = address.credentials
         self._trusted = address.trusted
-        self._account_id = address.account_id
+        self._owner = address.owner
         self._requester_pays = address.requester_pays
         self._options = options
         self._clock = clock
@@ -97,7 +97,7 @@ class BucketClient(ProbedStore):
             self._options,
             sign=self._signer,
             trusted=self._trusted,
-            owner=self._account_id,
+            owner=self._owner,
             should_retry=self._should_retry,
             asks_to_slow_down=error_answers.asks_to_slow_down,
             serves_others=self._serves_others,
