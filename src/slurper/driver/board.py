@@ -15,6 +15,7 @@ from itertools import count
 
 from slurper.database.job_row import RangeWork
 from slurper.database.work import JobWork
+from slurper.driver.backlog import Backlog
 from slurper.driver.open_work import OpenRange, OpenUpload
 from slurper.job.model import Job, JobCapabilities
 from slurper.planning.keyspace import KeyRange
@@ -49,8 +50,8 @@ class Board:
         """
         self._driving_since = driving_since
         self.jobs: dict[str, RunningJob] = {}
-        self._ranges: dict[int, OpenRange] = {}
-        self._uploads: dict[int, OpenUpload] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        """By job. Jobs that are not on the board may have some too."""
         self._touched: set[str] = set()
         self._unsure: set[str] = set()
         """Jobs in which some ranges may hold uncounted objects. We do not know which ranges."""
@@ -80,62 +81,71 @@ class Board:
         earlier = self.jobs.get(job.id)
         running = RunningJob(job, work.unsettled) if earlier is None else earlier
         if earlier is not None and earlier.job.spec.options != job.spec.options:
-            for one in self.of_job(job.id):  # its shares and debts were under other limits
-                one.not_before = one.allotted = 0.0
+            self.backlog(job.id).allow_at_once()  # its shares and debts were under other limits
         self.jobs[job.id] = replace(running, job=job, unsettled=work.unsettled)
         self._refresh_ranges(job, {item.range_id: item.slice for item in work.ranges})
         self._refresh_uploads(job.id, {item.id: item for item in work.uploads})
 
     def _refresh_ranges(self, job: Job, still_open: Mapping[int, KeyRange]) -> None:
-        for known_range in list(self._ranges.values()):
-            gone = known_range.range_id not in still_open and not known_range.under_way
-            if gone and known_range.job_id == job.id:
-                del self._ranges[known_range.range_id]
+        backlog = self.backlog(job.id)
+        known = {one.range_id: one for one in backlog.ranges}
+        for one in known.values():
+            if one.range_id not in still_open and not one.under_way:
+                backlog.remove(one)
         for range_id, slice_left in still_open.items():
-            open_range = self._ranges.get(range_id)
-            if open_range is None:
-                self._add(job, range_id, slice_left)
-            elif not open_range.under_way:
-                open_range.slice = slice_left
+            if range_id in known and not known[range_id].under_way:
+                known[range_id].slice = slice_left
+        new = [
+            RangeWork(range_id=range_id, slice=slice_left)
+            for range_id, slice_left in still_open.items()
+            if range_id not in known
+        ]
+        self._add(job, new)
 
-    def _add(self, job: Job, range_id: int, slice_left: KeyRange) -> None:
-        """Take in a new range, which was cut off another range of the job.
+    def _add(self, job: Job, pieces: Sequence[RangeWork]) -> None:
+        """Take in new ranges, which were cut off others of the job.
 
-        If that range may hold uncounted objects, so may this one. A read of the database does not
-        tell from which range it was cut. So any range of the job that may hold some is enough.
+        If those may hold uncounted objects, so may these. A read of the database does not tell from
+        which range one was cut. So any range of the job that may hold some is enough.
         """
-        inherited = any(one.uncounted for one in self._ranges.values() if one.job_id == job.id)
-        added = OpenRange(
-            job_id=job.id,
-            presumed_uncounted=job.created_at < self._driving_since,
-            range_id=range_id,
-            slice=slice_left,
-        )
-        added.uncounted |= inherited or job.id in self._unsure
-        self._ranges[range_id] = added
+        if not pieces:
+            return
+        backlog = self.backlog(job.id)
+        inherited = job.id in self._unsure or any(one.uncounted for one in backlog.ranges)
+        for piece in pieces:
+            added = OpenRange(
+                job_id=job.id,
+                presumed_uncounted=job.created_at < self._driving_since,
+                range_id=piece.range_id,
+                slice=piece.slice,
+            )
+            added.uncounted |= inherited
+            backlog.add(added)
 
     def _refresh_uploads(self, job_id: str, unsettled: Mapping[int, Upload]) -> None:
-        for known in list(self._uploads.values()):
-            gone = known.upload.id not in unsettled and not known.under_way
-            if gone and known.job_id == job_id:
-                del self._uploads[known.upload.id]
+        backlog = self.backlog(job_id)
+        known = {one.upload.id: one for one in backlog.uploads}
+        for one in known.values():
+            if one.upload.id not in unsettled and not one.under_way:
+                backlog.remove(one)
         for upload in unsettled.values():
-            open_upload = self._uploads.get(upload.id)
+            open_upload = known.get(upload.id)
             if open_upload is None:
-                self._uploads[upload.id] = OpenUpload(
-                    job_id=job_id,
-                    presumed_uncounted=upload.found_at < self._driving_since,
-                    upload=upload,
-                )
+                presumed = upload.found_at < self._driving_since
+                added = OpenUpload(job_id=job_id, presumed_uncounted=presumed, upload=upload)
+                backlog.add(added)
             elif not open_upload.under_way and open_upload.upload.generation != upload.generation:
                 open_upload.upload, open_upload.parts = upload, None
 
     def _drop_idle(self) -> None:
         """Drop open work of jobs that do not run. Keep it if `uncounted` would be lost with it."""
-        for open_work in list(self.open_work()):
-            idle = open_work.job_id not in self.jobs and not open_work.under_way
-            if idle and open_work.uncounted == open_work.presumed_uncounted:
-                self._remove(open_work)
+        for job_id in self._backlogs.keys() - self.jobs.keys():
+            backlog = self._backlogs[job_id]
+            for one in list(backlog):
+                if not one.under_way and one.uncounted == one.presumed_uncounted:
+                    backlog.remove(one)
+            if not backlog:
+                del self._backlogs[job_id]
 
     def committed(
         self,
@@ -160,14 +170,15 @@ class Board:
         open_range.uncounted |= uncounted
         open_range.failures = 0
         running = self.jobs.get(open_range.job_id)
-        for piece in cut_off:
-            if running is not None and piece.range_id not in self._ranges:
-                self._add(running.job, piece.range_id, piece.slice)
+        if running is not None:
+            backlog = self.backlog(open_range.job_id)
+            new = [one for one in cut_off if backlog.find(OpenRange, one.range_id) is None]
+            self._add(running.job, new)
 
     def close(self, open_work: OpenRange | OpenUpload) -> None:
         """Drop work that is done, or that must be read from the database again."""
         self._touched.add(open_work.job_id)
-        self._remove(open_work)
+        self.backlog(open_work.job_id).remove(open_work)
 
     def reload_later(self, open_range: OpenRange, *, uncounted: bool) -> None:
         """Drop a range, so that what is left of it is read from the database again.
@@ -203,7 +214,7 @@ class Board:
         running = self.jobs.get(job_id)
         if running is None:
             return False
-        known = sum(one.job_id == job_id for one in self._uploads.values())
+        known = self.backlog(job_id).count(OpenUpload)
         return known < min(running.unsettled, MAX_UNSETTLED // 20)
 
     def drop_job(self, job_id: str, *, for_good: bool) -> bool:
@@ -214,23 +225,20 @@ class Board:
         self._touched.add(job_id)
         if for_good:
             self._unsure.discard(job_id)
-            for open_work in self.of_job(job_id):
-                self._remove(open_work)
+            self._backlogs.pop(job_id, None)
         return self.jobs.pop(job_id, None) is not None
 
-    def of_job(self, job_id: str) -> list[OpenRange | OpenUpload]:
+    def end_turn(self, open_work: OpenRange | OpenUpload) -> None:
+        """Count one task less of some work, which may be on the board no more."""
+        self.backlog(open_work.job_id).end_turn(open_work)
+
+    def backlog(self, job_id: str) -> Backlog:
         """The open work of a job."""
-        return [one for one in self.open_work() if one.job_id == job_id]
+        if job_id not in self._backlogs:
+            self._backlogs[job_id] = Backlog()
+        return self._backlogs[job_id]
 
-    def open_work(self) -> Iterator[OpenRange | OpenUpload]:
-        """All open work, also of jobs that are not on the board."""
-        yield from self._ranges.values()
-        yield from self._uploads.values()
-
-    def _remove(self, open_work: OpenRange | OpenUpload) -> None:
-        """Remove this work, but not newer work that was read since under the same id."""
-        if isinstance(open_work, OpenRange):
-            if self._ranges.get(open_work.range_id) is open_work:
-                del self._ranges[open_work.range_id]
-        elif self._uploads.get(open_work.upload.id) is open_work:
-            del self._uploads[open_work.upload.id]
+    def backlogs(self) -> Iterator[tuple[RunningJob, Backlog]]:
+        """The jobs on the board, each with its open work."""
+        for job_id, running in self.jobs.items():
+            yield running, self.backlog(job_id)

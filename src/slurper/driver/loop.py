@@ -103,6 +103,8 @@ class Driver:
         self._lost: errors.LeaseLost | None = None
         self._tasks: dict[asyncio.Task[None], Turn[Any, Any]] = {}
         """The turns under way."""
+        self._upload_tasks = 0
+        """How many of them copy large objects."""
         self._poll_seconds = POLL_SECONDS
 
     def wake(self) -> None:
@@ -190,17 +192,17 @@ class Driver:
             )
             task = asyncio.create_task(self._advance(turn))
             self._tasks[task] = turn
+            self._upload_tasks += isinstance(turn, UploadTurn)
             task.add_done_callback(self._ended)
         self._metrics.tasks_under_way.set(len(self._tasks))
 
     def _take(self) -> tuple[OpenRange | OpenUpload, Job] | None:
-        slots, tasks = self._engine.slots, len(self._tasks)
-        uploads = sum(isinstance(turn, UploadTurn) for turn in self._tasks.values())
+        slots, tasks, uploads = self._engine.slots, len(self._tasks), self._upload_tasks
         kinds = schedule.kinds_with_room(ranges=tasks - uploads, uploads=uploads, slots=slots)
         return schedule.take(self._board, time.monotonic(), slots - tasks, kinds)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task)
+        self._upload_tasks -= isinstance(self._tasks.pop(task), UploadTurn)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("turn failed", exc_info=error)
         self._fill()

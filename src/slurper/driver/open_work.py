@@ -43,6 +43,16 @@ class OpenWork(ABC):
 
     @property
     @abstractmethod
+    def number(self) -> int:
+        """Its id. Work of another kind may have the same."""
+
+    @property
+    @abstractmethod
+    def place(self) -> int:
+        """What decides which work of a kind is served first: the one with the lowest place."""
+
+    @property
+    @abstractmethod
     def log_fields(self) -> Mapping[str, object]:
         """How log records name it."""
 
@@ -83,6 +93,16 @@ class OpenRange(OpenWork):
     """How many keys the last task settled; None: unknown."""
 
     @property
+    def number(self) -> int:
+        """Its id."""
+        return self.range_id
+
+    @property
+    def place(self) -> int:
+        """The number of its last turn: ranges take turns."""
+        return self.last_turn
+
+    @property
     def log_fields(self) -> Mapping[str, object]:
         """How log records name it."""
         return {"job_id": self.job_id, "range_id": self.range_id}
@@ -113,6 +133,23 @@ class OpenUpload(OpenWork):
     is_dealing: bool = False
     """A turn has begun but has no parts yet. No other turn begins until it has them."""
     _dealt: set[int] = field(default_factory=set)
+    _undealt: list[int] | None = None
+    """What `undealt` returns; None: something has changed."""
+
+    @property
+    def number(self) -> int:
+        """Its id."""
+        return self.upload.id
+
+    @property
+    def place(self) -> int:
+        """Its id: what was found first is finished first."""
+        return self.upload.id
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether another task may copy parts of it beside those under way."""
+        return self.under_way > 0 and not self.is_dealing and bool(self.undealt)
 
     @property
     def log_fields(self) -> Mapping[str, object]:
@@ -128,12 +165,14 @@ class OpenUpload(OpenWork):
     def know_parts(self, parts: Iterable[Part]) -> None:
         """Take in the finished parts that the database has."""
         self.parts = {part.number: part for part in parts}
+        self._undealt = None
 
     def add_parts(self, report: PartsReport) -> None:
         """Take in the parts that a task has finished, and the upload if it has begun it."""
         if report.begun is not None:
             self.upload = replace(self.upload, begun=report.begun)
         self.parts = (self.parts or {}) | {part.number: part for part in report.parts}
+        self._undealt = None
         self.failures = 0
 
     @property
@@ -142,8 +181,11 @@ class OpenUpload(OpenWork):
         begun = self.upload.begun
         if begun is None or self.parts is None:
             return []
-        numbers = range(1, PartPlan(self.upload.meta.size, begun.part_size).count + 1)
-        return [one for one in numbers if one not in self.parts and one not in self._dealt]
+        if self._undealt is None:
+            numbers = range(1, PartPlan(self.upload.meta.size, begun.part_size).count + 1)
+            taken = self.parts.keys() | self._dealt
+            self._undealt = [one for one in numbers if one not in taken]
+        return self._undealt
 
     @contextmanager
     def deal(self, part_bytes: int) -> Iterator[Dealt]:
@@ -162,10 +204,12 @@ class OpenUpload(OpenWork):
         numbers = tuple(missing[: max(even, MIN_DEALT)])
         is_last = not self._dealt and len(numbers) == len(missing)
         self._dealt.update(numbers)
+        self._undealt = missing[len(numbers) :]
         try:
             yield Dealt(numbers, self._done if is_last else None)
         finally:
             self._dealt.difference_update(numbers)
+            self._undealt = None
 
     @property
     def _done(self) -> tuple[Part, ...]:

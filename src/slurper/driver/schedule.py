@@ -13,18 +13,13 @@ Each of them waits often for a single answer: to HEAD, to the begin of its uploa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from slurper.driver.board import MAX_UNSETTLED, Board
+from slurper.driver.backlog import KINDS, Backlog, Kind, Work
+from slurper.driver.board import MAX_UNSETTLED, Board, RunningJob
 from slurper.driver.open_work import OpenRange, OpenUpload, OpenWork
 from slurper.job.model import Job
 
 _MIN_OF_EVEN = 0.1
 """A task gets at least this fraction of an even share of its job's limits."""
-
-
-Kind = type[OpenRange] | type[OpenUpload]
-KINDS: tuple[Kind, ...] = (OpenRange, OpenUpload)
 
 
 def kinds_with_room(*, ranges: int, uploads: int, slots: int) -> tuple[Kind, ...]:
@@ -36,41 +31,42 @@ def kinds_with_room(*, ranges: int, uploads: int, slots: int) -> tuple[Kind, ...
 
 def take(
     board: Board, now: float, free: int = 1, kinds: tuple[Kind, ...] = KINDS
-) -> tuple[OpenRange | OpenUpload, Job] | None:
+) -> tuple[Work, Job] | None:
     """Choose the work of one of these kinds that begins next; return it with its job.
 
     The work is counted as having one more task. `free` is how many slots are idle. None: no work
     may begin at the monotonic time `now`.
     """
-    waiting = [
-        one
-        for one in board.open_work()
-        if isinstance(one, kinds)
-        and not one.under_way
-        and one.not_before <= now
-        and _may_begin(board, one)
-    ]
-    candidates = waiting or (_dealable(board, now) if free > 0 else [])
-    if not candidates:
+    waiting = 0
+    candidates = list[tuple[RunningJob, Backlog]]()
+    for running, backlog in board.backlogs():
+        backlog.release(now)
+        found = backlog.waiting(_allowed(running, kinds))
+        waiting += found
+        if found:
+            candidates.append((running, backlog))
+    if candidates:
+        running, backlog = min(candidates, key=_precedence)
+        chosen: Work = backlog.first(_allowed(running, kinds))
+    elif free > 0 and (shared := _shared(board, now)) is not None:
+        running, backlog, chosen = shared
+    else:
         return None
-    under_way = _tasks_under_way(board)
-    chosen = min(candidates, key=lambda one: _precedence(board, one, under_way))
-    running = board.jobs[chosen.job_id]
     running.last_turn = next(board.turns)
     if running.began is None:
         running.began = now
-    chosen.begin_turn(running.last_turn, spare=max(0, free - max(1, len(waiting))))
+    backlog.begin_turn(chosen, running.last_turn, spare=max(0, free - max(1, waiting)))
     return chosen, running.job
 
 
 def next_at(board: Board, now: float) -> float | None:
     """The monotonic time after `now` when the next delayed work may begin, if any."""
-    held_back = (
-        one.not_before
-        for one in board.open_work()
-        if one.job_id in board.jobs and one.not_before > now
-    )
-    return min(held_back, default=None)
+    times = list[float]()
+    for _, backlog in board.backlogs():
+        backlog.release(now)
+        if (until := backlog.held_back_until()) is not None:
+            times.append(until)
+    return min(times, default=None)
 
 
 def wanted_pieces(board: Board, open_range: OpenRange, slots: int) -> int:
@@ -84,13 +80,11 @@ def wanted_pieces(board: Board, open_range: OpenRange, slots: int) -> int:
     running = board.jobs.get(open_range.job_id)
     if running is not None and running.has_most_ranges:
         return 1
-    in_use = sum(other.job_id in board.jobs for other in board.open_work())
-    of_job = board.of_job(open_range.job_id)
+    in_use = sum(len(backlog) for _, backlog in board.backlogs())
+    of_job = board.backlog(open_range.job_id)
     room = min(-(-slots // max(1, len(board.jobs))), slots - in_use + len(of_job))
     on_their_way = sum(
-        other.wanted_pieces - 1
-        for other in of_job
-        if isinstance(other, OpenRange) and other is not open_range
+        other.wanted_pieces - 1 for other in of_job.ranges if other is not open_range
     )
     missing = room - len(of_job)
     even = -(-room // max(1, len(of_job)))
@@ -110,8 +104,8 @@ def allot(board: Board, open_work: OpenWork, slots: int) -> float:
     is left gets a small share anyway, so that it moves. At most `slots` tasks of ranges run at
     once, and twice as many in all.
     """
-    of_job = board.of_job(open_work.job_id)
-    uploads = sum(isinstance(one, OpenUpload) for one in of_job)
+    of_job = board.backlog(open_work.job_id)
+    uploads = of_job.count(OpenUpload)
     tasks = min(2 * slots, uploads + min(slots, len(of_job) - uploads))
     even = 1 / max(1, tasks)
     left = 1 - sum(one.allotted for one in of_job)
@@ -120,45 +114,22 @@ def allot(board: Board, open_work: OpenWork, slots: int) -> float:
     return allotted
 
 
-def _may_begin(board: Board, open_work: OpenRange | OpenUpload) -> bool:
-    running = board.jobs.get(open_work.job_id)
-    if running is None:
-        return False
-    return isinstance(open_work, OpenUpload) or running.unsettled < MAX_UNSETTLED
+def _allowed(running: RunningJob, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    """Those kinds of work that a job may begin."""
+    if running.unsettled < MAX_UNSETTLED:
+        return kinds
+    return tuple(kind for kind in kinds if kind is not OpenRange)
 
 
-def _dealable(board: Board, now: float) -> list[OpenRange | OpenUpload]:
-    """Large objects that have parts left for another task."""
-    return [
-        one
-        for one in board.open_work()
-        if isinstance(one, OpenUpload)
-        and one.job_id in board.jobs
-        and one.not_before <= now
-        and not one.is_dealing
-        and one.undealt
-    ]
+def _precedence(candidate: tuple[RunningJob, Backlog]) -> tuple[int, int]:
+    """The sort key of `take`: the job with the lowest gets the next task."""
+    running, backlog = candidate
+    return backlog.under_way(*KINDS), running.last_turn
 
 
-def _tasks_under_way(board: Board) -> dict[tuple[str, type], int]:
-    """How many tasks are under way for each job, in total and for each kind of its work."""
-    tasks: dict[tuple[str, type], int] = {}
-    for one in board.open_work():
-        for kind in (OpenWork, type(one)):
-            tasks[one.job_id, kind] = tasks.get((one.job_id, kind), 0) + one.under_way
-    return tasks
-
-
-def _precedence(
-    board: Board, one: OpenRange | OpenUpload, under_way: Mapping[tuple[str, type], int]
-) -> tuple[int, ...]:
-    """The sort key of `take`: the lowest gets the next task."""
-    is_upload = isinstance(one, OpenUpload)
-    return (
-        under_way[one.job_id, OpenWork],
-        board.jobs[one.job_id].last_turn,
-        under_way[one.job_id, type(one)],
-        not is_upload,
-        one.under_way,
-        one.upload.id if isinstance(one, OpenUpload) else one.last_turn,
-    )
+def _shared(board: Board, now: float) -> tuple[RunningJob, Backlog, OpenUpload] | None:
+    """The large object whose parts another task may copy, if there is one."""
+    for running, backlog in sorted(board.backlogs(), key=_precedence):
+        if (found := backlog.to_share(now)) is not None:
+            return running, backlog, found
+    return None

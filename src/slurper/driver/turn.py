@@ -22,7 +22,7 @@ from slurper.database.job_row import CommitResult
 from slurper.database.work import WorkStore
 from slurper.driver import assignment, schedule
 from slurper.driver.board import Board
-from slurper.driver.open_work import OpenWork
+from slurper.driver.open_work import OpenRange, OpenUpload
 from slurper.engine.base import Engine
 from slurper.job.model import Job, JobStatus
 from slurper.planning.keyspace import KeyRange
@@ -41,7 +41,7 @@ _FIND_THE_OBJECT = (
 Result = TypeVar("Result")
 Reported = TypeVar("Reported", bound=ProgressReport)
 """The report that a kind of turn commits."""
-Work = TypeVar("Work", bound=OpenWork)
+Work = TypeVar("Work", bound=OpenRange | OpenUpload)
 
 _log = telemetry.get_logger(__name__)
 
@@ -162,7 +162,7 @@ class Turn(ABC, Generic[Work, Reported]):
 
     def end(self) -> None:
         """Give back what the turn had."""
-        self.open_work.end_turn()
+        self._board.end_turn(self.open_work)
 
     async def patiently(self, transaction: Callable[[], Awaitable[Result]]) -> Result:
         """Repeat a transaction until the database answers. So no report is lost."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slurper.database.job_row import RangeWork
 from slurper.database.work import JobWork
 from slurper.driver import schedule
+from slurper.driver.backlog import KINDS
 from slurper.driver.board import MAX_UNSETTLED, Board
 from slurper.driver.open_work import Dealt, OpenRange, OpenUpload
 from slurper.job.model import Capabilities, Job, JobCapabilities, JobStatus
@@ -97,14 +98,15 @@ def test_ranges_of_a_job_take_turns() -> None:
     for _ in range(6):
         taken = take(shown)
         order.append(taken.range_id)
-        taken.under_way = 0
+        shown.end_turn(taken)
     assert order == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_range_held_back_waits_for_its_time() -> None:
     shown = board(work("a", (1, None)))
     held = take(shown)
-    held.under_way, held.not_before = 0, 5.0
+    held.not_before = 5.0
+    shown.end_turn(held)
     assert schedule.take(shown, 4.9) is None
     assert schedule.next_at(shown, 4.9) == 5.0
     assert take(shown, 5.0) is held
@@ -135,7 +137,7 @@ def test_a_commit_during_a_read_wins_over_what_was_read() -> None:
     taken = take(shown)
     shown.begin_update()
     shown.committed(taken, KeyRange("k"))
-    taken.under_way = 0
+    shown.end_turn(taken)
     assert not shown.update([work("a", (1, None))]), "read again"
     assert take(shown).slice == KeyRange("k")
 
@@ -184,7 +186,7 @@ class TestUncountedWork:
         shown = board(lost, settled)
         for _ in range(2):
             taken = take(shown)
-            taken.under_way = 0
+            shown.end_turn(taken)
             taken.uncounted = taken.job_id == "new"
         show(shown)
         assert len(shown.jobs) == 0
@@ -195,7 +197,7 @@ class TestUncountedWork:
     def test_nothing_is_remembered_of_ordinary_ranges(self) -> None:
         shown = board(work("new", (1, None)), work("old", (2, None), age_seconds=1))
         show(shown)
-        assert shown._ranges == {}
+        assert len(shown.backlog("a")) == 0
 
 
 @given(st.data())
@@ -218,7 +220,7 @@ def test_a_job_with_nothing_under_way_waits_for_each_other_job_at_most_once(
             waited = {id_: 0 if id_ in busy else count + 1 for id_, count in waited.items()}
         assert max(waited.values()) < len(sizes)
         ended = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-        ended.under_way = 0
+        shown.end_turn(ended)
 
 
 def pieces(*found: tuple[int, str | None, str | None]) -> tuple[RangeWork, ...]:
@@ -232,7 +234,7 @@ def test_what_was_cut_off_a_range_waits_for_its_turn_at_once() -> None:
     taken = take(shown)
     cut_off = pieces((2, "h", "p"), (3, "p", None))
     shown.committed(taken, KeyRange("c", "h"), cut_off=cut_off)
-    taken.under_way = 0
+    shown.end_turn(taken)
     assert [take(shown).slice for _ in range(3)] == [
         KeyRange("h", "p"),
         KeyRange("p", None),
@@ -319,7 +321,8 @@ def test_the_shares_of_a_job_are_never_more_than_its_limits() -> None:
     shown = board(work("a", (1, None)), work("b", (9, None)))
     first = take(shown)
     assert schedule.allot(shown, first, slots=4) == 1.0
-    first.under_way, first.allotted = 0, 0.0
+    shown.end_turn(first)
+    first.allotted = 0.0
     show(shown, work("a", (1, "c"), (2, "m"), (3, "x")), work("b", (9, None)))
     dealt = []
     while (turn := schedule.take(shown, 0.0)) is not None:
@@ -341,7 +344,8 @@ def test_other_limits_make_nobody_wait_for_what_was_owed() -> None:
     shown = board(before)
     open_range = take(shown)
     schedule.allot(shown, open_range, slots=1)
-    open_range.under_way, open_range.not_before = 0, 1e9
+    open_range.not_before = 1e9
+    shown.end_turn(open_range)
     assert schedule.take(shown, 0.0) is None
     show(shown, before)
     assert schedule.take(shown, 0.0) is None
@@ -393,7 +397,7 @@ def part(number: int) -> Part:
 def begin(open_upload: OpenUpload) -> None:
     """A task has begun the upload, and no more."""
     at_store = upload(open_upload.upload.id, begun=True).begun
-    open_upload.parts = {}
+    open_upload.know_parts(())
     report = PartsReport(job_id=open_upload.job_id, upload=open_upload.upload, begun=at_store)
     open_upload.add_parts(report)
 
@@ -420,7 +424,7 @@ def test_large_objects_have_as_many_tasks_beside_the_ranges(
         under_way[data.draw(st.sampled_from(kinds))] += 1
     assert sum(under_way.values()) == 2 * slots
     assert under_way[OpenRange] <= slots
-    assert schedule.kinds_with_room(ranges=0, uploads=slots, slots=slots) == schedule.KINDS
+    assert schedule.kinds_with_room(ranges=0, uploads=slots, slots=slots) == KINDS
     assert schedule.kinds_with_room(ranges=slots, uploads=0, slots=slots) == (OpenUpload,)
 
 
@@ -471,7 +475,7 @@ def test_without_idle_slots_a_task_gets_the_whole_object() -> None:
     with first.deal(PART) as share:
         assert share == Dealt(None, ())
     begin(first)
-    first.under_way = 0
+    shown.end_turn(first)
     again = take_upload(shown, free=2)
     with again.deal(PART) as share:
         assert share == Dealt(tuple(range(1, 17)), ())
@@ -484,7 +488,7 @@ def test_idle_slots_share_an_object_and_no_part_is_dealt_twice() -> None:
         assert share.numbers == (), "it only begins, so that others can join at once"
         assert schedule.take(shown, 0.0, 3) is None
     begin(first)
-    first.under_way = 0
+    shown.end_turn(first)
     with contextlib.ExitStack() as stack:
         shares = [stack.enter_context(take_upload(shown, free).deal(PART)) for free in (4, 3, 2, 1)]
         assert [share.numbers for share in shares] == [
@@ -506,11 +510,11 @@ def test_a_small_object_is_not_shared() -> None:
 def test_who_gets_the_last_parts_may_complete() -> None:
     shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
     open_upload = take_upload(shown, free=1)
-    open_upload.parts = {number: part(number) for number in (1, 2, 3)}
+    open_upload.know_parts(map(part, (1, 2, 3)))
     with open_upload.deal(PART) as share:
         assert share == Dealt((4, 5, 6, 7, 8), tuple(map(part, (1, 2, 3))))
-    open_upload.parts |= {number: part(number) for number in range(4, 9)}
-    open_upload.under_way = 0
+    open_upload.know_parts(map(part, range(1, 9)))
+    shown.end_turn(open_upload)
     with take_upload(shown, free=3).deal(PART) as share:
         assert share == Dealt((), tuple(map(part, range(1, 9))))
 
@@ -518,10 +522,10 @@ def test_who_gets_the_last_parts_may_complete() -> None:
 def test_parts_of_a_task_that_came_to_nothing_are_dealt_again() -> None:
     shown = board(with_uploads(work("a"), upload(5, parts=8, begun=True)))
     open_upload = take_upload(shown)
-    open_upload.parts = {}
+    open_upload.know_parts(())
     with open_upload.deal(PART) as lost:
         pass
-    open_upload.under_way = 0
+    shown.end_turn(open_upload)
     with take_upload(shown).deal(PART) as share:
         assert share == lost
 
@@ -531,7 +535,7 @@ def test_other_work_comes_before_shares() -> None:
         with_uploads(work("a"), upload(5, begun=True)), with_uploads(work("b"), upload(6))
     )
     first = take_upload(shown, free=2)
-    first.parts = {}
+    first.know_parts(())
     with first.deal(PART) as share:
         assert share.numbers is not None
         assert len(share.numbers) == 16, "the other slot is wanted"
@@ -547,7 +551,7 @@ def test_an_object_that_is_begun_again_comes_anew_from_the_database() -> None:
     new = take_upload(shown)
     assert (new.upload, new.parts) == (again, None)
     shown.close(old)
-    new.under_way = 0
+    shown.end_turn(new)
     assert take_upload(shown) is new, "late news of the old one do not touch it"
 
 
