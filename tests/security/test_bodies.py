@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 
 import httpx
 import pytest
 
+from slurper.database.store import JobStore
+from slurper.job.model import Job, JobSpec, JobStatus, Location, LogEntry, LogType, Vendor
+from slurper.settings import Settings
 from tests.e2e import program
 from tests.security import served
 from tests.security.endpoints import answering
@@ -55,6 +61,22 @@ class Client:
             f"POST {self.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n"
             f"Content-Type: application/json\r\n{body}\r\n\r\n"
         ).encode()
+
+    def question(self, job_id: str) -> bytes:
+        return (
+            f"GET {self.path}/{job_id} HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {self.token}\r\n\r\n"
+        ).encode()
+
+    def read(self, job_id: str) -> httpx.Response:
+        """Ask for a job as the SDKs do: again, if there is no room."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        url = f"http://127.0.0.1:{self.service.port}{self.path}/{job_id}"
+        for _ in range(5):
+            answer = httpx.get(url, headers=headers, timeout=program.SECONDS)
+            if answer.status_code != 429:
+                break
+        return answer
 
     def post(self, body: bytes) -> httpx.Response:
         """Send a body as a usual client does."""
@@ -155,3 +177,45 @@ def test_keys_that_wait_for_a_check_stay_in_their_memory(
             assert answer.headers["retry-after"] == "5", "the SDKs wait, and try again"
             assert answer.json()["errors"][0]["code"] == 10058
     assert quiet.post(largest()).status_code == 403
+
+
+KEYS = tuple(f"{number:04}" + "x" * 1_000 for number in range(10_000))
+SIDE = Location(vendor=Vendor.S3, bucket="photos", endpoint=NOWHERE)
+
+
+def stored_job(folder: Path, account: str) -> str:
+    """Store a paused job with as many keys as there may be; return its id."""
+
+    async def store() -> str:
+        opened = await JobStore.open(Settings(data_dir=folder).resolved_database_url)
+        now = datetime.now(UTC)
+        job = Job(
+            id=token_hex(32),
+            account_id=account,
+            spec=JobSpec(source=SIDE, target=SIDE, keys=KEYS),
+            status=JobStatus.PAUSED,
+            created_at=now,
+        )
+        entry = LogEntry(log_type=LogType.MIGRATION_START, created_at=now)
+        await opened.create_job(job, b"sealed", max_active=9, entry=entry)
+        await opened.close()
+        return job.id
+
+    return asyncio.run(store())
+
+
+def test_long_answers_that_nobody_takes_stay_in_their_memory(
+    service: Served, clients: list[Client], tmp_path: Path
+) -> None:
+    """Each is 10 MB, and is kept until it is taken."""
+    jobs = [(one, stored_job(tmp_path, one.account)) for one in clients]
+    quiet, own = jobs.pop()
+    with Growth(service) as growth, contextlib.ExitStack() as stack:
+        for attacker, job_id in jobs:
+            for connection in stack.enter_context(served.many(service, EACH, room=4096)):
+                served.try_send(connection, attacker.question(job_id))
+        shown = quiet.read(own)
+        assert shown.json()["result"]["source"]["keys"] == list(KEYS)
+    assert growth.bytes < MEMORY + ALLOWED
+    for attacker, job_id in jobs:
+        assert attacker.read(job_id).status_code == 200, "the room is free again"

@@ -31,6 +31,7 @@ from slurper.api.delivery import OPENAPI_PARAMETERS, Delivery
 from slurper.api.envelope import encodable
 from slurper.api.schemas import ConnectivityStatus, ConnectivityView, Success
 from slurper.http.places import Owner
+from slurper.job import model
 from slurper.job.access import Scope
 
 PAGE_SIZE = 50
@@ -208,9 +209,11 @@ async def abort_all_jobs(backend: OpenBackend, account_id: str) -> Success[str]:
     openapi_extra=READS,
     response_model=Success[schemas.JobView],
 )
-async def get_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Response:
+async def get_job(
+    request: Request, backend: OpenBackend, account_id: str, job_id: JobId
+) -> Response:
     """A job stays readable after its end, until it is deleted."""
-    return await answers.of_job(await backend.jobs.get_job(account_id, job_id))
+    return await _shown(request, await backend.jobs.get_job(account_id, job_id))
 
 
 @router.delete(
@@ -237,11 +240,22 @@ async def delete_job(backend: OpenBackend, account_id: str, job_id: JobId) -> Su
     openapi_extra={**WRITES, "x-extension": True},
 )
 async def change_job(
-    backend: OpenBackend, account_id: str, job_id: JobId, body: schemas.ChangeJob
+    request: Request,
+    backend: OpenBackend,
+    account_id: str,
+    job_id: JobId,
+    body: schemas.ChangeJob,
 ) -> Response:
     """Tasks under way keep the limits they began with, for some seconds."""
     changes = translate.limit_changes(body)
-    return await answers.of_job(await backend.service.change_limits(account_id, job_id, changes))
+    return await _shown(request, await backend.service.change_limits(account_id, job_id, changes))
+
+
+async def _shown(request: Request, job: model.Job) -> Response:
+    """Return the answer that shows a job."""
+    memory: BodyMemory = request.app.state.body_memory
+    owner = Owner(job.account_id, call_of(request).who)
+    return await answers.of_job(backend_of(request).jobs, job, memory, owner)
 
 
 @router.put(

@@ -19,7 +19,7 @@ from slurper.job.model import Job, JobStatus, LogEntry, Progress
 from slurper.planning.keyspace import KeyRange
 
 MAX_KEYS_READ = 10_000
-"""At most so many explicit keys are read with a job: a request may name so many. A retry may have
+"""At most so many explicit keys are shown of a job: a request may name so many. A retry may have
 millions."""
 
 SAMPLE_KEYS = 20
@@ -47,8 +47,17 @@ class JobReader(Store):
 
     @reads
     def get_job(self, connection: Connection, account_id: str, job_id: str) -> Job:
-        """Return a job with its explicit keys, or without them if there are more than 10,000."""
+        """Return a job without its explicit keys: `spec.keys` is empty if it has some."""
         return read_job(connection, *is_job(account_id, job_id))
+
+    @reads
+    def explicit_keys(
+        self, connection: Connection, account_id: str, job_id: str
+    ) -> tuple[str, ...]:
+        """Return a job's explicit keys, in byte order; none if there are more than 10,000."""
+        number = _number_of(connection, account_id, job_id)
+        keys = rows.read_keys(connection, number, KeyRange(), limit=MAX_KEYS_READ + 1)
+        return keys if len(keys) <= MAX_KEYS_READ else ()
 
     @reads
     def first_keys(
@@ -141,7 +150,4 @@ def read_job(connection: Connection, *where: ColumnElement[bool]) -> Job:
     row = connection.execute(select(*rows.JOB_COLUMNS).where(*where)).one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")
-    if not row.has_keys:
-        return rows.to_job(row)
-    keys = rows.read_keys(connection, row.number, KeyRange(), limit=MAX_KEYS_READ + 1)
-    return rows.to_job(row, keys if len(keys) <= MAX_KEYS_READ else ())
+    return rows.to_job(row)

@@ -89,19 +89,19 @@ async def test_pieces_are_small_and_go_on_where_the_last_one_ended(
 
 async def test_the_log_and_what_is_shown_of_a_cleared_job_stay(store: Store) -> None:
     job = await _completed(store, keys=("a", "k"))
-    before = await store.get_job(ACCOUNT, job.id)
+    before = await values.whole(store, job)
     await _clear(store)
-    assert await store.get_job(ACCOUNT, job.id) == before
+    assert await values.whole(store, job) == before
     assert before.spec.keys == ("a", "k")
     retried = await store.retried_job(ACCOUNT, job.id)
     assert (retried.failed, retried.sample) == (1, ("k",))
     retry = replace(values.job(), spec=replace(job.spec, keys=()), retry_of=job.id)
     entry = values.started(retry)
     await store.create_retry(retry, values.SEALED, max_active=9, entry=entry)
-    assert (await store.get_job(ACCOUNT, retry.id)).spec.keys == ("k",)
+    assert (await values.whole(store, retry)).spec.keys == ("k",)
     await values.abort(store, retry)
     await _clear(store)
-    shown = await store.get_job(ACCOUNT, retry.id)
+    shown = await values.whole(store, retry)
     assert shown.spec.keys == (), "they are in the other's log"
     assert shown.key_count == 1, "so a client knows that there were some"
 

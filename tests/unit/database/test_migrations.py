@@ -103,7 +103,7 @@ async def test_opening_again_keeps_everything(database_url: str) -> None:
     await first.create_job(job, values.SEALED, max_active=1, entry=values.started(job))
     await first.close()
     second = await JobStore.open(database_url)
-    assert await second.get_job(ACCOUNT, job.id) == job
+    assert await values.whole(second, job) == job
     await second.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_filled_database_keeps_everything_when_it_is_brought_forward(
     await _fill(old, job)
     await old.close()
     store = await Store.open(database_url)
-    assert await store.get_job(ACCOUNT, job.id) == replace(
+    assert await values.whole(store, job) == replace(
         job,
         status=JobStatus.ABORTED,
         finished_at=job.created_at,

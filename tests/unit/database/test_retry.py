@@ -93,7 +93,7 @@ async def test_a_retry_has_exactly_the_keys_that_failed(store: Store) -> None:
     retry = await _retry(store, retried)
     in_order = sorted(HOSTILE, key=encode_key)
     assert await _keys(store, retry) == in_order
-    stored = await store.get_job(ACCOUNT, retry.id)
+    stored = await values.whole(store, retry)
     assert stored == replace(retry, spec=replace(retried.spec, keys=tuple(in_order)))
     assert (stored.retry_of, stored.status) == (retried.id, JobStatus.RUNNING)
     (work,) = await store.work.running_jobs()
@@ -251,7 +251,7 @@ async def test_of_more_keys_than_a_request_may_name_none_is_read(
     monkeypatch.setattr(reading, "MAX_KEYS_READ", 3)
     many, few = await _ended(store, *"abcd"), await _ended(store, *"abc")
     retries = [await _retry(store, one) for one in (many, few)]
-    read = [(await store.get_job(ACCOUNT, one.id)).spec.keys for one in retries]
+    read = [await store.explicit_keys(ACCOUNT, one.id) for one in retries]
     assert read == [(), ("a", "b", "c")]
     for one in retries:
         assert (await store.first_keys(ACCOUNT, one.id))[:3] == ("a", "b", "c")

@@ -18,6 +18,7 @@ from slurper.database.connection import Database
 from slurper.database.housekeeping import Housekeeping
 from slurper.database.job_row import RangeWork
 from slurper.database.leases import Lease, LeaseStore
+from slurper.database.reading import JobReader
 from slurper.database.store import JobStore
 from slurper.database.work import WorkStore
 from slurper.job.lifecycle import Command
@@ -107,6 +108,15 @@ async def held(
     finally:
         over.set()
         await transaction
+
+
+async def whole(store: JobReader, job: Job) -> Job:
+    """The stored job, with its explicit keys."""
+    found = await store.get_job(job.account_id, job.id)
+    if found.spec.keys is None:
+        return found
+    keys = await store.explicit_keys(job.account_id, job.id)
+    return replace(found, spec=replace(found.spec, keys=keys))
 
 
 async def count_rows(store: JobStore, *tables: Table) -> list[int]:
