@@ -171,21 +171,15 @@ class JobService:
             return made
         retried = await self._store.retried_job(account_id, job_id)
         secrets = self._merge(retried.sealed, source_credentials, target_credentials)
-        spec = replace(retried.job.spec, keys=retried.sample)
+        spec, owner = replace(retried.job.spec, keys=retried.sample), Owner(account_id, created_by)
         with _only_secrets_can_change():
             checked = await self._check(
-                Owner(account_id, created_by),
-                spec,
-                source=secrets.source,
-                target=secrets.target,
-                is_new=True,
+                owner, spec, source=secrets.source, target=secrets.target, is_new=True
             )
-        at = await self._store.now()
-        spec = replace(spec, keys=())
         job = _new_job(
             account_id,
-            spec,
-            at=at,
+            replace(spec, keys=()),
+            at=await self._store.now(),
             capabilities=checked.found,
             created_by=created_by,
             retry_of=job_id,
