@@ -53,7 +53,6 @@ Each error answers two questions, so that no caller has to know status codes:
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -431,15 +430,3 @@ class NotAListing(ListingError):
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
         self.said = said
-
-
-def let_go(error: BaseException) -> None:
-    """Drop what the functions held that an error has left.
-
-    Such a function and its error often hold each other. Then what it held would stay in memory
-    until Python looks for such circles, which may be much later.
-    """
-    left: BaseException | None = error
-    while left is not None:
-        traceback.clear_frames(left.__traceback__)
-        left = left.__context__

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from slurper import errors
 from slurper.api.envelope import Code, Problem, Refusal, malformed
 from slurper.http.places import Crowded, Owner, Places, Share
 from slurper.settings import KIB, MIB
@@ -62,9 +61,6 @@ class BodyMemory:
         claim = Claim(self._places, owner)
         try:
             yield claim
-        except BaseException as error:
-            errors.let_go(error)
-            raise
         finally:
             claim.keep(0)
 

@@ -148,7 +148,7 @@ class Precheck:
                 await probe(stores, check)
                 failed = None
             except StepFailed as error:
-                errors.let_go(error)  # the probe may hold ten thousand keys
+                # The probe may hold ten thousand keys. It would hold the error, and the error it.
                 failed = error.with_traceback(None)
             for address, store in zip(addresses, stores, strict=True):
                 seen = factory.found_since(address.dialect, store.dialect)
