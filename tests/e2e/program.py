@@ -140,7 +140,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Poll until something has come true."""
     deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"waited too long for {what}"
         time.sleep(0.05)
 
 

@@ -24,7 +24,6 @@ from slurper.database.reading import MAX_KEYS_READ, JobReader
 from slurper.http.places import Owner
 from slurper.job import model, rules
 
-_FEW_KEYS = FREE_BYTES // rules.MAX_KEY_BYTES
 _PIECE_BYTES = 64 << 10
 _JSON = "application/json"
 
@@ -37,26 +36,20 @@ async def of_job(jobs: JobReader, job: model.Job, memory: BodyMemory, owner: Own
         Refusal: 429 if there is no room for a long answer.
     """
     count = job.key_count or 0
-    if not count or count > MAX_KEYS_READ:
+    if not 0 < count <= MAX_KEYS_READ:
         return Response(_document(job), media_type=_JSON)
-    if count <= _FEW_KEYS:
-        return Response(_document(await _with_keys(jobs, job)), media_type=_JSON)
     with ExitStack() as stack:
         claim = stack.enter_context(memory.claim(owner))
         length = count * rules.MAX_KEY_BYTES
         await claim.grow(length, length=length)
-        whole = await _with_keys(jobs, job)
-        document = await offload.run(lambda: _document(whole), is_long=True)
+        keys = await jobs.explicit_keys(job.account_id, job.id)
+        whole = replace(job, spec=replace(job.spec, keys=keys))
+        document = await offload.run(lambda: _document(whole), is_long=length > FREE_BYTES)
         claim.keep(len(document))
-        return _LongAnswer(document, stack.pop_all())
+        return _ClaimedAnswer(document, stack.pop_all())
 
 
-async def _with_keys(jobs: JobReader, job: model.Job) -> model.Job:
-    keys = await jobs.explicit_keys(job.account_id, job.id)
-    return replace(job, spec=replace(job.spec, keys=keys))
-
-
-class _LongAnswer(StreamingResponse):
+class _ClaimedAnswer(StreamingResponse):
     """An answer that is sent in pieces. `held` is given back when it has been sent, or given up."""
 
     def __init__(self, document: bytes, held: ExitStack) -> None:

@@ -8,7 +8,6 @@ token is enough, because the TypeScript SDK sends every header that its environm
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import math
 import time
@@ -25,7 +24,7 @@ from slurper.api.attempts import Attempts
 from slurper.api.audit import Call
 from slurper.api.envelope import Code, Problem, Refusal
 from slurper.api.known_tokens import KnownTokens
-from slurper.database.tokens import USE_SECONDS, TokenInfo, TokenStore
+from slurper.database.tokens import USE_SECONDS, TokenInfo, TokenStore, sha256_of
 from slurper.job import rules
 from slurper.job.access import STATIC, Scope
 
@@ -184,11 +183,7 @@ def presented_tokens(headers: Mapping[str, str]) -> list[str]:
 
 def is_same(token: str, wanted: SecretStr) -> bool:
     """Compare in constant time. Both are hashed first, so that their lengths do not show."""
-    return hmac.compare_digest(_digest(token), _digest(wanted.get_secret_value()))
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return hmac.compare_digest(sha256_of(token), sha256_of(wanted.get_secret_value()))
 
 
 def revoked() -> Refusal:

@@ -1,13 +1,13 @@
-"""How much memory the bodies of requests may take, from when they are read until they are answered.
+"""How much memory large bodies may take: requests until they are answered, answers until sent.
 
 A list of ten thousand keys takes tens of megabytes, and a create holds it until its stores are
 checked. So large bodies claim memory first:
 
 - What takes up to `FREE_BYTES` needs no claim. There can be one such body for each connection.
 - A larger body claims once, before it goes on: what it may take at most, by its length. If there is
-  no room, it waits for its turn. Nobody waits who holds anything, so none waits for another in
-  vain.
+  no room, it waits for its turn. A body that waits holds nothing, so no two wait for each other.
 - When it has been read, it keeps what it takes, and gives back the rest.
+- An answer that shows a job with many keys claims in the same way, before the keys are read.
 - A quarter of all is the most for one account, and half of all for one token.
 
 What counts is the memory that the values take, not their bytes: see `JsonReader.held_bytes`.

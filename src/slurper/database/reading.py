@@ -146,7 +146,7 @@ def _number_of(connection: Connection, account_id: str, job_id: str) -> int:
 
 
 def read_job(connection: Connection, *where: ColumnElement[bool]) -> Job:
-    """Return the job of a row, as `JobReader.get_job` does. Raises JobNotFound."""
+    """Return a job, as `JobReader.get_job` does. Raises JobNotFound."""
     row = connection.execute(select(*rows.JOB_COLUMNS).where(*where)).one_or_none()
     if row is None:
         raise errors.JobNotFound("no job with this id in this account")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -103,13 +103,13 @@ def job_values(job: Job, sealed: bytes) -> dict[str, object]:
     }
 
 
-def to_job(row: Row[*tuple[Any, ...]], keys: Sequence[str] = ()) -> Job:
-    """Build a job from `JOB_COLUMNS`, and from its explicit keys if it has some."""
+def to_job(row: Row[*tuple[Any, ...]]) -> Job:
+    """Build a job from `JOB_COLUMNS`. Its `spec.keys` is empty if it has explicit keys."""
     spec = JobSpec(
         source=_to_location(row.source),
         target=_to_location(row.target),
         prefix=row.prefix,
-        keys=tuple(keys) if row.has_keys else None,
+        keys=() if row.has_keys else None,
         overwrite=row.overwrite,
         options=to_options(row.options),
     )

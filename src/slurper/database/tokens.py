@@ -204,5 +204,5 @@ def _to_info(row: Row[*tuple[Any, ...]], now: datetime) -> TokenInfo:
 
 
 def sha256_of(token: str) -> bytes:
-    """Return what is kept of a token."""
+    """Return what is kept of a token, and compared."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -93,7 +93,7 @@ def test_no_valid_body_takes_more_than_there_may_be() -> None:
     """A key of 1,024 bytes takes most if one of its characters is beyond the first 65,536."""
     assert MAX_ENTRIES * (76 + 4 * (rules.MAX_KEY_BYTES - 3)) + VALUES_BYTES <= MOST_BYTES
     assert read(HOSTILE["keys of four bytes a character"]).held_bytes <= MOST_BYTES
-    assert MOST_BYTES <= SMALLEST_REQUEST_MEMORY, "else such a body would wait in vain"
+    assert MOST_BYTES <= SMALLEST_REQUEST_MEMORY, "else such a body would never have room"
 
 
 @pytest.fixture

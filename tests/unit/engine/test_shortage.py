@@ -169,17 +169,22 @@ asyncio.run(main())
 """
 
 
-@LINUX
-@pytest.mark.processes
-def test_a_limit_of_processes_is_waited_for() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROCESSES_ARE_LIMITED],
+def ran(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
         timeout=120,
         check=False,
     )
+
+
+@LINUX
+@pytest.mark.processes
+def test_a_limit_of_processes_is_waited_for() -> None:
+    done = ran(PROCESSES_ARE_LIMITED)
     assert done.stdout.split() == ["0", "False", "1"], done.stderr
     assert "Resource temporarily unavailable" in done.stderr
     assert "ulimit -u" in done.stderr
@@ -197,14 +202,7 @@ template.close()
 
 @LINUX
 def test_a_template_that_cannot_begin_does_not_go_on_as_the_program() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED_WITHOUT],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
+    done = ran(FORKED_WITHOUT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "once\n"
 
