@@ -31,8 +31,8 @@ def cleaned(text: str, most: int = MOST_CHARACTERS, *, hidden: Iterable[str] = (
     before the text is cut, and after what may stand between their characters is dropped.
     """
     begins = without(text, hidden)[: most * _LOOKED_AT]
-    line = " ".join(_ESCAPE_SEQUENCE.sub("", begins).split())
-    return cut(without("".join(c for c in line if is_printable(c)), hidden), most)
+    seen = (c for c in _ESCAPE_SEQUENCE.sub("", begins) if c.isspace() or is_printable(c))
+    return cut(without(" ".join("".join(seen).split()), hidden), most)
 
 
 def without(text: str, hidden: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slurper import errors
@@ -48,6 +48,7 @@ def test_a_long_text_is_cut() -> None:
 
 
 @given(st.text(max_size=400))
+@example("0\x85\x08 0")  # what is dropped leaves no second blank
 def test_the_result_is_short_visible_and_stays_as_it_is(text: str) -> None:
     found = cleaned(text)
     assert len(found) <= texts.MOST_CHARACTERS
